@@ -1,0 +1,281 @@
+//! What a log reader yields: transactions in commit order, in fragments, and what lies between them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, ser::SerializeMap};
+
+use crate::{
+    calendar,
+    error::Error,
+    position::Position,
+    schema::{MappedTable, TableId},
+    value::Value,
+};
+
+/// One row in common form, its values in the order of the pair's columns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Row(pub Vec<Value>);
+
+/// The values of a row's key, in key order. Ordered, since locks are taken in key order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key(pub Vec<Value>);
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, value) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{}", value.to_json())?;
+        }
+        Ok(())
+    }
+}
+
+/// What happened to one row. Images are full: a reader that finds a partial one yields an
+/// [`LogEvent::Obstacle`] instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A new row.
+    Insert {
+        /// The row.
+        after: Row,
+    },
+    /// A row overwritten; its key may have changed too.
+    Update {
+        /// The row as it was.
+        before: Row,
+        /// The row as it became.
+        after: Row,
+        /// Columns that the log left out because they did not change, by their place. Their value in
+        /// `after` has been taken from `before`.
+        unchanged: Vec<u16>,
+    },
+    /// A row removed.
+    Delete {
+        /// The row as it was.
+        before: Row,
+    },
+}
+
+/// A change of one row of a mapped table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Which table.
+    pub table: TableId,
+    /// What happened.
+    pub operation: Operation,
+}
+
+impl Change {
+    /// The row before, where there was one.
+    pub fn before(&self) -> Option<&Row> {
+        match &self.operation {
+            Operation::Insert { .. } => None,
+            Operation::Update { before, .. } | Operation::Delete { before } => Some(before),
+        }
+    }
+
+    /// The row after, where there is one.
+    pub fn after(&self) -> Option<&Row> {
+        match &self.operation {
+            Operation::Delete { .. } => None,
+            Operation::Update { after, .. } | Operation::Insert { after } => Some(after),
+        }
+    }
+
+    /// Bytes of memory that the change takes, for the accounting of queues.
+    pub fn memory_bytes(&self) -> usize {
+        let row = |row: &Row| {
+            row.0.len() * size_of::<Value>() + row.0.iter().map(Value::heap_bytes).sum::<usize>() + size_of::<Row>()
+        };
+        size_of::<Change>() + self.before().map_or(0, row) + self.after().map_or(0, row)
+    }
+}
+
+/// Who made a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// An application, or another replication that is none of ours.
+    Local,
+    /// Another bridge of this name: a local write to us, and passed on.
+    Bridge(Box<str>),
+    /// This bridge: the echo of its own write. Nothing to apply.
+    Own,
+}
+
+/// A transaction, or a piece of one. All fragments of a transaction follow each other; the last one
+/// carries the position. A reader keeps fragments below [`FRAGMENT_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fragment {
+    /// The server's own name of the transaction (xid, GTID), for people.
+    pub transaction: Arc<str>,
+    /// Who made it.
+    pub origin: Origin,
+    /// When the write was made, in microseconds since 1970 UTC by the clock of the server where it was
+    /// first made: for another bridge's transaction the time that its tag carries.
+    pub commit_time: i64,
+    /// This is the transaction's first fragment.
+    pub first: bool,
+    /// The changes of mapped tables, in the order of the log. May be empty.
+    pub changes: Vec<Change>,
+    /// Where the commit ends; `None` while more fragments follow.
+    pub position: Option<Position>,
+}
+
+/// A fragment is closed when its changes pass this many bytes: small enough that a queue of a few MiB
+/// holds many, large enough that a fragment costs nothing beside its rows.
+pub const FRAGMENT_BYTES: usize = 64 * 1024;
+
+/// All of the log up to a position is read, and there is nothing to apply in what was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where the reader stands.
+    pub position: Position,
+    /// The server's clock at that position in microseconds since 1970 UTC, where the log says it. All
+    /// that was committed before it has been read.
+    pub time: Option<i64>,
+    /// Somebody waits for this position (`pontoon wait`): it is to become durable soon.
+    pub barrier: bool,
+}
+
+/// What a log reader yields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogEvent {
+    /// A transaction or a piece of one.
+    Fragment(Fragment),
+    /// Nothing to apply up to here. Also yielded while a link is idle.
+    Progress(Progress),
+    /// The next transaction cannot be passed on. What was yielded of it is void: its commit never
+    /// comes, and the reader yields nothing more.
+    Obstacle(Obstacle),
+}
+
+/// Why the bridge has to stop before a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// Where the transaction begins in the log (PostgreSQL: the commit's LSN as Begin tells it; MySQL,
+    /// MariaDB: the start of its GTID event), which is known before its end. `pontoon skip` takes this
+    /// position.
+    pub position: Position,
+    /// What is in the way, and the remedy.
+    pub error: Error,
+}
+
+/// One change with everything about it: the common event that `pontoon tail` prints.
+pub struct Event<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// The name of the bridge that reads, which is the origin of an echo.
+    pub bridge: &'a str,
+    /// The transaction's position, or where its piece was met.
+    pub position: &'a Position,
+    /// The fragment that holds the change.
+    pub fragment: &'a Fragment,
+    /// The table on this node.
+    pub table: &'a MappedTable,
+    /// The change.
+    pub change: &'a Change,
+}
+
+impl Serialize for Event<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let operation = &self.change.operation;
+        let (name, unchanged) = match operation {
+            Operation::Insert { .. } => ("insert", &[][..]),
+            Operation::Update { unchanged, .. } => ("update", &unchanged[..]),
+            Operation::Delete { .. } => ("delete", &[][..]),
+        };
+        let origin = match &self.fragment.origin {
+            Origin::Local => None,
+            Origin::Bridge(name) => Some(&**name),
+            Origin::Own => Some(self.bridge),
+        };
+        let columns = |row: &'_ Row, places: &mut dyn Iterator<Item = usize>| {
+            places
+                .filter(|&at| row.0[at] != Value::Unchanged)
+                .map(|at| (self.table.columns[at].column.name.to_string(), row.0[at].to_json()))
+                .collect::<serde_json::Map<_, _>>()
+        };
+        let whole = |row: Option<&Row>| row.map(|row| columns(row, &mut (0..row.0.len())));
+        let keyed = self.change.after().or(self.change.before());
+        let mut map = serializer.serialize_map(Some(11))?;
+        map.serialize_entry("node", self.node)?;
+        map.serialize_entry("position", &self.position.to_string())?;
+        map.serialize_entry("transaction", &self.fragment.transaction)?;
+        map.serialize_entry("commit_time", &calendar::format_instant(self.fragment.commit_time))?;
+        map.serialize_entry("origin", &origin)?;
+        map.serialize_entry("table", &self.table.name.to_string())?;
+        map.serialize_entry("op", name)?;
+        map.serialize_entry("key", &keyed.map(|row| columns(row, &mut self.table.key.iter().copied())))?;
+        map.serialize_entry("before", &whole(self.change.before()))?;
+        map.serialize_entry("after", &whole(self.change.after()))?;
+        let names: Vec<&str> = unchanged.iter().map(|&at| &*self.table.columns[usize::from(at)].column.name).collect();
+        map.serialize_entry("unchanged", &names)?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        form::Form,
+        kind::Kind,
+        schema::{Column, MappedColumn, TableName, TextEquality},
+    };
+
+    fn items() -> MappedTable {
+        let kind = Kind::Integer { min: 0, max: 100 };
+        let column = |name: &str| MappedColumn {
+            column: Column {
+                name: name.into(),
+                native: "integer".into(),
+                kind: Some(kind.clone()),
+                nullable: false,
+                generated: false,
+                generator: None,
+                text_equality: TextEquality::Exact,
+            },
+            kind: kind.clone(),
+            form: Form::Integer,
+        };
+        MappedTable {
+            id: TableId(0),
+            label: "items".into(),
+            name: TableName::new("public", "items"),
+            columns: vec![column("id"), column("quantity")],
+            key: vec![0],
+            followed: true,
+        }
+    }
+
+    #[test]
+    fn the_common_event_is_as_documented() {
+        let row = |quantity| Row(vec![Value::Integer(7), Value::Integer(quantity)]);
+        let operation = Operation::Update { before: row(4), after: row(3), unchanged: vec![] };
+        let change = Change { table: TableId(0), operation };
+        let fragment = Fragment {
+            transaction: "761".into(),
+            origin: Origin::Local,
+            commit_time: calendar::parse_instant("2026-11-23T10:00:00.123456Z").unwrap(),
+            first: true,
+            changes: vec![],
+            position: None,
+        };
+        let position = Position::Lsn(0x16B_3748);
+        let table = items();
+        let event = Event {
+            node: "shop",
+            bridge: "b",
+            position: &position,
+            fragment: &fragment,
+            table: &table,
+            change: &change,
+        };
+        assert_eq!(
+            serde_json::to_string(&event).unwrap(),
+            r#"{"node":"shop","position":"0/16B3748","transaction":"761","commit_time":"2026-11-23T10:00:00.123456Z","origin":null,"table":"public.items","op":"update","key":{"id":7},"before":{"id":7,"quantity":4},"after":{"id":7,"quantity":3},"unchanged":[]}"#
+        );
+    }
+}

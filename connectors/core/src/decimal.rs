@@ -1,0 +1,114 @@
+//! Canonical text of an exact number: no exponent, no leading or trailing zeros, no `-0`.
+//!
+//! Equality of canonical texts is equality of numbers: `1.50`, `01.5` and `15e-1` are all `1.5`.
+
+/// Digits that a canonical text may have; PostgreSQL's numeric ends at 131,072 before the point
+/// and 16,383 after it, and an exponent beyond that is no number of either database.
+const DIGITS_MAX: i64 = 150_000;
+
+/// The canonical text of a decimal literal; `None` for what is not one (NaN, infinity, rubbish).
+pub fn canonical(text: &str) -> Option<String> {
+    let parts = Parts::of(text)?;
+    Some(parts.plain())
+}
+
+/// The digits after the point of a canonical text.
+pub fn scale(canonical: &str) -> usize {
+    canonical.split_once('.').map_or(0, |(_, fraction)| fraction.len())
+}
+
+/// The digits before the point of a canonical text, a lone zero not counted.
+pub fn integer_digits(canonical: &str) -> usize {
+    let whole = canonical.split_once('.').map_or(canonical, |(whole, _)| whole);
+    let whole = whole.trim_start_matches('-');
+    if whole == "0" { 0 } else { whole.len() }
+}
+
+/// A number as sign, digits without zeros at either end, and the power of ten of the last digit.
+pub(crate) struct Parts {
+    pub(crate) negative: bool,
+    pub(crate) digits: String,
+    pub(crate) exponent: i64,
+}
+
+impl Parts {
+    pub(crate) fn of(text: &str) -> Option<Parts> {
+        let (negative, rest) = match text.as_bytes().first()? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+            None => (rest, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        if whole.len() + fraction.len() == 0 || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let all = format!("{whole}{fraction}");
+        let mut exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        let trimmed = all.trim_start_matches('0');
+        let digits = trimmed.trim_end_matches('0');
+        exponent = exponent.checked_add(i64::try_from(trimmed.len() - digits.len()).ok()?)?;
+        if digits.is_empty() {
+            return Some(Parts { negative: false, digits: "0".into(), exponent: 0 });
+        }
+        (exponent.abs() <= DIGITS_MAX).then(|| Parts { negative, digits: digits.into(), exponent })
+    }
+
+    pub(crate) fn plain(&self) -> String {
+        let sign = if self.negative { "-" } else { "" };
+        let count = self.digits.len() as i64;
+        if self.digits == "0" {
+            "0".into()
+        } else if self.exponent >= 0 {
+            format!("{sign}{}{}", self.digits, "0".repeat(self.exponent as usize))
+        } else if -self.exponent < count {
+            let (whole, fraction) = self.digits.split_at((count + self.exponent) as usize);
+            format!("{sign}{whole}.{fraction}")
+        } else {
+            format!("{sign}0.{}{}", "0".repeat((-self.exponent - count) as usize), self.digits)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_number_has_one_text() {
+        for text in ["1.50", "01.5", "+1.5", "15e-1", "0.15E1", "1.5000"] {
+            assert_eq!(canonical(text).as_deref(), Some("1.5"), "{text}");
+        }
+        assert_eq!(canonical("-0.00").as_deref(), Some("0"));
+        assert_eq!(canonical("1e3").as_deref(), Some("1000"));
+        assert_eq!(canonical(".05").as_deref(), Some("0.05"));
+        assert_eq!(canonical("5.").as_deref(), Some("5"));
+        for text in ["NaN", "Infinity", "", "-", ".", "1e", "1.2.3", "0x10", "1e999999999999", "é"] {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_is_a_fixed_point(text in "[-+]?[0-9]{0,30}(\\.[0-9]{0,30})?(e[-+]?[0-9]{1,3})?") {
+            if let Some(once) = canonical(&text) {
+                prop_assert_eq!(canonical(&once).unwrap(), once);
+            }
+        }
+
+        #[test]
+        fn integers_keep_their_text(n in any::<i128>()) {
+            prop_assert_eq!(canonical(&n.to_string()).unwrap(), n.to_string());
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in ".{0,30}") {
+            let _ = canonical(&text);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Errors: a stable code, a class that decides about retry, a message, a hint.
+//!
+//! The class is a property of the code and of nothing else, so that one table (`Code::class`)
+//! decides what is retried. The engine's supervisor is the only place that retries.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of everything that can fail in a connector or in the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the engine does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Class {
+    /// Goes away by itself: retried with backoff, for ever, and never reported as data loss.
+    Transient,
+    /// Of the data: the transaction that it names cannot be applied as things are. The bridge stops
+    /// before that transaction.
+    Definite,
+    /// Of the set-up: nothing will help but a person.
+    Fatal,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, exit $exit:literal, $explanation:literal;)*) => {
+        /// The stable code of an error: what an operator searches for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every code there is, in the order of the reference page.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
+            /// The code as it is printed and documented.
+            pub fn as_str(self) -> &'static str { match self { $(Code::$name => $text),* } }
+
+            /// What the engine does about it.
+            pub fn class(self) -> Class { match self { $(Code::$name => Class::$class),* } }
+
+            /// The exit code of a command that ends with it.
+            pub fn exit(self) -> u8 { match self { $(Code::$name => $exit),* } }
+
+            /// One paragraph for `pontoon explain`.
+            pub fn explanation(self) -> &'static str { match self { $(Code::$name => $explanation),* } }
+        }
+    };
+}
+
+codes! {
+    /// The configuration or the command line is wrong.
+    Config = "config-invalid", Fatal, exit 2,
+        "The configuration file or the command line cannot be used as it is. The message names file, line, column and key. Nothing was connected to.";
+    /// No connection can be made.
+    Unreachable = "unreachable", Transient, exit 3,
+        "The server's address does not answer. At the first connection the process ends with exit code 3; later it reconnects for ever, with backoff.";
+    /// The server answered and refused the login.
+    LoginRefused = "login-refused", Transient, exit 3,
+        "The server refused the user, the password or the database. At the first connection the process ends with exit code 3; later it tries again with backoff, since passwords are rotated.";
+    /// The TLS handshake failed.
+    TlsFailed = "tls-failed", Transient, exit 3,
+        "No trusted encrypted connection could be made: an expired certificate, another host's, an unknown authority, or a server without TLS. There is no fallback to plain text.";
+    /// A connection broke; the outcome of what was under way is unknown until read back.
+    ConnectionLost = "connection-lost", Transient, exit 3,
+        "An established connection broke. Pontoon reconnects, reads back what is durable and goes on from there.";
+    /// Someone else holds what is wanted: a row, a key, a snapshot.
+    Contention = "contention", Transient, exit 3,
+        "A lock time-out, a deadlock, a serialization failure, or a row that moved under our hands. Everything was rolled back and is tried again.";
+    /// The server is starting, stopping, full or out of connections.
+    ServerBusy = "server-busy", Transient, exit 3,
+        "The server cannot serve now: it starts or stops, has no free connection, memory or disk. It is tried again with backoff.";
+    /// Another process holds the bridge's lease now.
+    LeaseLost = "lease-lost", Transient, exit 4,
+        "Another process of the same bridge has taken over. This one writes nothing any more and stands by.";
+    /// The login lacks a privilege.
+    PrivilegeMissing = "privilege-missing", Fatal, exit 4,
+        "The bridge's user may not do something that is needed. `pontoon setup --print-sql` prints the least grants that everything works with.";
+    /// A server setting does not permit a bridge.
+    SettingWrong = "setting-wrong", Fatal, exit 4,
+        "A server setting makes its log unfit as a source. The message names the setting, what is needed and what was found.";
+    /// The bridge's own tables, slot or publication are not there.
+    NotSetUp = "not-set-up", Fatal, exit 4,
+        "What `pontoon setup` creates is missing on a node. Run it; it is safe to repeat.";
+    /// The state in the database was written by a newer version.
+    FormatUnknown = "format-unknown", Fatal, exit 4,
+        "The `pontoon` tables carry a format version that this binary does not know. Use the version that wrote them, or a later one.";
+    /// The log from the position on is not there any more.
+    LogLost = "log-lost", Fatal, exit 4,
+        "The replication slot is gone or invalid, or the binary log was purged: changes after the checkpoint can no longer be read. Nothing was applied over the gap. The tables have to be compared and made equal, then the bridge set up anew.";
+    /// The log is another one than the checkpoint speaks of.
+    LogIdentityChanged = "log-identity-changed", Fatal, exit 4,
+        "The server's log is not the one that the checkpoint belongs to: another server, a restored copy or a promoted replica. Positions of different logs are never compared.";
+    /// The log ends before the position that was already applied.
+    LogBehind = "log-behind", Fatal, exit 4,
+        "The server's log ends before a position that is already applied on the other side: the server lost its last transactions in a crash, or was restored. The other side holds rows that this one does not.";
+    /// A change in the log lacks part of its row.
+    RowImagePartial = "row-image-partial", Definite, exit 4,
+        "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The bridge stops before that transaction.";
+    /// A kind of log event that is not handled yet.
+    EventUnsupported = "event-unsupported", Definite, exit 4,
+        "The log holds an event that this version does not handle: a compressed transaction or row, a partial JSON update, an XA transaction, a row change logged as a statement. The message names the setting to change. The bridge stops before that transaction.";
+    /// A mapped table was truncated.
+    TruncateSeen = "truncate-seen", Definite, exit 4,
+        "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";
+    /// A mapped table changed its shape.
+    SchemaChanged = "schema-changed", Definite, exit 4,
+        "A mapped table is not what it was when the bridge started. The bridge has applied everything before the change and stopped. Make the same change on the other side and start it again: it goes on where it stopped.";
+    /// The target refuses a row.
+    RowRefused = "row-refused", Definite, exit 4,
+        "The target server refuses a row: a constraint, a value out of range. The transaction is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";
+    /// A value has no form on the other side.
+    ValueMisfit = "value-misfit", Definite, exit 4,
+        "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Mend the column or the row and start again, or pass over the transaction with `pontoon skip`.";
+    /// A table pair cannot be bridged.
+    TableUnfit = "table-unfit", Fatal, exit 4,
+        "A pair of tables cannot be bridged as configured. `pontoon check` lists every reason with its remedy.";
+    /// The name of the bridge is taken by another pair of databases.
+    BridgeNameTaken = "bridge-name-taken", Fatal, exit 4,
+        "A bridge of this name joins other databases. Two bridges need two names, or each would take the other's writes for its own echo.";
+    /// Another replica uses the server id.
+    ServerIdTaken = "server-id-taken", Transient, exit 4,
+        "Another replica of the server connected with the same server id, and the server ended one of the two.";
+    /// Bytes from a server that cannot be understood.
+    Protocol = "protocol", Fatal, exit 4,
+        "A server sent something that this version cannot decode. Nothing after it was applied. Please report it with the position.";
+    /// The spill file cannot be written or read.
+    SpillFailed = "spill-failed", Transient, exit 4,
+        "The spill folder cannot be used: missing, not writable, or its disk is full. Nothing is lost: the log is read again from the checkpoint.";
+    /// Several attempts at the same work failed.
+    Internal = "internal", Fatal, exit 4,
+        "Pontoon found itself in a state that its design rules out. Nothing was applied in that state. Please report it with the log.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error with what an operator needs: code, what happened, what to do.
+///
+/// Serializable, because an obstacle in a log waits its turn in the queue, which may spill to disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error without a hint. The message is one line, names what, where and why, and holds no
+    /// password and no row value beyond keys.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), hint: None }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts where it happened before the message: `shop: ...`.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What the engine does about it.
+    pub fn class(&self) -> Class {
+        self.code.class()
+    }
+
+    /// Whether it is retried.
+    pub fn is_transient(&self) -> bool {
+        self.class() == Class::Transient
+    }
+
+    /// What happened, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_explained() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert!(code.explanation().len() > 40, "{code} is not explained");
+            assert!((2..=4).contains(&code.exit()));
+        }
+    }
+
+    #[test]
+    fn place_stands_before_the_message() {
+        let error = Error::new(Code::Unreachable, "no answer").at("shop").hint("start it");
+        assert_eq!(error.to_string(), "shop: no answer [unreachable]");
+        assert_eq!(error.remedy(), Some("start it"));
+    }
+}

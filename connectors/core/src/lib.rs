@@ -1,0 +1,40 @@
+//! The seam between the engine and the databases: what a change is, what a value is, where a log
+//! stands, and what a node must be able to do. No I/O happens here.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`change`] | rows, changes, fragments of transactions: what a log reader yields, and its JSON form |
+//! | [`value`] | one value in canonical form; how it is written in JSON |
+//! | [`kind`] | a column's type as the bridge understands it, and what fits into it |
+//! | [`form`] | the common form of a pair of columns, in which alone values are compared |
+//! | [`calendar`] | days and microseconds to and from text |
+//! | [`decimal`] · [`json`] | canonical text of exact numbers and of documents |
+//! | [`schema`] | tables as a server describes them, and as a bridge maps them |
+//! | [`position`] | a place in a log, and which log that is |
+//! | [`state`] | what is durable: tag, checkpoint, resolution |
+//! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
+//! | [`error`] | every error's code, class, message and hint |
+
+pub mod calendar;
+pub mod change;
+pub mod decimal;
+pub mod error;
+pub mod form;
+pub mod json;
+pub mod kind;
+pub mod node;
+pub mod position;
+pub mod schema;
+pub mod state;
+pub mod value;
+
+pub use change::{Change, Fragment, Key, LogEvent, Operation, Origin, Progress, Row};
+pub use error::{Class, Code, Error, Result};
+pub use form::Form;
+pub use kind::Kind;
+pub use position::{LogIdentity, Position};
+pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
+pub use state::{Checkpoint, Resolution, Tag};
+pub use value::Value;

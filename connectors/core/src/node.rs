@@ -1,0 +1,348 @@
+//! What the engine needs of a database. PostgreSQL, MySQL and MariaDB implement these traits, and so
+//! does a node in memory, on which the simulation runs the same engine.
+//!
+//! Every method is required: a default that does nothing would drop rows. All may fail with a
+//! transient error at any time; the caller then drops what it holds, opens it anew and reads back
+//! what is durable. Dropping any of these values closes its connection without waiting; what the
+//! server had under way may go on for a while.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    change::{Key, LogEvent, Row},
+    error::Result,
+    position::{LogIdentity, Position},
+    schema::{MappedTable, TableId, TableName, TableSchema},
+    state::{Checkpoint, NodeState, Resolution, Tag},
+};
+
+/// The tables of a bridge as one side sees them; [`TableId`] is an index into it.
+pub type Tables = Arc<[MappedTable]>;
+
+/// A password: never printed, not even by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text, for the login alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What a connector needs to know to reach its server.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The node's name in the configuration.
+    pub name: String,
+    /// The bridge's name: the origin tag.
+    pub bridge: String,
+    /// The URL, in the engine's own words, without password.
+    pub url: String,
+    /// The password, where there is one.
+    pub password: Option<Secret>,
+}
+
+/// One database.
+///
+/// Cheap to share; opens connections as its methods need them and pins the session settings on each.
+#[async_trait]
+pub trait Node: Send + Sync {
+    /// The node's name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Connects, and says what answered: `PostgreSQL 15.18`, `MariaDB 10.11.19`. Errors: unreachable,
+    /// login refused, TLS failed.
+    async fn connect(&self) -> Result<String>;
+
+    /// Which log this is, now.
+    async fn identity(&self) -> Result<LogIdentity>;
+
+    /// All user tables, the bridge's own left out, in name order.
+    async fn list_tables(&self) -> Result<Vec<TableName>>;
+
+    /// The tables' descriptions in the order asked for; `None` where there is no such table. A name
+    /// without schema is looked for in the node's default schema.
+    async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>>;
+
+    /// What the bridge keeps here. Errors: not set up, format unknown.
+    async fn state(&self, tables: &Tables) -> Result<NodeState>;
+
+    /// Tries to become the one process that works for the bridge, as far as this node is concerned.
+    async fn try_lease(&self) -> Result<LeaseAttempt>;
+
+    /// Opens the log after `start`. Before the first event it has made sure that the log is the one
+    /// named, and that nothing between `start` and what the server still has is missing. A transaction
+    /// with an obstacle whose position is in `skips` is passed over, as [`crate::change::Progress`].
+    /// Errors: log lost, identity changed, log behind, setting wrong, privilege missing.
+    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>>;
+
+    /// Opens the log for looking only: takes nothing from a running bridge. From the log's present end
+    /// where no position is given.
+    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>>;
+
+    /// Opens a session that writes, as applier `applier` of the bridge, under the lease's token.
+    async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>>;
+
+    /// Opens a session that reads tables.
+    async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>>;
+
+    /// Sees to it that a reader soon yields a position at or after the log's present end, even if
+    /// nothing else is written; with [`Mark::Barrier`], as a [`crate::change::Progress`] whose `barrier`
+    /// is set.
+    async fn mark(&self, mark: Mark) -> Result<()>;
+
+    /// Where the log stands, seen from `since`.
+    async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
+}
+
+/// Which of the bridge's sessions on a node this is. Each has its own row in `checkpoint` and, on
+/// PostgreSQL, its own replication origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applier {
+    /// The one that applies the other node's log.
+    Direction,
+    /// The one that settles conflicts.
+    Rendezvous,
+}
+
+impl Applier {
+    /// The number in the `checkpoint` table and in the origin's name.
+    pub fn number(self) -> i32 {
+        match self {
+            Applier::Direction => 0,
+            Applier::Rendezvous => 1,
+        }
+    }
+}
+
+/// Why a mark is written to a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The reader shall pass a fence, or measure its lag.
+    Heartbeat,
+    /// Somebody waits until this point is durable on the other side.
+    Barrier,
+}
+
+/// Where a log stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStatus {
+    /// The log's end.
+    pub end: Position,
+    /// Bytes of log between the position asked about and the end; `None` where it cannot be told.
+    pub behind_bytes: Option<u64>,
+    /// Bytes of log that the server keeps for the bridge (PostgreSQL), or keeps at all from the oldest
+    /// file on (MySQL, MariaDB).
+    pub retained_bytes: Option<u64>,
+    /// Bytes that can still be written before the server may take away log that is needed.
+    pub headroom_bytes: Option<u64>,
+    /// The server's clock, in microseconds since 1970 UTC.
+    pub clock: i64,
+}
+
+/// The outcome of [`Node::try_lease`].
+pub enum LeaseAttempt {
+    /// This process works; for as long as the lease lives.
+    Ours(Box<dyn Lease>),
+    /// Another one does; its host and process id, where known.
+    HeldBy(String),
+}
+
+/// The right to work, bound to a connection: it ends when the connection does. It is for liveness
+/// only; that nobody writes who lost it is the token's doing, which every transaction checks.
+#[async_trait]
+pub trait Lease: Send {
+    /// Waits until no transaction of an earlier holder is under way any more (each holds the lease
+    /// row shared to its end), and raises the token, so that none can begin. Returns the new token.
+    /// `holder` is left in the row for people to read.
+    async fn take_over(&mut self, holder: &str) -> Result<i64>;
+
+    /// Shows the server that the holder lives. An error means that the lease may be lost.
+    async fn renew(&mut self) -> Result<()>;
+}
+
+/// Reads one log, in commit order, without gap or duplicate after its start.
+#[async_trait]
+pub trait LogReader: Send {
+    /// The next event. Never waits for the target. While the log is idle it yields
+    /// [`LogEvent::Progress`] at least every few seconds. After an error or an obstacle the reader is
+    /// of no more use. Cancel safe: when the future is dropped, no event is lost.
+    async fn next(&mut self) -> Result<LogEvent>;
+
+    /// Takes the position that is durable on the other side. Only that is ever confirmed to the server,
+    /// at the reader's leisure.
+    fn confirm(&mut self, durable: &Position);
+}
+
+/// The rows of one table to write, all in common form. A key stands in one of the three lists at most
+/// once. They are carried out in the order deletes, updates, inserts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableBatch {
+    /// Rows that must be there exactly like this and are removed.
+    pub deletes: Vec<Row>,
+    /// Rows that must be there exactly as before and are changed. The key is the same before and after.
+    pub updates: Vec<UpdateGroup>,
+    /// Rows whose key must be absent.
+    pub inserts: Vec<Row>,
+}
+
+/// Updates that change the same columns, so that one statement serves them all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdateGroup {
+    /// The columns to set, by their place; never empty, no key column among them.
+    pub changed: Vec<usize>,
+    /// Each row before and after.
+    pub rows: Vec<(Row, Row)>,
+}
+
+/// What a conditional write found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Every row was as expected and is written.
+    All,
+    /// Some row was not as expected. The transaction is of no more use and must be rolled back.
+    Missed,
+}
+
+/// A session that writes: one transaction at a time, at READ COMMITTED.
+///
+/// Errors of class definite name the table and, where the server says so, the constraint. After any
+/// error [`Session::rollback`] or a drop must follow; a transaction that failed is never committed.
+#[async_trait]
+pub trait Session: Send {
+    /// The checkpoint of this applier, read under the lock of its row: when it returns, no earlier
+    /// session of this applier has a transaction in the server any more. `None` for a row without
+    /// position. To be called once after opening, before [`Session::begin`].
+    async fn read_back(&mut self) -> Result<Option<Position>>;
+
+    /// Begins a transaction: holds the lease row shared and checks the token, then writes the tag and
+    /// moves the checkpoint. Errors: lease lost.
+    async fn begin(&mut self, tag: &Tag) -> Result<()>;
+
+    /// Writes rows, each on condition that the row was as expected. Nothing is overwritten that was not
+    /// expected.
+    async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied>;
+
+    /// Locks rows for update and returns them as they are now, in the order of the keys. The keys are
+    /// in ascending order. An absent row cannot be locked and is `None`.
+    async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
+
+    /// Reads rows without locking, in a new statement, in the order of the keys.
+    async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
+
+    /// The end of the log, now: every transaction that released a lock that this session was granted
+    /// is at or before it.
+    async fn fence(&mut self) -> Result<Position>;
+
+    /// The highest id of any resolution of the bridge on this node, in force or not; 0 for none.
+    async fn highest_resolution(&mut self) -> Result<i64>;
+
+    /// Writes resolutions, and takes older ones of the same keys out of force.
+    async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
+
+    /// Takes resolutions out of force; they stay as history.
+    async fn retire(&mut self, ids: &[i64]) -> Result<()>;
+
+    /// Commits durably. A transient error leaves the outcome unknown until it is read back.
+    async fn commit(&mut self) -> Result<()>;
+
+    /// Rolls back, explicitly. An error means that the connection is gone, and with it the transaction.
+    async fn rollback(&mut self) -> Result<()>;
+}
+
+/// A session that reads tables whole.
+#[async_trait]
+pub trait Scan: Send {
+    /// The next rows after `after` in this server's own key order, at most `limit`.
+    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
+
+    /// The rows of these keys, in their order.
+    async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The bridge will not work, or would lose something.
+    Blocking,
+    /// It will work; the operator should know.
+    Warning,
+    /// As it should be.
+    Ok,
+}
+
+/// One thing that `check` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// A stable code: `binlog-row-image`.
+    pub code: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The node, or the pair of tables.
+    pub subject: String,
+    /// What was found.
+    pub actual: String,
+    /// What is needed.
+    pub expected: String,
+    /// The statement or step that mends it.
+    pub remedy: Option<String>,
+}
+
+/// What an operator does to a node beside the running bridge.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// Looks at settings, privileges and what of the set-up is there; changes nothing. Errors only where
+    /// it could not look.
+    async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>>;
+
+    /// What [`Admin::setup`] does, as SQL to read or to run by a superuser: the user's grants first.
+    async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>>;
+
+    /// Creates schema, tables, publication, slot and origins where they are missing, and says where the
+    /// log stands: what is committed after it returns is after that position. Safe to repeat.
+    async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint>;
+
+    /// Writes the first checkpoint (of the other node's log) if there is none yet, and the names and
+    /// identities of both nodes. Errors: bridge name taken.
+    async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()>;
+
+    /// What [`Admin::teardown`] does, as SQL.
+    async fn teardown_sql(&self, plan: &SetupPlan) -> Result<Vec<String>>;
+
+    /// Removes everything of this bridge, and the `pontoon` schema with the last one. Returns what is
+    /// left of it, which should be nothing.
+    async fn teardown(&self, plan: &SetupPlan) -> Result<Vec<String>>;
+
+    /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
+    async fn skip(&self, position: &Position) -> Result<()>;
+}
+
+/// What a node has to be prepared for.
+#[derive(Debug, Clone)]
+pub struct SetupPlan {
+    /// The mapped tables on this node.
+    pub tables: Tables,
+    /// The log of this node is followed.
+    pub followed: bool,
+    /// The other node writes here.
+    pub written: bool,
+    /// The other node's name in the configuration.
+    pub other_name: String,
+    /// The other node's log.
+    pub other_log: LogIdentity,
+}

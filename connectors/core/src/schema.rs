@@ -1,0 +1,218 @@
+//! Tables: as a server describes them, and as a bridge maps them.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    change::{Key, Row},
+    error::{Code, Error},
+    form::Form,
+    kind::Kind,
+};
+
+/// A table's name, literal, case and all.
+///
+/// Its text form has one dot between schema and name (`public.items`); a dot or a backslash within
+/// a part is written with a backslash before it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableName {
+    /// PostgreSQL's schema, MySQL's database; `None` in a configuration that leaves it to the node.
+    pub schema: Option<Box<str>>,
+    /// The table itself.
+    pub name: Box<str>,
+}
+
+impl TableName {
+    /// A name within a schema.
+    pub fn new(schema: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
+        TableName { schema: Some(schema.into()), name: name.into() }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escape = |part: &str| part.replace('\\', "\\\\").replace('.', "\\.");
+        match &self.schema {
+            Some(schema) => write!(f, "{}.{}", escape(schema), escape(&self.name)),
+            None => f.write_str(&escape(&self.name)),
+        }
+    }
+}
+
+impl FromStr for TableName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut parts = vec![String::new()];
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            let last = parts.last_mut().ok_or_else(|| Error::new(Code::Internal, "no part"))?;
+            match c {
+                '\\' => last.extend(chars.next()),
+                '.' => parts.push(String::new()),
+                c => last.push(c),
+            }
+        }
+        if parts.len() > 2 || parts.iter().any(String::is_empty) {
+            return Err(Error::new(Code::Config, format!("{text:?} is not a table name"))
+                .hint("write table or schema.table; a dot within a name is \\."));
+        }
+        let name = parts.pop().unwrap_or_default().into();
+        Ok(TableName { schema: parts.pop().map(Into::into), name })
+    }
+}
+
+/// Where values of a column come from when none is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generator {
+    /// The first value it gives, or the offset of its arithmetic progression.
+    pub start: i128,
+    /// The distance between two values.
+    pub step: i128,
+    /// The greatest value it gives.
+    pub max: i128,
+}
+
+impl Generator {
+    /// Whether two generators can never give the same value.
+    pub fn disjoint(&self, other: &Generator) -> bool {
+        let apart = self.start > other.max || other.start > self.max;
+        let interleaved = self.step == other.step
+            && self.step.abs() > 1
+            && self.start.rem_euclid(self.step.abs()) != other.start.rem_euclid(self.step.abs());
+        apart || interleaved
+    }
+}
+
+/// How a server compares texts of a column for equality.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TextEquality {
+    /// Equal means the same bytes.
+    Exact,
+    /// Different texts can be equal by this collation (case, accents, trailing blanks).
+    Folding(Box<str>),
+}
+
+/// A column as its server describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its declared type, as the server writes it.
+    pub native: Box<str>,
+    /// What it can hold; `None` for a type that the bridge has no rule for.
+    pub kind: Option<Kind>,
+    /// Null can be stored.
+    pub nullable: bool,
+    /// Computed by the server from other columns; never written.
+    pub generated: bool,
+    /// Filled by a sequence or counter when no value is given.
+    pub generator: Option<Generator>,
+    /// How its texts are compared; `Exact` for other types.
+    pub text_equality: TextEquality,
+}
+
+/// A table as its server describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// Its full name, schema included.
+    pub name: TableName,
+    /// In the server's order.
+    pub columns: Vec<Column>,
+    /// The primary key's columns, by their place in `columns`, in key order; empty without one.
+    pub key: Vec<usize>,
+}
+
+impl TableSchema {
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| &*column.name == name)
+    }
+}
+
+/// A mapped pair of tables, by its place in the bridge's list. The same number on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableId(pub u32);
+
+impl TableId {
+    /// The place in the bridge's list of tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One side of a mapped pair of columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedColumn {
+    /// The column on this side.
+    pub column: Column,
+    /// What it can hold (of `column.kind`, which is known for every mapped column).
+    pub kind: Kind,
+    /// The common form of the pair.
+    pub form: Form,
+}
+
+/// One side of a mapped pair of tables. Columns stand in the pair's order, the same on both sides, so
+/// that a [`Row`] of one side is a row of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedTable {
+    /// The pair.
+    pub id: TableId,
+    /// The pair's name in records, metrics and messages: the same on both sides.
+    pub label: Arc<str>,
+    /// The table on this side, with its schema.
+    pub name: TableName,
+    /// The columns in the pair's order.
+    pub columns: Vec<MappedColumn>,
+    /// The key's columns by their place in `columns`, in key order.
+    pub key: Vec<usize>,
+    /// Changes of this table in this side's log are wanted (its direction goes that way).
+    pub followed: bool,
+}
+
+impl MappedTable {
+    /// The key of a row.
+    pub fn key_of(&self, row: &Row) -> Key {
+        Key(self.key.iter().map(|&at| row.0[at].clone()).collect())
+    }
+
+    /// Whether two rows have the same key, without copying it.
+    pub fn same_key(&self, a: &Row, b: &Row) -> bool {
+        self.key.iter().all(|&at| a.0[at] == b.0[at])
+    }
+
+    /// The place of a column by its name on this side.
+    pub fn place(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|mapped| &*mapped.column.name == column)
+    }
+
+    /// A row from values in the pair's order as the server gave them.
+    pub fn to_common(&self, values: impl IntoIterator<Item = crate::value::Value>) -> Row {
+        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.form.convert(value)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn names_round_trip(schema in proptest::option::of(".{1,12}"), name in ".{1,12}") {
+            let table = TableName { schema: schema.map(Into::into), name: name.into() };
+            prop_assert_eq!(table.to_string().parse::<TableName>().unwrap(), table);
+        }
+    }
+
+    #[test]
+    fn generators_meet_or_not() {
+        let every = |start, step| Generator { start, step, max: 1000 };
+        assert!(!every(1, 1).disjoint(&every(1, 1)));
+        assert!(!every(1, 2).disjoint(&every(3, 2)));
+        assert!(every(1, 2).disjoint(&every(2, 2)));
+        assert!(every(1, 1).disjoint(&Generator { start: 1001, step: 1, max: 2000 }));
+    }
+}

@@ -1,0 +1,70 @@
+//! What is durable: it lives inside the two databases, committed with the rows it describes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    change::{Key, Row},
+    position::{LogIdentity, Position},
+    schema::TableId,
+};
+
+/// The version of the layout of the `pontoon` tables. A binary refuses a higher one.
+pub const FORMAT_VERSION: i32 = 1;
+
+/// Up to where a node has applied the *other* node's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// All of the other node's log up to here is applied on this node.
+    pub position: Position,
+    /// The log that the position is in.
+    pub log: LogIdentity,
+}
+
+/// What marks a transaction as the bridge's own. It is written at the beginning of every transaction,
+/// so that the row event of the checkpoint leads it in a binary log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// Where the checkpoint moves to with this transaction; `None` where it stays (a rendezvous).
+    pub position: Option<Position>,
+    /// When the writes that the transaction brings were made: the latest of them, in microseconds since
+    /// 1970 UTC. Other bridges that read this node decide by it.
+    pub commit_time: i64,
+}
+
+/// The record of a settled conflict. It is committed on both nodes, first on A and then on B, each
+/// time with the row that it settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// One more than the highest on either node, read under the locks of both.
+    pub id: i64,
+    /// The pair of tables.
+    pub table: TableId,
+    /// The row's key.
+    pub key: Key,
+    /// Changes of the other node's log up to here are settled on this node for this key. `None` where
+    /// the other node's log is not followed.
+    pub other_fence: Option<Position>,
+    /// Where this node's own log stood. `None` where it is not followed.
+    pub own_fence: Option<Position>,
+    /// The row that this node held at the fence.
+    pub own_row: Option<Row>,
+    /// The row that the other node held at its fence.
+    pub other_row: Option<Row>,
+    /// The row that both shall hold.
+    pub verdict: Option<Row>,
+    /// The latest commit time of the writes that were settled, in microseconds since 1970 UTC.
+    pub commit_time: i64,
+    /// Which rule decided, and for whom: `last_writer_wins: shop, 10:00:02 after 10:00:01`.
+    pub rule: String,
+}
+
+/// Everything of one bridge that a node keeps, read at the start under the exclusive lease.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeState {
+    /// `None` before `setup`.
+    pub checkpoint: Option<Checkpoint>,
+    /// The resolutions in force.
+    pub resolutions: Vec<Resolution>,
+    /// Positions of this node's log whose transaction the operator said to pass over.
+    pub skips: Vec<Position>,
+}
