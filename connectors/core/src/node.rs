@@ -224,14 +224,13 @@ pub enum Applied {
 /// error [`Session::rollback`] or a drop must follow; a transaction that failed is never committed.
 #[async_trait]
 pub trait Session: Send {
-    /// The checkpoint of this applier, read under the lock of its row: when it returns, no earlier
-    /// session of this applier has a transaction in the server any more. `None` for a row without
-    /// position. To be called once after opening, before [`Session::begin`].
-    async fn read_back(&mut self) -> Result<Option<Position>>;
+    /// Begins a transaction: holds the lease row shared to its end and checks the token; then, where a
+    /// tag is given, as [`Session::tag`]. Errors: lease lost.
+    async fn begin(&mut self, tag: Option<&Tag>) -> Result<()>;
 
-    /// Begins a transaction: holds the lease row shared and checks the token, then writes the tag and
-    /// moves the checkpoint. Errors: lease lost.
-    async fn begin(&mut self, tag: &Tag) -> Result<()>;
+    /// Writes the tag and moves the checkpoint. Once per transaction, after locks and reads at will and
+    /// before the first write, so that it leads the transaction in the log.
+    async fn tag(&mut self, tag: &Tag) -> Result<()>;
 
     /// Writes rows, each on condition that the row was as expected. Nothing is overwritten that was not
     /// expected.
@@ -257,7 +256,9 @@ pub trait Session: Send {
     /// Takes resolutions out of force; they stay as history.
     async fn retire(&mut self, ids: &[i64]) -> Result<()>;
 
-    /// Commits durably. A transient error leaves the outcome unknown until it is read back.
+    /// Commits durably, whatever the server's default is. A transient error leaves the outcome unknown;
+    /// it is known again once [`Lease::take_over`] has waited for the old session and
+    /// [`Node::state`] is read.
     async fn commit(&mut self) -> Result<()>;
 
     /// Rolls back, explicitly. An error means that the connection is gone, and with it the transaction.

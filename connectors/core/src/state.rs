@@ -37,6 +37,9 @@ pub struct Tag {
 pub struct Resolution {
     /// One more than the highest on either node, read under the locks of both.
     pub id: i64,
+    /// Keys that were decided as one (a row that moved from one key to another) share this number, the
+    /// lowest id among them.
+    pub group: i64,
     /// The pair of tables.
     pub table: TableId,
     /// The row's key.
@@ -67,4 +70,6 @@ pub struct NodeState {
     pub resolutions: Vec<Resolution>,
     /// Positions of this node's log whose transaction the operator said to pass over.
     pub skips: Vec<Position>,
+    /// The names of the other bridges that are set up on this node and may read what this one writes.
+    pub other_bridges: Vec<String>,
 }
