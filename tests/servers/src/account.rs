@@ -1,0 +1,73 @@
+//! Which user the servers run as.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::ServerError;
+use crate::folder;
+
+/// `nobody` of the Linux kernel, where the system has no line for it.
+const NOBODY: Account = Account { uid: 65534, gid: 65534 };
+
+/// The user and group that servers run as and that own their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Account {
+    /// `None` is the caller's own; root's servers run as `nobody`.
+    pub(crate) fn for_servers() -> Option<Account> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        Some(users.lines().find_map(parse_nobody).unwrap_or(NOBODY))
+    }
+}
+
+/// Reads a line of `/etc/passwd`: name, password, user id, group id, and what does not matter here.
+fn parse_nobody(line: &str) -> Option<Account> {
+    let mut fields = line.strip_prefix("nobody:")?.split(':').skip(1);
+    let uid = fields.next()?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    Some(Account { uid, gid })
+}
+
+/// A command that runs `program` as `account`, in `folder`, and dies with this process.
+///
+/// `setpriv` sets the signal that the kernel sends when the parent is gone, then becomes the program, so
+/// that the process id is the program's. It can only be had before the user is changed, which it does last.
+pub(crate) fn command(program: &Path, account: Option<Account>, folder: &Path) -> Result<Command, ServerError> {
+    let setpriv = folder::find_program("setpriv", &["/usr/bin", "/bin"])
+        .ok_or(ServerError::MissingProgram { program: "setpriv", hint: "install the package util-linux" })?;
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(Account { uid, gid }) = account {
+        command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
+    }
+    command
+        .arg(program)
+        // The caller's folder and home may be closed to the account.
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("LC_ALL", "C.UTF-8")
+        // cargo sets it for tests, to libraries that are not the server's.
+        .env_remove("LD_LIBRARY_PATH")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_read_from_its_line() {
+        assert_eq!(parse_nobody("nobody:x:99:98:Nobody:/:/sbin/nologin"), Some(Account { uid: 99, gid: 98 }));
+        assert_eq!(parse_nobody("root:x:0:0:root:/root:/bin/bash"), None);
+        assert_eq!(parse_nobody("nobody:x"), None);
+    }
+}
