@@ -231,12 +231,16 @@ impl Programs {
         let home = folder.path();
         self.reach(home, account).await?;
         let data = home.join("data");
-        // Clients on TCP are 127.0.0.1 to the server, since it resolves no names. One statement is one line.
-        let first_statements = format!(
-            "FLUSH PRIVILEGES;\n\
-             RENAME USER 'root'@'localhost' TO 'root'@'127.0.0.1';\n\
-             ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
-        );
+        // Clients on TCP are 127.0.0.1 to the server, since it resolves no names. MariaDB has root there already,
+        // beside others without a password. It reads the privileges only when told. One statement is one line.
+        let only_user = match self.kind {
+            Kind::Mysql => "RENAME USER 'root'@'localhost' TO 'root'@'127.0.0.1';",
+            Kind::Mariadb | Kind::Postgres => {
+                "DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> '127.0.0.1';"
+            }
+        };
+        let password = format!("ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';");
+        let first_statements = format!("{only_user}\nFLUSH PRIVILEGES;\n{password}\n");
         let first = home.join("first.sql");
         folder::write(&first, &first_statements, account)?;
         let mut command = match self.kind {
