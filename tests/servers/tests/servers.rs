@@ -301,11 +301,10 @@ async fn a_panic_leaves_nothing() {
     assert_eq!(processes_of(&folder), [0; 0]);
 }
 
-/// What the test below starts in a process of its own: a server, and a long wait.
+/// What the tests below start in a process of its own: a server, and a long wait. By itself it does nothing.
 #[tokio::test]
-#[ignore = "is run by the test below, and killed by it"]
 async fn holds_a_server_until_it_is_killed() {
-    let told = std::env::var_os("PONTOON_SERVERS_TEST_TOLD").unwrap();
+    let Some(told) = std::env::var_os("PONTOON_SERVERS_TEST_TOLD") else { return };
     let kind: Kind = std::env::var("PONTOON_SERVERS_TEST_KIND").unwrap().parse().unwrap();
     let server = Server::start(kind, Options::default()).await.unwrap();
     fs::write(&told, server.folder().to_string_lossy().as_bytes()).unwrap();
@@ -316,7 +315,7 @@ async fn dies_with_its_holder(kind: Kind) {
     let told = tempfile::tempdir().unwrap();
     let told = told.path().join("folder");
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "holds_a_server_until_it_is_killed"])
+        .args(["--exact", "holds_a_server_until_it_is_killed"])
         .env("PONTOON_SERVERS_TEST_TOLD", &told)
         .env("PONTOON_SERVERS_TEST_KIND", kind.name())
         .stdout(Stdio::null())

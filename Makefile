@@ -1,0 +1,68 @@
+# `make` lists the targets. All that is said goes to standard error, but for what the programs that are run
+# (the tests, the demo) have to say themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install build lint test test-full demo bench chaos clean
+MAKEFLAGS += --no-print-directory
+
+# For `make demo DEMO_ARGS='--pair mysql:mariadb --keep'`.
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+# For `make chaos`: how many schedules the simulation tries, how often the end-to-end tests kill.
+SCHEDULES ?= 20000
+KILLS ?= 100
+
+# The build's place is part of what is promised, whatever CARGO_TARGET_DIR says.
+PONTOON := target/release/pontoon
+
+# Runs the tests: doc tests first, so that the last lines are the summary of the others. $(1) is put before the
+# arguments of nextest and $(2) before those of the test binaries, where there is no nextest.
+define run_tests
+	@cargo test --workspace --locked --doc --quiet </dev/null
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked $(1) </dev/null; \
+	else \
+		cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- --test-threads=2 $(2) </dev/null; \
+	fi
+endef
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: ## Install what is missing: database servers and a C compiler, starting no service
+	@scripts/install-servers
+
+build: ## Build the release binary, target/release/pontoon
+	@cargo build --release --locked --target-dir target >&2
+
+lint: ## Check format, lints, documentation, and the licences of the dependencies
+	@cargo fmt --all --check >&2
+	@cargo clippy --workspace --all-targets --locked -- -D warnings >&2
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked >&2
+	@scripts/check-licences
+
+test: install ## Run the tests: unit, simulation, end to end on real servers
+	$(call run_tests,,)
+
+# What takes minutes is marked `#[ignore = "full: ..."]`.
+test-full: export PONTOON_SIM_SCHEDULES ?= 5000
+test-full: export PONTOON_KILLS ?= 20
+test-full: install ## The same, and the tests that take longer
+	$(call run_tests,--run-ignored all,--include-ignored)
+
+demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--pair mysql:mariadb')
+	@exec $(PONTOON) demo $(DEMO_ARGS)
+
+bench: install ## Measure throughput and latency beside the databases' own replication
+	@cargo bench --locked -p pontoon --benches -- $(BENCH_ARGS)
+
+chaos: export PONTOON_SIM_SCHEDULES = $(SCHEDULES)
+chaos: export PONTOON_KILLS = $(KILLS)
+chaos: install ## More schedules in the simulation, more kills of real servers (SCHEDULES=, KILLS=)
+	@cargo test --workspace --locked --release --no-fail-fast -- --include-ignored --test-threads=2 simulation chaos </dev/null
+
+clean: ## Remove what was built
+	@cargo clean >&2
+	@cargo clean --target-dir target >&2
