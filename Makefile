@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help install build lint test test-full demo bench chaos clean
+# The demo's last line is to be the last. (For `make -C`, make heeds this from 4.4 on.)
 MAKEFLAGS += --no-print-directory
 
 # For `make demo DEMO_ARGS='--pair mysql:mariadb --keep'`.
