@@ -7,6 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -135,6 +137,70 @@ async fn mariadb_lives_dies_and_comes_back() {
 #[tokio::test]
 async fn mysql_lives_dies_and_comes_back() {
     life(Kind::Mysql).await;
+}
+
+/// Inserts 1, 2, 3, ... each in a transaction of its own, and tells the last that was committed.
+async fn insert_until_it_fails(url: String, kind: Kind, first: u64, committed: Arc<AtomicU64>) {
+    match kind {
+        Kind::Postgres => {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            for id in first.. {
+                if client.batch_execute(&format!("INSERT INTO item VALUES ({id})")).await.is_err() {
+                    return;
+                }
+                committed.store(id, Ordering::SeqCst);
+            }
+        }
+        Kind::Mariadb | Kind::Mysql => {
+            let mut connection = mysql_async::Conn::from_url(url).await.unwrap();
+            for id in first.. {
+                if connection.query_drop(format!("INSERT INTO item VALUES ({id})")).await.is_err() {
+                    return;
+                }
+                committed.store(id, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// What was committed when the server was killed is there when it is back: with [`Durability::Process`] too.
+async fn keeps_what_was_committed(kind: Kind) {
+    let mut server = Server::start(kind, Options::default()).await.unwrap();
+    execute(&server, home_database(kind), &["CREATE DATABASE shop"]).await;
+    execute(&server, "shop", &["CREATE TABLE item (id int PRIMARY KEY)"]).await;
+    let committed = Arc::new(AtomicU64::new(0));
+    for _ in 0..3 {
+        let before = committed.load(Ordering::SeqCst);
+        let next = execute(&server, "shop", &["SELECT COALESCE(MAX(id), 0) + 1 FROM item"]).await;
+        let first = next[0].parse().unwrap();
+        let inserts = insert_until_it_fails(server.superuser_url("shop"), kind, first, Arc::clone(&committed));
+        let inserts = tokio::spawn(inserts);
+        eventually("some rows are committed", || committed.load(Ordering::SeqCst) > before + 50).await;
+        server.kill().await.unwrap();
+        tokio::time::timeout(DEADLINE, inserts).await.unwrap().unwrap();
+
+        server.restart().await.unwrap();
+        let rows = execute(&server, "shop", &["SELECT COUNT(*) FROM item"]).await;
+        let (rows, committed) = (rows[0].parse::<u64>().unwrap(), committed.load(Ordering::SeqCst));
+        // The last may have been committed without its answer.
+        assert!(rows == committed || rows == committed + 1, "{rows} rows of {committed}");
+    }
+}
+
+#[tokio::test]
+async fn postgres_keeps_what_was_committed() {
+    keeps_what_was_committed(Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn mariadb_keeps_what_was_committed() {
+    keeps_what_was_committed(Kind::Mariadb).await;
+}
+
+#[tokio::test]
+async fn mysql_keeps_what_was_committed() {
+    keeps_what_was_committed(Kind::Mysql).await;
 }
 
 /// Two of a kind run beside each other, and can be told apart by what a bridge goes by.
