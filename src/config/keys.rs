@@ -1,0 +1,234 @@
+//! Every key of the file: the parser knows no other, and the reference page and the sample are held
+//! against this table.
+
+/// What is used where a key is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preset {
+    /// It has to be written.
+    Required,
+    /// Nothing, or what the text says.
+    None(&'static str),
+    /// This value, as it is written in TOML.
+    Value(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// What kind of value it takes, for people.
+    pub(super) takes: &'static str,
+    pub(super) preset: Preset,
+    pub(super) text: &'static str,
+}
+
+/// A table of the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section {
+    /// As it stands in the file.
+    pub(super) header: &'static str,
+    pub(super) text: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+const fn key(name: &'static str, takes: &'static str, preset: Preset, text: &'static str) -> Key {
+    Key { name, takes, preset, text }
+}
+
+pub(super) const ROOT: Section = Section {
+    header: "",
+    text: "One file is one bridge between exactly two nodes.",
+    keys: &[
+        key(
+            "bridge",
+            "text",
+            Preset::Required,
+            "The name of the bridge: the origin tag of everything that it writes. a-z, 0-9, _ and -, at most 32 characters. \
+             Never change it while changes are on their way.",
+        ),
+        key("nodes", "tables", Preset::Required, "The two databases, each a table `[nodes.NAME]`."),
+        key("defaults", "table", Preset::None("as below"), "What holds for every table that does not say otherwise."),
+        key("tables", "list of tables", Preset::Required, "What is bridged: at least one `[[tables]]`."),
+        key("limits", "table", Preset::None("as below"), "What the bridge may use of its own host."),
+        key("server", "table", Preset::None("as below"), "The status page, the metrics and the probes."),
+    ],
+};
+
+pub(super) const NODE: Section = Section {
+    header: "[nodes.NAME]",
+    text: "A database. NAME is yours to choose: letters, digits, _ and -, at most 32 characters. The node whose name comes first in \
+           the alphabet is committed first when a conflict is settled.",
+    keys: &[
+        key(
+            "url",
+            "text",
+            Preset::Required,
+            "`postgresql://USER@HOST:PORT/DATABASE` or `mysql://USER@HOST:PORT/DATABASE` (also `postgres://` and `mariadb://`; \
+             MySQL and MariaDB are told apart by asking the server). `sslmode` and `sslrootcert`, or `ssl-mode` and `ssl-ca`, \
+             after a question mark; without them `verify-full` to any host but a loopback address or a Unix socket.",
+        ),
+        key(
+            "password_file",
+            "path",
+            Preset::None("no password"),
+            "A file that holds the password; a line end after it does not count. `${VARIABLE}` is replaced from the environment. \
+             A relative path starts at the folder of the configuration file.",
+        ),
+        key(
+            "password_env",
+            "text",
+            Preset::None("no password"),
+            "The environment variable that holds the password. Either this or password_file, not both.",
+        ),
+        key(
+            "priority",
+            "whole number",
+            Preset::Value("0"),
+            "The higher wins where two writes have the same commit time; where these are equal too, the first node by name.",
+        ),
+    ],
+};
+
+pub(super) const DEFAULTS: Section = Section {
+    header: "[defaults]",
+    text: "What holds for every table that does not say otherwise.",
+    keys: &[
+        key(
+            "conflict",
+            "text",
+            Preset::Value("\"last_writer_wins\""),
+            "Who wins where both sides wrote a row without seeing each other: `last_writer_wins`, by commit time, or \
+             `prefer:NODE`. `column_merge` and `quarantine` come with a later version.",
+        ),
+        key("direction", "text", Preset::Value("\"both\""), "`both`, or `NODE->NODE` for one way only."),
+    ],
+};
+
+pub(super) const TABLE: Section = Section {
+    header: "[[tables]]",
+    text: "A pair of tables, or a pattern. A pair of tables is governed by exactly one entry: one that names it exactly before a \
+           pattern, a pattern with more letters before one with fewer, and of equals the later one. What the entry does not say \
+           comes from `[defaults]`.",
+    keys: &[
+        key(
+            "name",
+            "text or table",
+            Preset::Required,
+            "`table` or `schema.table`, the same on both sides, or `{ NODE = \"...\", NODE = \"...\" }`. Literal, case and all; `*` \
+             stands for any text, `\\\\.` and `\\\\*` for a dot and a star. Without a schema: `public` on PostgreSQL, the URL's \
+             database on MySQL and MariaDB. Where a pattern differs between the nodes it has one star on each side, which stands \
+             for the same text.",
+        ),
+        key("conflict", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
+        key("direction", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
+        key(
+            "columns",
+            "table",
+            Preset::None("none"),
+            "Rules of single columns: `additive`, `min`, `max`. They come with a later version.",
+        ),
+        key(
+            "accept",
+            "list of texts",
+            Preset::Value("[]"),
+            "Blocking findings of `pontoon check` about this table, by name, that you answer for.",
+        ),
+    ],
+};
+
+pub(super) const LIMITS: Section = Section {
+    header: "[limits]",
+    text: "What the bridge may use of its own host.",
+    keys: &[
+        key(
+            "memory_mib",
+            "whole number, 1 to 65536",
+            Preset::Value("16"),
+            "Memory for the queues of both directions together.",
+        ),
+        key(
+            "spill_gib",
+            "number above 0",
+            Preset::Value("10"),
+            "What does not fit in memory goes to files in spill_dir, of this much in all. When they are full the reader stops and says so.",
+        ),
+        key(
+            "spill_dir",
+            "path",
+            Preset::None("$STATE_DIRECTORY, else ${XDG_STATE_HOME:-~/.local/state}/pontoon"),
+            "The folder for these files, made if it is missing. They are disposable: all durable state is in the databases. \
+             `${VARIABLE}` is replaced from the environment. A relative path starts at the folder of the configuration file.",
+        ),
+        key(
+            "appliers",
+            "whole number, 1 to 64",
+            Preset::Value("4"),
+            "Sessions that apply at the same time, per direction. This version uses one whatever is written here.",
+        ),
+        key(
+            "apply_order",
+            "text",
+            Preset::Value("\"commit\""),
+            "`commit`: transactions become visible on the target in the order of the source. `key`: only changes of one row do. \
+             This version keeps the order of the source in both cases.",
+        ),
+    ],
+};
+
+pub(super) const SERVER: Section = Section {
+    header: "[server]",
+    text: "The status page, the metrics and the probes.",
+    keys: &[
+        key(
+            "listen",
+            "text",
+            Preset::Value("\"127.0.0.1:9787\""),
+            "Address and port of `/metrics`, `/livez`, `/readyz`, `/` and `/api/status`; `off` for none. There is no login: keep \
+             it on an address that only operators reach.",
+        ),
+        key(
+            "ready_lag_seconds",
+            "number above 0",
+            Preset::Value("30"),
+            "`/readyz` answers 503 while a direction is further behind than this.",
+        ),
+    ],
+};
+
+/// All sections in the order of the reference page.
+pub(super) const SECTIONS: &[Section] = &[ROOT, NODE, DEFAULTS, TABLE, LIMITS, SERVER];
+
+impl Section {
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// The header for messages: `[limits]`, or what the top of the file is called.
+    pub(super) fn title(&self) -> &'static str {
+        if self.header.is_empty() { "the top of the file" } else { self.header }
+    }
+}
+
+/// The reference page, in Markdown.
+pub(super) fn reference() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n<!-- Generated from src/config/keys.rs by `cargo test --test config`; edit it there. -->\n\n\
+         TOML. `--config FILE`, else `$PONTOON_CONFIG`, else `./pontoon.toml`, else `/etc/pontoon/pontoon.toml`. Unknown keys,\n\
+         unknown tables and contradictions are errors with file, line and column, before any connection (exit code 2).\n",
+    );
+    for section in SECTIONS {
+        let title = if section.header.is_empty() { "The top of the file" } else { section.header };
+        page +=
+            &format!("\n## {title}\n\n{}\n\n| key | takes | default | |\n| --- | --- | --- | --- |\n", section.text);
+        for key in section.keys {
+            let preset = match key.preset {
+                Preset::Required => "required".to_owned(),
+                Preset::None(text) => text.to_owned(),
+                Preset::Value(text) => format!("`{text}`"),
+            };
+            page += &format!("| `{}` | {} | {preset} | {} |\n", key.name, key.takes, key.text.replace("\\\\", "\\"));
+        }
+    }
+    page += &format!("\n## A sample\n\n```toml\n{}```\n", super::SAMPLE);
+    page
+}

@@ -1,0 +1,335 @@
+//! The configuration: one TOML file, one bridge.
+//!
+//! [`Config::load`] reads it and either returns something that can be used as it stands or says, with
+//! file, line, column and key, everything that is wrong with it; nothing is connected to for that.
+//!
+//! # Layout
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | the types, where the file is looked for |
+//! | `keys.rs` | every key with its default and its documentation; the reference page |
+//! | `parse.rs` | from text to types |
+//! | `reader.rs` | one value at a time, with its place |
+//! | `place.rs` | places, problems, suggestions |
+//! | `url.rs` | what a node's URL says |
+//! | `tables.rs` | names and patterns of tables, and what they come to on two databases |
+//! | `sample.toml` | the sample file |
+
+mod keys;
+mod parse;
+mod place;
+mod reader;
+mod tables;
+mod url;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use pontoon_core::node::{NodeOptions, Secret};
+
+pub use self::{
+    place::{Invalid, Place, Problem},
+    tables::{Choices, NamePattern, Present, TableChoice, TableRule},
+};
+use crate::side::{Pair, Side};
+
+/// The commented sample file.
+const SAMPLE: &str = include_str!("sample.toml");
+
+/// Where the file is looked for if neither `--config` nor `$PONTOON_CONFIG` names one.
+const PLACES: [&str; 2] = ["./pontoon.toml", "/etc/pontoon/pontoon.toml"];
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from, as it is named in messages; empty for a text.
+    pub file: String,
+    /// The origin tag.
+    pub bridge: BridgeName,
+    /// The nodes; A is the first by name.
+    pub nodes: Pair<NodeConfig>,
+    /// What holds for tables that do not say otherwise.
+    pub defaults: Defaults,
+    /// The `[[tables]]` entries, in the order of the file; at least one.
+    pub tables: Vec<TableRule>,
+    /// What may be used of the host.
+    pub limits: Limits,
+    /// The HTTP server.
+    pub server: Server,
+    /// What works and should not be so; a command prints them as warnings.
+    pub warnings: Vec<String>,
+}
+
+/// The name of a bridge: `[a-z0-9_-]{1,32}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BridgeName(String);
+
+impl BridgeName {
+    /// The most characters that it has. A PostgreSQL origin's name and a slot's hold it with a prefix.
+    pub const LENGTH_MAX: usize = 32;
+
+    /// Takes a name that can be one.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=Self::LENGTH_MAX).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        fits.then(|| BridgeName(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BridgeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which kind of server a URL is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `postgresql://`, `postgres://`.
+    Postgres,
+    /// `mysql://`, `mariadb://`: MySQL or MariaDB, told apart by asking the server.
+    Mysql,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Which connector speaks to it.
+    pub scheme: Scheme,
+    /// The URL, without password.
+    pub url: String,
+    /// The database that the URL names.
+    pub database: String,
+    /// The password, already read from where the configuration says.
+    pub password: Option<Secret>,
+    /// The higher wins where commit times are equal.
+    pub priority: i64,
+}
+
+impl NodeConfig {
+    /// The schema of a table's name without one.
+    pub fn default_schema(&self) -> &str {
+        match self.scheme {
+            Scheme::Postgres => "public",
+            Scheme::Mysql => &self.database,
+        }
+    }
+}
+
+/// `[defaults]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// Who wins.
+    pub conflict: Conflict,
+    /// Which way rows go.
+    pub direction: Direction,
+}
+
+/// Who wins where both sides wrote a row without seeing each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// The later commit; where the times are equal the node of the higher priority, else A.
+    LastWriterWins,
+    /// Always this node.
+    Prefer(Side),
+}
+
+/// Which way rows of a table go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    Both,
+    /// Only from this node to the other.
+    From(Side),
+}
+
+impl Direction {
+    /// Whether changes made on `source` cross.
+    pub fn follows(self, source: Side) -> bool {
+        match self {
+            Direction::Both => true,
+            Direction::From(side) => side == source,
+        }
+    }
+}
+
+/// A blocking finding of `check` about a table that an operator may answer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accept {
+    /// Both sides hand out the same generated keys; the operator sees to it that only one does.
+    GeneratedKeys,
+    /// The key's texts are equal by a collation on one side and differ on the other; the operator knows
+    /// that no two keys differ by that alone.
+    KeyCollation,
+    /// A cascading foreign key on a server that does not log cascades; the operator knows that parents
+    /// are not deleted or rekeyed there.
+    CascadingForeignKey,
+    /// Triggers that cannot be switched off on apply; the operator knows that they change no row of a
+    /// bridged table.
+    Triggers,
+}
+
+impl Accept {
+    /// All of them.
+    pub const ALL: [Accept; 4] =
+        [Accept::GeneratedKeys, Accept::KeyCollation, Accept::CascadingForeignKey, Accept::Triggers];
+
+    /// The finding's code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accept::GeneratedKeys => "generated-keys",
+            Accept::KeyCollation => "key-collation",
+            Accept::CascadingForeignKey => "cascading-foreign-key",
+            Accept::Triggers => "triggers",
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory for the queues of both directions together.
+    pub memory_bytes: u64,
+    /// Room for spill files, of both directions together.
+    pub spill_bytes: u64,
+    /// The folder for them; may not be there yet.
+    pub spill_dir: PathBuf,
+    /// Sessions that apply at the same time; this version uses one.
+    pub appliers: u32,
+    /// In which order transactions become visible; this version keeps the source's in both cases.
+    pub apply_order: ApplyOrder,
+}
+
+/// In which order the target's transactions become visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyOrder {
+    /// The order of the source.
+    Commit,
+    /// Only changes of one row keep their order.
+    Key,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Address and port, or `None` for no server.
+    pub listen: Option<String>,
+    /// Further behind than this is not ready.
+    pub ready_lag_seconds: f64,
+}
+
+/// What the configuration may ask of the process around it; a test brings its own.
+pub struct Environment<'a> {
+    /// An environment variable. Empty ones count as not set.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// A file's text.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl Environment<'static> {
+    /// The process's own.
+    pub fn process() -> Self {
+        Environment { variable: &|name| std::env::var(name).ok(), read: &|path| std::fs::read_to_string(path) }
+    }
+}
+
+impl Environment<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.variable)(name).filter(|value| !value.is_empty())
+    }
+}
+
+impl Config {
+    /// The file to read: the one given, else `$PONTOON_CONFIG`, else `./pontoon.toml`, else
+    /// `/etc/pontoon/pontoon.toml`.
+    pub fn find(given: Option<&Path>, environment: &Environment<'_>) -> Result<PathBuf, Invalid> {
+        if let Some(path) = given {
+            return Ok(path.to_owned());
+        }
+        if let Some(path) = environment.get("PONTOON_CONFIG") {
+            return Ok(path.into());
+        }
+        PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+            Invalid::without_place(
+                "",
+                format!(
+                    "there is no configuration: --config and $PONTOON_CONFIG name none, and neither {} nor {} is there",
+                    PLACES[0], PLACES[1]
+                ),
+                "write pontoon.toml, or say where it is: pontoon --config FILE ...",
+            )
+        })
+    }
+
+    /// Finds the file, reads and checks it. Passwords are read, nothing is connected to.
+    pub fn load(given: Option<&Path>) -> Result<Config, Invalid> {
+        let environment = Environment::process();
+        let path = Config::find(given, &environment)?;
+        // `./pontoon.toml` is looked for, `pontoon.toml` is said.
+        let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
+        let text = (environment.read)(&path).map_err(|error| {
+            let origin = match given {
+                Some(_) => "--config names it",
+                None if environment.get("PONTOON_CONFIG").is_some() => "$PONTOON_CONFIG names it",
+                None => "it was found there",
+            };
+            Invalid::without_place(
+                &name,
+                format!("cannot be read: {error}"),
+                format!("{origin}; it must be a readable TOML file"),
+            )
+        })?;
+        Config::parse(&text, &name, &environment)
+    }
+
+    /// Checks a text; `file` is what it is called in messages, and where relative paths start.
+    pub fn parse(text: &str, file: &str, environment: &Environment<'_>) -> Result<Config, Invalid> {
+        parse::parse(text, file, environment)
+    }
+
+    /// The commented sample file. It can be loaded as it is, where its passwords are.
+    pub fn sample() -> &'static str {
+        SAMPLE
+    }
+
+    /// The reference page of the configuration, in Markdown.
+    pub fn reference() -> String {
+        keys::reference()
+    }
+
+    /// One of the nodes.
+    pub fn node(&self, side: Side) -> &NodeConfig {
+        &self.nodes[side]
+    }
+
+    /// The side of a node's name.
+    pub fn side(&self, node: &str) -> Option<Side> {
+        Side::BOTH.into_iter().find(|side| self.nodes[*side].name == node)
+    }
+
+    /// What a connector needs to reach a node.
+    pub fn node_options(&self, side: Side) -> NodeOptions {
+        let node = &self.nodes[side];
+        NodeOptions {
+            name: node.name.clone(),
+            bridge: self.bridge.0.clone(),
+            url: node.url.clone(),
+            password: node.password.clone(),
+        }
+    }
+
+    /// The node that wins where two writes have the same commit time: the higher priority, else A.
+    pub fn tie_winner(&self) -> Side {
+        if self.nodes[Side::B].priority > self.nodes[Side::A].priority { Side::B } else { Side::A }
+    }
+}

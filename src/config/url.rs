@@ -1,0 +1,234 @@
+//! A node's URL: as much of it as the configuration answers for. The connectors read the rest.
+//!
+//! No message from here quotes any part of the URL but its scheme and option names: anything else may
+//! be a password, also where it stands at the wrong place.
+
+use pontoon_core::node::Secret;
+
+use super::{Scheme, place::did_you_mean};
+
+const POSTGRES_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const MYSQL_MODES: &[&str] = &["disabled", "preferred", "required", "verify_ca", "verify_identity"];
+
+/// What a URL says.
+#[derive(Debug)]
+pub(super) struct Address {
+    pub(super) scheme: Scheme,
+    /// Without password.
+    pub(super) url: String,
+    pub(super) password: Option<Secret>,
+    pub(super) database: String,
+    /// Hosts with ports, for comparing two nodes.
+    pub(super) hosts: String,
+}
+
+pub(super) fn parse(text: &str) -> Result<Address, String> {
+    let Some((scheme_text, rest)) = text.split_once("://") else {
+        return Err(
+            "is not a URL; write postgresql://USER@HOST:PORT/DATABASE or mysql://USER@HOST:PORT/DATABASE".into()
+        );
+    };
+    let scheme = match scheme_text {
+        "postgresql" | "postgres" => Scheme::Postgres,
+        "mysql" | "mariadb" => Scheme::Mysql,
+        other => {
+            let known = ["postgresql", "postgres", "mysql", "mariadb"];
+            // What stands before :// can be anything if the text is garbled: quote it only if it looks like a scheme.
+            let shown =
+                if other.chars().all(|c| c.is_ascii_alphanumeric()) && other.len() <= 16 { other } else { "..." };
+            return Err(format!(
+                "unknown scheme {shown}://; it is postgresql://, postgres://, mysql:// or mariadb://{}",
+                did_you_mean(shown, known)
+            ));
+        }
+    };
+    let (before_query, query) = match rest.split_once('?') {
+        Some((before, query)) => (before, Some(query)),
+        None => (rest, None),
+    };
+    let (authority, path) = before_query.split_once('/').unwrap_or((before_query, ""));
+    if path.contains('@') || query.is_some_and(|query| query.contains('@')) && !authority.contains('@') {
+        return Err("has an @ after the host; / ? # @ : in a user or a password are written %2F %3F %23 %40 %3A".into());
+    }
+    if rest.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control()) {
+        return Err("holds a # or a blank; they are written %23 and %20".into());
+    }
+    let (user_info, hosts) = match authority.rsplit_once('@') {
+        Some((user_info, hosts)) => (Some(user_info), hosts),
+        None => (None, authority),
+    };
+    let (user, mut password) = match user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
+        Some((user, password)) => (user, (!password.is_empty()).then(|| decode(password)).transpose()?),
+        None => ("", None),
+    };
+
+    let mut kept = Vec::new();
+    let option = |wanted: &str| {
+        let found = query.unwrap_or("").split('&').find_map(|pair| pair.strip_prefix(wanted)?.strip_prefix('='));
+        found.filter(|value| !value.is_empty())
+    };
+    let option_database = option("dbname").filter(|_| scheme == Scheme::Postgres);
+    let option_user = option("user").filter(|_| scheme == Scheme::Postgres);
+    let option_host = option(if scheme == Scheme::Postgres { "host" } else { "socket" });
+    for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if matches!(name, "password" | "sslpassword") {
+            password = Some(decode(value)?);
+            continue;
+        }
+        check_option(scheme, name, value)?;
+        kept.push(pair);
+    }
+
+    let database = decode(if path.is_empty() { option_database.unwrap_or("") } else { path })?;
+    if database.is_empty() {
+        return Err("names no database; write it after the host: /DATABASE".into());
+    }
+    if user.is_empty() && option_user.is_none() {
+        return Err("names no user; write USER@ before the host".into());
+    }
+    if hosts.is_empty() && option_host.is_none() {
+        return Err("names no host".into());
+    }
+    check_hosts(hosts)?;
+
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    let slash = if path.is_empty() { "" } else { "/" };
+    let question = if kept.is_empty() { "" } else { "?" };
+    let url = format!("{scheme_text}://{user}{hosts}{slash}{path}{question}{}", kept.join("&"));
+    let port = if scheme == Scheme::Postgres { ":5432" } else { ":3306" };
+    let hosts = match option_host {
+        Some(host) => format!("{hosts} {host}"),
+        None if hosts.rsplit(']').next().is_some_and(|end| end.contains(':')) => hosts.to_owned(),
+        None => format!("{hosts}{port}"),
+    };
+    Ok(Address { scheme, url, password: password.map(Secret::new), database, hosts })
+}
+
+fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
+    let (own, others, modes) = match scheme {
+        Scheme::Postgres => (["sslmode", "sslrootcert"], ["ssl-mode", "ssl-ca"], POSTGRES_MODES),
+        Scheme::Mysql => (["ssl-mode", "ssl-ca"], ["sslmode", "sslrootcert"], MYSQL_MODES),
+    };
+    if let Some(at) = others.iter().position(|other| *other == name) {
+        return Err(format!("option {name} belongs to the other kind of server; did you mean {:?}?", own[at]));
+    }
+    if name == own[0] && !modes.contains(&value.to_ascii_lowercase().as_str()) {
+        return Err(format!(
+            "option {name} is one of {}{}",
+            modes.join(", "),
+            did_you_mean(value, modes.iter().copied())
+        ));
+    }
+    if name == own[1] && value.is_empty() {
+        return Err(format!("option {name} needs the path of a certificate file"));
+    }
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')) {
+        return Err("has an option whose name cannot be read".into());
+    }
+    // A slip in these would turn off what protects the connection, in silence.
+    if !own.contains(&name) && super::place::nearest(name, own).is_some() {
+        return Err(format!("unknown option{}", did_you_mean(name, own)));
+    }
+    Ok(())
+}
+
+fn check_hosts(hosts: &str) -> Result<(), String> {
+    for host in hosts.split(',') {
+        let port = match host.strip_prefix('[') {
+            Some(address) => match address.split_once(']') {
+                Some((_, after)) => after.strip_prefix(':').or((!after.is_empty()).then_some(after)),
+                None => return Err("has a [ without ]".into()),
+            },
+            None => match host.split_once(':') {
+                Some((_, port)) if port.contains(':') => {
+                    return Err("has an IPv6 address; write it in brackets: [::1]:5432".into());
+                }
+                other => other.map(|(_, port)| port),
+            },
+        };
+        if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+            return Err("has a port that is no number from 1 to 65535".into());
+        }
+    }
+    Ok(())
+}
+
+/// Percent decoding.
+fn decode(text: &str) -> Result<String, String> {
+    let bad = || {
+        "has a % that is not followed by two hexadecimal digits of a character; a % itself is written %25".to_owned()
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(bad()) };
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_taken_out() {
+        for url in [
+            "postgresql://ann:s%40cret@db:5432/shop?sslmode=require",
+            "postgresql://ann@db:5432/shop?password=s%40cret&sslmode=require",
+        ] {
+            let address = parse(url).unwrap();
+            assert_eq!(address.url, "postgresql://ann@db:5432/shop?sslmode=require");
+            assert_eq!(address.password.unwrap().reveal(), "s@cret");
+            assert_eq!(address.database, "shop");
+        }
+    }
+
+    #[test]
+    fn what_is_whole_stays_as_it_is() {
+        for url in [
+            "postgresql://pontoon@127.0.0.1:5432/shop?sslmode=verify-full",
+            "postgres://ann@/shop?host=/run/postgresql",
+            "mysql://ann@[::1]:3306/shop?ssl-mode=VERIFY_CA&ssl-ca=/etc/ca.pem",
+            "mariadb://ann@db/my%2Fshop",
+        ] {
+            let address = parse(url).unwrap();
+            assert_eq!(address.url, url);
+            assert!(address.password.is_none());
+        }
+        assert_eq!(parse("mariadb://ann@db/my%2Fshop").unwrap().database, "my/shop");
+        assert_eq!(parse("mariadb://ann@db/a").unwrap().hosts, "db:3306");
+    }
+
+    #[test]
+    fn no_refusal_tells_a_password() {
+        for (url, says) in [
+            ("http://ann:hunter2@db/shop", "unknown scheme http://"),
+            ("postgresq://ann:hunter2@db/shop", "did you mean \"postgresql\"?"),
+            ("ann:hunter2@db/shop", "is not a URL"),
+            ("mysql://ann:hunt/er2@db/shop", "@ after the host"),
+            ("mysql://ann:hunt#er2@db/shop", "#"),
+            ("mysql://ann:hunt?er2@db/shop", "@ after the host"),
+            ("mysql://ann:%hunter2@db/shop", "%"),
+            ("mysql://ann:hunter2@db:hunter2/shop", "port"),
+            ("mysql://ann:hunter2@db:99999/shop", "port"),
+            ("mysql://ann:hunter2@db", "names no database"),
+            ("mysql://:hunter2@db/shop", "names no user"),
+            ("mysql://ann:hunter2@/shop", "names no host"),
+            ("mysql://ann:hunter2@::1/shop", "brackets"),
+            ("mysql://ann:hunter2@db/shop?sslmode=require", "did you mean \"ssl-mode\"?"),
+            ("mysql://ann:hunter2@db/shop?ssl-mod=required", "did you mean \"ssl-mode\"?"),
+            ("postgres://ann:hunter2@db/shop?sslmode=verify_full", "did you mean \"verify-full\"?"),
+        ] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("hunt"), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,562 @@
+//! The configuration from outside: what loads, what is refused and in which words, and what tables a
+//! file comes to on two databases.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use pontoon::{
+    config::{Accept, ApplyOrder, Config, Conflict, Direction, Environment, Invalid, Present, Scheme, TableChoice},
+    side::Side,
+};
+use pontoon_core::{Code, Error, TableName};
+
+const PASSWORD: &str = "hunter2-never-shown";
+
+fn variable(name: &str) -> Option<String> {
+    match name {
+        "CREDENTIALS_DIRECTORY" => Some("/run/credentials".into()),
+        "STOCK_PASSWORD" => Some(PASSWORD.into()),
+        "HOME" => Some("/home/ann".into()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    match path.to_str() {
+        Some("/run/credentials/shop") => Ok(format!("{PASSWORD}\n")),
+        Some("/etc/pontoon/secret") => Ok(PASSWORD.into()),
+        Some("/run/credentials/empty") => Ok("\n".into()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn environment() -> Environment<'static> {
+    Environment { variable: &variable, read: &read }
+}
+
+fn parse(text: &str) -> Result<Config, Invalid> {
+    Config::parse(text, "pontoon.toml", &environment())
+}
+
+/// A small good file, with `more` at its end.
+fn with(more: &str) -> String {
+    format!(
+        "bridge = \"b\"\n\
+         nodes.shop = {{ url = \"postgresql://ann@db/shop\" }}\n\
+         nodes.stock = {{ url = \"mysql://ann@db/stock\" }}\n\
+         {more}"
+    )
+}
+
+fn refusal(text: &str) -> String {
+    match parse(text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(invalid) => invalid.to_string(),
+    }
+}
+
+#[test]
+fn the_sample_loads_and_shows_the_defaults() {
+    let sample = parse(Config::sample()).unwrap();
+    assert_eq!(sample.warnings, Vec::<String>::new());
+    assert_eq!(sample.bridge.as_str(), "shop-stock");
+    let [shop, stock] = Side::BOTH.map(|side| sample.node_options(side));
+    assert_eq!((shop.name.as_str(), stock.name.as_str()), ("shop", "stock"));
+    assert_eq!(shop.url, "postgresql://pontoon@127.0.0.1:5432/shop?sslmode=verify-full");
+    assert_eq!(shop.password.unwrap().reveal(), PASSWORD);
+    assert_eq!(stock.password.unwrap().reveal(), PASSWORD);
+    assert_eq!(sample.node(Side::B).scheme, Scheme::Mysql);
+    assert_eq!(sample.node(Side::B).default_schema(), "shop");
+
+    let bare = parse(&with("[[tables]]\nname = \"customers\"\n")).unwrap();
+    assert_eq!(bare.defaults, sample.defaults);
+    assert_eq!(bare.limits, sample.limits);
+    assert_eq!(bare.server, sample.server);
+    assert_eq!(bare.node(Side::A).priority, sample.node(Side::A).priority);
+    assert_eq!(bare.tables[0].accept, sample.tables[0].accept);
+
+    assert_eq!(bare.limits.memory_bytes, 16 << 20);
+    assert_eq!(bare.limits.spill_bytes, 10 << 30);
+    assert_eq!(bare.limits.spill_dir, Path::new("/home/ann/.local/state/pontoon"));
+    assert_eq!(bare.limits.apply_order, ApplyOrder::Commit);
+    assert_eq!(bare.server.listen.as_deref(), Some("127.0.0.1:9787"));
+    assert_eq!(bare.defaults.conflict, Conflict::LastWriterWins);
+    assert_eq!(bare.defaults.direction, Direction::Both);
+}
+
+#[test]
+fn the_sample_has_every_key() {
+    let page = Config::reference();
+    let mut keys = 0;
+    for line in page.split("## A sample").next().unwrap().lines().filter(|line| line.starts_with("| `")) {
+        let key = line.split('`').nth(1).unwrap();
+        // Not in this version, so not in its sample.
+        if key != "columns" {
+            assert!(Config::sample().contains(key), "{key} is not in the sample");
+        }
+        keys += 1;
+    }
+    assert!(keys > 20, "{keys}");
+}
+
+/// The places of all keys in the sample, headers' parts and the keys of inline tables included.
+fn keys_of(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut keys = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let code = line.split('#').next().unwrap();
+        let mut word = |from: usize, text: &str| {
+            let mut at = from;
+            for part in text.split('.') {
+                keys.push(start + at..start + at + part.len());
+                at += part.len() + 1;
+            }
+        };
+        if let Some(header) = code.trim_end().strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
+            word(2, header);
+        } else if let Some(header) = code.trim_end().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            word(1, header);
+        } else if let Some((key, value)) = code.split_once('=') {
+            word(0, key.trim_end());
+            if value.trim_start().starts_with('{') {
+                for (at, _) in value.match_indices(" = ") {
+                    let before = &value[..at];
+                    let from = before.rfind([' ', ',', '{']).unwrap() + 1;
+                    word(key.len() + 1 + from, &before[from..]);
+                }
+            }
+        }
+        start += line.len();
+    }
+    keys
+}
+
+/// Every text that is one slip away: a character left out, doubled, exchanged with its neighbour,
+/// replaced or put in.
+fn slips(word: &str) -> Vec<String> {
+    let chars: Vec<char> = word.chars().collect();
+    let mut slips = Vec::new();
+    let mut put = |chars: Vec<char>| slips.push(chars.into_iter().collect::<String>());
+    for at in 0..=chars.len() {
+        for c in ['a', 's', 'x', '7', '_', '-', '.', 'é', '"'] {
+            let mut more = chars.clone();
+            more.insert(at, c);
+            put(more);
+            if at < chars.len() {
+                let mut other = chars.clone();
+                other[at] = c;
+                put(other);
+            }
+        }
+        if at < chars.len() {
+            let mut less = chars.clone();
+            less.remove(at);
+            put(less);
+            let mut upper = chars.clone();
+            upper[at] = upper[at].to_ascii_uppercase();
+            put(upper);
+        }
+        if at + 1 < chars.len() {
+            let mut swapped = chars.clone();
+            swapped.swap(at, at + 1);
+            put(swapped);
+        }
+    }
+    slips.sort();
+    slips.dedup();
+    slips.retain(|slip| slip != word);
+    slips
+}
+
+#[test]
+fn every_slip_in_a_key_is_refused_with_its_place() {
+    let sample = Config::sample();
+    let keys = keys_of(sample);
+    assert!(keys.len() >= 25, "{}", keys.len());
+    let (mut mutants, mut suggested, mut slowest) = (0, 0, Duration::ZERO);
+    for key in keys {
+        let line = sample[..key.start].matches('\n').count() + 1;
+        for slip in slips(&sample[key.clone()]) {
+            let mutant = format!("{}{slip}{}", &sample[..key.start], &sample[key.end..]);
+            let began = Instant::now();
+            let result = parse(&mutant);
+            slowest = slowest.max(began.elapsed());
+            let Err(invalid) = result else { panic!("accepted: line {line}: {slip}") };
+            let error = Error::from(invalid.clone());
+            assert_eq!(error.code(), Code::Config);
+            let mut parts = error.message().split(':');
+            assert_eq!(parts.next(), Some("pontoon.toml"), "{error}");
+            let numbers = [parts.next(), parts.next()].map(|part| part.and_then(|part| part.parse::<usize>().ok()));
+            assert!(numbers.iter().all(|number| number.is_some_and(|number| number > 0)), "{error}");
+            assert!(!error.message().contains('\n'), "{error}");
+            // Names of nodes are free: the slip shows where the node is spoken of.
+            let told_there =
+                invalid.problems().iter().any(|problem| problem.place.is_some_and(|place| place.line == line));
+            let is_node = sample[key.clone()].starts_with("sho") || sample[key.clone()].starts_with("sto");
+            assert!(told_there || is_node, "line {line}, {slip}: {invalid}");
+            suggested += usize::from(error.message().contains("did you mean"));
+            mutants += 1;
+        }
+    }
+    println!("{mutants} mutants, {suggested} with a suggestion, slowest {slowest:?}");
+    assert!(mutants >= 500, "{mutants}");
+    assert!(suggested * 10 >= mutants * 6, "{suggested} of {mutants}");
+    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
+}
+
+#[test]
+fn refusals_name_place_key_and_remedy() {
+    let tables = "[[tables]]\nname = \"t\"\n";
+    let cases: Vec<(String, &str)> = vec![
+        (
+            with("[[tables]]\nname = \"t\"\n[limits]\nmemroy_mib = 1\n"),
+            "pontoon.toml:7:1: limits.memroy_mib: unknown key; did you mean \"memory_mib\"?",
+        ),
+        (with("[[tables]]\nname = \"t\"\n[limit]\n"), "pontoon.toml:6:2: limit: unknown key; did you mean \"limits\"?"),
+        (
+            with("[[tables]]\nname = \"t\"\nready_lag_seconds = 3\n"),
+            "pontoon.toml:6:1: tables.ready_lag_seconds: unknown key; it belongs to [server]",
+        ),
+        (with("[[tables]]\nnome = \"t\"\n"), "pontoon.toml:5:1: tables.nome: unknown key; did you mean \"name\"?"),
+        (with("[[tables]]\nconflict = \"prefer:shop\"\n"), "pontoon.toml:4:1: tables.name: is missing"),
+        (with("[[tables]]\nname = \"t\"\nname = \"u\"\n"), "pontoon.toml:6:1: duplicate key"),
+        (with("[tables]\nname = \"t\"\n"), "tables: must be a list of tables [[tables]], found a table"),
+        (with("tables = []\n"), "pontoon.toml:4:10: tables: is empty"),
+        (with(""), "pontoon.toml:1:1: tables: is missing"),
+        (with("[[tables]]\nname = \"\"\n"), "pontoon.toml:5:8: tables.name: \"\" is no table name"),
+        (with("[[tables]]\nname = \"a.b.c\"\n"), "more than one dot"),
+        (with("[[tables]]\nname = 'a\\b'\n"), "a backslash stands before"),
+        (
+            with(&format!("{tables}[[tables]]\nname = \"t\"\n")),
+            "pontoon.toml:7:8: tables.name: \"t\" stands here for the second time; first at line 5",
+        ),
+        (
+            with("[[tables]]\nname = { shop = \"t\" }\n"),
+            "pontoon.toml:5:8: tables.name: says nothing of node \"stock\"",
+        ),
+        (
+            with("[[tables]]\nname = { shop = \"t\", stok = \"t\" }\n"),
+            "pontoon.toml:5:22: tables.name.stok: there is no node \"stok\"; did you mean \"stock\"?",
+        ),
+        (with("[[tables]]\nname = { shop = \"a*\", stock = \"b\" }\n"), "stars that do not correspond"),
+        (
+            with("[[tables]]\nname = \"t\"\nconflict = \"prefer:stok\"\n"),
+            "pontoon.toml:6:12: tables.conflict: there is no node \"stok\"; did you mean \"stock\"?",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\nconflict = \"last_write_wins\"\n"),
+            "\"last_write_wins\" is no rule for conflicts; did you mean \"last_writer_wins\"?",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\nconflict = \"column_merge\"\n"),
+            "pontoon.toml:6:12: tables.conflict: this version does not have \"column_merge\" yet",
+        ),
+        (
+            with("[defaults]\nconflict = \"quarantine\"\n[[tables]]\nname = \"t\"\n"),
+            "pontoon.toml:5:12: defaults.conflict: this version does not have \"quarantine\" yet",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = \"additive\" }\n"),
+            "pontoon.toml:6:1: tables.columns: this version does not have rules for single columns",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\ndirection = \"shop->shop\"\n"),
+            "pontoon.toml:6:13: tables.direction: \"shop->shop\" goes from a node to itself",
+        ),
+        (with("[[tables]]\nname = \"t\"\ndirection = \"shop-stock\"\n"), "\"shop-stock\" is no direction"),
+        (with("[[tables]]\nname = \"t\"\ndirection = \"shp->stock\"\n"), "no node \"shp\"; did you mean \"shop\"?"),
+        (
+            with("[[tables]]\nname = \"t\"\naccept = [\"generated-key\"]\n"),
+            "pontoon.toml:6:11: tables.accept: \"generated-key\" is no finding that can be accepted; did you mean \"generated-keys\"?",
+        ),
+        (with("[[tables]]\nname = \"t\"\naccept = \"generated-keys\"\n"), "must be a list of texts"),
+        (with(&format!("{tables}[limits]\nmemory_mib = 0\n")), "a whole number from 1 to 65536, found 0"),
+        (with(&format!("{tables}[limits]\nmemory_mib = \"16\"\n")), "a whole number from 1 to 65536, found a text"),
+        (with(&format!("{tables}[limits]\nmemory_mib = 99999999999999999999\n")), "limits.memory_mib"),
+        (with(&format!("{tables}[limits]\nspill_gib = -1\n")), "must be a number above 0"),
+        (with(&format!("{tables}[limits]\nspill_gib = nan\n")), "must be a number above 0"),
+        (with(&format!("{tables}[limits]\nappliers = 65\n")), "from 1 to 64, found 65"),
+        (with(&format!("{tables}[limits]\napply_order = \"comit\"\n")), "did you mean \"commit\"?"),
+        (with(&format!("{tables}[limits]\nspill_dir = \"${{NOWHERE}}/x\"\n")), "NOWHERE is not set"),
+        (with(&format!("{tables}[server]\nlisten = \"9787\"\n")), "is no address with a port"),
+        (with(&format!("{tables}[server]\nlisten = \"of\"\n")), "did you mean \"off\"?"),
+        (with(&format!("{tables}[server]\nready_lag_seconds = true\n")), "must be a number, found true or false"),
+        (with(&format!("defaults = 3\n{tables}")), "pontoon.toml:4:12: defaults: must be a table [defaults]"),
+        ("bridge = \"Shop\"\n".into(), "pontoon.toml:1:10: bridge: \"Shop\" is not 1 to 32 of the characters"),
+        (format!("bridge = \"{}\"\n", "a".repeat(33)), "is not 1 to 32"),
+        ("bridge = \"b\"\n[nodes.a]\nurl = \"mysql://u@h/d\"\n".into(), "exactly two nodes, found 1: a"),
+        (
+            with(&format!("{tables}[nodes.third]\nurl = \"mysql://u@h/d\"\n")),
+            "pontoon.toml:6:8: nodes: a bridge has exactly two nodes, found 3: shop, stock, third",
+        ),
+        (
+            "bridge = \"b\"\n[nodes.a]\n[nodes.b]\nurl = \"mysql://u@h/d\"\n".into(),
+            "pontoon.toml:2:8: nodes.a.url: is missing",
+        ),
+        ("[nodes.\"a b\"]\nurl = \"mysql://u@h/d\"\n".into(), "is no name for a node"),
+        (
+            "[nodes.a]\nurl = \"mysql://u@h/d\"\n[nodes.b]\nurl = \"mariadb://v@h:3306/d\"\n".into(),
+            "pontoon.toml:3:8: nodes.b.url: a and b are the same database",
+        ),
+        ("[nodes.a]\nurl = \"oracle://u@h/d\"\n".into(), "pontoon.toml:2:7: nodes.a.url: unknown scheme oracle://"),
+        ("[nodes.a]\nurl = 7\n".into(), "nodes.a.url: must be a text in quotes, found a whole number"),
+        (
+            "[nodes.a]\npriority = 1.5\n".into(),
+            "nodes.a.priority: must be a whole number, found a number with a fraction",
+        ),
+        ("bridge = \n".into(), "pontoon.toml:1:10: "),
+        ("bridge \"b\"\n".into(), "pontoon.toml:1:8: "),
+        ("".into(), "pontoon.toml:1:1: bridge: is missing"),
+    ];
+    for (text, says) in cases {
+        let refusal = refusal(&text);
+        assert!(refusal.contains(says), "expected {says:?}, got\n{refusal}\nfor\n{text}");
+    }
+}
+
+#[test]
+fn what_is_mistyped_is_told_before_what_follows_from_it() {
+    let invalid = parse("brigde = \"b\"\n").unwrap_err();
+    assert_eq!(invalid.problems().len(), 4, "{invalid}");
+    let error = Error::from(invalid);
+    assert_eq!(error.message(), "pontoon.toml:1:1: brigde: unknown key; did you mean \"bridge\"?");
+    assert_eq!(
+        error.remedy().unwrap(),
+        "the keys of the top of the file are bridge, nodes, defaults, tables, limits, server"
+    );
+}
+
+#[test]
+fn passwords_come_from_one_place_and_are_never_shown() {
+    let node = |keys: &str| {
+        format!("bridge = \"b\"\n[nodes.b]\nurl = \"mysql://u@h/d\"\n[[tables]]\nname = \"t\"\n[nodes.a]\n{keys}\n")
+    };
+    let url = "url = \"postgresql://ann@db/shop\"";
+    let good = |keys: &str| {
+        let config = parse(&node(keys)).unwrap();
+        assert!(!format!("{config:?}").contains(PASSWORD));
+        (config.node_options(Side::A), config.warnings)
+    };
+    for keys in [
+        format!("{url}\npassword_file = \"${{CREDENTIALS_DIRECTORY}}/shop\""),
+        format!("{url}\npassword_file = \"/etc/pontoon/secret\""),
+        format!("{url}\npassword_env = \"STOCK_PASSWORD\""),
+    ] {
+        let (options, warnings) = good(&keys);
+        assert_eq!(options.password.unwrap().reveal(), PASSWORD, "{keys}");
+        assert!(warnings.is_empty());
+    }
+    assert!(good(url).0.password.is_none());
+
+    let (options, warnings) = good(&format!("url = \"postgresql://ann:{PASSWORD}@db/shop\""));
+    assert_eq!(options.url, "postgresql://ann@db/shop");
+    assert_eq!(options.password.unwrap().reveal(), PASSWORD);
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("pontoon.toml:7:7: nodes.a.url: holds a password"), "{warnings:?}");
+    assert!(!warnings[0].contains(PASSWORD));
+
+    for (keys, says) in [
+        (
+            format!("{url}\npassword_file = \"/etc/pontoon/secret\"\npassword_env = \"STOCK_PASSWORD\""),
+            "pontoon.toml:9:1: nodes.a.password_env: password_file and password_env are both given",
+        ),
+        (
+            format!("url = \"postgresql://ann:{PASSWORD}@db/shop\"\npassword_env = \"STOCK_PASSWORD\""),
+            "pontoon.toml:7:7: nodes.a.url: holds a password, and password_env is given too",
+        ),
+        (
+            format!("{url}\npassword_file = \"${{CREDENTIALS_DIRECTRY}}/shop\""),
+            "pontoon.toml:8:17: nodes.a.password_file: the environment variable CREDENTIALS_DIRECTRY is not set",
+        ),
+        (format!("{url}\npassword_file = \"${{HOME/shop\""), "has a ${ without }"),
+        (format!("{url}\npassword_file = \"${{EMPTY}}/shop\""), "EMPTY is not set"),
+        (format!("{url}\npassword_file = \"/nowhere\""), "cannot read /nowhere"),
+        (format!("{url}\npassword_file = \"/run/credentials/empty\""), "is empty"),
+        (format!("{url}\npassword_env = \"{PASSWORD}\""), "is not the name of an environment variable"),
+        (format!("{url}\npassword_env = \"NOT_SET\""), "NOT_SET is not set"),
+        (format!("url = \"postgresql://ann:{PASSWORD}@db:x/shop\""), "port"),
+        (format!("pasword = \"{PASSWORD}\"\n{url}"), "did you mean \"password_"),
+        (format!("{url}\npassword_env = {PASSWORD}"), "pontoon.toml:8:"),
+    ] {
+        let invalid = parse(&node(&keys)).unwrap_err();
+        assert!(invalid.to_string().contains(says), "expected {says:?}, got\n{invalid}");
+        assert!(!invalid.to_string().contains("hunter2"), "{invalid}");
+        assert!(!format!("{invalid:?}").contains("hunter2"), "{invalid:?}");
+    }
+}
+
+#[test]
+fn a_relative_path_starts_at_the_file() {
+    let text = with("[[tables]]\nname = \"t\"\n[limits]\nspill_dir = \"spill\"\n");
+    let config = Config::parse(&text, "/etc/pontoon/a.toml", &environment()).unwrap();
+    assert_eq!(config.limits.spill_dir, Path::new("/etc/pontoon/spill"));
+}
+
+#[test]
+fn the_spill_folder_follows_the_environment() {
+    let text = with("[[tables]]\nname = \"t\"\n");
+    let folder = |set: &'static [(&'static str, &'static str)]| {
+        let variable = move |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::parse(&text, "pontoon.toml", &Environment { variable: &variable, read: &read })
+            .map(|config| config.limits.spill_dir.display().to_string())
+            .map_err(|invalid| invalid.to_string())
+    };
+    assert_eq!(
+        folder(&[("STATE_DIRECTORY", "/var/lib/pontoon:/var/lib/x"), ("HOME", "/h")]).unwrap(),
+        "/var/lib/pontoon"
+    );
+    assert_eq!(folder(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).unwrap(), "/s/pontoon");
+    assert_eq!(folder(&[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]).unwrap(), "/h/.local/state/pontoon");
+    assert!(folder(&[]).unwrap_err().contains("limits.spill_dir: is missing"));
+}
+
+#[test]
+fn the_file_is_looked_for_where_the_contract_says() {
+    let set = |name: &str| (name == "PONTOON_CONFIG").then(|| "/env.toml".to_owned());
+    let environment = Environment { variable: &set, read: &read };
+    assert_eq!(Config::find(Some(Path::new("x.toml")), &environment).unwrap(), Path::new("x.toml"));
+    assert_eq!(Config::find(None, &environment).unwrap(), Path::new("/env.toml"));
+    let invalid = Config::load(Some(Path::new("/nowhere/p.toml"))).unwrap_err();
+    assert!(invalid.to_string().starts_with("/nowhere/p.toml: cannot be read: "), "{invalid}");
+}
+
+/// The pairs of a file's tables on two databases, as `label: a = b`.
+fn pairs(tables: &str, a: &[&str], b: &[&str]) -> Result<(Vec<TableChoice>, Vec<String>), String> {
+    let config = parse(&with(tables)).unwrap();
+    let names = |texts: &[&str]| texts.iter().map(|text| text.parse::<TableName>().unwrap()).collect::<Vec<_>>();
+    let (a, b) = (names(a), names(b));
+    let present = [
+        Present { default_schema: config.node(Side::A).default_schema(), tables: &a },
+        Present { default_schema: config.node(Side::B).default_schema(), tables: &b },
+    ];
+    match config.choose_tables(present) {
+        Ok(choices) => Ok((choices.tables, choices.notes)),
+        Err(error) => {
+            assert_eq!(error.code(), Code::Config);
+            Err(format!("{} | {}", error.message(), error.remedy().unwrap_or_default()))
+        }
+    }
+}
+
+fn shown(choices: &[TableChoice]) -> Vec<String> {
+    choices.iter().map(|c| format!("{}: {} = {}", c.label, c.names[0], c.names[1])).collect()
+}
+
+#[test]
+fn names_and_patterns_come_to_pairs() {
+    let (choices, notes) = pairs(
+        "[[tables]]\nname = \"audit_*\"\ndirection = \"shop->stock\"\n\
+         [[tables]]\nname = \"customers\"\nconflict = \"prefer:stock\"\n\
+         [[tables]]\nname = { shop = \"sales.items\", stock = \"goods\" }\naccept = [\"generated-keys\"]\n\
+         [[tables]]\nname = { shop = \"crm.*\", stock = \"crm_*\" }\n",
+        &[
+            "public.audit_a",
+            "public.audit_b",
+            "public.audit_only_here",
+            "public.customers",
+            "sales.items",
+            "crm.people",
+            "public.Customers",
+        ],
+        &[
+            "stock.audit_a",
+            "stock.audit_b",
+            "stock.customers",
+            "stock.goods",
+            "stock.crm_people",
+            "stock.crm_x",
+            "other.audit_c",
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        shown(&choices),
+        [
+            "audit_a: public.audit_a = stock.audit_a",
+            "audit_b: public.audit_b = stock.audit_b",
+            "crm.people: crm.people = stock.crm_people",
+            "customers: public.customers = stock.customers",
+            "sales.items: sales.items = stock.goods",
+        ]
+    );
+    assert_eq!(choices[0].direction, Direction::From(Side::A));
+    assert_eq!(choices[3].conflict, Conflict::Prefer(Side::B));
+    assert_eq!(choices[4].accept, [Accept::GeneratedKeys]);
+    assert_eq!(
+        notes,
+        [
+            "pontoon.toml:14:8: \"crm.*\" does not bridge what is on stock alone: stock.crm_x",
+            "pontoon.toml:5:8: \"audit_*\" does not bridge what is on shop alone: public.audit_only_here",
+        ]
+    );
+}
+
+#[test]
+fn entries_that_say_more_win_then_later_ones() {
+    let directions = |tables: &str| {
+        let all = ["audit_log", "audit_log_old", "x"];
+        let a = all.map(|name| format!("public.{name}"));
+        let b = all.map(|name| format!("stock.{name}"));
+        let (choices, _) = pairs(tables, &a.each_ref().map(String::as_str), &b.each_ref().map(String::as_str)).unwrap();
+        choices.iter().map(|choice| choice.direction).collect::<Vec<_>>()
+    };
+    let entry = |name: &str, direction: &str| format!("[[tables]]\nname = \"{name}\"\ndirection = \"{direction}\"\n");
+    let (a, b) = (Direction::From(Side::A), Direction::From(Side::B));
+    let exact = entry("audit_log", "shop->stock");
+    let pattern = entry("audit_*", "stock->shop");
+    let all = entry("*", "both");
+    for order in [[&exact, &pattern, &all], [&all, &pattern, &exact], [&pattern, &exact, &all]] {
+        assert_eq!(directions(&order.map(String::as_str).concat()), [a, b, Direction::Both]);
+    }
+    // As many letters: the later one.
+    let tail = entry("*_old", "both");
+    let head = entry("audi*", "shop->stock");
+    assert_eq!(directions(&format!("{tail}{head}{all}"))[1], a);
+    assert_eq!(directions(&format!("{head}{tail}{all}"))[1], Direction::Both);
+}
+
+#[test]
+fn tables_that_cannot_be_paired_are_told() {
+    let a = &["public.items", "public.we\\.ird", "sales.orders"];
+    let b = &["stock.items", "stock.Orders", "stock.we\\.ird"];
+    for (tables, says) in [
+        (
+            "[[tables]]\nname = \"item\"\n",
+            "pontoon.toml:5:8: tables.name: node shop has no table public.item | shop has public.items",
+        ),
+        ("[[tables]]\nname = \"orders\"\n", "node shop has no table public.orders | shop has sales.orders"),
+        (
+            "[[tables]]\nname = { shop = \"sales.orders\", stock = \"orders\" }\n",
+            "node stock has no table stock.orders | stock has stock.Orders",
+        ),
+        ("[[tables]]\nname = \"public.items\"\n", "node stock has no table public.items | stock has stock.items"),
+        ("[[tables]]\nname = \"zebra_*\"\n", "no table is on both nodes under a name that the configuration gives"),
+        (
+            "[[tables]]\nname = \"items\"\n[[tables]]\nname = { shop = \"public.items\", stock = \"items\" }\n",
+            "is in two pairs; the other entry is at line",
+        ),
+    ] {
+        let error = pairs(tables, a, b).unwrap_err();
+        assert!(error.contains(says), "expected {says:?}, got {error}");
+    }
+    let (choices, _) = pairs("[[tables]]\nname = 'we\\.ird'\n", a, b).unwrap();
+    assert_eq!(shown(&choices), ["we\\.ird: public.we\\.ird = stock.we\\.ird"]);
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/configuration.md");
+    let page = Config::reference();
+    if std::env::var_os("PONTOON_WRITE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "{} is not up to date: PONTOON_WRITE_DOCS=1 cargo test --test config", path.display());
+}
