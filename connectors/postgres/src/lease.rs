@@ -1,0 +1,85 @@
+//! The lease. An advisory lock of the session says who works, and is gone with the connection; the row
+//! `lease` of `pontoon.control` holds the token, which alone keeps a loser from writing: every
+//! transaction of the bridge holds that row shared to its end ([`crate::session`]), so raising the
+//! token waits for all that are under way, and none can begin with the old one after.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Code, Error, Result,
+    node::{Lease, LeaseAttempt},
+};
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::{
+    catalog::get,
+    connect::{Link, Role, Target},
+    error,
+    names::Names,
+    tables,
+};
+
+/// The server ends a lease of which it has heard nothing for so long; it is renewed every three seconds.
+const IDLE_TIMEOUT: &str = "15s";
+
+/// How long a take-over waits for transactions of the holder before: longer than their own idle
+/// time-out in a transaction (20 s).
+const TAKE_OVER_TIMEOUT: &str = "30s";
+
+/// A renewal that takes longer is none.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The lease of this node.
+pub(crate) struct PostgresLease {
+    link: Link,
+    names: Names,
+}
+
+/// Tries to get it.
+pub(crate) async fn attempt(target: &Target, names: &Names) -> Result<LeaseAttempt> {
+    let role = Role::new(&names.bridge, "lease")
+        .set("idle_session_timeout", IDLE_TIMEOUT)
+        .set("lock_timeout", TAKE_OVER_TIMEOUT)
+        .set("synchronous_commit", "on");
+    let link = target.connect(&role).await?;
+    tables::format_check(&link.client).await?;
+    if try_lock(&link.client, names).await? {
+        Ok(LeaseAttempt::Ours(Box::new(PostgresLease { link, names: names.clone() })))
+    } else {
+        Ok(LeaseAttempt::HeldBy(holder(&link.client, names).await?))
+    }
+}
+
+/// Takes the bridge's advisory lock for this session, if nobody has it.
+pub(crate) async fn try_lock(client: &Client, names: &Names) -> Result<bool> {
+    let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&names.lock]).await;
+    get(&row.map_err(|error| error::of_statement(&error))?, 0)
+}
+
+/// Who left a name in the lease's row.
+pub(crate) async fn holder(client: &Client, names: &Names) -> Result<String> {
+    const SQL: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'lease'";
+    let row = client.query_opt(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    let text: Option<String> = row.as_ref().map(|row| get(row, 0)).transpose()?.flatten();
+    Ok(text.unwrap_or_else(|| "another process".into()))
+}
+
+#[async_trait]
+impl Lease for PostgresLease {
+    async fn take_over(&mut self, holder: &str) -> Result<i64> {
+        const SQL: &str = "INSERT INTO pontoon.control AS c (bridge, name, number, value) VALUES ($1, 'lease', 1, $2)
+            ON CONFLICT (bridge, name) DO UPDATE
+                SET number = coalesce(c.number, 0) + 1, value = excluded.value, updated_at = now()
+            RETURNING number";
+        let row = self.link.client.query_one(SQL, &[&self.names.bridge, &holder]).await;
+        get(&row.map_err(|error| error::of_statement(&error))?, 0)
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let late = |_| Error::new(Code::ConnectionLost, "the lease could not be renewed: the server does not answer");
+        let answer = timeout(RENEW_TIMEOUT, self.link.client.simple_query("SELECT 1")).await.map_err(late)?;
+        answer.map(|_| ()).map_err(|error| error::of_statement(&error))
+    }
+}

@@ -1,0 +1,247 @@
+//! The node: one database, and the connections that are opened to it.
+//!
+//! Nothing is kept but a target and, for marks and looks at the log, one connection that is opened when
+//! it is first needed and again after an error. Marks need a connection of their own: one with an origin
+//! set up would mark them as an echo, with a commit time that is not this server's.
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
+    state::NodeState,
+};
+use tokio::{sync::Mutex, time::timeout};
+use tokio_postgres::{Client, types::PgLsn};
+
+use crate::{
+    catalog::{self, get, text},
+    connect::{Link, Role, Target},
+    error, lease,
+    names::Names,
+    resolution,
+    scan::PostgresScan,
+    session::PostgresSession,
+    slot, tables,
+};
+
+/// A mark or a look at the log that takes longer is given up with its connection: a server that does
+/// not answer is to be noticed within half a minute.
+const HELPER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// A PostgreSQL database.
+pub struct PostgresNode {
+    name: String,
+    pub(crate) names: Names,
+    target: Target,
+    helper: Mutex<Option<Link>>,
+}
+
+impl PostgresNode {
+    /// Reads the options; connects to nothing.
+    pub(crate) fn new(options: NodeOptions) -> Result<PostgresNode> {
+        let target = Target::parse(&options)?;
+        let names = Names::new(&options.bridge)?;
+        Ok(PostgresNode { name: options.name, names, target, helper: Mutex::new(None) })
+    }
+
+    /// Opens a connection for one piece of work.
+    pub(crate) async fn link(&self, what: &str) -> Result<Link> {
+        self.target.connect(&Role::new(&self.names.bridge, what)).await.map_err(|error| error.at(&self.name))
+    }
+
+    /// Says of an error at which node it happened.
+    fn at<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.at(&self.name))
+    }
+
+    /// Runs `work` on the helper connection; opens it where it is not there, and closes it after an error.
+    async fn with_helper<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
+        let mut helper = self.helper.lock().await;
+        // Taken out, so that a call that is dropped half way leaves no connection with an answer due.
+        let link = match helper.take() {
+            Some(link) if !link.client.is_closed() => link,
+            _ => self.target.connect(&helper_role(&self.names)).await?,
+        };
+        let late = |_| Error::new(Code::ConnectionLost, "the server does not answer");
+        let outcome = timeout(HELPER_TIMEOUT, work(&link.client)).await.map_err(late)??;
+        *helper = Some(link);
+        Ok(outcome)
+    }
+}
+
+#[async_trait]
+impl Node for PostgresNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn connect(&self) -> Result<String> {
+        let link = self.link("check").await?;
+        let row = link.client.query_one("SHOW server_version", &[]).await;
+        let row = self.at(row.map_err(|error| error::of_statement(&error)))?;
+        let version: String = get(&row, 0)?;
+        // `15.18 (Debian 15.18-0+deb12u1)`
+        Ok(format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default()))
+    }
+
+    async fn identity(&self) -> Result<LogIdentity> {
+        let link = self.link("check").await?;
+        self.at(slot::identity(&link.client).await)
+    }
+
+    async fn list_tables(&self) -> Result<Vec<TableName>> {
+        let link = self.link("catalog").await?;
+        self.at(catalog::list_tables(&link.client).await)
+    }
+
+    async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
+        let link = self.link("catalog").await?;
+        self.at(catalog::describe(&link.client, names).await)
+    }
+
+    async fn state(&self, tables: &Tables) -> Result<NodeState> {
+        let link = self.link("state").await?;
+        self.at(state(&link.client, &self.names, tables).await)
+    }
+
+    async fn try_lease(&self) -> Result<LeaseAttempt> {
+        self.at(lease::attempt(&self.target, &self.names).await)
+    }
+
+    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
+        let link = self.link("opener").await?;
+        let reader = slot::open_reader(&self.target, &self.names, &link.client, start, tables, skips).await;
+        Ok(Box::new(self.at(reader)?))
+    }
+
+    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
+        let link = self.link("opener").await?;
+        let reader = slot::open_tail(&self.target, &self.names, &link.client, start, tables).await;
+        Ok(Box::new(self.at(reader)?))
+    }
+
+    async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
+        let session = PostgresSession::open(&self.target, &self.names, applier, token, tables).await;
+        Ok(Box::new(self.at(session)?))
+    }
+
+    async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>> {
+        let link = self.link("scan").await?;
+        Ok(Box::new(PostgresScan::new(link, tables)))
+    }
+
+    async fn mark(&self, mark: Mark) -> Result<()> {
+        let word = match mark {
+            Mark::Heartbeat => "heartbeat",
+            Mark::Barrier => "barrier",
+        };
+        // Transactional, so that its commit flushes the log.
+        let sql =
+            format!("SELECT pg_logical_emit_message(true, $1, $2::text || ' ' || {})", slot::fingerprint_sql("$3"));
+        let names = &self.names;
+        let marked = self.with_helper(async |client| {
+            let statement = client.query(&sql, &[&names.message_prefix, &word, &names.slot]).await;
+            statement.map(|_| ()).map_err(|error| error::of_statement(&error))
+        });
+        self.at(marked.await)
+    }
+
+    async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
+        // safe_wal_size: null where max_slot_wal_keep_size sets no limit.
+        const SQL: &str = "SELECT pg_current_wal_insert_lsn(), s.restart_lsn, s.safe_wal_size,
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+            FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $1";
+        let name = &self.names.slot;
+        let looked = self.with_helper(async |client| {
+            let row = client.query_one(SQL, &[name]).await.map_err(|error| error::of_statement(&error))?;
+            let end = u64::from(get::<PgLsn>(&row, 0)?);
+            let retained_from = get::<Option<PgLsn>>(&row, 1)?.map(u64::from);
+            let headroom = get::<Option<i64>>(&row, 2)?;
+            Ok((end, retained_from, headroom, get::<i64>(&row, 3)?))
+        });
+        let (end, retained_from, headroom, clock) = self.at(looked.await)?;
+        Ok(LogStatus {
+            end: Position::Lsn(end),
+            behind_bytes: since.map(|since| Position::Lsn(end).bytes_since(since).unwrap_or(0)),
+            retained_bytes: retained_from.map(|from| end.saturating_sub(from)),
+            headroom_bytes: headroom.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+            clock,
+        })
+    }
+}
+
+/// Commits are flushed whatever the server's default is, but need not have reached a standby.
+fn helper_role(names: &Names) -> Role {
+    Role::new(&names.bridge, "helper").set("synchronous_commit", "local")
+}
+
+/// What the bridge keeps in this database.
+async fn state(client: &Client, names: &Names, tables: &Tables) -> Result<NodeState> {
+    tables::format_check(client).await?;
+    Ok(NodeState {
+        checkpoint: checkpoint(client, names).await?,
+        resolutions: resolutions(client, names, tables).await?,
+        skips: skips(client, names).await?,
+        other_bridges: other_bridges(client, names).await?,
+    })
+}
+
+async fn checkpoint(client: &Client, names: &Names) -> Result<Option<Checkpoint>> {
+    const SQL: &str = "SELECT position, log FROM pontoon.checkpoint
+        WHERE bridge = $1 AND applier = $2 AND position IS NOT NULL AND log IS NOT NULL";
+    let number = Applier::Direction.number();
+    let row = client.query_opt(SQL, &[&names.bridge, &number]).await.map_err(|error| error::of_statement(&error))?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Checkpoint { position: position(&text(&row, 0)?)?, log: LogIdentity(text(&row, 1)?.into()) }))
+}
+
+async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<Resolution>> {
+    const SQL: &str = "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict,
+            commit_time, rule
+        FROM pontoon.resolution WHERE bridge = $1 AND in_force ORDER BY id";
+    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let (id, label) = (get::<i64>(row, 0)?, text(row, 2)?);
+        let Some(table) = tables.iter().find(|table| *table.label == *label) else { continue };
+        let unreadable =
+            || Error::new(Code::Internal, format!("pontoon.resolution: record {id} of {label} cannot be read"));
+        let row_at = |at| match get::<Option<String>>(row, at)? {
+            Some(text) => resolution::row_from_text(table, &text).map(Some).ok_or_else(unreadable),
+            None => Ok(None),
+        };
+        let fence_at = |at| get::<Option<String>>(row, at)?.as_deref().map(position).transpose();
+        found.push(Resolution {
+            id,
+            group: get(row, 1)?,
+            table: table.id,
+            key: resolution::key_from_text(table, &text(row, 3)?).ok_or_else(unreadable)?,
+            own_fence: fence_at(4)?,
+            other_fence: fence_at(5)?,
+            own_row: row_at(6)?,
+            other_row: row_at(7)?,
+            verdict: row_at(8)?,
+            commit_time: get(row, 9)?,
+            rule: text(row, 10)?,
+        });
+    }
+    Ok(found)
+}
+
+async fn skips(client: &Client, names: &Names) -> Result<Vec<Position>> {
+    const SQL: &str =
+        "SELECT substr(name, 6) FROM pontoon.control WHERE bridge = $1 AND name LIKE 'skip:%' ORDER BY name";
+    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    rows.iter().map(|row| position(&text(row, 0)?)).collect()
+}
+
+async fn other_bridges(client: &Client, names: &Names) -> Result<Vec<String>> {
+    const SQL: &str = "SELECT bridge FROM pontoon.control WHERE name = 'pair' AND bridge <> $1 ORDER BY bridge";
+    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    rows.iter().map(|row| text(row, 0)).collect()
+}
+
+/// A position that the bridge itself wrote down.
+fn position(text: &str) -> Result<Position> {
+    text.parse().map_err(|_| Error::new(Code::Internal, format!("{text:?} in the pontoon tables is no position")))
+}

@@ -1,0 +1,114 @@
+//! Reads tables whole, in chunks by key, and rows by key.
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Key, MappedTable, Result, Row, TableId, Value,
+    node::{Scan, Tables},
+};
+use tokio_postgres::{Client, Statement, types::ToSql};
+
+use crate::{
+    catalog::get,
+    connect::Link,
+    decode,
+    encode::Array,
+    error,
+    statement::{self, Locking},
+};
+
+/// Reads at READ COMMITTED, each chunk in a statement of its own.
+pub(crate) struct PostgresScan {
+    link: Link,
+    tables: Tables,
+}
+
+impl PostgresScan {
+    pub(crate) fn new(link: Link, tables: &Tables) -> PostgresScan {
+        PostgresScan { link, tables: tables.clone() }
+    }
+}
+
+#[async_trait]
+impl Scan for PostgresScan {
+    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+        let table = &self.tables[table.index()];
+        let bounds = match after {
+            None => Vec::new(),
+            Some(key) => key_arrays(table, std::slice::from_ref(key)).0,
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = statement::chunk(table, !bounds.is_empty());
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = bounds.iter().map(|array| array as _).collect();
+        parameters.push(&limit);
+        let rows = self.link.client.query(&sql, &parameters).await.map_err(|error| of_table(&error, table))?;
+        rows.iter().map(|row| row_of(table, row, 0)).collect()
+    }
+
+    async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let table = &self.tables[table.index()];
+        let sql = statement::by_key(table, Locking::No);
+        let statement = self.link.client.prepare(&sql).await.map_err(|error| of_table(&error, table))?;
+        rows_of_keys(&self.link.client, &statement, table, keys).await
+    }
+}
+
+/// Runs a statement of [`statement::by_key`].
+pub(crate) async fn rows_of_keys(
+    client: &Client,
+    statement: &Statement,
+    table: &MappedTable,
+    keys: &[Key],
+) -> Result<Vec<Option<Row>>> {
+    let (arrays, places) = key_arrays(table, keys);
+    let mut found = vec![None; keys.len()];
+    let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+    for row in client.query(statement, &parameters).await.map_err(|error| of_table(&error, table))? {
+        let number = usize::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
+        if let Some(&place) = number.checked_sub(1).and_then(|at| places.get(at)) {
+            found[place] = Some(row_of(table, &row, 1)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The keys as arrays, one per column, and the place of each that is in them: one that no row here can
+/// have is left out.
+fn key_arrays(table: &MappedTable, keys: &[Key]) -> (Vec<Array>, Vec<usize>) {
+    let columns: Vec<_> = table.key.iter().map(|&at| &table.columns[at]).collect();
+    let mut arrays: Vec<_> = columns.iter().map(|column| Array::new(column)).collect();
+    let mut places = Vec::with_capacity(keys.len());
+    for (place, key) in keys.iter().enumerate() {
+        let fits = key.0.iter().zip(&columns).all(|(value, column)| Array::new(column).push(column, value).is_ok());
+        if fits {
+            for ((array, column), value) in arrays.iter_mut().zip(&columns).zip(&key.0) {
+                // It has just been tried.
+                let _ = array.push(column, value);
+            }
+            places.push(place);
+        }
+    }
+    (arrays, places)
+}
+
+/// A row of texts in common form.
+fn row_of(table: &MappedTable, row: &tokio_postgres::Row, first: usize) -> Result<Row> {
+    let value = |(at, column)| {
+        let text = get::<Option<&str>>(row, first + at)?;
+        Ok(text.map_or(Value::Null, |text| decode::common(column, text.as_bytes())))
+    };
+    Ok(Row(table.columns.iter().enumerate().map(value).collect::<Result<_>>()?))
+}
+
+/// An error of a statement on a user's table.
+pub(crate) fn of_table(error: &tokio_postgres::Error, table: &MappedTable) -> pontoon_core::Error {
+    let shape = matches!(
+        error::sqlstate(error),
+        Some(("42P01" | "3F000" | "42703" | "42704" | "42804" | "42883" | "42846", _))
+    );
+    let mut said = error::of_statement(error);
+    if shape {
+        said = pontoon_core::Error::new(pontoon_core::Code::SchemaChanged, said.message())
+            .hint("make the same change on the other side and start pontoon again: it goes on where it stopped");
+    }
+    said.at(format_args!("table {}", table.name))
+}

@@ -1,0 +1,446 @@
+//! The session that writes.
+//!
+//! * Its replication origin marks everything that it commits as the bridge's. One session at a time can
+//!   use an origin: a predecessor whose process is dead but whose backend is not is ended first. It can
+//!   do no harm meanwhile, as its token is an old one.
+//! * Each transaction holds the lease's row shared from its first statement to its end, and has the
+//!   token there; see [`crate::lease`].
+//! * `pg_replication_origin_xact_setup` gives the transaction the commit time of the write that it
+//!   brings; without it the log would say zero.
+//! * `session_replication_role = replica` keeps triggers and foreign keys off.
+//! * A failed transaction is never committed: after an error or a miss only `rollback` is let through
+//!   (a COMMIT would be answered with "ROLLBACK" and no error).
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::join4;
+use pontoon_core::{
+    Code, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
+    node::{Applied, Applier, Session, TableBatch, Tables},
+};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{
+    Client, Statement,
+    types::{PgLsn, ToSql},
+};
+
+use crate::{
+    catalog::get,
+    connect::{Link, Role, Target},
+    encode::Array,
+    error,
+    names::Names,
+    resolution::{key_to_text, row_to_text},
+    scan::{of_table, rows_of_keys},
+    statement::{self, Locking},
+};
+
+/// Rows that one statement carries at most: enough that its round trip costs nothing beside them.
+const STATEMENT_ROWS_MAX: usize = 1000;
+
+/// Bytes of parameters after which a statement is closed, so that neither side holds much at once.
+const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Prepared statements kept by a session: some for each table. The server holds a plan for each.
+const STATEMENTS_MAX: usize = 256;
+
+/// The server ends a transaction in which nothing happens for so long: the host is dead. A rendezvous
+/// waits at most ten seconds within one.
+const IDLE_IN_TRANSACTION: &str = "20s";
+
+/// The server ends a session that is idle for so long; the engine lets go of its own after 30 s.
+const IDLE: &str = "120s";
+
+/// How long the opening waits for the origin of a predecessor that is being ended.
+const ORIGIN_FREE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause between two tries.
+const ORIGIN_FREE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Whether a transaction is under way, and fit to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Open,
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Prepared {
+    Lease,
+    Origin,
+    Checkpoint,
+    Insert(TableId),
+    Update(TableId, Vec<usize>),
+    Delete(TableId),
+    Rows(TableId, Locking),
+}
+
+/// A session that writes as one applier.
+pub(crate) struct PostgresSession {
+    link: Link,
+    names: Names,
+    applier: i32,
+    token: i64,
+    tables: Tables,
+    statements: HashMap<Prepared, Statement>,
+    state: State,
+}
+
+const LEASE_SQL: &str = "SELECT 1 FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
+
+const ORIGIN_SQL: &str = "SELECT pg_replication_origin_xact_setup($1::pg_lsn,
+    timestamptz '1970-01-01 00:00:00+00' + $2::bigint * interval '1 microsecond')";
+
+const CHECKPOINT_SQL: &str =
+    "INSERT INTO pontoon.checkpoint AS c (bridge, applier, position, sequence, commit_time) VALUES ($1, $2, $3, 1, $4)
+    ON CONFLICT (bridge, applier) DO UPDATE SET position = coalesce(excluded.position, c.position),
+        sequence = c.sequence + 1, commit_time = excluded.commit_time, updated_at = now()";
+
+impl PostgresSession {
+    pub(crate) async fn open(
+        target: &Target,
+        names: &Names,
+        applier: Applier,
+        token: i64,
+        tables: &Tables,
+    ) -> Result<PostgresSession> {
+        // A plan of nested loops looks each key up in the index; any other is a plan for a table that was
+        // small when it was made.
+        let role = Role::new(&names.bridge, &format!("applier {}", applier.number()))
+            .set("session_replication_role", "replica")
+            .set("synchronous_commit", "on")
+            .set("default_transaction_isolation", "read committed")
+            .set("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)
+            .set("idle_session_timeout", IDLE)
+            .set("enable_hashjoin", "off")
+            .set("enable_mergejoin", "off")
+            .set("enable_seqscan", "off")
+            .set("jit", "off");
+        let link = target.connect(&role).await?;
+        set_up_origin(&link.client, names, applier, &role.application_name).await?;
+        Ok(PostgresSession {
+            link,
+            names: names.clone(),
+            applier: applier.number(),
+            token,
+            tables: tables.clone(),
+            statements: HashMap::new(),
+            state: State::Idle,
+        })
+    }
+
+    /// Within a transaction that is fit for it, and until the work has succeeded no longer is.
+    fn enter(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.state, State::Failed) == State::Open {
+            Ok(())
+        } else {
+            Err(Error::new(Code::Internal, "a statement without a transaction that it could be part of"))
+        }
+    }
+
+    async fn prepared(&mut self, what: Prepared) -> Result<Statement> {
+        if let Some(statement) = self.statements.get(&what) {
+            return Ok(statement.clone());
+        }
+        if self.statements.len() >= STATEMENTS_MAX {
+            self.statements.clear();
+        }
+        let table = |id: &TableId| &self.tables[id.index()];
+        let (sql, of) = match &what {
+            Prepared::Lease => (LEASE_SQL.to_string(), None),
+            Prepared::Origin => (ORIGIN_SQL.to_string(), None),
+            Prepared::Checkpoint => (CHECKPOINT_SQL.to_string(), None),
+            Prepared::Insert(id) => (statement::insert(table(id)), Some(table(id))),
+            Prepared::Update(id, changed) => (statement::update(table(id), changed), Some(table(id))),
+            Prepared::Delete(id) => (statement::delete(table(id)), Some(table(id))),
+            Prepared::Rows(id, locking) => (statement::by_key(table(id), *locking), Some(table(id))),
+        };
+        let prepared = self.link.client.prepare(&sql).await;
+        let statement = prepared.map_err(|error| match of {
+            Some(table) => of_table(&error, table),
+            None => error::of_statement(&error),
+        })?;
+        self.statements.insert(what, statement.clone());
+        Ok(statement)
+    }
+
+    /// Runs one statement for as many rows as it takes, until all are through.
+    async fn apply_all(&mut self, what: Prepared, table: TableId, rows: &[Written<'_>]) -> Result<Applied> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let tables = self.tables.clone();
+            let table = &tables[table.index()];
+            let Some((arrays, count)) = arrays_of(table, &what, rest)? else { return Ok(Applied::Missed) };
+            let statement = self.prepared(what.clone()).await?;
+            let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+            let written = self.link.client.execute(&statement, &parameters).await;
+            if written.map_err(|error| of_table(&error, table))? != count as u64 {
+                return Ok(Applied::Missed);
+            }
+            rest = &rest[count..];
+        }
+        Ok(Applied::All)
+    }
+
+    async fn apply_batch(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
+        let deletes: Vec<_> = batch.deletes.iter().map(|row| Written { before: Some(row), after: None }).collect();
+        if self.apply_all(Prepared::Delete(table), table, &deletes).await? == Applied::Missed {
+            return Ok(Applied::Missed);
+        }
+        for group in &batch.updates {
+            let rows: Vec<_> =
+                group.rows.iter().map(|(before, after)| Written { before: Some(before), after: Some(after) }).collect();
+            let what = Prepared::Update(table, group.changed.clone());
+            if self.apply_all(what, table, &rows).await? == Applied::Missed {
+                return Ok(Applied::Missed);
+            }
+        }
+        let inserts: Vec<_> = batch.inserts.iter().map(|row| Written { before: None, after: Some(row) }).collect();
+        self.apply_all(Prepared::Insert(table), table, &inserts).await
+    }
+
+    async fn rows(&mut self, table: TableId, keys: &[Key], locking: Locking) -> Result<Vec<Option<Row>>> {
+        self.enter()?;
+        let statement = self.prepared(Prepared::Rows(table, locking)).await?;
+        let tables = self.tables.clone();
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+            found.extend(rows_of_keys(&self.link.client, &statement, &tables[table.index()], keys).await?);
+        }
+        self.state = State::Open;
+        Ok(found)
+    }
+
+    /// The statements that begin a transaction, all on their way before the first answer is waited for.
+    async fn begin_all(&mut self, tag: Option<&Tag>) -> Result<()> {
+        let lease = self.prepared(Prepared::Lease).await?;
+        let (origin, checkpoint) = (self.prepared(Prepared::Origin).await?, self.prepared(Prepared::Checkpoint).await?);
+        let client = &self.link.client;
+        let lease_parameters: [&(dyn ToSql + Sync); 2] = [&self.names.bridge, &self.token];
+        let (begun, held, set_up, moved) = join4(
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+            client.query_opt(&lease, &lease_parameters),
+            async { if let Some(tag) = tag { set_up(client, &origin, tag).await } else { Ok(()) } },
+            async { if let Some(tag) = tag { self.move_checkpoint(client, &checkpoint, tag).await } else { Ok(()) } },
+        )
+        .await;
+        begun.map_err(|error| error::of_statement(&error))?;
+        if held.map_err(|error| error::of_statement(&error))?.is_none() {
+            return Err(Error::new(Code::LeaseLost, "another process of the bridge has taken over")
+                .hint("nothing has to be done: this one stands by"));
+        }
+        set_up?;
+        moved
+    }
+
+    async fn move_checkpoint(&self, client: &Client, statement: &Statement, tag: &Tag) -> Result<()> {
+        let position = tag.position.as_ref().map(Position::to_string);
+        let moved = client.execute(statement, &[&self.names.bridge, &self.applier, &position, &tag.commit_time]).await;
+        moved.map(|_| ()).map_err(|error| error::of_statement(&error))
+    }
+
+    async fn tag_all(&mut self, tag: &Tag) -> Result<()> {
+        let (origin, checkpoint) = (self.prepared(Prepared::Origin).await?, self.prepared(Prepared::Checkpoint).await?);
+        let client = &self.link.client;
+        set_up(client, &origin, tag).await?;
+        self.move_checkpoint(client, &checkpoint, tag).await
+    }
+
+    async fn record_one(&self, record: &Resolution) -> Result<()> {
+        const RETIRE: &str = "UPDATE pontoon.resolution SET in_force = false
+            WHERE bridge = $1 AND in_force AND table_name = $2 AND row_key = $3";
+        const RECORD: &str =
+            "INSERT INTO pontoon.resolution (bridge, id, group_id, table_name, row_key, in_force, own_fence,
+                other_fence, own_row, other_row, verdict, commit_time, rule)
+            VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8, $9, $10, $11, $12)";
+        let table = &self.tables[record.table.index()];
+        let (bridge, label, key) = (&self.names.bridge, &*table.label, key_to_text(&record.key));
+        let fence = |position: &Option<Position>| position.as_ref().map(Position::to_string);
+        let row = |row: &Option<Row>| row.as_ref().map(|row| row_to_text(table, row));
+        let client = &self.link.client;
+        client.execute(RETIRE, &[bridge, &label, &key]).await.map_err(|error| error::of_statement(&error))?;
+        let parameters: [&(dyn ToSql + Sync); 12] = [
+            bridge,
+            &record.id,
+            &record.group,
+            &label,
+            &key,
+            &fence(&record.own_fence),
+            &fence(&record.other_fence),
+            &row(&record.own_row),
+            &row(&record.other_row),
+            &row(&record.verdict),
+            &record.commit_time,
+            &record.rule,
+        ];
+        client.execute(RECORD, &parameters).await.map_err(|error| error::of_statement(&error))?;
+        Ok(())
+    }
+}
+
+/// Gives the transaction the time of the write that it brings.
+async fn set_up(client: &Client, statement: &Statement, tag: &Tag) -> Result<()> {
+    let lsn = match tag.position {
+        Some(Position::Lsn(lsn)) => PgLsn::from(lsn),
+        _ => PgLsn::from(0),
+    };
+    let done = client.execute(statement, &[&lsn, &tag.commit_time]).await;
+    done.map(|_| ()).map_err(|error| error::of_statement(&error))
+}
+
+/// Makes the applier's origin this session's. A backend of the same applier that still has it is one
+/// of a process that is dead or was taken over from.
+async fn set_up_origin(client: &Client, names: &Names, applier: Applier, application_name: &str) -> Result<()> {
+    const END_PREDECESSORS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()";
+    let origin = names.origin(applier.number());
+    let give_up = Instant::now() + ORIGIN_FREE_TIMEOUT;
+    loop {
+        let done = client.execute("SELECT pg_replication_origin_session_setup($1)", &[&origin]).await;
+        let Err(error) = done else { return Ok(()) };
+        let error = error::of_statement(&error);
+        match error.code() {
+            Code::Contention if Instant::now() < give_up => {
+                let ended = client.execute(END_PREDECESSORS, &[&application_name]).await;
+                ended.map_err(|error| error::of_statement(&error))?;
+                sleep(ORIGIN_FREE_INTERVAL).await;
+            }
+            Code::NotSetUp => {
+                let text = format!("the replication origin {origin:?} is not there");
+                return Err(Error::new(Code::NotSetUp, text).hint("run `pontoon setup`; it is safe to repeat"));
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// A row to write: as it must be, as it shall be.
+struct Written<'a> {
+    before: Option<&'a Row>,
+    after: Option<&'a Row>,
+}
+
+/// The parameters for the first rows, and how many these are; `None` where a row must be as this table
+/// cannot have one.
+fn arrays_of(table: &MappedTable, what: &Prepared, rows: &[Written<'_>]) -> Result<Option<(Vec<Array>, usize)>> {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let (before, after): (&[usize], &[usize]) = match what {
+        Prepared::Delete(_) => (&all, &[]),
+        Prepared::Update(_, changed) => (&all, changed),
+        _ => (&[], &all),
+    };
+    let column = |at: &usize| Array::new(&table.columns[*at]);
+    let mut arrays: Vec<Array> = before.iter().chain(after).map(column).collect();
+    let mut count = 0;
+    for row in rows.iter().take(STATEMENT_ROWS_MAX) {
+        for (array, &at) in arrays.iter_mut().zip(before) {
+            let value = row.before.map(|row| &row.0[at]);
+            if value.is_none_or(|value| array.push(&table.columns[at], value).is_err()) {
+                return Ok(None);
+            }
+        }
+        for (array, &at) in arrays[before.len()..].iter_mut().zip(after) {
+            let value = row.after.map(|row| &row.0[at]);
+            if value.is_none_or(|value| array.push(&table.columns[at], value).is_err()) {
+                let text = format!(
+                    "table {}: a value that column {:?} cannot hold",
+                    table.name, table.columns[at].column.name
+                );
+                return Err(Error::new(Code::ValueMisfit, text));
+            }
+        }
+        count += 1;
+        if arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
+            break;
+        }
+    }
+    Ok(Some((arrays, count)))
+}
+
+#[async_trait]
+impl Session for PostgresSession {
+    async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
+        if std::mem::replace(&mut self.state, State::Failed) != State::Idle {
+            return Err(Error::new(Code::Internal, "a transaction was begun within another"));
+        }
+        self.begin_all(tag).await?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn tag(&mut self, tag: &Tag) -> Result<()> {
+        self.enter()?;
+        self.tag_all(tag).await?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
+        self.enter()?;
+        let applied = self.apply_batch(table, batch).await?;
+        if applied == Applied::All {
+            self.state = State::Open;
+        }
+        Ok(applied)
+    }
+
+    async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.rows(table, keys, Locking::ForUpdate).await
+    }
+
+    async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.rows(table, keys, Locking::No).await
+    }
+
+    async fn fence(&mut self) -> Result<Position> {
+        self.enter()?;
+        let row = self.link.client.query_one("SELECT pg_current_wal_insert_lsn()", &[]).await;
+        let lsn: PgLsn = get(&row.map_err(|error| error::of_statement(&error))?, 0)?;
+        self.state = State::Open;
+        Ok(Position::Lsn(lsn.into()))
+    }
+
+    async fn highest_resolution(&mut self) -> Result<i64> {
+        self.enter()?;
+        const SQL: &str = "SELECT coalesce(max(id), 0) FROM pontoon.resolution WHERE bridge = $1";
+        let row = self.link.client.query_one(SQL, &[&self.names.bridge]).await;
+        let id = get(&row.map_err(|error| error::of_statement(&error))?, 0)?;
+        self.state = State::Open;
+        Ok(id)
+    }
+
+    async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
+        self.enter()?;
+        for record in resolutions {
+            self.record_one(record).await?;
+        }
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn retire(&mut self, ids: &[i64]) -> Result<()> {
+        self.enter()?;
+        const SQL: &str =
+            "UPDATE pontoon.resolution SET in_force = false WHERE bridge = $1 AND id = ANY ($2) AND in_force";
+        let done = self.link.client.execute(SQL, &[&self.names.bridge, &ids]).await;
+        done.map_err(|error| error::of_statement(&error))?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        self.enter()?;
+        self.link.client.batch_execute("COMMIT").await.map_err(|error| error::of_statement(&error))?;
+        self.state = State::Idle;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        self.state = State::Failed;
+        self.link.client.batch_execute("ROLLBACK").await.map_err(|error| error::of_statement(&error))?;
+        self.state = State::Idle;
+        Ok(())
+    }
+}

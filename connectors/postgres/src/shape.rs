@@ -1,0 +1,137 @@
+//! The shapes of the mapped tables when a log was opened, against which the log's own Relation messages
+//! are held.
+//!
+//! A Relation tells the shape as of its place in the log. One before the place where the shapes were
+//! loaded may be older: a schema change that is already part of what was loaded must pass. It only has
+//! to have every mapped column then; a type that was narrower has the same text form, and what cannot
+//! be read becomes unmapped. From that place on it must be exactly what was loaded.
+
+use std::collections::HashMap;
+
+use pontoon_core::{Code, Error, MappedTable, Result, TableName, node::Tables};
+use tokio_postgres::Client;
+
+use crate::{
+    catalog::{self, get, text},
+    error,
+    log::pgoutput::Relation,
+};
+
+/// A column's name, type and modifier.
+type ShapeColumn = (String, u32, i32);
+
+/// One table's shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    oid: u32,
+    columns: Vec<ShapeColumn>,
+}
+
+/// The shapes of a bridge's tables, by the place of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Shapes {
+    shapes: Vec<Shape>,
+    by_name: HashMap<TableName, usize>,
+    /// Where the log ended just before they were read.
+    pub(crate) loaded_at: u64,
+}
+
+/// How the values of a Relation's rows become a row of the pair.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// The table's place.
+    pub(crate) table: usize,
+    /// The place in the pair of each column of the log, `None` for one that is not mapped.
+    pub(crate) places: Vec<Option<u16>>,
+}
+
+const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod,
+        format_type(a.atttypid, a.atttypmod)
+    FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
+    JOIN pg_namespace n ON n.nspname = want.nspname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+
+impl Shapes {
+    /// Reads them. Errors: schema changed, where a table is not what the engine has loaded before.
+    pub(crate) async fn load(client: &Client, tables: &Tables, loaded_at: u64) -> Result<Shapes> {
+        let names: Vec<_> = tables.iter().map(|table| catalog::with_schema(&table.name)).collect();
+        let (schemas, relations) = catalog::split(&names);
+        let rows = client.query(COLUMNS, &[&schemas, &relations]).await.map_err(|error| error::of_statement(&error))?;
+        let mut found: HashMap<TableName, (Shape, Vec<String>)> = HashMap::new();
+        for row in &rows {
+            let name = TableName::new(text(row, 0)?, text(row, 1)?);
+            let oid = get(row, 2)?;
+            let (shape, natives) =
+                found.entry(name).or_insert_with(|| (Shape { oid, columns: Vec::new() }, Vec::new()));
+            shape.columns.push((text(row, 3)?, get(row, 4)?, get(row, 5)?));
+            natives.push(text(row, 6)?);
+        }
+        let mut shapes = Vec::with_capacity(tables.len());
+        for (table, name) in tables.iter().zip(&names) {
+            let (shape, natives) = found.remove(name).ok_or_else(|| changed(table, "it is not there any more"))?;
+            for mapped in &table.columns {
+                let at = shape.columns.iter().position(|(name, ..)| **name == *mapped.column.name);
+                if at.is_none_or(|at| natives[at] != *mapped.column.native) {
+                    return Err(changed(table, &format!("column {:?} is not what it was", mapped.column.name)));
+                }
+            }
+            shapes.push(shape);
+        }
+        let by_name = names.into_iter().enumerate().map(|(at, name)| (name, at)).collect();
+        Ok(Shapes { shapes, by_name, loaded_at })
+    }
+
+    /// What to do with the rows of a Relation that was met at `lsn`: `None` if its table is not mapped.
+    /// Errors: schema changed.
+    pub(crate) fn layout(&self, relation: &Relation<'_>, lsn: u64, tables: &Tables) -> Result<Option<Layout>> {
+        let schema = if relation.schema.is_empty() { "pg_catalog" } else { relation.schema };
+        let name = TableName::new(schema, relation.name);
+        let settled = lsn >= self.loaded_at;
+        let Some(&at) = self.by_name.get(&name) else {
+            // A table of another name with a mapped one's number: renamed since.
+            let renamed = self.shapes.iter().position(|shape| shape.oid == relation.id);
+            return match renamed {
+                Some(at) if settled => Err(changed(&tables[at], &format!("it is called {name} now"))),
+                _ => Ok(None),
+            };
+        };
+        let table = &tables[at];
+        let expected = &self.shapes[at];
+        if settled && let Some(text) = difference(&expected.columns, relation) {
+            return Err(changed(table, &text));
+        }
+        let places: Vec<Option<u16>> = relation
+            .columns
+            .iter()
+            .map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok()))
+            .collect();
+        for (place, mapped) in table.columns.iter().enumerate() {
+            if !places.iter().flatten().any(|&known| usize::from(known) == place) {
+                return Err(changed(table, &format!("column {:?} is not in the log", mapped.column.name)));
+            }
+        }
+        Ok(Some(Layout { table: at, places }))
+    }
+}
+
+/// In which column a Relation differs, if in any.
+fn difference(expected: &[ShapeColumn], relation: &Relation<'_>) -> Option<String> {
+    let found = |name: &str| relation.columns.iter().find(|column| column.name == name);
+    for (name, oid, typmod) in expected {
+        match found(name) {
+            None => return Some(format!("column {name:?} is gone")),
+            Some(column) if (column.type_oid, column.typmod) != (*oid, *typmod) => {
+                return Some(format!("column {name:?} has another type"));
+            }
+            Some(_) => {}
+        }
+    }
+    let new = relation.columns.iter().find(|column| !expected.iter().any(|(name, ..)| name == column.name));
+    new.map(|column| format!("column {:?} is new", column.name))
+}
+
+fn changed(table: &MappedTable, text: &str) -> Error {
+    Error::new(Code::SchemaChanged, format!("table {}: {text}", table.name))
+        .hint("make the same change on the other side and start pontoon again: it goes on where it stopped")
+}

@@ -1,0 +1,253 @@
+//! The text of every statement on user tables. Pure: a mapped table in, SQL out; values are always
+//! parameters.
+//!
+//! Parameters are arrays ([`crate::encode`]); `unnest` makes rows `s` of them, `b0, b1, ...` what a row
+//! was before, by the column's place, `a0, a1, ...` what it shall be, and `k0, k1, ...` a key.
+//!
+//! * A key is looked up by the plain `=` of the column's own type, which the primary key's index serves.
+//! * A value is compared in the pair's common form: exactly, never by collation, and cut to the poorer
+//!   side's precision as [`pontoon_core::Form::convert`] cuts.
+//! * A value is written by the cast that an assignment makes, never by one with a modifier, which would
+//!   cut in silence.
+
+use pontoon_core::{Form, Kind, MappedColumn, MappedTable};
+
+use crate::{
+    encode::element_type,
+    quote::{Ident, List, Table},
+};
+
+/// The least and the greatest double that a `real` takes without overflow or underflow: half way to the
+/// next number beyond. A cast outside of them is an error in the server, not infinity or zero.
+const REAL_LEAST: &str = "7.006492321624085e-46";
+const REAL_GREATEST: &str = "3.4028235677973366e38";
+
+/// Changes `changed` columns of rows that are exactly as before.
+pub(crate) fn update(table: &MappedTable, changed: &[usize]) -> String {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let assignments: Vec<String> = changed
+        .iter()
+        .map(|&at| {
+            let column = &table.columns[at];
+            format!("{} = {}", Ident(&column.column.name), assigned(column, &format!("s.a{at}")))
+        })
+        .collect();
+    format!(
+        "UPDATE {} AS t SET {} FROM {} WHERE {}",
+        Table(&table.name),
+        assignments.join(", "),
+        rows(table, &[('b', &all), ('a', changed)], ""),
+        as_before(table)
+    )
+}
+
+/// Removes rows that are exactly as before.
+pub(crate) fn delete(table: &MappedTable) -> String {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    format!(
+        "DELETE FROM {} AS t USING {} WHERE {}",
+        Table(&table.name),
+        rows(table, &[('b', &all)], ""),
+        as_before(table)
+    )
+}
+
+/// Adds rows whose key is absent; a row whose key is there is left out and so missing in the count.
+pub(crate) fn insert(table: &MappedTable) -> String {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let names: Vec<_> = table.columns.iter().map(|column| Ident(&column.column.name)).collect();
+    let key: Vec<_> = table.key.iter().map(|&at| names[at]).collect();
+    let values: Vec<_> =
+        table.columns.iter().enumerate().map(|(at, column)| assigned(column, &format!("s.a{at}"))).collect();
+    format!(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ON CONFLICT ({}) DO NOTHING",
+        Table(&table.name),
+        List(&names),
+        values.join(", "),
+        rows(table, &[('a', &all)], ""),
+        List(&key)
+    )
+}
+
+/// Whether rows are only read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Locking {
+    /// Read as they are.
+    No,
+    /// Locked in the order of the keys. Not against inserts of children, which take a weaker lock.
+    ForUpdate,
+}
+
+/// The rows of keys: first the key's number, from 1 on, then each column as text.
+pub(crate) fn by_key(table: &MappedTable, locking: Locking) -> String {
+    let matches: Vec<_> = table.key.iter().map(|&at| key_equals(&table.columns[at], &format!("s.k{at}"))).collect();
+    format!(
+        "SELECT s.n, {} FROM {} JOIN {} AS t ON {} ORDER BY s.n{}",
+        texts(table),
+        rows(table, &[('k', &table.key)], " WITH ORDINALITY"),
+        Table(&table.name),
+        matches.join(" AND "),
+        if locking == Locking::ForUpdate { " FOR NO KEY UPDATE OF t" } else { "" }
+    )
+}
+
+/// The first rows in key order, after a key where `after` is set; each column as text. The limit is the
+/// last parameter.
+pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
+    let key: Vec<_> = table.key.iter().map(|&at| format!("t.{}", Ident(&table.columns[at].column.name))).collect();
+    let mut condition = String::new();
+    let mut limit = 1;
+    if after {
+        let bounds: Vec<_> = table
+            .key
+            .iter()
+            .enumerate()
+            .map(|(number, &at)| {
+                let column = &table.columns[at];
+                sought(column, &format!("(${}::{}[])[1]", number + 1, element_type(&column.kind)))
+            })
+            .collect();
+        condition = format!(" WHERE ({}) > ({})", key.join(", "), bounds.join(", "));
+        limit += bounds.len();
+    }
+    format!(
+        "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT ${limit}::int8",
+        texts(table),
+        Table(&table.name),
+        key.join(", ")
+    )
+}
+
+/// Every column as text.
+fn texts(table: &MappedTable) -> String {
+    let columns: Vec<_> =
+        table.columns.iter().map(|column| format!("t.{}::text", Ident(&column.column.name))).collect();
+    columns.join(", ")
+}
+
+/// `unnest($1::int8[], ...) AS s(b0, ...)`: groups of columns, each with the letter of its names.
+fn rows(table: &MappedTable, groups: &[(char, &[usize])], ordinality: &str) -> String {
+    let (mut parameters, mut names) = (Vec::new(), Vec::new());
+    for (letter, places) in groups {
+        for &at in *places {
+            parameters.push(format!("${}::{}[]", parameters.len() + 1, element_type(&table.columns[at].kind)));
+            names.push(format!("{letter}{at}"));
+        }
+    }
+    if !ordinality.is_empty() {
+        names.push("n".into());
+    }
+    format!("unnest({}){ordinality} AS s({})", parameters.join(", "), names.join(", "))
+}
+
+/// The row is found by its key and has all values as before.
+fn as_before(table: &MappedTable) -> String {
+    let keys = table.key.iter().map(|&at| key_equals(&table.columns[at], &format!("s.b{at}")));
+    let values = table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(at, column)| !(table.key.contains(at) && key_is_exact(column)))
+        .map(|(at, column)| equals(column, &format!("s.b{at}")));
+    keys.chain(values).collect::<Vec<_>>().join(" AND ")
+}
+
+/// Whether [`key_equals`] already says that the values are equal in common form.
+fn key_is_exact(column: &MappedColumn) -> bool {
+    !matches!(column.kind, Kind::Text { .. })
+}
+
+/// A parameter as a value to look for, of a type whose `=` with the column an index on it serves.
+fn sought(column: &MappedColumn, parameter: &str) -> String {
+    match &column.kind {
+        Kind::Decimal { .. } => format!("{parameter}::numeric"),
+        // An enum's name is as the server quotes it; the cast knows no modifier.
+        Kind::Enum { .. } => format!("{parameter}::{}", column.column.native),
+        Kind::Text { padded: true, .. } if column.form != Form::Uuid => format!("{parameter}::bpchar"),
+        _ => parameter.into(),
+    }
+}
+
+/// The key's column is equal to a parameter.
+fn key_equals(column: &MappedColumn, parameter: &str) -> String {
+    let name = format!("t.{}", Ident(&column.column.name));
+    match (&column.kind, column.form) {
+        // Where the column can hold several spellings of one key, no index helps: right before fast.
+        (Kind::Text { .. }, Form::Uuid) | (Kind::Text { padded: false, .. }, Form::Text { padded: true }) => {
+            equals(column, parameter)
+        }
+        (Kind::Float64 { .. }, Form::Float32) | (Kind::Json { .. }, _) => equals(column, parameter),
+        _ if cut_to(column).is_some() => equals(column, parameter),
+        _ => format!("{name} = {}", sought(column, parameter)),
+    }
+}
+
+/// Column and parameter are equal in common form, or both null.
+fn equals(column: &MappedColumn, parameter: &str) -> String {
+    let name = format!("t.{}", Ident(&column.column.name));
+    let exactly = |left: String, right: String| format!("{left} IS NOT DISTINCT FROM {right}");
+    let exact_text = |text: String| format!("({text}) COLLATE pg_catalog.\"C\"");
+    if let Some(unit) = cut_to(column) {
+        // A subtraction, since a time of day has no sum that does not wrap; of two moments it is an
+        // interval too.
+        let since = format!("({name} - {parameter})");
+        return format!(
+            "({since} >= interval '0' AND {since} < interval '{unit}' OR {name} IS NULL AND {parameter} IS NULL)"
+        );
+    }
+    match (&column.kind, column.form) {
+        (Kind::Text { .. }, Form::Uuid) => {
+            exactly(exact_text(format!("lower({name}::text COLLATE pg_catalog.\"C\")")), parameter.into())
+        }
+        (Kind::Text { padded: false, .. }, Form::Text { padded: true }) => {
+            exactly(exact_text(format!("rtrim({name}::text, ' ')")), parameter.into())
+        }
+        // The cast of char(n) to text takes the padding off.
+        (Kind::Text { .. }, _) => exactly(exact_text(format!("{name}::text")), parameter.into()),
+        (Kind::Float64 { .. }, Form::Float32) => exactly(as_real(&name), as_real(parameter)),
+        (Kind::Json { .. }, _) => exactly(as_document(column, &name), format!("{parameter}::jsonb")),
+        _ => exactly(name, sought(column, parameter)),
+    }
+}
+
+/// A double as a `real`, also where the cast would be an error.
+fn as_real(double: &str) -> String {
+    format!(
+        "(CASE WHEN {double} = 'NaN' THEN real 'NaN' WHEN abs({double}) <= {REAL_LEAST} THEN real '0' \
+         WHEN abs({double}) < {REAL_GREATEST} THEN {double}::real WHEN {double} > 0 THEN real 'Infinity' \
+         WHEN {double} < 0 THEN real '-Infinity' END)"
+    )
+}
+
+/// A document that can be compared. In a json column one may lie that jsonb refuses; it is equal to
+/// none that the log can bring, for which a number stands that no document of the bridge is.
+fn as_document(column: &MappedColumn, name: &str) -> String {
+    if &*column.column.native == "jsonb" {
+        return name.into();
+    }
+    format!(
+        "(CASE WHEN strpos({name}::text, '\\u0000') = 0 THEN {name}::text::jsonb WHEN {name} IS NOT NULL THEN jsonb '\"\\u0001\"' END)"
+    )
+}
+
+/// The unit below which the common form cuts, where the column has more digits.
+fn cut_to(column: &MappedColumn) -> Option<&'static str> {
+    let (own, common) = match (&column.kind, column.form) {
+        (Kind::Time { precision, .. }, Form::Time { precision: common })
+        | (Kind::DateTime { precision, .. }, Form::DateTime { precision: common })
+        | (Kind::Instant { precision, .. }, Form::Instant { precision: common }) => (*precision, common),
+        _ => return None,
+    };
+    const UNITS: [&str; 6] =
+        ["1 second", "0.1 second", "0.01 second", "0.001 second", "0.0001 second", "0.00001 second"];
+    if own > common { UNITS.get(usize::from(common)).copied() } else { None }
+}
+
+/// A parameter as a value to store.
+fn assigned(column: &MappedColumn, parameter: &str) -> String {
+    match &column.kind {
+        // json keeps the text as it is; jsonb takes it by assignment.
+        Kind::Json { .. } => format!("{parameter}::json"),
+        _ => sought(column, parameter),
+    }
+}

@@ -1,0 +1,180 @@
+//! The bridge's own tables in the schema `pontoon`: the same in every database that a bridge joins.
+//!
+//! All statements can be repeated. A higher format version than this binary's is refused by
+//! [`format_check`], before anything else of the schema is believed.
+
+use pontoon_core::{Code, Error, Result, state::FORMAT_VERSION};
+use tokio_postgres::Client;
+
+use crate::{catalog::get, error, quote::Literal};
+
+/// The schema.
+pub(crate) const SCHEMA: &str = "pontoon";
+
+/// Creates the schema's tables. `fillfactor`: the rows of `checkpoint` and `control` are updated in
+/// place all the time, and with room on their page no index entry is written.
+const TABLES: &[&str] = &[
+    "CREATE SCHEMA IF NOT EXISTS pontoon",
+    "CREATE TABLE IF NOT EXISTS pontoon.checkpoint (
+    bridge text NOT NULL,
+    applier integer NOT NULL,
+    source text,
+    position text,
+    log text,
+    sequence bigint NOT NULL DEFAULT 0,
+    commit_time bigint,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bridge, applier)
+) WITH (fillfactor = 30)",
+    "CREATE TABLE IF NOT EXISTS pontoon.resolution (
+    bridge text NOT NULL,
+    id bigint NOT NULL,
+    group_id bigint NOT NULL,
+    table_name text NOT NULL,
+    row_key text NOT NULL,
+    in_force boolean NOT NULL,
+    own_fence text,
+    other_fence text,
+    own_row text,
+    other_row text,
+    verdict text,
+    commit_time bigint NOT NULL,
+    rule text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bridge, id)
+)",
+    "CREATE INDEX IF NOT EXISTS resolution_in_force ON pontoon.resolution (bridge, table_name, row_key) WHERE in_force",
+    "CREATE TABLE IF NOT EXISTS pontoon.quarantine (
+    bridge text NOT NULL,
+    id bigint NOT NULL,
+    table_name text NOT NULL,
+    row_key text NOT NULL,
+    change text NOT NULL,
+    error text NOT NULL,
+    position text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bridge, id)
+)",
+    "CREATE TABLE IF NOT EXISTS pontoon.control (
+    bridge text NOT NULL,
+    name text NOT NULL,
+    number bigint,
+    value text,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bridge, name)
+) WITH (fillfactor = 30)",
+];
+
+/// What the tables and columns are for, kept beside them.
+const COMMENTS: &[(&str, &str)] = &[
+    ("SCHEMA pontoon", "What pontoon's bridges keep in this database, committed with the rows that it describes"),
+    (
+        "TABLE pontoon.checkpoint",
+        "Up to where this database has the other node's log applied; one row per bridge and session that writes",
+    ),
+    ("COLUMN pontoon.checkpoint.bridge", "The bridge's name"),
+    ("COLUMN pontoon.checkpoint.applier", "0 applies the other node's log, 1 settles conflicts"),
+    ("COLUMN pontoon.checkpoint.source", "The other node's name in the configuration"),
+    ("COLUMN pontoon.checkpoint.position", "All of the other node's log up to here is applied"),
+    ("COLUMN pontoon.checkpoint.log", "The identity of the log that the position is in"),
+    ("COLUMN pontoon.checkpoint.sequence", "Raised by every transaction of the bridge"),
+    (
+        "COLUMN pontoon.checkpoint.commit_time",
+        "When the writes of the last transaction were made, in microseconds since 1970 UTC",
+    ),
+    ("COLUMN pontoon.checkpoint.updated_at", "When the row was last written"),
+    ("TABLE pontoon.resolution", "Every conflict that was settled: what each side held, who won and why"),
+    ("COLUMN pontoon.resolution.bridge", "The bridge's name"),
+    ("COLUMN pontoon.resolution.id", "The same on both nodes"),
+    ("COLUMN pontoon.resolution.group_id", "Keys that were decided as one share it"),
+    ("COLUMN pontoon.resolution.table_name", "The pair of tables"),
+    ("COLUMN pontoon.resolution.row_key", "The row's key, a JSON array in key order"),
+    ("COLUMN pontoon.resolution.in_force", "Changes before the fences are still to be left out; later it is history"),
+    ("COLUMN pontoon.resolution.own_fence", "Where this database's log stood when it was settled"),
+    ("COLUMN pontoon.resolution.other_fence", "Where the other node's log stood"),
+    ("COLUMN pontoon.resolution.own_row", "The row that this database held, a JSON object; null for none"),
+    ("COLUMN pontoon.resolution.other_row", "The row that the other node held, with this database's column names"),
+    ("COLUMN pontoon.resolution.verdict", "The row that both hold since; null for none"),
+    (
+        "COLUMN pontoon.resolution.commit_time",
+        "The latest commit time of the writes settled, in microseconds since 1970 UTC",
+    ),
+    ("COLUMN pontoon.resolution.rule", "Which rule decided, and for whom"),
+    ("COLUMN pontoon.resolution.created_at", "When it was settled"),
+    ("TABLE pontoon.quarantine", "Changes that could not be applied, kept until somebody decides"),
+    ("COLUMN pontoon.quarantine.bridge", "The bridge's name"),
+    ("COLUMN pontoon.quarantine.id", "The same on both nodes"),
+    ("COLUMN pontoon.quarantine.table_name", "The pair of tables"),
+    ("COLUMN pontoon.quarantine.row_key", "The row's key, a JSON array in key order"),
+    ("COLUMN pontoon.quarantine.change", "The change as the common event, JSON"),
+    ("COLUMN pontoon.quarantine.error", "Why it was not applied"),
+    ("COLUMN pontoon.quarantine.position", "Where it is in the other node's log"),
+    ("COLUMN pontoon.quarantine.created_at", "When it was put here"),
+    ("TABLE pontoon.control", "What the bridge and its operator tell each other"),
+    ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
+    (
+        "COLUMN pontoon.control.name",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; skip:POSITION: a transaction of this log to pass over",
+    ),
+    ("COLUMN pontoon.control.number", "format: the version; lease: the token"),
+    ("COLUMN pontoon.control.value", "lease: host and process of the holder; pair: names and logs, JSON"),
+    ("COLUMN pontoon.control.updated_at", "When the row was last written"),
+];
+
+/// Everything that creates the tables and notes their format.
+pub(crate) fn create() -> Vec<String> {
+    let tables = TABLES.iter().map(|sql| (*sql).to_string());
+    let comments = COMMENTS.iter().map(|(what, text)| format!("COMMENT ON {what} IS {}", Literal(text)));
+    let format = format!(
+        "INSERT INTO pontoon.control (bridge, name, number) VALUES ('', 'format', {FORMAT_VERSION}) \
+         ON CONFLICT (bridge, name) DO NOTHING"
+    );
+    tables.chain(comments).chain([format]).collect()
+}
+
+/// Whether the schema is there and of a format that this binary knows. Errors: not set up, format
+/// unknown.
+pub(crate) async fn format_check(client: &Client) -> Result<()> {
+    const SQL: &str = "SELECT number FROM pontoon.control WHERE bridge = '' AND name = 'format'";
+    let row = client.query_opt(SQL, &[]).await.map_err(|error| match error::of_statement(&error) {
+        error if error.code() == Code::NotSetUp => not_set_up(),
+        error => error,
+    })?;
+    let found: Option<i64> = row.as_ref().map(|row| get(row, 0)).transpose()?.flatten();
+    match found {
+        Some(found) if found <= i64::from(FORMAT_VERSION) => Ok(()),
+        Some(found) => {
+            let text = format!("the pontoon tables have format {found}, this version knows up to {FORMAT_VERSION}");
+            Err(Error::new(Code::FormatUnknown, text)
+                .hint("use the version of pontoon that wrote them, or a later one"))
+        }
+        None => Err(not_set_up()),
+    }
+}
+
+/// What is missing without `setup`.
+pub(crate) fn not_set_up() -> Error {
+    Error::new(Code::NotSetUp, "the bridge is not set up in this database")
+        .hint("run `pontoon setup`; it is safe to repeat")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_explained() {
+        let mut table = "";
+        for sql in TABLES {
+            if let Some(rest) = sql.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
+                table = rest.split(' ').next().unwrap();
+                assert!(COMMENTS.iter().any(|(what, _)| *what == format!("TABLE {table}")), "{table}");
+            }
+            for line in sql.lines().filter(|line| line.starts_with("    ") && !line.contains("PRIMARY KEY")) {
+                let column = line.trim().split(' ').next().unwrap();
+                let what = format!("COLUMN {table}.{column}");
+                assert!(COMMENTS.iter().any(|(known, _)| *known == what), "{what}");
+            }
+        }
+    }
+}
