@@ -1,4 +1,12 @@
 //! Pontoon's engine: a two-way bridge between two databases, joined by their replication logs.
 
+pub mod bridge;
 pub mod config;
+pub mod conflict;
+pub mod direction;
+pub mod event;
+pub mod human;
+pub mod logging;
+pub mod observe;
+pub mod rules;
 pub mod side;

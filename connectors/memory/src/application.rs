@@ -1,0 +1,95 @@
+//! Transactions that are not the bridge's: what applications do meanwhile.
+
+use std::sync::Arc;
+
+use pontoon_core::{Result, Row};
+
+use crate::database::{Database, LoggedChange, Place};
+
+impl Database {
+    /// Moves the row of one key to another, absent one, as an update of the key. Otherwise as
+    /// [`Database::transact`].
+    pub async fn move_row(
+        self: &Arc<Self>,
+        from: &Place,
+        to: &Place,
+        moved: impl FnOnce(&Row) -> Row,
+    ) -> Result<Vec<LoggedChange>> {
+        let id = self.inner().new_id();
+        let done = self.move_as(id, from, to, moved).await;
+        self.inner().release(id);
+        self.changed.notify_waiters();
+        done
+    }
+
+    async fn move_as(
+        self: &Arc<Self>,
+        id: u64,
+        from: &Place,
+        to: &Place,
+        moved: impl FnOnce(&Row) -> Row,
+    ) -> Result<Vec<LoggedChange>> {
+        if !self.lock_row(id, from).await? || !self.lock_insert(id, to).await? {
+            return Ok(Vec::new());
+        }
+        self.dice.pause().await;
+        let before = self.inner().rows.get(from).cloned();
+        let Some(row) = &before else { return Ok(Vec::new()) };
+        let after = Some(moved(row));
+        let changes = vec![
+            LoggedChange { place: from.clone(), before, after: None, moved_from: None },
+            LoggedChange { place: to.clone(), before: None, after, moved_from: Some(from.clone()) },
+        ];
+        let mut inner = self.inner();
+        let time = self.commit_time(&mut inner);
+        self.commit_rows(&mut inner, id, changes.clone(), None, time);
+        Ok(changes)
+    }
+
+    /// Reads rows under their locks, lets `write` say what they become, holds the locks for a while and
+    /// commits. Returns what it changed; nothing where it gave up because a row appeared meanwhile.
+    /// Errors: a lock time-out, after which nothing is changed.
+    pub async fn transact(
+        self: &Arc<Self>,
+        places: &[Place],
+        write: impl FnOnce(&[Option<Row>]) -> Vec<Option<Row>>,
+    ) -> Result<Vec<LoggedChange>> {
+        let id = self.inner().new_id();
+        let done = self.transact_as(id, places, write).await;
+        self.inner().release(id);
+        self.changed.notify_waiters();
+        done
+    }
+
+    async fn transact_as(
+        self: &Arc<Self>,
+        id: u64,
+        places: &[Place],
+        write: impl FnOnce(&[Option<Row>]) -> Vec<Option<Row>>,
+    ) -> Result<Vec<LoggedChange>> {
+        let mut before = Vec::new();
+        for place in places {
+            let locked = self.lock_row(id, place).await?;
+            self.dice.pause().await;
+            before.push(if locked { self.inner().rows.get(place).cloned() } else { None });
+        }
+        let after = write(&before);
+        let mut changes = Vec::new();
+        for ((place, before), after) in places.iter().zip(before).zip(after) {
+            if before == after {
+                continue;
+            }
+            if before.is_none() && !self.lock_insert(id, place).await? {
+                return Ok(Vec::new());
+            }
+            changes.push(LoggedChange { place: place.clone(), before, after, moved_from: None });
+        }
+        self.dice.pause().await;
+        if !changes.is_empty() {
+            let mut inner = self.inner();
+            let time = self.commit_time(&mut inner);
+            self.commit_rows(&mut inner, id, changes.clone(), None, time);
+        }
+        Ok(changes)
+    }
+}

@@ -1,0 +1,257 @@
+//! Rows, locks, the log, and what each bridge keeps in its own tables.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use pontoon_core::{Checkpoint, Code, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::dice::Dice;
+
+/// A row's place: its table and its key.
+pub type Place = (TableId, Key);
+
+/// One row's change in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedChange {
+    /// Where.
+    pub place: Place,
+    /// The row before.
+    pub before: Option<Row>,
+    /// The row after.
+    pub after: Option<Row>,
+    /// It is the same row as this one, which the change before it removed: the key was updated.
+    pub moved_from: Option<Place>,
+}
+
+/// One committed transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The bridge whose tag it carries; `None` for an application's.
+    pub origin: Option<String>,
+    /// When the write was made, in microseconds.
+    pub commit_time: i64,
+    /// What it changed.
+    pub changes: Vec<LoggedChange>,
+    /// Somebody waits for it to be read.
+    pub barrier: bool,
+}
+
+/// What a bridge keeps in the database.
+#[derive(Debug, Default)]
+pub(crate) struct BridgeTables {
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Each resolution, and whether it is in force.
+    pub(crate) resolutions: Vec<(Resolution, bool)>,
+    pub(crate) token: i64,
+    /// Transactions that hold the lease row shared.
+    pub(crate) lease_shared: BTreeSet<u64>,
+    /// The connection that holds the advisory lock, and who that is.
+    pub(crate) holder: Option<u64>,
+    pub(crate) skips: Vec<Position>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub(crate) rows: BTreeMap<Place, Row>,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) locks: BTreeMap<Place, u64>,
+    pub(crate) bridges: BTreeMap<String, BridgeTables>,
+    last_id: u64,
+    clock: i64,
+}
+
+impl Inner {
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(crate) fn bridge(&mut self, name: &str) -> &mut BridgeTables {
+        self.bridges.entry(name.to_owned()).or_default()
+    }
+
+    pub(crate) fn release(&mut self, transaction: u64) {
+        self.locks.retain(|_, owner| *owner != transaction);
+        for bridge in self.bridges.values_mut() {
+            bridge.lease_shared.remove(&transaction);
+        }
+    }
+}
+
+/// How a simulated node's clock goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Off by so many microseconds.
+    Skewed(i64),
+    /// At random, and often equal.
+    Odd,
+}
+
+/// One simulated database.
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    pub(crate) dice: Dice,
+    inner: Mutex<Inner>,
+    /// Woken at every commit and every release of a lock.
+    pub(crate) changed: Notify,
+    clock: Clock,
+    started: Instant,
+}
+
+impl Database {
+    /// An empty database.
+    pub fn new(name: &str, dice: Dice, clock: Clock) -> Arc<Self> {
+        Arc::new(Database {
+            name: name.to_owned(),
+            dice,
+            inner: Mutex::default(),
+            changed: Notify::new(),
+            clock,
+            started: Instant::now(),
+        })
+    }
+
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a row there before anything is logged.
+    pub fn seed_row(&self, place: Place, row: Row) {
+        self.inner().rows.insert(place, row);
+    }
+
+    /// Sets a bridge up: the other node's log is applied up to its beginning.
+    pub fn set_up(&self, bridge: &str, other: &str) {
+        let start = Checkpoint { position: Position::Index(0), log: identity_of(other) };
+        self.inner().bridge(bridge).checkpoint = Some(start);
+    }
+
+    /// All rows, now.
+    pub fn rows(&self) -> BTreeMap<Place, Row> {
+        self.inner().rows.clone()
+    }
+
+    /// The whole log.
+    pub fn log(&self) -> Vec<Entry> {
+        self.inner().log.clone()
+    }
+
+    /// The checkpoint that a bridge keeps here.
+    pub fn checkpoint(&self, bridge: &str) -> Option<Position> {
+        self.inner().bridge(bridge).checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone())
+    }
+
+    /// Every resolution that a bridge ever recorded here, and whether it is in force.
+    pub fn resolutions(&self, bridge: &str) -> Vec<(Resolution, bool)> {
+        self.inner().bridge(bridge).resolutions.clone()
+    }
+
+    /// The index of the log's last entry that changed something and is not this bridge's.
+    pub fn last_foreign(&self, bridge: &str) -> u64 {
+        let inner = self.inner();
+        let foreign = |entry: &Entry| entry.origin.as_deref() != Some(bridge) && !entry.changes.is_empty();
+        inner.log.iter().rposition(foreign).map_or(0, |at| at as u64 + 1)
+    }
+
+    /// Whether any transaction is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.inner().locks.is_empty()
+    }
+
+    pub(crate) fn identity(&self) -> LogIdentity {
+        identity_of(&self.name)
+    }
+
+    /// The commit time of a transaction that commits now.
+    pub(crate) fn commit_time(&self, inner: &mut Inner) -> i64 {
+        match self.clock {
+            Clock::Skewed(skew) => {
+                inner.clock = (inner.clock + 1).max(self.elapsed_micros() + skew);
+                inner.clock
+            }
+            Clock::Odd => *self.dice.pick(&[0, 5, 5, self.dice.between(0, 40)]).unwrap_or(&0),
+        }
+    }
+
+    pub(crate) fn elapsed_micros(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Waits until `ready` gives something; `None` in time makes a lock time-out of it.
+    pub(crate) async fn wait_for<T>(&self, mut ready: impl FnMut(&mut Inner) -> Option<T>) -> Result<T> {
+        let wait = self.dice.faults().lock_wait.unwrap_or(Duration::from_secs(1_000_000_000));
+        let deadline = Instant::now() + wait;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(found) = ready(&mut self.inner()) {
+                return Ok(found);
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Err(Error::new(Code::Contention, "a lock could not be had in time"));
+            }
+        }
+    }
+
+    /// Locks an existing row. An absent row locks nothing, however long an insert of it is under way.
+    pub(crate) async fn lock_row(&self, transaction: u64, place: &Place) -> Result<bool> {
+        self.wait_for(|inner| {
+            if !inner.rows.contains_key(place) && inner.locks.get(place) != Some(&transaction) {
+                return Some(false);
+            }
+            match inner.locks.get(place) {
+                Some(&owner) if owner != transaction => None,
+                _ => {
+                    inner.locks.insert(place.clone(), transaction);
+                    Some(true)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes the place of a row to insert. `false`: there is one already. Waits for an insert or a
+    /// delete under way, as a unique index does.
+    pub(crate) async fn lock_insert(&self, transaction: u64, place: &Place) -> Result<bool> {
+        self.wait_for(|inner| match inner.locks.get(place) {
+            Some(&owner) if owner != transaction => None,
+            owned => {
+                if owned.is_none() && inner.rows.contains_key(place) {
+                    return Some(false);
+                }
+                inner.locks.insert(place.clone(), transaction);
+                Some(true)
+            }
+        })
+        .await
+    }
+
+    /// Commits rows at one instant: rows, log, release of the locks.
+    pub(crate) fn commit_rows(
+        &self,
+        inner: &mut Inner,
+        transaction: u64,
+        changes: Vec<LoggedChange>,
+        origin: Option<&str>,
+        commit_time: i64,
+    ) {
+        for change in &changes {
+            match &change.after {
+                Some(row) => inner.rows.insert(change.place.clone(), row.clone()),
+                None => inner.rows.remove(&change.place),
+            };
+        }
+        inner.log.push(Entry { origin: origin.map(str::to_owned), commit_time, changes, barrier: false });
+        inner.release(transaction);
+    }
+}
+
+fn identity_of(name: &str) -> LogIdentity {
+    LogIdentity(format!("memory:{name}").into())
+}

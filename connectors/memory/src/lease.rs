@@ -1,0 +1,56 @@
+//! The lease: an advisory lock that ends with its connection, and a token behind an exclusive lock.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pontoon_core::{Result, node::Lease};
+
+use crate::database::Database;
+
+/// The right to work, bound to a simulated connection.
+pub struct MemoryLease {
+    database: Arc<Database>,
+    bridge: String,
+    connection: u64,
+}
+
+impl MemoryLease {
+    pub(crate) fn new(database: Arc<Database>, bridge: &str, connection: u64) -> Self {
+        MemoryLease { database, bridge: bridge.to_owned(), connection }
+    }
+}
+
+#[async_trait]
+impl Lease for MemoryLease {
+    async fn take_over(&mut self, _holder: &str) -> Result<i64> {
+        self.database.dice.call().await?;
+        let bridge = &self.bridge;
+        let token = self
+            .database
+            .wait_for(|inner| {
+                let tables = inner.bridge(bridge);
+                if !tables.lease_shared.is_empty() {
+                    return None;
+                }
+                tables.token += 1;
+                Some(tables.token)
+            })
+            .await?;
+        self.database.dice.call().await?;
+        Ok(token)
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        self.database.dice.call().await
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        let mut inner = self.database.inner();
+        let tables = inner.bridge(&self.bridge);
+        if tables.holder == Some(self.connection) {
+            tables.holder = None;
+        }
+    }
+}

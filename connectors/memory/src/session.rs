@@ -1,0 +1,256 @@
+//! A session that writes to a simulated database.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
+    node::{Applied, Session, TableBatch, Tables},
+};
+
+use crate::database::{Database, Inner, LoggedChange, Place};
+
+/// How long a session at the most lives on in the server when its client is gone.
+const AFTERLIFE_MAX: Duration = Duration::from_secs(5);
+
+/// What a transaction would do when it commits.
+#[derive(Debug, Clone, Default)]
+struct Transaction {
+    id: u64,
+    tag: Option<Tag>,
+    /// Each row written, as it was at the first write and as it is now.
+    writes: BTreeMap<Place, (Option<Row>, Option<Row>)>,
+    order: Vec<Place>,
+    recorded: Vec<Resolution>,
+    retired: Vec<i64>,
+    committing: bool,
+}
+
+/// A session of one bridge.
+pub struct MemorySession {
+    database: Arc<Database>,
+    bridge: String,
+    token: i64,
+    tables: Tables,
+    transaction: Option<Transaction>,
+    cut: bool,
+}
+
+impl MemorySession {
+    pub(crate) fn new(database: Arc<Database>, bridge: &str, token: i64, tables: Tables) -> Self {
+        MemorySession { database, bridge: bridge.to_owned(), token, tables, transaction: None, cut: false }
+    }
+
+    async fn call(&mut self) -> Result<()> {
+        let answer = if self.cut { Err(lost()) } else { self.database.dice.call().await };
+        self.cut |= answer.is_err();
+        answer
+    }
+
+    fn transaction(&mut self) -> Result<&mut Transaction> {
+        self.transaction.as_mut().ok_or_else(|| Error::new(Code::Internal, "no transaction has begun"))
+    }
+
+    fn place(&self, table: TableId, row: &Row) -> Result<Place> {
+        let mapped = self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "no such table"))?;
+        Ok((table, mapped.key_of(row)))
+    }
+
+    /// The row as this transaction sees it.
+    fn visible(&self, place: &Place) -> Option<Row> {
+        let own = self.transaction.as_ref().and_then(|transaction| transaction.writes.get(place));
+        own.map_or_else(|| self.database.inner().rows.get(place).cloned(), |(_, now)| now.clone())
+    }
+
+    /// Writes one row where it is as expected, under its lock.
+    async fn write(&mut self, place: Place, expected: Option<&Row>, after: Option<Row>) -> Result<bool> {
+        let id = self.transaction()?.id;
+        if self.transaction()?.tag.is_none() {
+            return Err(Error::new(Code::Internal, "a write before the tag"));
+        }
+        let had = match expected {
+            Some(_) => self.database.lock_row(id, &place).await?,
+            None => self.database.lock_insert(id, &place).await?,
+        };
+        if !had || self.visible(&place).as_ref() != expected {
+            return Ok(false);
+        }
+        let transaction = self.transaction()?;
+        let first = expected.cloned();
+        match transaction.writes.get_mut(&place) {
+            Some((_, now)) => *now = after,
+            None => {
+                transaction.writes.insert(place.clone(), (first, after));
+                transaction.order.push(place);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Session for MemorySession {
+    async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
+        self.call().await?;
+        {
+            let mut inner = self.database.inner();
+            let id = inner.new_id();
+            let tables = inner.bridge(&self.bridge);
+            if tables.token != self.token {
+                return Err(Error::new(Code::LeaseLost, format!("{}: another process took over", self.database.name)));
+            }
+            tables.lease_shared.insert(id);
+            self.transaction = Some(Transaction { id, ..Transaction::default() });
+        }
+        match tag {
+            Some(tag) => self.tag(tag).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tag(&mut self, tag: &Tag) -> Result<()> {
+        self.transaction()?.tag = Some(tag.clone());
+        Ok(())
+    }
+
+    async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
+        self.call().await?;
+        let deletes = batch.deletes.iter().map(|before| (Some(before), None));
+        let updates = batch.updates.iter().flat_map(|group| &group.rows).map(|(b, a)| (Some(b), Some(a)));
+        let inserts = batch.inserts.iter().map(|after| (None, Some(after)));
+        for (before, after) in deletes.chain(updates).chain(inserts) {
+            let Some(row) = before.or(after) else { continue };
+            let place = self.place(table, row)?;
+            if !self.write(place, before, after.cloned()).await? {
+                return Ok(Applied::Missed);
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let id = self.transaction()?.id;
+        let mut rows = Vec::new();
+        for key in keys {
+            self.call().await?;
+            let place = (table, key.clone());
+            rows.push(if self.database.lock_row(id, &place).await? { self.visible(&place) } else { None });
+        }
+        Ok(rows)
+    }
+
+    async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.call().await?;
+        Ok(keys.iter().map(|key| self.visible(&(table, key.clone()))).collect())
+    }
+
+    async fn fence(&mut self) -> Result<Position> {
+        self.call().await?;
+        let end = self.database.inner().log.len();
+        Ok(Position::Index(end as u64))
+    }
+
+    async fn highest_resolution(&mut self) -> Result<i64> {
+        self.call().await?;
+        let mut inner = self.database.inner();
+        Ok(inner.bridge(&self.bridge).resolutions.iter().map(|(resolution, _)| resolution.id).max().unwrap_or(0))
+    }
+
+    async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.recorded.extend_from_slice(resolutions);
+        Ok(())
+    }
+
+    async fn retire(&mut self, ids: &[i64]) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.retired.extend_from_slice(ids);
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        self.transaction()?.committing = true;
+        self.call().await?;
+        let Some(transaction) = self.transaction.take() else {
+            return Err(Error::new(Code::Internal, "no transaction has begun"));
+        };
+        commit(&self.database, &self.bridge, &transaction);
+        if self.database.dice.chance(self.database.dice.faults().lost_answer) {
+            self.cut = true;
+            return Err(lost());
+        }
+        self.database.dice.pause().await;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        if let Some(transaction) = self.transaction.take() {
+            self.database.inner().release(transaction.id);
+            self.database.changed.notify_waiters();
+        }
+        self.call().await
+    }
+}
+
+/// Everything at one instant: rows, log, checkpoint, resolutions, and then the locks.
+fn commit(database: &Database, bridge: &str, transaction: &Transaction) {
+    let mut inner = database.inner();
+    let writes = transaction.order.iter().filter_map(|place| {
+        let (before, after) = transaction.writes.get(place)?;
+        let (place, before, after) = (place.clone(), before.clone(), after.clone());
+        (before != after).then_some(LoggedChange { place, before, after, moved_from: None })
+    });
+    let changes = writes.collect();
+    if let Some(tag) = &transaction.tag {
+        keep(&mut inner, bridge, transaction, tag);
+        database.commit_rows(&mut inner, transaction.id, changes, Some(bridge), tag.commit_time);
+    }
+    inner.release(transaction.id);
+    drop(inner);
+    database.changed.notify_waiters();
+}
+
+fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
+    let tables = inner.bridge(bridge);
+    if let (Some(position), Some(checkpoint)) = (&tag.position, &mut tables.checkpoint) {
+        checkpoint.position = position.clone();
+    }
+    for (resolution, in_force) in &mut tables.resolutions {
+        let superseded =
+            transaction.recorded.iter().any(|new| new.table == resolution.table && new.key == resolution.key);
+        *in_force &= !superseded && !transaction.retired.contains(&resolution.id);
+    }
+    tables.resolutions.extend(transaction.recorded.iter().map(|resolution| (resolution.clone(), true)));
+}
+
+/// The client is gone. The server finds out after a while; a commit that was under way may still happen.
+impl Drop for MemorySession {
+    fn drop(&mut self) {
+        let Some(transaction) = self.transaction.take() else { return };
+        let database = self.database.clone();
+        let bridge = self.bridge.clone();
+        let afterlife = database.dice.duration(AFTERLIFE_MAX);
+        let commits = transaction.committing && database.dice.chance(0.5);
+        let end = move |database: &Database| {
+            if commits {
+                commit(database, &bridge, &transaction);
+            } else {
+                database.inner().release(transaction.id);
+                database.changed.notify_waiters();
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(afterlife).await;
+                    end(&database);
+                });
+            }
+            Err(_) => end(&database),
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::new(Code::ConnectionLost, "the connection was cut")
+}

@@ -1,0 +1,443 @@
+//! A bridge at work: two directions and what they share.
+//!
+//! There is one way back from everything. Whatever is lost — a connection, a server, this process —
+//! ends the whole session; the next one takes the lease, waits until no transaction of an earlier
+//! session is under way on either node, reads what is durable there, and goes on from that. So the way
+//! taken after a crash is the way taken after every broken connection, and there is one place that
+//! decides about retry: [`run`]. (A lock time-out loses nothing and is tried again in place.)
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use pontoon_core::{
+    Checkpoint, Class, Code, Error, Position, Result,
+    node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, Tables},
+    state::NodeState,
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    conflict::{
+        decide::{Policy, Reason},
+        registry::Registry,
+        resolutions::Resolutions,
+        settle::{Settler, Verdict},
+    },
+    direction::{
+        apply::Direction,
+        queue::{Limits, Queue},
+        read,
+    },
+    event::{Conflict, EngineEvent, Observer},
+    rules::{Rule, Rules},
+    side::{Pair, Side},
+};
+
+/// How often a process that stands by looks whether the lease is free: a take-over within seconds, at
+/// the cost of one statement.
+const STAND_BY: Duration = Duration::from_secs(1);
+
+/// How often the holder shows that it lives; a third of the shortest of the servers' idle time-outs.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// How often an idle log is marked: what the lag of an idle link is measured by.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
+
+/// The first and the longest pause after a session ended. A restarted server is met within seconds, and
+/// one that stays away is asked seldom.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A session that lived this long was a good one: the backoff begins anew.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// How long a shutdown waits for what is in hand. Below the ten seconds that a service manager is
+/// promised, with room for the process to end.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(8);
+
+/// Requests for a rendezvous that can wait: one for each direction.
+const REQUESTS_MAX: usize = 2;
+
+/// Everything that a bridge needs to know.
+pub struct Plan {
+    /// The nodes; A is the first by name.
+    pub nodes: Pair<Arc<dyn Node>>,
+    /// The mapped tables as each side sees them.
+    pub tables: Pair<Tables>,
+    /// How the conflicts of each table are settled, by its number.
+    pub policies: Vec<Policy>,
+    /// The node of the higher priority.
+    pub preferred: Side,
+    /// Whose log is followed.
+    pub reads: Pair<bool>,
+    /// The queue's limits, of each direction.
+    pub limits: Limits,
+    /// Where queues spill to.
+    pub spill_folder: PathBuf,
+    /// This process, for people: host and process id.
+    pub holder: String,
+    /// End when both logs are applied up to where they stood at the start.
+    pub until_caught_up: bool,
+    /// The seed of random pauses; `None` for one of the system's.
+    pub seed: Option<u64>,
+    /// The rules in force: [`Rules::ALL`] but in a simulation.
+    pub rules: Rules,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Runs a bridge until `shutdown` completes, or until both logs are caught up where the plan says so, or
+/// until something needs a person. What is in hand is finished first. The first connection has to
+/// succeed; after it, connections are made anew for ever.
+pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
+    for side in Side::BOTH {
+        plan.nodes[side].connect().await.map_err(|error| error.at(plan.nodes[side].name()))?;
+    }
+    let (stop, stopping) = watch::channel(false);
+    let dice = Arc::new(Mutex::new(plan.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64)));
+    let sessions = sessions(&plan, &stop, stopping, dice);
+    tokio::pin!(sessions, shutdown);
+    tokio::select! {
+        biased;
+        ended = &mut sessions => return ended,
+        () = &mut shutdown => {}
+    }
+    stop.send_replace(true);
+    match tokio::time::timeout(SHUTDOWN_WAIT, sessions).await {
+        Ok(ended) => ended,
+        // Nothing is lost: what was in hand is rolled back, and done by the next process.
+        Err(_) => Ok(()),
+    }
+}
+
+/// One session after the other.
+async fn sessions(
+    plan: &Plan,
+    stop: &watch::Sender<bool>,
+    mut stopping: watch::Receiver<bool>,
+    dice: Arc<Mutex<SmallRng>>,
+) -> Result<()> {
+    let mut backoff = BACKOFF.0;
+    loop {
+        let started = Instant::now();
+        let error = match session(plan, stop, stopping.clone(), dice.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.class() == Class::Transient => error,
+            Err(error) => return Err(error),
+        };
+        if *stopping.borrow() {
+            return Ok(());
+        }
+        if started.elapsed() > GOOD_SESSION {
+            backoff = BACKOFF.0;
+        }
+        let pause = random(&dice, backoff) + backoff / 2;
+        plan.observer.observe(&EngineEvent::Interrupted { error: &error, pause });
+        backoff = (backoff * 2).min(BACKOFF.1);
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+fn random(dice: &Mutex<SmallRng>, max: Duration) -> Duration {
+    let millis = u64::try_from(max.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(dice.lock().unwrap_or_else(PoisonError::into_inner).random_range(1..=millis))
+}
+
+/// One session: from the lease to the first thing that fails, or to the end that was asked for.
+async fn session(
+    plan: &Plan,
+    stop: &watch::Sender<bool>,
+    mut stopping: watch::Receiver<bool>,
+    dice: Arc<Mutex<SmallRng>>,
+) -> Result<()> {
+    let mut leases = tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        leases = leases(plan) => leases?,
+    };
+    let (tokens, states) = take_over(plan, &mut leases).await?;
+    let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
+    let mut tasks = JoinSet::new();
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    for source in shared.read_sides() {
+        let start = checkpoint(plan, &states, source)?;
+        let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
+        let reader = reader.map_err(|error| error.at(plan.nodes[source].name()))?;
+        tasks.spawn(failing(read::run(shared.clone(), source, reader)));
+        tasks.spawn(Direction::new(shared.clone(), source, requests.clone()).run());
+    }
+    drop(requests);
+    tasks.spawn(failing(Settler::new(shared.clone(), requested).run()));
+    tasks.spawn(failing(keep(leases)));
+    tasks.spawn(failing(heartbeat(shared.clone())));
+    plan.observer.observe(&EngineEvent::Active);
+    let caught_up = async {
+        match plan.until_caught_up {
+            true => caught_up(&shared).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::pin!(caught_up);
+    let mut directions = shared.read_sides().count();
+    while directions > 0 {
+        tokio::select! {
+            biased;
+            ended = tasks.join_next() => match ended {
+                Some(Ok(Ok(()))) => directions -= 1,
+                Some(Ok(Err(error))) => return Err(error),
+                Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}"))),
+                None => return Ok(()),
+            },
+            done = &mut caught_up, if !*stop.borrow() => {
+                done?;
+                stop.send_replace(true);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A task that never ends well: only the two directions do, when told to stop.
+async fn failing(task: impl Future<Output = Result<()>>) -> Result<()> {
+    task.await?;
+    std::future::pending().await
+}
+
+/// Waits until this process is the one that works, on A and then on B.
+async fn leases(plan: &Plan) -> Result<Vec<Box<dyn Lease>>> {
+    let mut leases = Vec::new();
+    for side in Side::BOTH {
+        let mut told = false;
+        loop {
+            match plan.nodes[side].try_lease().await.map_err(|error| error.at(plan.nodes[side].name()))? {
+                LeaseAttempt::Ours(lease) => {
+                    leases.push(lease);
+                    break;
+                }
+                LeaseAttempt::HeldBy(holder) => {
+                    if !told {
+                        plan.observer.observe(&EngineEvent::StandingBy { holder: &holder });
+                        told = true;
+                    }
+                    renew(&mut leases).await?;
+                    sleep(STAND_BY).await;
+                }
+            }
+        }
+    }
+    Ok(leases)
+}
+
+async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
+    for lease in leases {
+        lease.renew().await?;
+    }
+    Ok(())
+}
+
+/// Shuts earlier processes out of both nodes, and only then reads what they left (rule `TakeOver`).
+async fn take_over(plan: &Plan, leases: &mut [Box<dyn Lease>]) -> Result<(Pair<i64>, Pair<NodeState>)> {
+    let mut states = Pair::default();
+    if !plan.rules.has(Rule::TakeOver) {
+        states = read_states(plan).await?;
+    }
+    let mut tokens = Pair::default();
+    for (side, lease) in Side::BOTH.into_iter().zip(leases) {
+        let token = lease.take_over(&plan.holder).await;
+        tokens[side] = token.map_err(|error| error.at(plan.nodes[side].name()))?;
+    }
+    if plan.rules.has(Rule::TakeOver) {
+        states = read_states(plan).await?;
+    }
+    Ok((tokens, states))
+}
+
+async fn read_states(plan: &Plan) -> Result<Pair<NodeState>> {
+    let mut states = Pair::default();
+    for side in Side::BOTH {
+        let node = &plan.nodes[side];
+        states[side] = node.state(&plan.tables[side]).await.map_err(|error| error.at(node.name()))?;
+    }
+    Ok(states)
+}
+
+/// Up to where the log of `source` is applied: the checkpoint is on the other node.
+fn checkpoint<'a>(plan: &Plan, states: &'a Pair<NodeState>, source: Side) -> Result<&'a Checkpoint> {
+    states[source.other()].checkpoint.as_ref().ok_or_else(|| {
+        Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", plan.nodes[source.other()].name()))
+            .hint("run pontoon setup")
+    })
+}
+
+async fn keep(mut leases: Vec<Box<dyn Lease>>) -> Result<()> {
+    loop {
+        sleep(RENEW_EVERY).await;
+        renew(&mut leases).await?;
+    }
+}
+
+async fn heartbeat(shared: Arc<Shared>) -> Result<()> {
+    loop {
+        for side in shared.read_sides() {
+            shared.nodes[side].mark(Mark::Heartbeat).await?;
+        }
+        sleep(HEARTBEAT_EVERY).await;
+    }
+}
+
+/// Returns when both logs are behind us up to where they stand now.
+async fn caught_up(shared: &Shared) -> Result<()> {
+    for side in shared.read_sides() {
+        let end = shared.nodes[side].log_status(None).await?.end;
+        let mut passed = shared.passed[side].subscribe();
+        // The sender lives as long as `shared`.
+        let _ = passed.wait_for(|passed| passed.covers(&end)).await;
+    }
+    Ok(())
+}
+
+/// What the tasks of one session share.
+pub(crate) struct Shared {
+    pub(crate) nodes: Pair<Arc<dyn Node>>,
+    pub(crate) names: Pair<String>,
+    pub(crate) tables: Pair<Tables>,
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) preferred: Side,
+    pub(crate) reads: Pair<bool>,
+    /// Other bridges read what is written on a side.
+    pub(crate) read_by_others: Pair<bool>,
+    /// Transactions of a side's log that the operator said to pass over.
+    pub(crate) skips: Pair<Vec<Position>>,
+    pub(crate) rules: Rules,
+    /// What is read of a side's log and not yet applied on the other.
+    pub(crate) queues: Pair<Arc<Queue>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) resolutions: Resolutions,
+    /// Up to where a side's log is behind us, applied or nothing to apply.
+    pub(crate) passed: Pair<watch::Sender<Position>>,
+    /// Up to where the other side's checkpoint says so.
+    pub(crate) durable: Pair<watch::Sender<Position>>,
+    /// How many rendezvous wait for a reader.
+    pub(crate) urgent: watch::Sender<usize>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    tokens: Pair<i64>,
+    dice: Arc<Mutex<SmallRng>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Shared {
+    fn new(
+        plan: &Plan,
+        tokens: Pair<i64>,
+        states: &Pair<NodeState>,
+        stopping: watch::Receiver<bool>,
+        dice: Arc<Mutex<SmallRng>>,
+    ) -> Result<Self> {
+        let starts = Pair::new(checkpoint(plan, states, Side::A), checkpoint(plan, states, Side::B));
+        let start = |side: Side| match &starts[side] {
+            Ok(checkpoint) => Ok(checkpoint.position.clone()),
+            Err(_) if !plan.reads[side] => Ok(Position::Index(0)),
+            Err(error) => Err(error.clone()),
+        };
+        let starts = Pair::new(start(Side::A)?, start(Side::B)?);
+        let queue = |side: Side| Arc::new(Queue::new(starts[side].clone(), plan.limits, &plan.spill_folder));
+        Ok(Shared {
+            nodes: plan.nodes.clone(),
+            names: Pair::from_fn(|side| plan.nodes[side].name().to_owned()),
+            tables: plan.tables.clone(),
+            policies: plan.policies.clone(),
+            preferred: plan.preferred,
+            reads: plan.reads,
+            read_by_others: Pair::from_fn(|side| !states[side].other_bridges.is_empty()),
+            skips: Pair::from_fn(|side| states[side].skips.clone()),
+            rules: plan.rules,
+            queues: Pair::from_fn(queue),
+            registry: Arc::default(),
+            resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
+            passed: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
+            durable: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
+            urgent: watch::Sender::new(0),
+            stopping,
+            tokens,
+            dice,
+            observer: plan.observer.clone(),
+        })
+    }
+
+    /// The sides whose log is followed.
+    pub(crate) fn read_sides(&self) -> impl Iterator<Item = Side> + use<> {
+        let reads = self.reads;
+        Side::BOTH.into_iter().filter(move |side| reads[*side])
+    }
+
+    /// Waits until the reader of a side's log has passed a position.
+    pub(crate) async fn has_read(&self, side: Side, position: &Position) {
+        let mut read = self.queues[side].read_up_to();
+        // The sender lives in the queue, and so as long as `self`.
+        let _ = read.wait_for(|read| read.position.covers(position)).await;
+    }
+
+    /// Keeps readers from stopping at a full spill, until dropped.
+    pub(crate) fn urgent(&self) -> Urgent<'_> {
+        self.urgent.send_modify(|count| *count += 1);
+        Urgent(&self.urgent)
+    }
+
+    /// The positions that are durable.
+    pub(crate) fn durable(&self) -> Pair<Position> {
+        Pair::from_fn(|side| self.durable[side].borrow().clone())
+    }
+
+    /// Opens a session on a side, under its token.
+    pub(crate) async fn open_session(&self, side: Side, applier: Applier) -> Result<Box<dyn Session>> {
+        let opened = self.nodes[side].open_session(applier, self.tokens[side], &self.tables[side]).await;
+        opened.map_err(|error| error.at(&self.names[side]))
+    }
+
+    /// A random pause.
+    pub(crate) async fn pause(&self, max: Duration) {
+        sleep(random(&self.dice, max)).await;
+    }
+
+    /// Tells the observer.
+    pub(crate) fn observe(&self, event: &EngineEvent<'_>) {
+        self.observer.observe(event);
+    }
+
+    /// Tells the observer of a verdict.
+    pub(crate) fn settled(&self, source: Option<Side>, verdict: &Verdict) {
+        let winner = verdict.reason.winner();
+        let conflict = Conflict {
+            table: self.tables[Side::A].get(verdict.place.0.index()).map_or("?", |table| &*table.label),
+            key: &verdict.place.1,
+            kind: verdict.kinds[source.unwrap_or(Side::A)],
+            winner,
+            winner_name: &self.names[winner],
+            rule: verdict.rule(),
+            contended: verdict.contended,
+            tie: matches!(verdict.reason, Reason::Priority(_)),
+        };
+        self.observe(&EngineEvent::Conflict { source, conflict: &conflict });
+    }
+}
+
+/// See [`Shared::urgent`].
+pub(crate) struct Urgent<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! A node's local writes of some keys, found in the queue of its log.
+//!
+//! The queue holds everything that the other node has not got (what it has got is released), so a scan
+//! of it up to the fence finds all of a key's pending writes, and the bridge's own echoes between them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, Row, node::Tables};
+
+use crate::direction::{
+    plan::{self, Place},
+    queue::Queue,
+};
+
+/// Bytes of events that a scan holds at a time.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// One local write of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) position: Position,
+    /// In microseconds since 1970 UTC, by the clock of the server where it was first made.
+    pub(crate) commit_time: i64,
+    pub(crate) before: Option<Row>,
+    pub(crate) after: Option<Row>,
+}
+
+/// What a log says of a key, up to a fence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Local writes, in order.
+    pub(crate) writes: Vec<Write>,
+    /// How many of them came before the bridge's own last write of the key in this log: that write was
+    /// made on top of them, and so superseded them.
+    pub(crate) seen: usize,
+}
+
+/// What the scan of a log found.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) histories: BTreeMap<Place, History>,
+    /// Keys that a local write joined to one of the keys asked for.
+    pub(crate) links: Vec<(Place, Place)>,
+}
+
+/// Scans a queue for writes of `keys` up to `fence`, which the reader has passed.
+pub(crate) fn scan(queue: &Arc<Queue>, tables: &Tables, keys: &BTreeSet<Place>, fence: &Position) -> Result<Pending> {
+    let mut scan = Scan { tables, keys, pending: Pending::default(), open: Vec::new() };
+    let mut at = queue.first();
+    loop {
+        let events = queue.events(at, SCAN_BYTES)?;
+        if events.is_empty() {
+            return Ok(scan.pending);
+        }
+        at += events.len() as u64;
+        for event in &events {
+            match &**event {
+                LogEvent::Fragment(fragment) => {
+                    scan.look(fragment)?;
+                    if let Some(position) = &fragment.position
+                        && !scan.close(position, fence)
+                    {
+                        return Ok(scan.pending);
+                    }
+                }
+                LogEvent::Progress(_) => {}
+                LogEvent::Obstacle(_) => return Ok(scan.pending),
+            }
+        }
+    }
+}
+
+struct Scan<'a> {
+    tables: &'a Tables,
+    keys: &'a BTreeSet<Place>,
+    pending: Pending,
+    /// Of the transaction whose end, and so whose position, has not been seen yet.
+    open: Vec<Open>,
+}
+
+enum Open {
+    Local(Place, i64, plan::Net),
+    Link(Place, Place),
+    Own(Place),
+}
+
+impl Scan<'_> {
+    fn look(&mut self, fragment: &Fragment) -> Result<()> {
+        for change in &fragment.changes {
+            let table = plan::table(self.tables, change.table)?;
+            let places = plan::places(table, change);
+            if !places.iter().any(|place| self.keys.contains(place)) {
+                continue;
+            }
+            if fragment.origin == Origin::Own {
+                self.open.extend(places.into_iter().map(Open::Own));
+                continue;
+            }
+            if let [from, to] = &places[..] {
+                self.open.push(Open::Link(from.clone(), to.clone()));
+            }
+            let parts = plan::parts(table, change).into_iter();
+            self.open.extend(parts.map(|(place, net)| Open::Local(place, fragment.commit_time, net)));
+        }
+        Ok(())
+    }
+
+    /// The transaction ends here. `false`: it lies beyond the fence, and so does all that follows.
+    fn close(&mut self, position: &Position, fence: &Position) -> bool {
+        if !fence.covers(position) {
+            return false;
+        }
+        for open in self.open.drain(..) {
+            match open {
+                Open::Link(from, to) => self.pending.links.push((from, to)),
+                Open::Own(place) => {
+                    let history = self.pending.histories.entry(place).or_default();
+                    history.seen = history.writes.len();
+                }
+                Open::Local(place, commit_time, plan::Net { before, after }) => {
+                    let write = Write { position: position.clone(), commit_time, before, after };
+                    self.pending.histories.entry(place).or_default().writes.push(write);
+                }
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,131 @@
+//! The resolutions in force on both nodes, as the databases hold them: read at the start, kept in step
+//! with every commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use pontoon_core::{Position, Resolution};
+
+use crate::{
+    direction::plan::Place,
+    side::{Pair, Side},
+};
+
+type InForce = BTreeMap<Place, Resolution>;
+
+#[derive(Default)]
+struct Inner {
+    in_force: Pair<InForce>,
+    /// On record on A, where it is committed first, and not on B.
+    half_done: BTreeSet<Place>,
+}
+
+/// The table of resolutions of one bridge.
+pub(crate) struct Resolutions {
+    inner: Mutex<Inner>,
+}
+
+/// A resolution in force on either side, as far as pruning is concerned.
+pub(crate) struct Prunable {
+    /// Ids on A that both checkpoints have passed.
+    pub(crate) a: Vec<i64>,
+    /// Ids on B whose record on A is gone already.
+    pub(crate) b: Vec<i64>,
+}
+
+impl Resolutions {
+    /// From what the two nodes hold.
+    pub(crate) fn new(a: Vec<Resolution>, b: Vec<Resolution>) -> Self {
+        let index = |list: Vec<Resolution>| -> InForce {
+            let mut in_force = InForce::new();
+            for resolution in list {
+                let place = (resolution.table, resolution.key.clone());
+                if in_force.get(&place).is_none_or(|other| other.id < resolution.id) {
+                    in_force.insert(place, resolution);
+                }
+            }
+            in_force
+        };
+        let in_force = Pair::new(index(a), index(b));
+        let half_done = in_force[Side::A]
+            .iter()
+            .filter(|(place, on_a)| in_force[Side::B].get(place).is_none_or(|on_b| on_b.id < on_a.id))
+            .map(|(place, _)| place.clone())
+            .collect();
+        Resolutions { inner: Mutex::new(Inner { in_force, half_done }) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a resolution on `target` covers this position of the other node's log.
+    pub(crate) fn settled(&self, target: Side, place: &Place, position: &Position) -> bool {
+        let inner = self.inner();
+        let fence = inner.in_force[target].get(place).and_then(|resolution| resolution.other_fence.as_ref());
+        fence.is_some_and(|fence| fence.covers(position))
+    }
+
+    /// The keys that are half done, of those that `of` picks.
+    pub(crate) fn half_done(&self, of: impl Fn(&Place) -> bool) -> BTreeSet<Place> {
+        self.inner().half_done.iter().filter(|place| of(place)).cloned().collect()
+    }
+
+    /// The resolution of a key on a side.
+    pub(crate) fn get(&self, side: Side, place: &Place) -> Option<Resolution> {
+        self.inner().in_force[side].get(place).cloned()
+    }
+
+    /// Keys that were decided together with this one, and are half done too.
+    pub(crate) fn half_done_with(&self, place: &Place) -> BTreeSet<Place> {
+        let inner = self.inner();
+        let group = inner.in_force[Side::A].get(place).map(|resolution| resolution.group);
+        let same = |other: &&Place| {
+            group.is_some() && inner.in_force[Side::A].get(*other).map(|resolution| resolution.group) == group
+        };
+        inner.half_done.iter().filter(same).cloned().collect()
+    }
+
+    /// Marks keys half done, before A's commit is sent.
+    pub(crate) fn begin(&self, keys: &BTreeSet<Place>) {
+        self.inner().half_done.extend(keys.iter().cloned());
+    }
+
+    /// Both commits are known.
+    pub(crate) fn done(&self, records: &Pair<Vec<Resolution>>) {
+        let mut inner = self.inner();
+        for side in Side::BOTH {
+            for resolution in &records[side] {
+                let place = (resolution.table, resolution.key.clone());
+                inner.half_done.remove(&place);
+                inner.in_force[side].insert(place, resolution.clone());
+            }
+        }
+    }
+
+    /// What may be taken out of force now: on A where the durable checkpoints have passed both fences,
+    /// and then on B, so that a record on B alone never looks half done (rule `Prune`).
+    pub(crate) fn prunable(&self, durable: &Pair<Position>, ordered: bool) -> Prunable {
+        let inner = self.inner();
+        let passed = |place: &Place, own: Side, resolution: &Resolution| {
+            let fence_passed =
+                |side: Side, fence: &Option<Position>| fence.as_ref().is_none_or(|fence| durable[side].covers(fence));
+            let half_done = inner.half_done.contains(place);
+            !half_done && fence_passed(own, &resolution.own_fence) && fence_passed(own.other(), &resolution.other_fence)
+        };
+        if !ordered {
+            let any = |side: Side| inner.in_force[side].values().map(|resolution| resolution.id).collect();
+            return Prunable { a: Vec::new(), b: any(Side::B) };
+        }
+        let a = inner.in_force[Side::A].iter().filter(|(place, r)| passed(place, Side::A, r)).map(|(_, r)| r.id);
+        let b = inner.in_force[Side::B].iter().filter(|(place, _)| !inner.in_force[Side::A].contains_key(place));
+        Prunable { a: a.collect(), b: b.map(|(_, r)| r.id).collect() }
+    }
+
+    /// These are out of force on a side.
+    pub(crate) fn retired(&self, side: Side, ids: &[i64]) {
+        self.inner().in_force[side].retain(|_, resolution| !ids.contains(&resolution.id));
+    }
+}

@@ -1,0 +1,557 @@
+//! The rendezvous: settles keys on both nodes at once.
+//!
+//! Why it is right (`decide` holds the rules, this the order):
+//!
+//! 1. The keys are claimed in the registry, so neither applier has them in hand, and no commit that
+//!    wrote them is outstanding. Both readers are near the ends of their logs before any lock is taken.
+//! 2. The rows are locked on A, then on B, in key order. A position taken at the end of a log under the
+//!    lock is a fence: every write of the row that ever committed is at or before it.
+//! 3. The rows are read again in a new statement after the fence. An absent row cannot be locked, so
+//!    an insert may have slipped in: then all starts again (`Reread`).
+//! 4. When both readers have passed their fences, the queues hold every write of the keys that the
+//!    other side has not got: all that can be known is known (`Fence`, `Seen`).
+//! 5. Both nodes get the verdict and the record in one transaction each; the statements run on both before
+//!    either commits, conditional on the row read at the fence, so an insert that slips in even now makes
+//!    a miss or a unique violation and all starts again. A commits first: a node with the record has the
+//!    settled row, and what is on record on A alone is completed before anything else (`Complete`).
+//!
+//! Every wait ends: locks by the servers' time-outs, the fence by [`FENCE_WAIT`]. Then all is rolled
+//! back and tried again after a random pause, since two bridges that share a node can wait for each
+//! other where no database sees it. A lost connection ends the whole bridge's session; it starts again
+//! from what is durable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use pontoon_core::{
+    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
+    node::{Applied, Applier, Mark, Session, TableBatch},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    decide::{self, HalfDone, KeyState, Reason},
+    pending::{self, History, Pending},
+    registry::Settling,
+};
+use crate::{
+    bridge::Shared,
+    direction::plan::{self, Place},
+    event::{ConflictKind, EngineEvent},
+    rules::Rule,
+    side::{Pair, Side},
+};
+
+/// How long a rendezvous holds its locks for the readers to pass the fences. Normally milliseconds; a
+/// reader that needs longer is behind, and then the locks are better given back.
+const FENCE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long readers may be behind before the locks are taken all the same.
+const CLOSE_WAIT: Duration = Duration::from_secs(30);
+
+/// The longest random pause before another attempt.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Keys that are settled under one set of locks: more would hold locks longer, fewer would make a run
+/// with many conflicts wait for many fences.
+pub(crate) const KEYS_MAX: usize = 500;
+
+/// Often enough that the table of records in force stays small, seldom enough to cost nothing.
+const PRUNE_EVERY: Duration = Duration::from_secs(5);
+
+/// Records that one transaction takes out of force.
+const PRUNE_MAX: usize = 1_000;
+
+/// A session that was idle this long is opened anew: the server, or what lies between, may have given
+/// it up.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Asks for keys to be settled.
+pub(crate) struct Request {
+    pub(crate) keys: BTreeSet<Place>,
+    /// Who saw the conflict: the direction from this side.
+    pub(crate) source: Side,
+    pub(crate) settled: oneshot::Sender<()>,
+}
+
+enum Attempt {
+    Settled,
+    /// Something moved; all is to be taken again.
+    Again(&'static str),
+    /// These keys belong to the conflict as well.
+    Widen(BTreeSet<Place>),
+}
+
+/// The one task of a bridge that settles: one rendezvous at a time.
+pub(crate) struct Settler {
+    shared: Arc<Shared>,
+    requests: mpsc::Receiver<Request>,
+    sessions: Pair<Option<Box<dyn Session>>>,
+    used: Instant,
+}
+
+impl Settler {
+    pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
+        Settler { shared, requests, sessions: Pair::default(), used: Instant::now() }
+    }
+
+    /// Completes what is half done, then settles what it is asked to, until it fails.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        self.complete_all().await?;
+        let mut prune = tokio::time::interval(PRUNE_EVERY);
+        prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(request) => {
+                        self.settle(request.keys, Some(request.source)).await?;
+                        // An applier that is gone no longer wants to know.
+                        let _ = request.settled.send(());
+                    }
+                    None => return Ok(()),
+                },
+                _ = prune.tick() => self.prune().await?,
+            }
+        }
+    }
+
+    async fn complete_all(&mut self) -> Result<()> {
+        if !self.shared.rules.has(Rule::Complete) {
+            return Ok(());
+        }
+        let half_done: Vec<Place> = self.shared.resolutions.half_done(|_| true).into_iter().collect();
+        for keys in half_done.chunks(KEYS_MAX) {
+            self.settle(keys.iter().cloned().collect(), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, mut keys: BTreeSet<Place>, source: Option<Side>) -> Result<()> {
+        let started = Instant::now();
+        self.widen_half_done(&mut keys);
+        loop {
+            self.readers_are_close().await?;
+            let registry = self.shared.registry.clone();
+            let settling = registry.settle(&keys, self.shared.rules.has(Rule::Registry)).await;
+            let outcome = self.attempt(&keys, source, &settling).await;
+            self.used = Instant::now();
+            match outcome {
+                Ok(Attempt::Settled) => {
+                    drop(settling);
+                    self.shared.observe(&EngineEvent::Rendezvous { source, took: started.elapsed() });
+                    return Ok(());
+                }
+                Ok(Attempt::Widen(more)) => {
+                    self.roll_back().await?;
+                    keys.extend(more);
+                    self.widen_half_done(&mut keys);
+                    continue;
+                }
+                Ok(Attempt::Again(why)) => tracing::debug!(why, "rendezvous starts again"),
+                Err(error) if error.code() == Code::Contention => tracing::debug!(%error, "rendezvous starts again"),
+                Err(error) => return Err(error),
+            }
+            self.roll_back().await?;
+            drop(settling);
+            self.shared.pause(PAUSE_MAX).await;
+        }
+    }
+
+    fn widen_half_done(&self, keys: &mut BTreeSet<Place>) {
+        if self.shared.rules.has(Rule::Complete) {
+            let more: Vec<Place> =
+                keys.iter().flat_map(|place| self.shared.resolutions.half_done_with(place)).collect();
+            keys.extend(more);
+        }
+    }
+
+    async fn roll_back(&mut self) -> Result<()> {
+        for side in Side::BOTH {
+            if let Some(session) = &mut self.sessions[side] {
+                session.rollback().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, without locks, until both readers have read what is in their logs now.
+    async fn readers_are_close(&mut self) -> Result<()> {
+        for side in self.shared.read_sides() {
+            let node = &self.shared.nodes[side];
+            let end = node.log_status(None).await?.end;
+            node.mark(Mark::Heartbeat).await?;
+            if timeout(CLOSE_WAIT, self.shared.has_read(side, &end)).await.is_err() {
+                tracing::warn!(node = node.name(), "the reader is far behind; a conflict is settled all the same");
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<()> {
+        if self.used.elapsed() > IDLE_MAX {
+            self.sessions = Pair::default();
+        }
+        for side in Side::BOTH {
+            if self.sessions[side].is_none() {
+                self.sessions[side] = Some(self.shared.open_session(side, Applier::Rendezvous).await?);
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&mut self, side: Side) -> Result<&mut Box<dyn Session>> {
+        self.sessions[side].as_mut().ok_or_else(|| Error::new(Code::Internal, "the rendezvous has no session"))
+    }
+
+    async fn attempt(&mut self, keys: &BTreeSet<Place>, source: Option<Side>, _: &Settling) -> Result<Attempt> {
+        self.open().await?;
+        for side in Side::BOTH {
+            self.session(side)?.begin(None).await?;
+        }
+        let mut locked = Pair::<Rows>::default();
+        for side in Side::BOTH {
+            locked[side] = self.rows(side, keys, true).await?;
+        }
+        let mut fences = Pair::<Option<Position>>::default();
+        let mut rows = Pair::<Rows>::default();
+        for side in Side::BOTH {
+            if self.shared.reads[side] {
+                fences[side] = Some(self.session(side)?.fence().await?);
+            }
+            rows[side] = self.rows(side, keys, false).await?;
+        }
+        if self.shared.rules.has(Rule::Reread) {
+            if rows != locked {
+                return Ok(Attempt::Again("a row appeared between lock and fence"));
+            }
+        } else {
+            rows = locked;
+        }
+        if self.shared.rules.has(Rule::Fence) && !self.pass(&fences).await? {
+            return Ok(Attempt::Again("a reader did not pass its fence in time"));
+        }
+        let mut pending = Pair::<Pending>::default();
+        for side in self.shared.read_sides() {
+            if let Some(fence) = &fences[side] {
+                let shared = &self.shared;
+                pending[side] = pending::scan(&shared.queues[side], &shared.tables[side], keys, fence)?;
+            }
+        }
+        let more = linked(&pending, keys);
+        if !more.is_empty() {
+            return Ok(Attempt::Widen(more));
+        }
+        let case = Case { shared: &self.shared, keys, rows: &rows, fences: &fences, pending: &pending };
+        let mut verdicts = case.verdicts();
+        self.number(&mut verdicts).await?;
+        self.write(&rows, &verdicts, source).await
+    }
+
+    /// The rows of keys on a side, table by table, in key order.
+    async fn rows(&mut self, side: Side, keys: &BTreeSet<Place>, lock: bool) -> Result<Rows> {
+        let mut by_table: BTreeMap<TableId, Vec<Key>> = BTreeMap::new();
+        for (table, key) in keys {
+            by_table.entry(*table).or_default().push(key.clone());
+        }
+        let session = self.session(side)?;
+        let mut rows = Rows::new();
+        for (table, keys) in by_table {
+            let found = if lock { session.lock(table, &keys).await? } else { session.read(table, &keys).await? };
+            rows.extend(keys.into_iter().map(|key| (table, key)).zip(found));
+        }
+        Ok(rows)
+    }
+
+    /// Waits till the readers have passed their fences. A reader does not wait for a full spill meanwhile.
+    async fn pass(&mut self, fences: &Pair<Option<Position>>) -> Result<bool> {
+        let _urgent = self.shared.urgent();
+        let passed = async {
+            for side in Side::BOTH {
+                if let Some(fence) = &fences[side] {
+                    self.shared.nodes[side].mark(Mark::Heartbeat).await?;
+                    self.shared.has_read(side, fence).await;
+                }
+            }
+            Ok(())
+        };
+        match timeout(FENCE_WAIT, passed).await {
+            Ok(passed) => passed.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Numbers the records: one more than the highest on either node, read under the locks of both.
+    async fn number(&mut self, verdicts: &mut [Verdict]) -> Result<()> {
+        let mut id = 0;
+        for side in Side::BOTH {
+            id = id.max(self.session(side)?.highest_resolution().await?);
+        }
+        let mut groups: BTreeMap<usize, i64> = BTreeMap::new();
+        for verdict in verdicts {
+            id += 1;
+            let group = *groups.entry(verdict.group).or_insert(id);
+            for side in Side::BOTH {
+                verdict.records[side].id = id;
+                verdict.records[side].group = group;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes rows and records on both nodes, then commits A, then B.
+    async fn write(&mut self, rows: &Pair<Rows>, verdicts: &[Verdict], source: Option<Side>) -> Result<Attempt> {
+        let records = Pair::from_fn(|side| verdicts.iter().map(|v| v.records[side].clone()).collect::<Vec<_>>());
+        let commit_time = records[Side::A].iter().map(|record| record.commit_time).max().unwrap_or(0);
+        for side in Side::BOTH {
+            let session = self.session(side)?;
+            session.tag(&Tag { position: None, commit_time }).await?;
+            for (table, batch) in batches(&rows[side], verdicts) {
+                if session.apply(table, &batch).await? == Applied::Missed {
+                    return Ok(Attempt::Again("a row slipped in after the fence"));
+                }
+            }
+            session.record(&records[side]).await?;
+        }
+        // Marked before the commit is sent: whatever becomes of its answer, nobody touches them before
+        // it is known.
+        let keys = verdicts.iter().map(|verdict| verdict.place.clone()).collect();
+        self.shared.resolutions.begin(&keys);
+        for side in Side::BOTH {
+            self.session(side)?.commit().await.map_err(outcome_unknown)?;
+        }
+        self.shared.resolutions.done(&records);
+        for verdict in verdicts {
+            self.shared.settled(source, verdict);
+        }
+        Ok(Attempt::Settled)
+    }
+
+    /// Takes out of force what no log can reach any more: on A first, then on B.
+    async fn prune(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let prunable = shared.resolutions.prunable(&shared.durable(), shared.rules.has(Rule::Prune));
+        for (side, ids) in [(Side::A, prunable.a), (Side::B, prunable.b)] {
+            for ids in ids.chunks(PRUNE_MAX) {
+                self.open().await?;
+                let session = self.session(side)?;
+                match retire(session, ids).await {
+                    Ok(()) => shared.resolutions.retired(side, ids),
+                    Err(error) if error.code() == Code::Contention => {
+                        tracing::debug!(%error, "pruning waits");
+                        session.rollback().await?;
+                    }
+                    Err(error) => return Err(error),
+                }
+                self.used = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn retire(session: &mut Box<dyn Session>, ids: &[i64]) -> Result<()> {
+    session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+    session.retire(ids).await?;
+    session.commit().await.map_err(outcome_unknown)
+}
+
+/// A commit that failed is neither done nor undone until the lease has been taken anew, whatever the
+/// server said: it never is a matter of trying again in place.
+pub(crate) fn outcome_unknown(error: Error) -> Error {
+    match error.code() {
+        Code::Contention => Error::new(Code::ConnectionLost, format!("a commit failed: {error}")),
+        _ => error,
+    }
+}
+
+type Rows = BTreeMap<Place, Option<Row>>;
+
+/// Keys that writes joined to those under rendezvous, and that are not among them.
+fn linked(pending: &Pair<Pending>, keys: &BTreeSet<Place>) -> BTreeSet<Place> {
+    let links = pending.iter().flat_map(|pending| &pending.links);
+    links.flat_map(|(from, to)| [from, to]).filter(|place| !keys.contains(*place)).cloned().collect()
+}
+
+/// What both nodes shall hold of one key, and the record of it for each.
+pub(crate) struct Verdict {
+    pub(crate) place: Place,
+    pub(crate) reason: Reason,
+    pub(crate) row: Option<Row>,
+    /// Both sides had writes that the other had not got.
+    pub(crate) contended: bool,
+    /// What the direction from each side met.
+    pub(crate) kinds: Pair<ConflictKind>,
+    group: usize,
+    records: Pair<Resolution>,
+}
+
+impl Verdict {
+    /// The rule that decided, in the words of the record.
+    pub(crate) fn rule(&self) -> &str {
+        &self.records[Side::A].rule
+    }
+}
+
+/// What a direction met: its last write of the key against the row on the other side.
+fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
+    let (before, after) = last.map_or((true, true), |write| (write.before.is_some(), write.after.is_some()));
+    match (before, after, target) {
+        (false, _, _) => ConflictKind::InsertExists,
+        (true, true, Some(_)) => ConflictKind::UpdateOriginDiffers,
+        (true, true, None) if target_deleted => ConflictKind::UpdateDeleted,
+        (true, true, None) => ConflictKind::UpdateMissing,
+        (true, false, Some(_)) => ConflictKind::DeleteOriginDiffers,
+        (true, false, None) => ConflictKind::DeleteMissing,
+    }
+}
+
+/// Everything known under the locks.
+struct Case<'a> {
+    shared: &'a Shared,
+    keys: &'a BTreeSet<Place>,
+    rows: &'a Pair<Rows>,
+    fences: &'a Pair<Option<Position>>,
+    pending: &'a Pair<Pending>,
+}
+
+impl Case<'_> {
+    fn verdicts(&self) -> Vec<Verdict> {
+        let groups = groups(self.keys, self.pending, |place| self.shared.resolutions.half_done_with(place));
+        let mut verdicts = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let reason = self.reason(group);
+            verdicts.extend(group.iter().map(|place| self.verdict(place, reason, number)));
+        }
+        verdicts
+    }
+
+    fn reason(&self, group: &BTreeSet<Place>) -> Reason {
+        let Some((table, _)) = group.first() else { return Reason::Equal };
+        let (policy, preferred) = (self.shared.policies[table.index()], self.shared.preferred);
+        let half_done = self.shared.rules.has(Rule::Complete)
+            && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
+        if half_done {
+            let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
+            decide::complete(&keys, policy, preferred)
+        } else {
+            let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
+            decide::decide(&keys, policy, preferred)
+        }
+    }
+
+    fn row(&self, side: Side, place: &Place) -> Option<Row> {
+        self.rows[side].get(place).cloned().flatten()
+    }
+
+    /// The writes that are pending: those of the queue that no resolution on the other side covers.
+    fn history(&self, side: Side, place: &Place) -> History {
+        let mut history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
+        let settled = |write: &&pending::Write| self.shared.resolutions.settled(side.other(), place, &write.position);
+        let covered = history.writes.iter().take_while(settled).count();
+        history.writes.drain(..covered);
+        history.seen = if self.shared.rules.has(Rule::Seen) { history.seen.saturating_sub(covered) } else { 0 };
+        history
+    }
+
+    fn state(&self, place: &Place) -> KeyState {
+        KeyState {
+            rows: Pair::from_fn(|side| self.row(side, place)),
+            pending: Pair::from_fn(|side| self.history(side, place)),
+        }
+    }
+
+    fn half_done(&self, place: &Place) -> HalfDone {
+        let record = self.shared.resolutions.get(Side::A, place);
+        let since = |side: Side| {
+            let history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
+            let fence =
+                record.as_ref().and_then(|r| if side == Side::A { r.own_fence.clone() } else { r.other_fence.clone() });
+            let new = history.writes.into_iter().skip(history.seen);
+            new.filter(|write| fence.as_ref().is_none_or(|fence| !fence.covers(&write.position))).collect()
+        };
+        HalfDone {
+            rows: Pair::from_fn(|side| self.row(side, place)),
+            since: Pair::from_fn(since),
+            base: record.as_ref().and_then(|record| record.other_row.clone()),
+            settled_time: record.as_ref().map_or(i64::MIN, |record| record.commit_time),
+        }
+    }
+
+    fn verdict(&self, place: &Place, reason: Reason, group: usize) -> Verdict {
+        let row = self.row(reason.winner(), place);
+        let histories = Pair::from_fn(|side| self.history(side, place));
+        let times = histories.iter().flat_map(|history| &history.writes).map(|write| write.commit_time);
+        let earlier = self.shared.resolutions.get(Side::A, place).map(|record| record.commit_time);
+        let completed = matches!(reason, Reason::Completed(_)).then_some(earlier).flatten();
+        let commit_time = times.chain(completed).max().unwrap_or(0);
+        let record = |side: Side| Resolution {
+            id: 0,
+            group: 0,
+            table: place.0,
+            key: place.1.clone(),
+            other_fence: self.fences[side.other()].clone(),
+            own_fence: self.fences[side].clone(),
+            own_row: self.row(side, place),
+            other_row: self.row(side.other(), place),
+            verdict: row.clone(),
+            commit_time,
+            rule: reason.text(&self.shared.names).to_string(),
+        };
+        let met = |source: Side| {
+            let (own, other) = (&histories[source].writes, &histories[source.other()].writes);
+            let deleted = other.last().is_some_and(|write| write.after.is_none());
+            kind(own.last(), self.row(source.other(), place).as_ref(), deleted)
+        };
+        Verdict {
+            place: place.clone(),
+            reason,
+            kinds: Pair::from_fn(met),
+            contended: histories.iter().all(|history| !history.writes.is_empty()),
+            group,
+            records: Pair::from_fn(record),
+            row,
+        }
+    }
+}
+
+/// Cuts keys into groups that stand or fall together.
+fn groups(
+    keys: &BTreeSet<Place>,
+    pending: &Pair<Pending>,
+    half_done_with: impl Fn(&Place) -> BTreeSet<Place>,
+) -> Vec<BTreeSet<Place>> {
+    let mut groups: Vec<BTreeSet<Place>> = keys.iter().map(|place| BTreeSet::from([place.clone()])).collect();
+    let mut join = |from: &Place, to: &Place| {
+        let Some(target) = groups.iter().position(|group| group.contains(from)) else { return };
+        let Some(source) = groups.iter().position(|group| group.contains(to)) else { return };
+        if source != target {
+            let joined = groups.swap_remove(source.max(target));
+            groups[source.min(target)].extend(joined);
+        }
+    };
+    for (from, to) in pending.iter().flat_map(|pending| &pending.links) {
+        join(from, to);
+    }
+    for place in keys {
+        for other in half_done_with(place) {
+            join(place, &other);
+        }
+    }
+    groups
+}
+
+/// What makes rows into verdicts.
+fn batches(rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
+    let stage = verdicts.iter().map(|verdict| {
+        let before = rows.get(&verdict.place).cloned().flatten();
+        (verdict.place.clone(), plan::Net { before, after: verdict.row.clone() })
+    });
+    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect()).into_iter().collect()
+}

@@ -1,0 +1,444 @@
+//! The task that applies one log to the other node.
+//!
+//! Why nothing is applied twice or lost: a run of whole source transactions is one target transaction,
+//! which also moves the checkpoint to the run's end and carries our tag. Whatever ends the bridge, the
+//! next start reads the checkpoint after every earlier transaction has ended (the lease), and reads the
+//! log from there.
+//!
+//! Why nothing is overwritten unseen: every write is conditional on its before image, under the target's
+//! own row locks. A single miss rolls the whole run back; the keys whose rows are not as expected are
+//! settled by a rendezvous, and the run is planned again with what is settled left out.
+//!
+//! The keys of a run are in the registry from before its first statement until its commit is known.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use pontoon_core::{
+    Class, Code, Error, Position, Result, Row, Tag,
+    node::{Applied, Applier, Session},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    gather::{self, Gathered, Gathering, Piece, Run},
+    plan::{self, Place, Plan, Planner},
+};
+use crate::{
+    bridge::Shared,
+    conflict::{
+        registry::{Claim, InHand},
+        settle::{self, Request},
+    },
+    event::EngineEvent,
+    rules::Rule,
+    side::Side,
+};
+
+/// Log passed over without anything to apply is made durable when it comes to this many bytes, so that
+/// the server need not keep it. Much more than the few hundred bytes that doing so adds to the other
+/// node's log: or two idle nodes would keep each other busy.
+const IDLE_BYTES: u64 = 1 << 20;
+
+/// The longest random pause before a run is tried again.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// A run that misses this often although every row is as expected has met a server that compares
+/// otherwise than we do.
+const FRUITLESS_MAX: u32 = 50;
+
+/// Conflicting keys that are looked for at a time.
+const CONFLICTS_MAX: usize = 10_000;
+
+/// A session that was idle this long is opened anew: the server, or what lies between, may have given
+/// it up.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// How a run is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Set-based, each key once.
+    Collapsed,
+    /// Each change by itself, as it came: to get past states that only the collapsed way goes through, and
+    /// to name the change that cannot be applied.
+    OneByOne,
+}
+
+enum Attempt {
+    Committed,
+    /// These keys are not as the run expects.
+    Conflicts(BTreeSet<Place>),
+    /// Rows were not as expected, and then they were.
+    Fruitless,
+}
+
+/// Applies the log of `source` to the other side.
+pub(crate) struct Direction {
+    shared: Arc<Shared>,
+    source: Side,
+    settler: mpsc::Sender<Request>,
+    session: Option<Box<dyn Session>>,
+    used: Instant,
+    /// The number of the next event of the queue.
+    at: u64,
+}
+
+impl Direction {
+    pub(crate) fn new(shared: Arc<Shared>, source: Side, settler: mpsc::Sender<Request>) -> Self {
+        Direction { shared, source, settler, session: None, used: Instant::now(), at: 0 }
+    }
+
+    fn target(&self) -> Side {
+        self.source.other()
+    }
+
+    /// Applies until told to stop; then makes durable how far it came, and ends. Errors: anything that
+    /// ends the bridge's session, and obstacles, before which everything is applied and durable.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let mut read = shared.queues[self.source].read_up_to();
+        let mut stopping = shared.stopping.clone();
+        loop {
+            if *stopping.borrow() {
+                return self.finish().await;
+            }
+            read.mark_unchanged();
+            match gather::gather(&shared.queues[self.source], self.at, self.gathering())? {
+                Gathered::Run(run) => self.carry(&run).await?,
+                Gathered::Obstacle(obstacle) => {
+                    self.finish().await?;
+                    return Err(obstacle.error.at(&shared.names[self.source]));
+                }
+                Gathered::Nothing => {
+                    tokio::select! {
+                        biased;
+                        _ = stopping.changed() => {}
+                        _ = read.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn gathering(&self) -> Gathering<'_> {
+        Gathering {
+            by_time: self.shared.read_by_others[self.target()],
+            echoes: self.shared.rules.has(Rule::Echo),
+            skips: &self.shared.skips[self.source],
+        }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let passed = self.shared.passed[self.source].borrow().clone();
+        if passed == *self.shared.durable[self.source].borrow() {
+            return Ok(());
+        }
+        self.checkpoint(&passed).await
+    }
+
+    async fn carry(&mut self, run: &Run) -> Result<()> {
+        if run.changes > 0 {
+            self.apply(run).await?;
+        }
+        self.at = run.events.1;
+        self.shared.queues[self.source].release(self.at);
+        self.shared.passed[self.source].send_replace(run.position.clone());
+        self.shared.observe(&EngineEvent::Passed {
+            source: self.source,
+            position: &run.position,
+            time: run.time,
+            echoes: run.echoes,
+        });
+        let durable = self.shared.durable[self.source].borrow().clone();
+        let idle = run.position.bytes_since(&durable).is_none_or(|bytes| bytes >= IDLE_BYTES);
+        if run.position != durable && (run.barrier || idle) {
+            self.checkpoint(&run.position).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint in a transaction of its own.
+    async fn checkpoint(&mut self, position: &Position) -> Result<()> {
+        loop {
+            match self.try_checkpoint(position).await {
+                Ok(()) => break,
+                Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.shared.durable[self.source].send_replace(position.clone());
+        Ok(())
+    }
+
+    async fn try_checkpoint(&mut self, position: &Position) -> Result<()> {
+        let session = self.session().await?;
+        session.begin(Some(&Tag { position: Some(position.clone()), commit_time: 0 })).await?;
+        session.commit().await.map_err(settle::outcome_unknown)
+    }
+
+    async fn session(&mut self) -> Result<&mut Box<dyn Session>> {
+        if self.used.elapsed() > IDLE_MAX {
+            self.session = None;
+        }
+        self.used = Instant::now();
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.shared.open_session(self.target(), Applier::Direction).await?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// After any error the transaction is rolled back explicitly, and others get a chance.
+    async fn back_off(&mut self, error: &Error) -> Result<()> {
+        tracing::debug!(%error, "rolled back, tried again");
+        self.shared.observe(&EngineEvent::Retried { source: self.source, error });
+        self.roll_back().await?;
+        self.shared.pause(PAUSE_MAX).await;
+        Ok(())
+    }
+
+    async fn roll_back(&mut self) -> Result<()> {
+        match &mut self.session {
+            Some(session) => session.rollback().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Applies a run as one transaction. Where the data is refused, its transactions are applied one by
+    /// one, so that the bridge stops exactly before the one that cannot be, and names it.
+    async fn apply(&mut self, run: &Run) -> Result<()> {
+        let refused = match self.apply_way(run, Way::Collapsed).await {
+            Err(error) if error.class() == Class::Definite => error,
+            done => return done,
+        };
+        tracing::debug!(error = %refused, "applied one by one to find the change");
+        for part in run.split() {
+            match self.apply_way(&part, Way::Collapsed).await {
+                Err(error) if error.class() == Class::Definite => self.apply_way(&part, Way::OneByOne).await?,
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_way(&mut self, run: &Run, way: Way) -> Result<()> {
+        let started = Instant::now();
+        let mut fruitless = 0;
+        loop {
+            match self.attempt(run, way).await {
+                Ok(Attempt::Committed) => break,
+                Ok(Attempt::Conflicts(keys)) => self.settle(keys).await?,
+                Ok(Attempt::Fruitless) => {
+                    fruitless += 1;
+                    if fruitless == FRUITLESS_MAX {
+                        return Err(Error::new(
+                            Code::Internal,
+                            format!(
+                                "{}: rows at {} compare as equal and are not matched",
+                                self.shared.names[self.target()],
+                                run.position
+                            ),
+                        ));
+                    }
+                    self.shared.pause(PAUSE_MAX).await;
+                }
+                Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
+                Err(error) if error.class() == Class::Definite => {
+                    self.roll_back().await?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.shared.rules.has(Rule::Checkpoint) {
+            self.checkpoint(&run.position).await?;
+        }
+        self.shared.durable[self.source].send_replace(run.position.clone());
+        self.shared.observe(&EngineEvent::Applied {
+            source: self.source,
+            transactions: run.transactions,
+            rows: run.rows,
+            position: &run.position,
+            commit_time: run.commit_time,
+            took: started.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// One transaction on the target. The claim ends with it: when this returns, the outcome is known.
+    async fn attempt(&mut self, run: &Run, way: Way) -> Result<Attempt> {
+        let _in_hand = match self.claim(run).await? {
+            Ok(in_hand) => in_hand,
+            Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
+        };
+        let shared = self.shared.clone();
+        let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
+        let session = self.session().await?;
+        session.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
+        let mut at = run.events.0;
+        while at < run.events.1 || !run.is_large() {
+            let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
+            let plan = self.plan(&pieces, way)?;
+            if self.write(&plan, run, way).await? == Applied::Missed {
+                self.roll_back().await?;
+                return self.conflicts(run).await;
+            }
+            at = next;
+            if !run.is_large() {
+                break;
+            }
+        }
+        let session = self.session().await?;
+        session.commit().await.map_err(settle::outcome_unknown)?;
+        Ok(Attempt::Committed)
+    }
+
+    /// Takes the run's keys in hand; or the keys among them that are half done, which come first.
+    async fn claim(&mut self, run: &Run) -> Result<Result<InHand, BTreeSet<Place>>> {
+        let tables = &self.shared.tables[self.target()];
+        let claim = if run.is_large() {
+            Claim::Tables(tables.iter().map(|table| table.id).collect())
+        } else {
+            let (pieces, _) = run.chunk(&self.shared.queues[self.source], run.events.0)?;
+            let mut keys = BTreeSet::new();
+            for change in pieces.iter().filter_map(Piece::fragment).flat_map(|fragment| &fragment.changes) {
+                keys.extend(plan::places(plan::table(tables, change.table)?, change));
+            }
+            Claim::Keys(keys)
+        };
+        let in_hand = self.shared.registry.claim(self.target(), claim.clone()).await;
+        if self.shared.rules.has(Rule::Complete) {
+            let half_done = self.shared.resolutions.half_done(|place| claim.holds(place));
+            if !half_done.is_empty() {
+                return Ok(Err(half_done));
+            }
+        }
+        Ok(Ok(in_hand))
+    }
+
+    fn plan(&self, pieces: &[Piece], way: Way) -> Result<Plan> {
+        let target = self.target();
+        let settled = |place: &Place, position: &Position| {
+            self.shared.rules.has(Rule::Skip) && self.shared.resolutions.settled(target, place, position)
+        };
+        let planner =
+            Planner { target: &self.shared.tables[target], settled: &settled, one_by_one: way == Way::OneByOne };
+        let plan = planner.plan(pieces)?;
+        if plan.skipped > 0 {
+            self.shared.observe(&EngineEvent::Skipped { source: self.source, changes: plan.skipped });
+        }
+        Ok(plan)
+    }
+
+    async fn write(&mut self, plan: &Plan, run: &Run, way: Way) -> Result<Applied> {
+        let label = |stage: &std::collections::BTreeMap<Place, plan::Net>| {
+            let keys = stage.keys().map(|(table, key)| {
+                let name = self.shared.tables[Side::A].get(table.index()).map_or("?", |table| &*table.label);
+                format!("{name} key ({key})")
+            });
+            format!("{} at {}", keys.collect::<Vec<_>>().join(", "), run.position)
+        };
+        let places: Vec<String> = match way {
+            Way::OneByOne => plan.stages.iter().map(label).collect(),
+            Way::Collapsed => Vec::new(),
+        };
+        let session = self.session().await?;
+        for (number, stage) in plan.stages.iter().enumerate() {
+            for (table, batch) in plan::batches(stage) {
+                let applied = session.apply(table, &batch).await;
+                let applied = applied.map_err(|error| match places.get(number) {
+                    Some(place) if error.class() == Class::Definite => refused(error, place),
+                    _ => error,
+                })?;
+                if applied == Applied::Missed {
+                    return Ok(Applied::Missed);
+                }
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    /// Which of the run's keys are not as it expects, in a transaction of its own that writes nothing.
+    async fn conflicts(&mut self, run: &Run) -> Result<Attempt> {
+        let shared = self.shared.clone();
+        let (mut found, mut links, mut met) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        self.session().await?.begin(None).await?;
+        let mut at = run.events.0;
+        while found.len() < CONFLICTS_MAX {
+            let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
+            let plan = self.plan(&pieces, Way::Collapsed)?;
+            let expected = plan.expected();
+            let first = expected.into_iter().filter(|(place, _)| !met.contains(*place)).collect::<Vec<_>>();
+            found.extend(self.differing(&first).await?);
+            if !run.is_large() || next >= run.events.1 {
+                links.extend(plan.links);
+                break;
+            }
+            met.extend(first.into_iter().map(|(place, _)| place.clone()));
+            links.extend(plan.links);
+            at = next;
+        }
+        self.roll_back().await?;
+        if found.is_empty() {
+            return Ok(Attempt::Fruitless);
+        }
+        close_over(&mut found, &links);
+        Ok(Attempt::Conflicts(found))
+    }
+
+    /// The places whose row is not the expected one, looked at under their locks.
+    async fn differing(&mut self, expected: &[(&Place, Option<&Row>)]) -> Result<Vec<Place>> {
+        let session = self.session().await?;
+        let mut differing = Vec::new();
+        for same_table in expected.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
+            let Some((first, _)) = same_table.first() else { continue };
+            let keys: Vec<_> = same_table.iter().map(|(place, _)| place.1.clone()).collect();
+            let rows = session.lock(first.0, &keys).await?;
+            let pairs = same_table.iter().zip(rows).filter(|((_, before), row)| row.as_ref() != *before);
+            differing.extend(pairs.map(|((place, _), _)| (*place).clone()));
+        }
+        Ok(differing)
+    }
+
+    async fn settle(&mut self, keys: BTreeSet<Place>) -> Result<()> {
+        let keys: Vec<Place> = keys.into_iter().collect();
+        for keys in keys.chunks(settle::KEYS_MAX) {
+            let (settled, answer) = oneshot::channel();
+            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, settled };
+            self.settler.send(request).await.map_err(|_| settler_gone())?;
+            answer.await.map_err(|_| settler_gone())?;
+        }
+        self.used = Instant::now();
+        Ok(())
+    }
+}
+
+/// Adds the keys that a change joined to one of the conflicting ones: they stand or fall together.
+fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
+    loop {
+        let before = keys.len();
+        for (from, to) in links {
+            if keys.contains(from) || keys.contains(to) {
+                keys.extend([from.clone(), to.clone()]);
+            }
+        }
+        if keys.len() == before {
+            return;
+        }
+    }
+}
+
+fn refused(error: Error, place: &str) -> Error {
+    let hint = error.remedy().map(str::to_owned);
+    let named = Error::new(error.code(), format!("{place}: {}", error.message()));
+    named.hint(hint.unwrap_or_else(|| {
+        "mend the obstacle on the target and start again; or pass over the transaction with pontoon skip".into()
+    }))
+}
+
+/// The settler has failed; its own error ends the bridge's session.
+fn settler_gone() -> Error {
+    Error::new(Code::ConnectionLost, "the rendezvous ended")
+}

@@ -1,0 +1,267 @@
+//! What has been read and not yet applied, of one direction.
+//!
+//! The reader appends and never waits for the target: what does not fit into memory goes to the spill
+//! file, in blocks. The applier looks at events by their number, as often as it needs to, and releases
+//! them once their commit is known. A rendezvous scans what is not released, for pending writes.
+//!
+//! Only whole transactions are visible: what a reader left unfinished when its connection broke never
+//! was there. Memory is bounded by `memory_max` and one open block; the index has one entry a block.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use pontoon_core::{LogEvent, Position, Result};
+use tokio::sync::{Notify, watch};
+
+use super::spill::{Spill, Spilled};
+
+/// What an event costs beyond its changes: its slot, its reference counts, its strings.
+const EVENT_BYTES: usize = 256;
+
+struct Block {
+    first: u64,
+    count: u64,
+    bytes: usize,
+    content: Content,
+}
+
+enum Content {
+    Memory(Vec<Arc<LogEvent>>),
+    Spilled(Spilled),
+}
+
+/// How far a log has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadUpTo {
+    /// The number after the last visible event.
+    pub event: u64,
+    /// The position that it ends at.
+    pub position: Position,
+}
+
+/// Limits of one direction. Only the first two are an operator's matter; a simulation makes all small.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of events kept in memory.
+    pub memory_max: usize,
+    /// Bytes in the spill file, at which the reader stops.
+    pub spill_max: u64,
+    /// A block is closed when its events pass this size: the unit of spilling and reading back. Small
+    /// beside the memory limit, large beside a disk's latency.
+    pub block_bytes: usize,
+    /// Bytes of events in a run: a few milliseconds' worth of applying, and small beside the queue. Also
+    /// what is in memory at a time of a transaction larger than that.
+    pub run_bytes: usize,
+    /// Changes in a run, for the same reason where rows are small.
+    pub run_changes: usize,
+}
+
+impl Limits {
+    /// The limits of a direction that may keep so much in memory and so much on disk.
+    pub fn new(memory_max: usize, spill_max: u64) -> Self {
+        Limits { memory_max, spill_max, block_bytes: 256 << 10, run_bytes: 1 << 20, run_changes: 2_000 }
+    }
+}
+
+struct Inner {
+    blocks: VecDeque<Block>,
+    next: u64,
+    released: u64,
+    memory_bytes: usize,
+    spill_bytes: u64,
+    spill: Spill,
+    /// The block that was last read back, since neighbours are asked for one after the other.
+    recent: Option<(u64, Arc<Vec<Arc<LogEvent>>>)>,
+}
+
+/// The queue of one direction.
+pub struct Queue {
+    inner: Mutex<Inner>,
+    limits: Limits,
+    read: watch::Sender<ReadUpTo>,
+    released: Notify,
+}
+
+impl Queue {
+    /// An empty queue of a log that is read from `start` on.
+    pub fn new(start: Position, limits: Limits, folder: &Path) -> Self {
+        Queue {
+            inner: Mutex::new(Inner {
+                blocks: VecDeque::new(),
+                next: 0,
+                released: 0,
+                memory_bytes: 0,
+                spill_bytes: 0,
+                spill: Spill::new(folder),
+                recent: None,
+            }),
+            limits,
+            read: watch::Sender::new(ReadUpTo { event: 0, position: start }),
+            released: Notify::new(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends an event; the end of a transaction makes all of it visible. Errors: spill failed.
+    pub fn push(&self, event: LogEvent) -> Result<()> {
+        let position = match &event {
+            LogEvent::Fragment(fragment) => fragment.position.clone(),
+            LogEvent::Progress(progress) => Some(progress.position.clone()),
+            // The transaction of an obstacle is never read: where the log is read up to stays.
+            LogEvent::Obstacle(_) => Some(self.read.borrow().position.clone()),
+        };
+        let next = {
+            let mut inner = self.inner();
+            let bytes = event_bytes(&event);
+            inner.append(Arc::new(event), bytes, self.limits)?;
+            inner.next
+        };
+        if let Some(position) = position {
+            self.read.send_replace(ReadUpTo { event: next, position });
+        }
+        Ok(())
+    }
+
+    /// The limits.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How far the log has been read, to look at or to wait for.
+    pub fn read_up_to(&self) -> watch::Receiver<ReadUpTo> {
+        self.read.subscribe()
+    }
+
+    /// Visible events from number `from` on: at least one where there is one, then as many as are at
+    /// hand without passing `bytes_max`.
+    pub fn events(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<LogEvent>>> {
+        let visible = self.read.borrow().event;
+        let mut inner = self.inner();
+        let mut events = Vec::new();
+        let (mut at, mut bytes) = (from, 0);
+        while at < visible && (events.is_empty() || bytes < bytes_max) {
+            let block = inner.block(at)?;
+            for event in block.1.iter().skip((at - block.0) as usize) {
+                if at >= visible || (!events.is_empty() && bytes >= bytes_max) {
+                    break;
+                }
+                bytes += event_bytes(event);
+                events.push(event.clone());
+                at += 1;
+            }
+        }
+        Ok(events)
+    }
+
+    /// The number of the first event that is not released.
+    pub(crate) fn first(&self) -> u64 {
+        let inner = self.inner();
+        inner.blocks.front().map_or(inner.next, |block| block.first.max(inner.released))
+    }
+
+    /// Forgets the events before number `before`: their commit is known.
+    pub fn release(&self, before: u64) {
+        let mut inner = self.inner();
+        inner.released = before;
+        while inner.blocks.front().is_some_and(|block| block.first + block.count <= before) {
+            inner.pop_block();
+        }
+        drop(inner);
+        self.released.notify_waiters();
+    }
+
+    /// Whether the spill has reached its limit.
+    pub fn is_full(&self) -> bool {
+        self.inner().spill_bytes >= self.limits.spill_max
+    }
+
+    /// Waits for the next release.
+    pub async fn wait_for_release(&self) {
+        self.released.notified().await;
+    }
+
+    /// Bytes in memory and in the spill file.
+    pub fn bytes(&self) -> (usize, u64) {
+        let inner = self.inner();
+        (inner.memory_bytes, inner.spill_bytes)
+    }
+}
+
+impl Inner {
+    fn append(&mut self, event: Arc<LogEvent>, bytes: usize, limits: Limits) -> Result<()> {
+        let open = self
+            .blocks
+            .back()
+            .is_some_and(|block| block.bytes < limits.block_bytes && matches!(block.content, Content::Memory(_)));
+        if !open {
+            self.spill_last(limits.memory_max)?;
+            let (first, content) = (self.next, Content::Memory(Vec::new()));
+            self.blocks.push_back(Block { first, count: 0, bytes: 0, content });
+        }
+        if let Some(Block { content: Content::Memory(events), count, bytes: block_bytes, .. }) = self.blocks.back_mut()
+        {
+            events.push(event);
+            *count += 1;
+            *block_bytes += bytes;
+        }
+        self.memory_bytes += bytes;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Moves the closed last block to disk where memory is used up. Blocks nearer to the applier stay.
+    fn spill_last(&mut self, memory_max: usize) -> Result<()> {
+        if self.memory_bytes < memory_max {
+            return Ok(());
+        }
+        let Some(block) = self.blocks.back_mut() else { return Ok(()) };
+        if let Content::Memory(events) = &block.content {
+            let spilled = self.spill.write(events)?;
+            self.memory_bytes -= block.bytes;
+            self.spill_bytes += spilled.bytes();
+            block.content = Content::Spilled(spilled);
+        }
+        Ok(())
+    }
+
+    /// The events of the block that holds number `at`, and the number of its first.
+    fn block(&mut self, at: u64) -> Result<(u64, Arc<Vec<Arc<LogEvent>>>)> {
+        let index = self.blocks.partition_point(|block| block.first + block.count <= at);
+        let Some(block) = self.blocks.get(index) else { return Ok((at, Arc::default())) };
+        match &block.content {
+            Content::Memory(events) => Ok((block.first, Arc::new(events.clone()))),
+            Content::Spilled(spilled) => {
+                if let Some((first, events)) = &self.recent
+                    && *first == block.first
+                {
+                    return Ok((*first, events.clone()));
+                }
+                let events = Arc::new(spilled.read()?);
+                self.recent = Some((block.first, events.clone()));
+                Ok((block.first, events))
+            }
+        }
+    }
+
+    fn pop_block(&mut self) {
+        let Some(block) = self.blocks.pop_front() else { return };
+        match block.content {
+            Content::Memory(_) => self.memory_bytes -= block.bytes,
+            Content::Spilled(spilled) => self.spill_bytes -= spilled.bytes(),
+        }
+    }
+}
+
+fn event_bytes(event: &LogEvent) -> usize {
+    let changes = match event {
+        LogEvent::Fragment(fragment) => fragment.changes.iter().map(pontoon_core::Change::memory_bytes).sum(),
+        LogEvent::Progress(_) | LogEvent::Obstacle(_) => 0,
+    };
+    EVENT_BYTES + changes
+}

@@ -1,0 +1,49 @@
+//! The task that reads one log into its queue.
+//!
+//! It never waits for the target: the queue takes everything, in memory or on disk. Only where the spill
+//! has reached its configured limit does it stop, and even then it goes on while a rendezvous waits for
+//! its fence, since that rendezvous holds locks. It confirms to the server what is durable on the other
+//! side, and nothing else.
+
+use std::sync::Arc;
+
+use pontoon_core::{LogEvent, Result, node::LogReader};
+
+use crate::{bridge::Shared, event::EngineEvent, side::Side};
+
+/// Reads the log of `source` until it fails or meets an obstacle, behind which nothing is read.
+pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn LogReader>) -> Result<()> {
+    let queue = &shared.queues[source];
+    let mut durable = shared.durable[source].subscribe();
+    let mut urgent = shared.urgent.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            changed = durable.changed() => {
+                if changed.is_ok() {
+                    let position = durable.borrow_and_update().clone();
+                    reader.confirm(&position);
+                }
+            }
+            event = reader.next() => {
+                let event = event?;
+                let last = matches!(event, LogEvent::Obstacle(_));
+                shared.observe(&EngineEvent::Received { source, event: &event });
+                queue.push(event)?;
+                if last {
+                    // The applier ends the bridge when it gets there.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+        if queue.is_full() && *urgent.borrow() == 0 {
+            shared.observe(&EngineEvent::SpillFull { source });
+            while queue.is_full() && *urgent.borrow_and_update() == 0 {
+                tokio::select! {
+                    () = queue.wait_for_release() => {}
+                    _ = urgent.changed() => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The spill file: blocks of events that do not fit into memory.
+//!
+//! It is disposable: the files are removed from their folder as soon as they are open, so that nothing
+//! is left however the process ends, and after a crash the log is read again from the checkpoint.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pontoon_core::{Code, Error, LogEvent, Result};
+
+/// A segment is closed when it passes this size. Its space is given back when its last block has been
+/// applied, so a smaller one frees disk sooner and a larger one needs fewer files.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Where a block lies.
+#[derive(Debug, Clone)]
+pub(super) struct Spilled {
+    segment: Arc<File>,
+    offset: u64,
+    bytes: u32,
+}
+
+impl Spilled {
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.bytes)
+    }
+
+    /// Reads the block back.
+    pub(super) fn read(&self) -> Result<Vec<Arc<LogEvent>>> {
+        let mut buffer = vec![0; self.bytes as usize];
+        self.segment.read_exact_at(&mut buffer, self.offset).map_err(|error| failed("read", &error))?;
+        let events: Vec<LogEvent> = postcard::from_bytes(&buffer).map_err(|error| failed("read", &error))?;
+        Ok(events.into_iter().map(Arc::new).collect())
+    }
+}
+
+/// Writes blocks.
+pub(super) struct Spill {
+    folder: PathBuf,
+    current: Option<(Arc<File>, u64)>,
+}
+
+impl Spill {
+    /// A spill in a folder, which is made when it is first needed.
+    pub(super) fn new(folder: &Path) -> Self {
+        Spill { folder: folder.to_owned(), current: None }
+    }
+
+    /// Writes a block.
+    pub(super) fn write(&mut self, events: &[Arc<LogEvent>]) -> Result<Spilled> {
+        let events: Vec<&LogEvent> = events.iter().map(Arc::as_ref).collect();
+        let buffer = postcard::to_stdvec(&events).map_err(|error| failed("write", &error))?;
+        let bytes = u32::try_from(buffer.len()).map_err(|error| failed("write", &error))?;
+        let (segment, offset) = self.room()?;
+        segment.write_all_at(&buffer, offset).map_err(|error| failed("write", &error))?;
+        self.current = Some((segment.clone(), offset + u64::from(bytes)));
+        Ok(Spilled { segment, offset, bytes })
+    }
+
+    fn room(&mut self) -> Result<(Arc<File>, u64)> {
+        match &self.current {
+            Some((segment, offset)) if *offset < SEGMENT_BYTES => Ok((segment.clone(), *offset)),
+            _ => {
+                std::fs::create_dir_all(&self.folder).map_err(|error| self.unusable(&error))?;
+                let file = tempfile::tempfile_in(&self.folder).map_err(|error| self.unusable(&error))?;
+                Ok((Arc::new(file), 0))
+            }
+        }
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> Error {
+        Error::new(Code::SpillFailed, format!("the spill folder {}: {error}", self.folder.display()))
+            .hint("name a folder that the bridge's user can write to in [limits] spill_dir")
+    }
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::SpillFailed, format!("cannot {what} the spill file: {error}"))
+}

@@ -1,0 +1,146 @@
+//! What the engine tells the outside while it works. The observer turns each event into a metric and,
+//! where a person would want to read it, a log line; it never sees a row's values beyond its key.
+
+use std::time::Duration;
+
+use pontoon_core::{Error, Key, LogEvent, Position};
+
+use crate::side::Side;
+
+/// Something that happened. `source` names the direction: from that side to the other.
+pub enum EngineEvent<'a> {
+    /// The process stands by: another one holds the lease.
+    StandingBy {
+        /// Who holds it.
+        holder: &'a str,
+    },
+    /// Both nodes are connected and the lease is held.
+    Active,
+    /// The session ended with an error that goes away by itself; it starts again after a pause.
+    Interrupted {
+        /// Why.
+        error: &'a Error,
+        /// The pause before the next attempt.
+        pause: Duration,
+    },
+    /// An event was read.
+    Received {
+        /// The direction.
+        source: Side,
+        /// The event.
+        event: &'a LogEvent,
+    },
+    /// The spill has reached its limit, and the reader has stopped.
+    SpillFull {
+        /// The direction.
+        source: Side,
+    },
+    /// A run was committed on the target.
+    Applied {
+        /// The direction.
+        source: Side,
+        /// Source transactions in it.
+        transactions: u64,
+        /// Rows inserted, updated and deleted by them.
+        rows: Rows,
+        /// Where it ends in the source's log.
+        position: &'a Position,
+        /// The latest commit time in it, in microseconds since 1970 UTC.
+        commit_time: i64,
+        /// From the first statement to the commit's answer, settlements included.
+        took: Duration,
+    },
+    /// Everything up to the end of a run is behind us, applied or nothing to apply.
+    Passed {
+        /// The direction.
+        source: Side,
+        /// Where the run ends in the source's log.
+        position: &'a Position,
+        /// The source's clock at that position, where known, in microseconds since 1970 UTC.
+        time: Option<i64>,
+        /// Echoes of our own writes in it.
+        echoes: u64,
+    },
+    /// Changes were left out because a resolution covers them.
+    Skipped {
+        /// The direction.
+        source: Side,
+        /// How many.
+        changes: u64,
+    },
+    /// A transaction was rolled back and is tried again.
+    Retried {
+        /// The direction.
+        source: Side,
+        /// Why.
+        error: &'a Error,
+    },
+    /// A conflict was settled, or what a crash had left half done was completed.
+    Conflict {
+        /// The direction that met it; `None` for a completion.
+        source: Option<Side>,
+        /// What was settled.
+        conflict: &'a Conflict<'a>,
+    },
+    /// A rendezvous is over.
+    Rendezvous {
+        /// The direction that asked for it; `None` for a completion.
+        source: Option<Side>,
+        /// From the request to both commits.
+        took: Duration,
+    },
+}
+
+/// Rows by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Inserted.
+    pub inserts: u64,
+    /// Updated.
+    pub updates: u64,
+    /// Deleted.
+    pub deletes: u64,
+}
+
+/// A conflict by the names of PostgreSQL's `pg_stat_subscription_stats`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConflictKind {
+    /// Inserted where a row is.
+    InsertExists,
+    /// Updated where the row is another.
+    UpdateOriginDiffers,
+    /// Updated where no row is.
+    UpdateMissing,
+    /// Updated where the row was deleted meanwhile.
+    UpdateDeleted,
+    /// Deleted where the row is another.
+    DeleteOriginDiffers,
+    /// Deleted where no row is.
+    DeleteMissing,
+}
+
+/// A settled conflict.
+pub struct Conflict<'a> {
+    /// The pair of tables.
+    pub table: &'a str,
+    /// The row's key.
+    pub key: &'a Key,
+    /// What the direction met.
+    pub kind: ConflictKind,
+    /// Whose row stands.
+    pub winner: Side,
+    /// The winner's name.
+    pub winner_name: &'a str,
+    /// The rule that decided, in the words of the record.
+    pub rule: &'a str,
+    /// Both sides had writes that the other had not got.
+    pub contended: bool,
+    /// The clocks were equal; priority decided.
+    pub tie: bool,
+}
+
+/// Takes what the engine tells.
+pub trait Observer: Send + Sync {
+    /// Something happened. Must not block.
+    fn observe(&self, event: &EngineEvent<'_>);
+}

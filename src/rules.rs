@@ -1,0 +1,70 @@
+//! The protocol's rules by name.
+//!
+//! Every rule that keeps a promise of the sync protocol has a name here and stands in the code as
+//! `rules.has(Rule::X)`. In production all are in force; the simulation takes one out at a time and
+//! shows schedules that then fail, so that no rule is there without need and none without a test.
+//! (The model's `exact`, `order` and `yield` speak of several appliers in one direction, its `delete`
+//! of additive columns; they come with those. The condition on the before image, and the token, are kept
+//! by the connectors' sessions.)
+
+/// One rule of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A transaction that carries our own tag is an echo and is not applied.
+    Echo,
+    /// The checkpoint moves in the transaction that holds the rows.
+    Checkpoint,
+    /// A change that a resolution covers is skipped, before its before image is looked at.
+    Skip,
+    /// A rendezvous waits till both logs are read up to its fences.
+    Fence,
+    /// A rendezvous decides on the rows as they were at the fence, and starts again if they moved.
+    Reread,
+    /// Writes before the bridge's own last write of a key were seen, and no longer contend.
+    Seen,
+    /// Half-done keys are completed before anything else touches them.
+    Complete,
+    /// A resolution is forgotten on A, then on B, when both have passed its fences.
+    Prune,
+    /// A rendezvous waits until no applier has its keys in hand, and holds them against appliers.
+    Registry,
+    /// A new process waits for the transactions of the old one before it reads any state.
+    TakeOver,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Rule; 10] = [
+        Rule::Echo,
+        Rule::Checkpoint,
+        Rule::Skip,
+        Rule::Fence,
+        Rule::Reread,
+        Rule::Seen,
+        Rule::Complete,
+        Rule::Prune,
+        Rule::Registry,
+        Rule::TakeOver,
+    ];
+}
+
+/// The rules in force: all, but in a simulation that shows what one is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    without: Option<Rule>,
+}
+
+impl Rules {
+    /// All of them.
+    pub const ALL: Rules = Rules { without: None };
+
+    /// All but one, for the simulation.
+    pub const fn without(rule: Rule) -> Rules {
+        Rules { without: Some(rule) }
+    }
+
+    /// Whether a rule is in force.
+    pub fn has(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+}

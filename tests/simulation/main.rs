@@ -1,0 +1,123 @@
+//! The simulation: the real engine over databases in memory, on paused time, one seed for every choice.
+//!
+//! A schedule is a seed and a shape. It runs applications and bridges, with crashes at any await, cut
+//! connections, commits whose answer is lost, inserts that slip in, lock time-outs and wrong clocks,
+//! until all writing has stopped and everything is at rest; then the promises are checked. The same seed
+//! gives the same schedule again:
+//!
+//! ```text
+//! PONTOON_SIM_REPLAY="pair deletes=true crashes=0.3 seed=17" cargo test --test simulation replay -- --nocapture
+//! ```
+//!
+//! `PONTOON_SIM_SCHEDULES` sets how many seeds each shape gets.
+
+mod checkers;
+mod schedule;
+mod world;
+
+use pontoon::rules::{Rule, Rules};
+use schedule::{Schedule, Topology, Workload};
+
+/// Seeds of each shape where the environment does not say otherwise: some thousand schedules in all.
+const SEEDS: u64 = 90;
+
+fn seeds() -> u64 {
+    std::env::var("PONTOON_SIM_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+/// Runs every seed of a shape; a failure names the seed with the line that replays it, and its trace.
+fn all_hold(topology: Topology, workload: Workload) {
+    let mut totals = world::Totals::default();
+    for (deletes, crashes) in [(false, 0.0), (true, 0.0), (false, 0.1), (true, 0.1), (false, 0.3), (true, 0.3)] {
+        for seed in 0..seeds() {
+            let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::ALL };
+            match world::run(&schedule) {
+                Ok(outcome) => totals.add(&outcome),
+                Err(failure) => panic!("{schedule}: {}\n{}", failure.what, failure.trace.join("\n")),
+            }
+        }
+    }
+    println!("{topology} {workload}: {totals}");
+    assert!(totals.transactions > 0, "nothing was written");
+}
+
+#[test]
+fn pairs_keep_the_promises() {
+    all_hold(Topology::Pair, Workload::Register);
+}
+
+#[test]
+fn chains_keep_the_promises() {
+    all_hold(Topology::Chain, Workload::Register);
+}
+
+#[test]
+fn rows_that_move_from_key_to_key_keep_the_promises() {
+    all_hold(Topology::Pair, Workload::Moves);
+}
+
+#[test]
+fn a_ledger_loses_and_doubles_nothing() {
+    all_hold(Topology::Pair, Workload::Ledger);
+    all_hold(Topology::Chain, Workload::Ledger);
+}
+
+/// The shapes and seeds that are tried to show what a rule is for.
+fn some_schedule_fails(rule: Rule) {
+    const SEEDS_MAX: u64 = 400;
+    for seed in 0..SEEDS_MAX {
+        for (topology, workload, deletes, crashes) in [
+            (Topology::Pair, Workload::Register, true, 0.3),
+            (Topology::Pair, Workload::Register, false, 0.1),
+            (Topology::Chain, Workload::Register, true, 0.0),
+            (Topology::Pair, Workload::Ledger, false, 0.3),
+        ] {
+            let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::without(rule) };
+            if let Err(failure) = world::run(&schedule) {
+                println!("without {rule:?}: {schedule}: {}", failure.what);
+                return;
+            }
+        }
+    }
+    panic!("{rule:?} can be taken out and every schedule holds");
+}
+
+macro_rules! rules_are_needed {
+    ($($name:ident: $rule:ident),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            some_schedule_fails(Rule::$rule);
+        }
+    )*};
+}
+
+rules_are_needed! {
+    without_echo_some_schedule_fails: Echo,
+    without_checkpoint_some_schedule_fails: Checkpoint,
+    without_skip_some_schedule_fails: Skip,
+    without_fence_some_schedule_fails: Fence,
+    without_reread_some_schedule_fails: Reread,
+    without_seen_some_schedule_fails: Seen,
+    without_complete_some_schedule_fails: Complete,
+    without_prune_some_schedule_fails: Prune,
+    without_registry_some_schedule_fails: Registry,
+    without_take_over_some_schedule_fails: TakeOver,
+}
+
+/// Replays the schedule of `PONTOON_SIM_REPLAY`, or a fixed one, and prints its trace.
+#[test]
+fn replay() {
+    let line = std::env::var("PONTOON_SIM_REPLAY").unwrap_or_else(|_| "pair deletes=true crashes=0.3 seed=1".into());
+    let schedule: Schedule = line.parse().unwrap();
+    let first = world::run(&schedule);
+    let again = world::run(&schedule);
+    let trace = |outcome: &Result<world::Outcome, world::Failure>| match outcome {
+        Ok(outcome) => outcome.trace.clone(),
+        Err(failure) => failure.trace.clone(),
+    };
+    println!("{}", trace(&first).join("\n"));
+    assert_eq!(trace(&first), trace(&again), "the same seed gives the same schedule");
+    if let Err(failure) = first {
+        panic!("{schedule}: {}", failure.what);
+    }
+}

@@ -1,0 +1,107 @@
+//! What a schedule is, and the line that replays it.
+
+use std::{fmt, str::FromStr};
+
+use pontoon::rules::{Rule, Rules};
+
+/// Which bridges join which nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topology {
+    Pair,
+    Chain,
+}
+
+impl Topology {
+    pub(crate) fn links(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Topology::Pair => &[("a", "b")],
+            Topology::Chain => &[("a", "b"), ("b", "c")],
+        }
+    }
+}
+
+/// What the applications do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// A few hot rows, overwritten on all nodes.
+    Register,
+    /// The same, and rows that move from key to key.
+    Moves,
+    /// Rows of their own, inserted once.
+    Ledger,
+}
+
+/// One schedule: the same one gives the same run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) topology: Topology,
+    pub(crate) workload: Workload,
+    pub(crate) deletes: bool,
+    /// How hostile it is: 0 for no crash at all.
+    pub(crate) crashes: f64,
+    pub(crate) seed: u64,
+    pub(crate) rules: Rules,
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Topology::Pair => "pair",
+            Topology::Chain => "chain",
+        })
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Workload::Register => "register",
+            Workload::Moves => "moves",
+            Workload::Ledger => "ledger",
+        })
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Schedule { topology, workload, deletes, crashes, seed, rules } = self;
+        write!(f, "{topology} {workload} deletes={deletes} crashes={crashes} seed={seed}")?;
+        match Rule::ALL.into_iter().find(|rule| !rules.has(*rule)) {
+            Some(rule) => write!(f, " without={rule:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let mut schedule = Schedule {
+            topology: Topology::Pair,
+            workload: Workload::Register,
+            deletes: false,
+            crashes: 0.0,
+            seed: 0,
+            rules: Rules::ALL,
+        };
+        for word in line.split_whitespace() {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("pair", _) => schedule.topology = Topology::Pair,
+                ("chain", _) => schedule.topology = Topology::Chain,
+                ("register", _) => schedule.workload = Workload::Register,
+                ("moves", _) => schedule.workload = Workload::Moves,
+                ("ledger", _) => schedule.workload = Workload::Ledger,
+                ("deletes", value) => schedule.deletes = value == "true",
+                ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,
+                ("seed", value) => schedule.seed = value.parse().map_err(|_| format!("{word}?"))?,
+                ("without", value) => {
+                    let rule = Rule::ALL.into_iter().find(|rule| format!("{rule:?}") == value);
+                    schedule.rules = Rules::without(rule.ok_or_else(|| format!("{word}?"))?);
+                }
+                _ => return Err(format!("{word}?")),
+            }
+        }
+        Ok(schedule)
+    }
+}

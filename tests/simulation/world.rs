@@ -1,0 +1,497 @@
+//! The nodes, the applications that write to them, the bridges between them, and the dice.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use pontoon::{
+    bridge::{self, Plan},
+    conflict::decide::Policy,
+    direction::queue::Limits,
+    event::{EngineEvent, Observer},
+    side::{Pair, Side},
+};
+use pontoon_core::{
+    Column, Form, Key, Kind, MappedColumn, MappedTable, Row, TableId, TableName, Value,
+    node::{Node, Tables},
+    schema::TextEquality,
+};
+use pontoon_memory::{
+    Database, Dice, Faults, MemoryNode,
+    database::{Clock, Place},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    checkers,
+    schedule::{Schedule, Workload},
+};
+
+/// Virtual time that writing may take, and after it, coming to rest.
+const WRITING_MAX: Duration = Duration::from_secs(3_600);
+const REST_MAX: Duration = Duration::from_secs(3_600);
+
+/// What a schedule that held did.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) transactions: usize,
+    pub(crate) conflicts: usize,
+    pub(crate) crashes: usize,
+    pub(crate) interruptions: usize,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Why a schedule did not hold.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Sums over schedules.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    schedules: usize,
+    pub(crate) transactions: usize,
+    conflicts: usize,
+    crashes: usize,
+    interruptions: usize,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        self.schedules += 1;
+        self.transactions += outcome.transactions;
+        self.conflicts += outcome.conflicts;
+        self.crashes += outcome.crashes;
+        self.interruptions += outcome.interruptions;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { schedules, transactions, conflicts, crashes, interruptions } = self;
+        write!(
+            f,
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost"
+        )
+    }
+}
+
+/// What happened, in the order of virtual time.
+#[derive(Default)]
+pub(crate) struct Trace {
+    lines: Mutex<Vec<String>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Counts {
+    transactions: usize,
+    conflicts: usize,
+    crashes: usize,
+    interruptions: usize,
+}
+
+impl Trace {
+    fn note(&self, started: Instant, line: String) {
+        self.lines.lock().unwrap().push(format!("{:>9.3} {line}", started.elapsed().as_secs_f64()));
+    }
+}
+
+struct Watcher {
+    bridge: String,
+    trace: Arc<Trace>,
+    started: Instant,
+}
+
+impl Observer for Watcher {
+    fn observe(&self, event: &EngineEvent<'_>) {
+        let mut counts = self.trace.counts.lock().unwrap();
+        let line = match event {
+            EngineEvent::Applied { source, transactions, rows, position, .. } => {
+                format!("applied {source:?} up to {position}: {transactions} transactions, {rows:?}")
+            }
+            EngineEvent::Conflict { conflict, .. } => {
+                counts.conflicts += 1;
+                format!("settled ({}) {:?}: {}", conflict.key, conflict.kind, conflict.rule)
+            }
+            EngineEvent::Interrupted { error, .. } => {
+                counts.interruptions += 1;
+                format!("interrupted: {error}")
+            }
+            EngineEvent::Active => "active".into(),
+            EngineEvent::StandingBy { .. } => "standing by".into(),
+            _ => return,
+        };
+        drop(counts);
+        self.trace.note(self.started, format!("{} {line}", self.bridge));
+    }
+}
+
+/// Runs a schedule to its end.
+pub(crate) fn run(schedule: &Schedule) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let trace = Arc::new(Trace::default());
+    let world = World::new(schedule, trace.clone(), &runtime);
+    let held = runtime.block_on(world.run());
+    let mut lines = trace.lines.lock().unwrap().clone();
+    lines.extend(world.describe());
+    let counts = trace.counts.lock().unwrap().clone();
+    match held {
+        Ok(()) => Ok(Outcome {
+            transactions: counts.transactions,
+            conflicts: counts.conflicts,
+            crashes: counts.crashes,
+            interruptions: counts.interruptions,
+            trace: lines,
+        }),
+        Err(what) => Err(Failure { what, trace: lines }),
+    }
+}
+
+/// A bridge of the schedule.
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) nodes: Pair<Arc<Database>>,
+}
+
+/// A simulated world.
+pub(crate) struct World {
+    pub(crate) schedule: Schedule,
+    pub(crate) nodes: Vec<Arc<Database>>,
+    pub(crate) links: Vec<Link>,
+    /// Values are unique, so that a row tells which write it is.
+    pub(crate) unique: bool,
+    pub(crate) initial: Vec<(Place, Row)>,
+    keys: i64,
+    writes: i64,
+    limits: Limits,
+    dice: Dice,
+    trace: Arc<Trace>,
+    started: Instant,
+}
+
+pub(crate) const TABLE: TableId = TableId(0);
+
+pub(crate) fn place(key: i64) -> Place {
+    (TABLE, Key(vec![Value::Integer(key.into())]))
+}
+
+fn row(key: i64, v: &str, w: &str) -> Row {
+    Row(vec![Value::Integer(key.into()), Value::Text(v.into()), Value::Text(w.into())])
+}
+
+fn tables() -> Tables {
+    let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
+    let column = |name: &str, kind: &Kind, form: Form| MappedColumn {
+        column: Column {
+            name: name.into(),
+            native: "any".into(),
+            kind: Some(kind.clone()),
+            nullable: false,
+            generated: false,
+            generator: None,
+            text_equality: TextEquality::Exact,
+        },
+        kind: kind.clone(),
+        form,
+    };
+    let id = column("id", &Kind::Integer { min: 0, max: 1 << 40 }, Form::Integer);
+    let text_form = Form::Text { padded: false };
+    let columns = vec![id, column("v", &text, text_form), column("w", &text, text_form)];
+    let name = TableName::new("main", "registers");
+    vec![MappedTable { id: TABLE, label: "registers".into(), name, columns, key: vec![0], followed: true }].into()
+}
+
+impl World {
+    fn new(schedule: &Schedule, trace: Arc<Trace>, runtime: &tokio::runtime::Runtime) -> World {
+        let _inside = runtime.enter();
+        let faults = Faults { cut: schedule.crashes * 0.01, lost_answer: schedule.crashes * 0.1, ..Faults::default() };
+        let dice = Dice::new(schedule.seed, faults);
+        let odd_clock = dice.chance(0.3);
+        let names: BTreeSet<&str> = schedule.topology.links().iter().flat_map(|(a, b)| [*a, *b]).collect();
+        let nodes: Vec<Arc<Database>> = names
+            .into_iter()
+            .map(|name| {
+                let skew = dice.between(-2_000_000, 2_000_000);
+                Database::new(name, dice.clone(), if odd_clock { Clock::Odd } else { Clock::Skewed(skew) })
+            })
+            .collect();
+        let node = |name: &str| nodes.iter().find(|node| node.name == name).unwrap().clone();
+        let links = schedule.topology.links().iter();
+        let links: Vec<Link> =
+            links.map(|(a, b)| Link { name: format!("{a}{b}"), nodes: Pair::new(node(a), node(b)) }).collect();
+        for link in &links {
+            link.nodes[Side::A].set_up(&link.name, &link.nodes[Side::B].name);
+            link.nodes[Side::B].set_up(&link.name, &link.nodes[Side::A].name);
+        }
+        let keys = dice.between(1, 4);
+        let mut initial = Vec::new();
+        for key in 0..keys {
+            if schedule.workload != Workload::Ledger && (!schedule.deletes || dice.chance(0.5)) {
+                initial.push((place(key), row(key, "x", "x")));
+            }
+        }
+        for node in &nodes {
+            initial.iter().for_each(|(place, row)| node.seed_row(place.clone(), row.clone()));
+        }
+        let mut limits = Limits::new(1 << 20, 1 << 30);
+        if dice.chance(0.3) {
+            // So small that queues spill, and that two changes are a large transaction.
+            limits = Limits { memory_max: 2_000, spill_max: 1 << 30, block_bytes: 800, run_bytes: 700, run_changes: 2 };
+        }
+        World {
+            schedule: *schedule,
+            unique: dice.chance(0.6) || schedule.workload == Workload::Ledger,
+            writes: dice.between(6, 30),
+            nodes,
+            links,
+            initial,
+            keys,
+            limits,
+            dice,
+            trace,
+            started: Instant::now(),
+        }
+    }
+
+    fn note(&self, line: String) {
+        self.trace.note(self.started, line);
+    }
+
+    async fn run(&self) -> Result<(), String> {
+        let mut processes = tokio::task::JoinSet::new();
+        for link in 0..self.links.len() {
+            processes.spawn(self.process(link));
+            if self.schedule.crashes > 0.0 && self.dice.chance(0.2) {
+                processes.spawn(self.process(link));
+            }
+        }
+        let mut writers = Vec::new();
+        for node in &self.nodes {
+            writers.push(self.write(node));
+            writers.push(self.write(node));
+        }
+        let writing = futures_util::future::join_all(writers);
+        let ended = async {
+            match processes.join_next().await {
+                Some(Ok(why)) => why,
+                other => format!("a process ended: {other:?}"),
+            }
+        };
+        tokio::pin!(ended);
+        tokio::select! {
+            biased;
+            why = &mut ended => return Err(why),
+            done = tokio::time::timeout(WRITING_MAX, writing) => {
+                done.map_err(|_| "writing never came to its end".to_owned())?;
+            }
+        }
+        self.dice.set_faults(Faults::default());
+        self.note("all is written".into());
+        tokio::select! {
+            biased;
+            why = &mut ended => return Err(why),
+            rested = tokio::time::timeout(REST_MAX, self.rest()) => {
+                rested.map_err(|_| "it never came to rest".to_owned())?;
+            }
+        }
+        let before: Vec<usize> = self.nodes.iter().map(|node| rows_logged(node)).collect();
+        sleep(Duration::from_secs(30)).await;
+        let after: Vec<usize> = self.nodes.iter().map(|node| rows_logged(node)).collect();
+        if before != after {
+            return Err("rows are written although nobody writes".into());
+        }
+        checkers::check(self)
+    }
+
+    /// Waits until everything is applied everywhere.
+    async fn rest(&self) {
+        loop {
+            let applied = self.links.iter().all(|link| {
+                Side::BOTH.into_iter().all(|side| {
+                    let at = link.nodes[side.other()].checkpoint(&link.name);
+                    let end = pontoon_core::Position::Index(link.nodes[side].last_foreign(&link.name));
+                    at.is_some_and(|at| at.covers(&end))
+                }) && checkers::half_done(link).is_empty()
+            });
+            if applied && self.nodes.iter().all(|node| node.is_quiet()) {
+                return;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// A process of a bridge, killed and started again at chance until all is written.
+    fn process(&self, link: usize) -> impl Future<Output = String> + Send + 'static {
+        let Link { name, nodes } = &self.links[link];
+        let (name, nodes) = (name.clone(), nodes.clone());
+        let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
+        let (schedule, limits) = (self.schedule, self.limits);
+        async move {
+            loop {
+                let node = |side: Side| -> Arc<dyn Node> { Arc::new(MemoryNode::new(nodes[side].clone(), &name)) };
+                let plan = Plan {
+                    nodes: Pair::from_fn(node),
+                    tables: Pair::from_fn(|_| tables()),
+                    policies: vec![Policy::LastWriterWins],
+                    preferred: Side::A,
+                    reads: Pair::new(true, true),
+                    limits,
+                    spill_folder: std::env::temp_dir(),
+                    holder: name.clone(),
+                    until_caught_up: false,
+                    seed: Some(u64::try_from(dice.between(0, i64::MAX)).unwrap()),
+                    rules: schedule.rules,
+                    observer: Arc::new(Watcher { bridge: name.clone(), trace: trace.clone(), started }),
+                };
+                let mut run = tokio::spawn(bridge::run(plan, std::future::pending()));
+                let mean = if schedule.crashes > 0.0 { 0.3 / schedule.crashes } else { 1e6 };
+                let life = Duration::from_secs_f64(mean * dice.between(1, 2_000) as f64 / 1_000.0);
+                tokio::select! {
+                    biased;
+                    ended = &mut run => match ended {
+                        Ok(Err(error)) if error.is_transient() => trace.note(started, format!("{name} could not start: {error}")),
+                        other => return format!("{name} ended: {other:?}"),
+                    },
+                    () = sleep(life) => {
+                        if dice.faults().cut == 0.0 {
+                            // Writing is over; from here on it is left alone.
+                            return match run.await {
+                                Ok(Err(error)) => format!("{name} ended: {error}"),
+                                other => format!("{name} ended: {other:?}"),
+                            };
+                        }
+                        run.abort();
+                        let _ = run.await;
+                        trace.counts.lock().unwrap().crashes += 1;
+                        trace.note(started, format!("{name} is killed"));
+                    }
+                }
+                sleep(dice.duration(Duration::from_millis(300))).await;
+            }
+        }
+    }
+
+    /// An application: transactions with pauses between.
+    async fn write(&self, node: &Arc<Database>) {
+        let count = self.writes / (2 * self.nodes.len() as i64) + 1;
+        for _ in 0..count {
+            let pause = if self.dice.chance(0.1) { 3_000 } else { 150 };
+            sleep(self.dice.duration(Duration::from_millis(pause))).await;
+            let written = match self.schedule.workload {
+                Workload::Ledger => self.insert(node).await,
+                Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
+                Workload::Register | Workload::Moves => self.overwrite(node).await,
+            };
+            // A lock time-out is the application's to live with.
+            if let Ok(changes) = written
+                && !changes.is_empty()
+            {
+                self.trace.counts.lock().unwrap().transactions += 1;
+                self.note(format!("{} local @{}", node.name, node.log().len()));
+            }
+        }
+    }
+
+    fn value(&self, node: &Database) -> String {
+        if self.unique {
+            format!("{}{}", node.name, self.dice.between(0, i64::MAX))
+        } else {
+            (*self.dice.pick(&["x", "y", "z"]).unwrap()).to_owned()
+        }
+    }
+
+    async fn overwrite(
+        &self,
+        node: &Arc<Database>,
+    ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
+        let mut keys: BTreeSet<i64> = BTreeSet::new();
+        for _ in 0..self.dice.between(1, 3) {
+            keys.insert(self.dice.between(0, self.keys - 1));
+        }
+        let keys: Vec<i64> = keys.into_iter().collect();
+        let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
+        node.transact(&places, |rows| {
+            let after = keys.iter().zip(rows).map(|(key, before)| match before {
+                Some(_) if self.schedule.deletes && self.dice.chance(0.3) => None,
+                Some(before) if self.dice.chance(0.5) => {
+                    let mut after = before.clone();
+                    after.0[1] = Value::Text(self.value(node).into());
+                    Some(after)
+                }
+                _ => Some(row(*key, &self.value(node), &self.value(node))),
+            });
+            after.collect()
+        })
+        .await
+    }
+
+    async fn move_row(
+        &self,
+        node: &Arc<Database>,
+    ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
+        let from = self.dice.between(0, self.keys - 1);
+        let to = self.dice.between(0, self.keys + 1);
+        if from == to {
+            return Ok(Vec::new());
+        }
+        node.move_row(&place(from), &place(to), |before| {
+            let mut after = before.clone();
+            after.0[0] = Value::Integer(to.into());
+            after
+        })
+        .await
+    }
+
+    async fn insert(&self, node: &Arc<Database>) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
+        let key = self.dice.between(0, 1 << 40);
+        node.transact(&[place(key)], |_| vec![Some(row(key, &node.name, "entry"))]).await
+    }
+
+    /// The logs and records, for the trace.
+    fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for node in &self.nodes {
+            for (at, entry) in node.log().iter().enumerate() {
+                let origin = entry.origin.as_deref().unwrap_or("local");
+                let changes = entry.changes.iter().map(|change| {
+                    let text = |row: &Option<Row>| {
+                        row.as_ref().map_or("-".into(), |row| format!("{}/{}", row.0[1].to_json(), row.0[2].to_json()))
+                    };
+                    format!("{}: {} -> {}", change.place.1, text(&change.before), text(&change.after))
+                });
+                let changes = changes.collect::<Vec<_>>().join(", ");
+                lines.push(format!("log {} @{} {origin} time={} {changes}", node.name, at + 1, entry.commit_time));
+            }
+        }
+        for link in &self.links {
+            for side in Side::BOTH {
+                for (r, in_force) in link.nodes[side].resolutions(&link.name) {
+                    let fence =
+                        |fence: &Option<pontoon_core::Position>| fence.as_ref().map_or("-".into(), ToString::to_string);
+                    lines.push(format!(
+                        "record {} on {} {} ({}) own<={} other<={} {}{}",
+                        link.name,
+                        link.nodes[side].name,
+                        r.id,
+                        r.key,
+                        fence(&r.own_fence),
+                        fence(&r.other_fence),
+                        r.rule,
+                        if in_force { "" } else { " (history)" }
+                    ));
+                }
+            }
+        }
+        lines
+    }
+}
+
+fn rows_logged(node: &Database) -> usize {
+    node.log().iter().map(|entry| entry.changes.len()).sum()
+}
