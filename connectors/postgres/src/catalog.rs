@@ -10,7 +10,7 @@ use pontoon_core::{
     Column, Kind, Result, TableName, TableSchema,
     schema::{Generator, TextEquality},
 };
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::{error, quote::Table};
 
@@ -157,8 +157,8 @@ fn kind_of(oid: u32, typmod: i32) -> Option<Kind> {
 /// Precision and scale; the scale is a signed field of eleven bits since 15. A negative one rounds
 /// before the point, for which there is no rule.
 fn numeric_digits(typmod: i32) -> Option<(u16, u16)> {
-    let precision = (typmod - 4) >> 16 & 0xffff;
-    let scale = ((typmod - 4 & 0x7ff) ^ 1024) - 1024;
+    let precision = ((typmod - 4) >> 16) & 0xffff;
+    let scale = (((typmod - 4) & 0x7ff) ^ 1024) - 1024;
     Some((u16::try_from(precision).ok()?, u16::try_from(scale).ok()?))
 }
 
@@ -211,6 +211,11 @@ fn generator(at: i64, step: i64, min: i64, max: i64) -> Generator {
     } else {
         Generator { start: min + (at - min).rem_euclid(-step), step: -step, max: at }
     }
+}
+
+/// The one row of a query.
+pub(crate) async fn one(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+    client.query_one(sql, parameters).await.map_err(|error| error::of_statement(&error))
 }
 
 /// A column of a catalog's row, as text.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use pontoon_core::{Result, node::NodeOptions};
 
+mod admin;
 mod catalog;
 mod connect;
 mod decode;
 mod encode;
 mod error;
+mod findings;
 mod lease;
 mod log;
 mod names;

@@ -46,11 +46,21 @@ impl PostgresNode {
 
     /// Opens a connection for one piece of work.
     pub(crate) async fn link(&self, what: &str) -> Result<Link> {
-        self.target.connect(&Role::new(&self.names.bridge, what)).await.map_err(|error| error.at(&self.name))
+        self.connect_as(&Role::new(&self.names.bridge, what)).await
+    }
+
+    /// Opens a connection with settings of its own.
+    pub(crate) async fn connect_as(&self, role: &Role) -> Result<Link> {
+        self.target.connect(role).await.map_err(|error| error.at(&self.name))
+    }
+
+    /// The user who is logged in.
+    pub(crate) fn user(&self) -> &str {
+        &self.target.user
     }
 
     /// Says of an error at which node it happened.
-    fn at<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn at<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.at(&self.name))
     }
 
@@ -136,8 +146,7 @@ impl Node for PostgresNode {
             Mark::Barrier => "barrier",
         };
         // Transactional, so that its commit flushes the log.
-        let sql =
-            format!("SELECT pg_logical_emit_message(true, $1, $2::text || ' ' || {})", slot::fingerprint_sql("$3"));
+        let sql = format!("SELECT pg_logical_emit_message(true, $1, $2::text || ' ' || {})", slot::members_sql("$3"));
         let names = &self.names;
         let marked = self.with_helper(async |client| {
             let statement = client.query(&sql, &[&names.message_prefix, &word, &names.slot]).await;

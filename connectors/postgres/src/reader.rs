@@ -13,7 +13,7 @@
 //! * The commit time of a transaction with an origin is the one that its session set up with
 //!   `pg_replication_origin_xact_setup`; hence it is no reading of this server's clock.
 //!
-//! A heartbeat carries a fingerprint of the publication's tables: a table that falls out of it (dropped
+//! A heartbeat carries the publication's tables: a table that falls out of it (dropped
 //! and made anew) would else be silence, not an error.
 
 use std::{
@@ -41,6 +41,7 @@ use crate::{
     names::Names,
     quote::Table,
     shape::{Layout, Shapes},
+    slot::Members,
 };
 
 /// How often the server is told what is durable, and asked how far it is. Once a second costs nothing,
@@ -53,8 +54,8 @@ pub(crate) struct Opened {
     pub(crate) names: Names,
     pub(crate) tables: Tables,
     pub(crate) shapes: Shapes,
-    /// Of the publication's tables when it was opened.
-    pub(crate) fingerprint: String,
+    /// The publication's tables when it was opened.
+    pub(crate) members: Members,
     pub(crate) start: u64,
     pub(crate) skips: Vec<u64>,
     /// Changes of tables that are not followed are yielded too.
@@ -208,11 +209,11 @@ impl Reader {
             return Ok(());
         }
         let content = String::from_utf8_lossy(content);
-        let (kind, fingerprint) = content.split_once(' ').unwrap_or((&content, ""));
+        let (kind, members) = content.split_once(' ').unwrap_or((&content, ""));
         if kind == "barrier" {
             self.transaction()?.barrier = true;
         }
-        if lsn >= self.opened.shapes.loaded_at && fingerprint != self.opened.fingerprint {
+        if lsn >= self.opened.shapes.loaded_at && !self.opened.members.still_hold(members) {
             let text = format!("the publication {:?} no longer holds the tables that it held", self.opened.names.slot);
             return self.obstacle(Error::new(Code::SchemaChanged, text).hint(
                 "a mapped table was dropped, or taken out of it; what was written to it since is not in the log: \

@@ -82,6 +82,12 @@ impl Shapes {
         Ok(Shapes { shapes, by_name, loaded_at })
     }
 
+    /// The numbers of the tables whose changes are wanted.
+    pub(crate) fn followed(&self, tables: &Tables) -> Vec<u32> {
+        let pairs = self.shapes.iter().zip(tables.iter());
+        pairs.filter(|(_, table)| table.followed).map(|(shape, _)| shape.oid).collect()
+    }
+
     /// What to do with the rows of a Relation that was met at `lsn`: `None` if its table is not mapped.
     /// Errors: schema changed.
     pub(crate) fn layout(&self, relation: &Relation<'_>, lsn: u64, tables: &Tables) -> Result<Option<Layout>> {

@@ -40,13 +40,31 @@ pub(crate) async fn identity(client: &Client) -> Result<LogIdentity> {
     Ok(LogIdentity(text(&row, 0)?.into()))
 }
 
-/// The fingerprint of a publication's tables, as a subselect: `$` and the number of the parameter that
-/// is its name.
-pub(crate) fn fingerprint_sql(parameter: &str) -> String {
+/// Tables up to which a heartbeat names each: a few kB. Beyond it carries their hash.
+const NAMED_TABLES_MAX: usize = 200;
+
+/// A publication's tables as text, as a subselect: their numbers, or a hash of them. `parameter` is the
+/// publication's name.
+pub(crate) fn members_sql(parameter: &str) -> String {
     format!(
-        "(SELECT coalesce(md5(string_agg(r.prrelid::text, ',' ORDER BY r.prrelid)), '-') FROM pg_publication p \
+        "(SELECT CASE WHEN count(*) <= {NAMED_TABLES_MAX} THEN coalesce(string_agg(r.prrelid::text, ',' ORDER BY r.prrelid), '') \
+         ELSE md5(string_agg(r.prrelid::text, ',' ORDER BY r.prrelid)) END FROM pg_publication p \
          JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = {parameter})"
     )
+}
+
+/// The tables that a publication had when the log was opened.
+pub(crate) struct Members {
+    text: String,
+    followed: Vec<u32>,
+}
+
+impl Members {
+    /// Whether what a heartbeat says still holds all followed tables. Tables may have come.
+    pub(crate) fn still_hold(&self, text: &str) -> bool {
+        let numbers: Option<Vec<u32>> = text.split(',').map(|number| number.parse().ok()).collect();
+        text == self.text || numbers.is_some_and(|numbers| self.followed.iter().all(|oid| numbers.contains(oid)))
+    }
 }
 
 /// Makes sure that the log can be read from `start` on, and opens it.
@@ -83,9 +101,9 @@ pub(crate) async fn open_reader(
     let mut wire = Wire::connect(target, &role(names, "reader")).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
     let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
-    let fingerprint = look.fingerprint;
+    let members = Members { text: look.members, followed: shapes.followed(tables) };
     let (names, tables) = (names.clone(), tables.clone());
-    Ok(Reader::new(Opened { wire, names, tables, shapes, fingerprint, start: from, skips, everything: false }))
+    Ok(Reader::new(Opened { wire, names, tables, shapes, members, start: from, skips, everything: false }))
 }
 
 /// Opens the log by a slot that is gone with the connection.
@@ -119,18 +137,9 @@ pub(crate) async fn open_tail(
         return Err(no_slot(names, from));
     }
     start_streaming(&mut wire, names, &slot, from).await?;
-    let fingerprint = look.fingerprint;
+    let members = Members { text: look.members, followed: shapes.followed(tables) };
     let (names, tables) = (names.clone(), tables.clone());
-    Ok(Reader::new(Opened {
-        wire,
-        names,
-        tables,
-        shapes,
-        fingerprint,
-        start: from,
-        skips: Vec::new(),
-        everything: true,
-    }))
+    Ok(Reader::new(Opened { wire, names, tables, shapes, members, start: from, skips: Vec::new(), everything: true }))
 }
 
 fn role(names: &Names, what: &str) -> Role {
@@ -169,7 +178,7 @@ async fn start_streaming(wire: &mut Wire, names: &Names, slot: &str, from: u64) 
 /// What is to be known of the server, read in one statement.
 struct Look {
     insert_lsn: u64,
-    fingerprint: String,
+    members: String,
     slot: Option<SlotLook>,
 }
 
@@ -186,7 +195,7 @@ impl Look {
             "SELECT pg_current_wal_insert_lsn(), {}, s.plugin::text, s.wal_status, s.confirmed_flush_lsn,
                 s.database = current_database()
             FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $1",
-            fingerprint_sql("$1")
+            members_sql("$1")
         );
         let row = client.query_one(&sql, &[&names.slot]).await.map_err(|error| error::of_statement(&error))?;
         let slot = match get::<Option<String>>(&row, 2)? {
@@ -198,7 +207,7 @@ impl Look {
                 here: get::<Option<bool>>(&row, 5)?.unwrap_or(false),
             }),
         };
-        Ok(Look { insert_lsn: get::<PgLsn>(&row, 0)?.into(), fingerprint: text(&row, 1)?, slot })
+        Ok(Look { insert_lsn: get::<PgLsn>(&row, 0)?.into(), members: text(&row, 1)?, slot })
     }
 
     /// Whether the slot still has everything after `from`.

@@ -8,9 +8,6 @@ use tokio_postgres::Client;
 
 use crate::{catalog::get, error, quote::Literal};
 
-/// The schema.
-pub(crate) const SCHEMA: &str = "pontoon";
-
 /// Creates the schema's tables. `fillfactor`: the rows of `checkpoint` and `control` are updated in
 /// place all the time, and with room on their page no index entry is written.
 const TABLES: &[&str] = &[

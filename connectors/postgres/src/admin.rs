@@ -1,0 +1,404 @@
+//! Set-up, teardown and skips: what an operator does beside the running bridge.
+//!
+//! The order of set-up matters. The publication is committed before the slot is made, as pgoutput looks
+//! it up in the catalogs as they were at the place of the log that it decodes. The slot's
+//! `confirmed_flush_lsn` is where the log stands: all that commits after it is in the slot.
+//!
+//! The bridge's user needs no superuser's rights. What only one can do (a publication of tables that are
+//! another's, grants) [`setup_sql`] prints; once that is run, `setup` finds it done and goes on.
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Checkpoint, Code, Error, LogIdentity, MappedTable, Position, Result,
+    node::{Admin, Applier, Finding, SetupPlan},
+};
+use serde_json::json;
+use tokio_postgres::{Client, types::PgLsn};
+
+use crate::{
+    catalog::{get, text},
+    connect::{Link, Role},
+    error, findings, lease,
+    names::Names,
+    node::PostgresNode,
+    quote::{Ident, List, Literal, Table},
+    slot, tables,
+};
+
+/// A slot can only be made once all transactions that are under way have ended.
+const SETUP_TIMEOUT: &str = "60s";
+
+/// The functions that a session which writes, and set-up and teardown, have to call.
+pub(crate) const ORIGIN_FUNCTIONS: [&str; 4] = [
+    "pg_catalog.pg_replication_origin_create(text)",
+    "pg_catalog.pg_replication_origin_drop(text)",
+    "pg_catalog.pg_replication_origin_session_setup(text)",
+    "pg_catalog.pg_replication_origin_xact_setup(pg_lsn, timestamptz)",
+];
+
+/// The sessions that write.
+pub(crate) const APPLIERS: [Applier; 2] = [Applier::Direction, Applier::Rendezvous];
+
+impl PostgresNode {
+    async fn admin_link(&self) -> Result<Link> {
+        let role = Role::new(&self.names.bridge, "setup")
+            .set("statement_timeout", SETUP_TIMEOUT)
+            .set("synchronous_commit", "on");
+        self.connect_as(&role).await
+    }
+}
+
+#[async_trait]
+impl Admin for PostgresNode {
+    async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>> {
+        let link = self.link("check").await?;
+        self.at(findings::look(&link.client, self, plan).await)
+    }
+
+    async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
+        let link = self.link("check").await?;
+        let version = self.at(server_version(&link.client).await)?;
+        Ok(setup_sql(&self.names, self.user(), version, plan))
+    }
+
+    async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint> {
+        let link = self.admin_link().await?;
+        self.at(setup(&link.client, &self.names, plan).await)
+    }
+
+    async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()> {
+        let mut link = self.admin_link().await?;
+        let name = pontoon_core::node::Node::name(self);
+        self.at(install_checkpoint(&mut link.client, &self.names, name, plan, other).await)
+    }
+
+    async fn teardown_sql(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
+        let link = self.link("check").await?;
+        let last = self.at(is_last(&link.client, &self.names).await)?;
+        Ok(teardown_sql(&self.names, last))
+    }
+
+    async fn teardown(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
+        let link = self.admin_link().await?;
+        self.at(teardown(&link.client, &self.names).await)
+    }
+
+    async fn skip(&self, position: &Position) -> Result<()> {
+        const SQL: &str = "INSERT INTO pontoon.control (bridge, name) VALUES ($1, 'skip:' || $2::text)
+            ON CONFLICT (bridge, name) DO UPDATE SET updated_at = now()";
+        let link = self.admin_link().await?;
+        self.at(slot::lsn_of(position))?;
+        self.at(tables::format_check(&link.client).await)?;
+        let done = link.client.execute(SQL, &[&self.names.bridge, &position.to_string()]).await;
+        self.at(done.map(|_| ()).map_err(|error| error::of_statement(&error)))
+    }
+}
+
+/// `server_version_num`: 150018.
+pub(crate) async fn server_version(client: &Client) -> Result<i32> {
+    let row = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
+    get(&row.map_err(|error| error::of_statement(&error))?, 0)
+}
+
+/// The tables of the publication.
+fn followed(plan: &SetupPlan) -> Vec<&MappedTable> {
+    plan.tables.iter().filter(|table| table.followed).collect()
+}
+
+fn publication_tables(plan: &SetupPlan) -> String {
+    let followed = followed(plan);
+    let names: Vec<_> = followed.iter().map(|table| Table(&table.name)).collect();
+    List(&names).to_string()
+}
+
+fn create_publication(names: &Names, plan: &SetupPlan) -> String {
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
+        Ident(&names.slot),
+        publication_tables(plan)
+    )
+}
+
+/// Everything as a superuser would run it. Grants first.
+fn setup_sql(names: &Names, user: &str, version: i32, plan: &SetupPlan) -> Vec<String> {
+    let user = Ident(user);
+    let mut sql = grants(user, version, plan);
+    sql.push(format!("CREATE SCHEMA IF NOT EXISTS pontoon AUTHORIZATION {user}"));
+    sql.push(format!("SET ROLE {user}"));
+    sql.extend(tables::create().into_iter().skip(1));
+    sql.push("RESET ROLE".into());
+    if plan.followed {
+        sql.push(create_publication(names, plan));
+        sql.push(format!("ALTER PUBLICATION {} OWNER TO {user}", Ident(&names.slot)));
+        let slot = Literal(&names.slot);
+        sql.push(format!("SELECT pg_create_logical_replication_slot({slot}, 'pgoutput')"));
+    }
+    for applier in APPLIERS {
+        let origin = names.origin(applier.number());
+        sql.push(format!("SELECT pg_replication_origin_create({})", Literal(&origin)));
+    }
+    sql
+}
+
+/// The least rights that everything works with.
+fn grants(user: Ident<'_>, version: i32, plan: &SetupPlan) -> Vec<String> {
+    let mut sql = vec![format!("ALTER ROLE {user} REPLICATION")];
+    for function in ORIGIN_FUNCTIONS {
+        sql.push(format!("GRANT EXECUTE ON FUNCTION {function} TO {user}"));
+    }
+    if version >= 150_000 {
+        sql.push(format!("GRANT SET ON PARAMETER session_replication_role TO {user}"));
+    } else {
+        // Before 15 a setting of a superuser can be given to nobody else.
+        sql.push(format!("ALTER ROLE {user} SUPERUSER"));
+    }
+    let mut schemas: Vec<_> = plan.tables.iter().filter_map(|table| table.name.schema.as_deref()).collect();
+    schemas.sort_unstable();
+    schemas.dedup();
+    for schema in schemas {
+        sql.push(format!("GRANT USAGE ON SCHEMA {} TO {user}", Ident(schema)));
+    }
+    let rights = if plan.written { "SELECT, INSERT, UPDATE, DELETE" } else { "SELECT" };
+    for table in plan.tables.iter() {
+        sql.push(format!("GRANT {rights} ON TABLE {} TO {user}", Table(&table.name)));
+    }
+    sql
+}
+
+async fn setup(client: &Client, names: &Names, plan: &SetupPlan) -> Result<Checkpoint> {
+    let identity = slot::identity(client).await?;
+    create_tables(client).await?;
+    tables::format_check(client).await?;
+    create_origins(client, names).await?;
+    let position = if plan.followed {
+        create_publication_in_step(client, names, plan).await?;
+        create_slot(client, names).await?
+    } else {
+        insert_lsn(client).await?
+    };
+    Ok(Checkpoint { position: Position::Lsn(position), log: identity })
+}
+
+/// Creates the tables, unless all are there: a schema that is another's is not touched without need.
+async fn create_tables(client: &Client) -> Result<()> {
+    const THERE: &str = "SELECT to_regnamespace('pontoon') IS NOT NULL, NOT EXISTS (
+        SELECT FROM unnest(ARRAY['checkpoint', 'resolution', 'quarantine', 'control']) AS name
+        WHERE to_regclass('pontoon.' || name) IS NULL)";
+    let row = client.query_one(THERE, &[]).await.map_err(|error| error::of_statement(&error))?;
+    let (schema, all): (bool, bool) = (get(&row, 0)?, get(&row, 1)?);
+    if all {
+        return Ok(());
+    }
+    // CREATE SCHEMA wants a right on the database even where there is nothing to do.
+    for sql in tables::create().iter().skip(schema.into()) {
+        client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| privileged(&error, "create the schema pontoon and its tables"))?;
+    }
+    Ok(())
+}
+
+async fn create_origins(client: &Client, names: &Names) -> Result<()> {
+    const SQL: &str = "SELECT pg_replication_origin_create($1)
+        WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = $1)";
+    for applier in APPLIERS {
+        let done = client.execute(SQL, &[&names.origin(applier.number())]).await;
+        done.map_err(|error| privileged(&error, "create replication origins"))?;
+    }
+    Ok(())
+}
+
+/// The publication, for exactly the followed tables.
+async fn create_publication_in_step(client: &Client, names: &Names, plan: &SetupPlan) -> Result<()> {
+    const SQL: &str =
+        "SELECT p.pubviaroot AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND NOT p.puballtables,
+            ARRAY(SELECT n.nspname::text || E'\\n' || c.relname::text FROM pg_publication_rel r
+                JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE r.prpubid = p.oid ORDER BY 1)
+        FROM pg_publication p WHERE p.pubname = $1";
+    let row = client.query_opt(SQL, &[&names.slot]).await.map_err(|error| error::of_statement(&error))?;
+    let what = "create a publication of the followed tables, which only their owner may";
+    let publication = Ident(&names.slot);
+    let Some(row) = row else {
+        let done = client.batch_execute(&create_publication(names, plan)).await;
+        return done.map_err(|error| privileged(&error, what));
+    };
+    let mut wanted: Vec<String> = followed(plan)
+        .iter()
+        .map(|table| format!("{}\n{}", table.name.schema.as_deref().unwrap_or("public"), table.name.name))
+        .collect();
+    wanted.sort_unstable();
+    let mut found: Vec<String> = get(&row, 1)?;
+    found.sort_unstable();
+    if !get::<bool>(&row, 0)? {
+        let sql = format!(
+            "ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+        );
+        client.batch_execute(&sql).await.map_err(|error| privileged(&error, what))?;
+    }
+    if wanted != found {
+        let sql = format!("ALTER PUBLICATION {publication} SET TABLE {}", publication_tables(plan));
+        client.batch_execute(&sql).await.map_err(|error| privileged(&error, what))?;
+    }
+    Ok(())
+}
+
+/// The slot; and from where on it has the log.
+async fn create_slot(client: &Client, names: &Names) -> Result<u64> {
+    const LOOK: &str = "SELECT confirmed_flush_lsn, wal_status FROM pg_replication_slots WHERE slot_name = $1";
+    if let Some(row) = client.query_opt(LOOK, &[&names.slot]).await.map_err(|error| error::of_statement(&error))? {
+        let confirmed = get::<Option<PgLsn>>(&row, 0)?.map(u64::from);
+        return match (confirmed, get::<Option<String>>(&row, 1)?.as_deref()) {
+            (Some(confirmed), status) if status != Some("lost") => Ok(confirmed),
+            _ => Err(Error::new(Code::LogLost, format!("the slot {:?} was invalidated", names.slot))
+                .hint("`pontoon teardown`, then `pontoon setup`, and compare the tables")),
+        };
+    }
+    const CREATE: &str = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+    let row = client.query_one(CREATE, &[&names.slot]).await.map_err(|error| match error::sqlstate(&error) {
+        Some(("57014", _)) => {
+            let text = format!("no slot could be made within {SETUP_TIMEOUT}: a transaction has been open for longer");
+            Error::new(Code::Contention, text)
+                .hint("SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start")
+        }
+        _ => privileged(&error, "create a replication slot"),
+    })?;
+    Ok(get::<PgLsn>(&row, 0)?.into())
+}
+
+async fn insert_lsn(client: &Client) -> Result<u64> {
+    let row = client.query_one("SELECT pg_current_wal_insert_lsn()", &[]).await;
+    Ok(get::<PgLsn>(&row.map_err(|error| error::of_statement(&error))?, 0)?.into())
+}
+
+/// An error, with what was tried where a right was missing.
+fn privileged(error: &tokio_postgres::Error, what: &str) -> Error {
+    let said = error::of_statement(error);
+    if said.code() != Code::PrivilegeMissing {
+        return said;
+    }
+    Error::new(Code::PrivilegeMissing, format!("the bridge's user may not {what}: {}", said.message()))
+        .hint("let a superuser run what `pontoon setup --print-sql` prints, then run `pontoon setup` again")
+}
+
+/// The first checkpoint, and which pair of databases the bridge's name stands for.
+async fn install_checkpoint(
+    client: &mut Client,
+    names: &Names,
+    node_name: &str,
+    plan: &SetupPlan,
+    other: &Checkpoint,
+) -> Result<()> {
+    const PAIR: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'pair', $2) ON CONFLICT (bridge, name) DO NOTHING";
+    const READ: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair' FOR UPDATE";
+    const LEASE: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'lease', 0) ON CONFLICT (bridge, name) DO NOTHING";
+    const CHECKPOINT: &str = "INSERT INTO pontoon.checkpoint AS c (bridge, applier, source, position, log) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (bridge, applier) DO UPDATE SET source = excluded.source, position = excluded.position, log = excluded.log,
+            updated_at = now() WHERE c.log IS NULL";
+    tables::format_check(client).await?;
+    let log = slot::identity(client).await?;
+    let pair = pair_text(node_name, &log, plan);
+    let failed = |error| error::of_statement(&error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    transaction.execute(PAIR, &[&names.bridge, &pair]).await.map_err(failed)?;
+    let found = text(&transaction.query_one(READ, &[&names.bridge]).await.map_err(failed)?, 0)?;
+    if found != pair {
+        let text = format!("a bridge {:?} is set up here for {found}, and not for {pair}", names.bridge);
+        return Err(Error::new(Code::BridgeNameTaken, text)
+            .hint("give the bridge another name, or remove the other one with `pontoon teardown`"));
+    }
+    transaction.execute(LEASE, &[&names.bridge]).await.map_err(failed)?;
+    let (position, log) = (other.position.to_string(), other.log.to_string());
+    for applier in APPLIERS {
+        let (position, log) = match applier {
+            Applier::Direction => (Some(&position), Some(&log)),
+            Applier::Rendezvous => (None, None),
+        };
+        let number = applier.number();
+        transaction
+            .execute(CHECKPOINT, &[&names.bridge, &number, &plan.other_name, &position, &log])
+            .await
+            .map_err(failed)?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+fn pair_text(node_name: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
+    json!({
+        "node": node_name,
+        "log": log.to_string(),
+        "other": plan.other_name,
+        "other_log": plan.other_log.to_string(),
+    })
+    .to_string()
+}
+
+/// Whether no other bridge has anything in the schema.
+async fn is_last(client: &Client, names: &Names) -> Result<bool> {
+    if !has_schema(client).await? {
+        return Ok(false);
+    }
+    const SQL: &str = "SELECT NOT EXISTS (SELECT FROM pontoon.control WHERE bridge NOT IN ('', $1))
+        AND NOT EXISTS (SELECT FROM pontoon.checkpoint WHERE bridge <> $1)";
+    let row = client.query_one(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    get(&row, 0)
+}
+
+async fn has_schema(client: &Client) -> Result<bool> {
+    const SQL: &str = "SELECT to_regclass('pontoon.control') IS NOT NULL";
+    get(&client.query_one(SQL, &[]).await.map_err(|error| error::of_statement(&error))?, 0)
+}
+
+fn teardown_sql(names: &Names, last: bool) -> Vec<String> {
+    let (slot, bridge) = (Literal(&names.slot), Literal(&names.bridge));
+    let mut sql = vec![
+        format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {slot}"),
+        format!("DROP PUBLICATION IF EXISTS {}", Ident(&names.slot)),
+    ];
+    for applier in APPLIERS {
+        let origin = names.origin(applier.number());
+        let origin = Literal(&origin);
+        sql.push(format!(
+            "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname = {origin}"
+        ));
+    }
+    if last {
+        sql.push("DROP SCHEMA pontoon CASCADE".into());
+    } else {
+        for table in ["checkpoint", "resolution", "quarantine", "control"] {
+            sql.push(format!("DELETE FROM pontoon.{table} WHERE bridge = {bridge}"));
+        }
+    }
+    sql
+}
+
+async fn teardown(client: &Client, names: &Names) -> Result<Vec<String>> {
+    if !lease::try_lock(client, names).await? {
+        let holder = if has_schema(client).await? { lease::holder(client, names).await? } else { String::new() };
+        return Err(Error::new(Code::Config, format!("the bridge {:?} runs: {holder}", names.bridge))
+            .hint("stop it first; nothing was removed"));
+    }
+    let last = is_last(client, names).await?;
+    let schema = has_schema(client).await?;
+    for sql in teardown_sql(names, last) {
+        if schema || !sql.contains("pontoon.") {
+            client.batch_execute(&sql).await.map_err(|error| privileged(&error, "remove what the bridge has here"))?;
+        }
+    }
+    leftovers(client, names).await
+}
+
+/// What there still is of the bridge.
+async fn leftovers(client: &Client, names: &Names) -> Result<Vec<String>> {
+    const SQL: &str = "SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE slot_name = $1
+        UNION ALL SELECT 'publication ' || pubname FROM pg_publication WHERE pubname = $1
+        UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin WHERE roname = ANY ($2)";
+    let origins: Vec<_> = APPLIERS.iter().map(|applier| names.origin(applier.number())).collect();
+    let rows = client.query(SQL, &[&names.slot, &origins]).await.map_err(|error| error::of_statement(&error))?;
+    let mut left = rows.iter().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
+    if is_last(client, names).await? {
+        left.push("schema pontoon".into());
+    }
+    Ok(left)
+}
