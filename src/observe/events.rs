@@ -1,0 +1,535 @@
+//! What happens, one struct each. `emit` counts it and, where a person would want to read it, logs it, so
+//! that the two never disagree. No struct holds a row's value.
+//!
+//! A state that lasts is logged when it begins and when it ends, not at every attempt in between.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use pontoon_core::{Class, Error, Position};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, RetryReason, RowCounts, SkipReason,
+    Stage,
+};
+use crate::side::Side;
+
+/// Lines in a second that a storm of conflicts may write; the rest is counted.
+const CONFLICT_LINES: u32 = 10;
+
+/// Lets a few lines a second through, and counts the others.
+#[derive(Debug)]
+pub(super) struct Throttle(Mutex<(Instant, u32, u64)>);
+
+impl Throttle {
+    pub(super) fn new() -> Self {
+        Throttle(Mutex::new((Instant::now(), 0, 0)))
+    }
+
+    /// How many were kept back since the last one that was let through, or `None` to keep this one back.
+    fn pass(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, passed, kept) = &mut *state;
+        if since.elapsed() >= Duration::from_secs(1) {
+            *since = Instant::now();
+            *passed = 0;
+        }
+        if *passed >= CONFLICT_LINES {
+            *kept += 1;
+            return None;
+        }
+        *passed += 1;
+        Some(std::mem::take(kept))
+    }
+}
+
+/// Rows of another's transaction were read; the whole of it when `end` is there.
+pub struct TransactionReceived<'a> {
+    /// The direction.
+    pub source: Side,
+    /// The rows of this piece.
+    pub rows: RowCounts,
+    /// Their size.
+    pub bytes: u64,
+    /// Where the transaction ends, and the size of the whole, with its last piece.
+    pub end: Option<(&'a Position, u64)>,
+    /// When it was committed, in microseconds since 1970 UTC.
+    pub commit_time: i64,
+}
+
+impl TransactionReceived<'_> {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.received_rows(self.rows, self.bytes);
+        if let Some((position, whole)) = self.end {
+            direction.received_transaction(position, self.commit_time, whole);
+            debug!(source = direction.source, target = direction.target, %position, rows = self.rows.total(), bytes = whole, "transaction received");
+        }
+    }
+}
+
+/// One of the bridge's own transactions came back from the log; there is nothing to apply.
+pub struct EchoSuppressed<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Where it ends.
+    pub position: &'a Position,
+}
+
+impl EchoSuppressed<'_> {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.suppressed_echo(self.position);
+        debug!(source = direction.source, target = direction.target, position = %self.position, "echo suppressed");
+    }
+}
+
+/// Transactions became durable on the target.
+pub struct TransactionApplied<'a> {
+    /// The direction.
+    pub source: Side,
+    /// How many source transactions were gathered in one commit.
+    pub transactions: u64,
+    /// Their rows.
+    pub rows: RowCounts,
+    /// The size of these.
+    pub bytes: u64,
+    /// The latest commit time on the source, in microseconds since 1970 UTC.
+    pub commit_time: i64,
+    /// Where the last of them ends.
+    pub position: &'a Position,
+    /// From the first statement to the commit's answer.
+    pub took: Duration,
+}
+
+impl TransactionApplied<'_> {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.applied(self.transactions, self.rows, self.bytes, self.commit_time);
+        direction.apply_duration(ApplyStage::Total, self.took.as_secs_f64());
+        if let Some(offset) = metrics.node(self.source).clock_offset_seconds() {
+            direction.commit_to_apply((super::now_micros() - self.commit_time) as f64 / 1e6 + offset);
+        }
+        debug!(
+            source = direction.source,
+            target = direction.target,
+            position = %self.position,
+            transactions = self.transactions,
+            rows = self.rows.total(),
+            milliseconds = self.took.as_millis(),
+            "applied"
+        );
+    }
+}
+
+/// Everything in the source's log up to a position is behind us.
+pub struct Passed<'a> {
+    /// The direction.
+    pub source: Side,
+    /// The position.
+    pub position: &'a Position,
+    /// The source's clock when it was written, in microseconds since 1970 UTC, where that is known.
+    pub time: Option<i64>,
+}
+
+impl Passed<'_> {
+    /// Measures the lag.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.passed(self.source, self.position, self.time);
+    }
+}
+
+/// Rows were read and are not applied.
+pub struct RowsSkipped {
+    /// The direction.
+    pub source: Side,
+    /// Why.
+    pub reason: SkipReason,
+    /// How many.
+    pub rows: u64,
+}
+
+impl RowsSkipped {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.skipped(self.reason, self.rows);
+        match self.reason {
+            SkipReason::Operator => {
+                warn!(
+                    source = direction.source,
+                    target = direction.target,
+                    rows = self.rows,
+                    "a transaction was passed over, as an operator said"
+                );
+            }
+            reason => {
+                debug!(source = direction.source, target = direction.target, rows = self.rows, %reason, "rows left out")
+            }
+        }
+    }
+}
+
+/// A conflict was settled.
+pub struct ConflictSettled<'a> {
+    /// The direction that met it.
+    pub source: Side,
+    /// The pair of tables, by label.
+    pub table: &'a str,
+    /// The number of its record in `pontoon.resolution`, where key and rows are.
+    pub resolution: i64,
+    /// What met what.
+    pub kind: ConflictKind,
+    /// Whose row stands.
+    pub outcome: Outcome,
+    /// The commit times were equal, and priority decided.
+    pub tie: bool,
+    /// The rule in words, without values: `last_writer_wins: shop`.
+    pub rule: &'a str,
+}
+
+impl ConflictSettled<'_> {
+    /// Counts it; logs it unless there is a storm of them.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.conflict(self.kind, self.outcome, self.tie);
+        if let Some(unlogged) = metrics.conflict_lines.pass() {
+            info!(
+                source = direction.source,
+                target = direction.target,
+                table = self.table,
+                resolution = self.resolution,
+                kind = %self.kind,
+                outcome = %self.outcome,
+                rule = self.rule,
+                unlogged,
+                "conflict settled"
+            );
+        }
+    }
+}
+
+/// A rendezvous is over.
+pub struct RendezvousDone {
+    /// The direction that asked for it.
+    pub source: Side,
+    /// From the request to both commits.
+    pub took: Duration,
+}
+
+impl RendezvousDone {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.direction(self.source).rendezvous(self.took.as_secs_f64());
+    }
+}
+
+/// An own transaction came back without its tag, and was stopped.
+pub struct LoopGuardTripped<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Where it ends.
+    pub position: &'a Position,
+}
+
+impl LoopGuardTripped<'_> {
+    /// Counts and logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.loop_guard_tripped();
+        error!(source = direction.source, target = direction.target, position = %self.position, "an own write came back without its tag");
+    }
+}
+
+/// A transaction was rolled back and is tried again.
+pub struct Retrying<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Why.
+    pub error: &'a Error,
+}
+
+impl Retrying<'_> {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.retried(RetryReason::from(self.error.code()));
+        debug!(source = direction.source, target = direction.target, error = %self.error, "rolled back, trying again");
+    }
+}
+
+/// An error in one direction.
+pub struct Failed<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Where it happened.
+    pub stage: Stage,
+    /// The error.
+    pub error: &'a Error,
+}
+
+impl Failed<'_> {
+    /// Counts and logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.error(self.stage, self.error);
+        let (source, target, stage) = (&direction.source, &direction.target, self.stage);
+        match self.error.class() {
+            Class::Transient => warn!(source, target, %stage, error = %self.error, "failed, trying again"),
+            Class::Definite | Class::Fatal => error!(source, target, %stage, error = %self.error, "failed"),
+        }
+    }
+}
+
+/// The direction does something else from now on.
+pub struct StateChanged {
+    /// The direction.
+    pub source: Side,
+    /// What.
+    pub state: DirectionState,
+}
+
+impl StateChanged {
+    /// Sets the gauge; logs it if it is new.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        if direction.set_state(self.state) {
+            info!(source = direction.source, target = direction.target, state = %self.state, "state");
+        }
+    }
+}
+
+/// A node was connected to.
+pub struct Connected<'a> {
+    /// The node.
+    pub node: Side,
+    /// What answered.
+    pub server: &'a str,
+}
+
+impl Connected<'_> {
+    /// Counts it; logs it if the node was not up before.
+    pub fn emit(self, metrics: &Metrics) {
+        let node = metrics.node(self.node);
+        node.connect_attempt(ConnectResult::Connected);
+        node.set_server(self.server);
+        if node.set_up(true) {
+            info!(node = node.name, server = self.server, "connected");
+        }
+    }
+}
+
+/// A node could not be connected to, or its connection broke.
+pub struct Disconnected<'a> {
+    /// The node.
+    pub node: Side,
+    /// Why.
+    pub error: &'a Error,
+    /// The pause before the next attempt, if there is one.
+    pub pause: Option<Duration>,
+    /// It was an attempt to connect that failed.
+    pub attempt: bool,
+}
+
+impl Disconnected<'_> {
+    /// Counts it; logs it if the node was up before, or if it is another error than before.
+    pub fn emit(self, metrics: &Metrics) {
+        let node = metrics.node(self.node);
+        if self.attempt {
+            node.connect_attempt(ConnectResult::from(self.error.code()));
+        }
+        let news = node.set_up(false) | node.error(self.error);
+        if news {
+            warn!(node = node.name, error = %self.error, hint = self.error.remedy(), "not connected; trying again until it is");
+        } else {
+            debug!(node = node.name, error = %self.error, pause = ?self.pause, "still not connected");
+        }
+    }
+}
+
+/// The session of the whole bridge ended with an error that goes away by itself, and begins anew.
+pub struct Interrupted<'a> {
+    /// Why.
+    pub error: &'a Error,
+    /// The pause before the next attempt.
+    pub pause: Duration,
+}
+
+impl Interrupted<'_> {
+    /// Counts it for both directions; logs it once for each kind of error until something is applied.
+    pub fn emit(self, metrics: &Metrics) {
+        let mut news = false;
+        for source in Side::BOTH {
+            let direction = metrics.direction(source);
+            if !direction.is_used() {
+                continue;
+            }
+            let before = direction.words().error.as_ref().map(Error::code);
+            news |= before != Some(self.error.code());
+            direction.error(Stage::Connect, self.error);
+            direction.set_state(DirectionState::Stopped);
+        }
+        metrics.set_active(false, None);
+        if news {
+            warn!(error = %self.error, hint = self.error.remedy(), pause = ?self.pause, "interrupted; nothing is lost, trying again");
+        } else {
+            debug!(error = %self.error, pause = ?self.pause, "still interrupted");
+        }
+    }
+}
+
+/// This process holds the lease and works.
+pub struct Active;
+
+impl Active {
+    /// Sets the gauge and logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        let before = metrics.is_active();
+        metrics.set_active(true, None);
+        if !before {
+            info!(bridge = metrics.bridge, "active: this process holds the lease");
+        }
+    }
+}
+
+/// Another process holds the lease; this one waits for it.
+pub struct StandingBy<'a> {
+    /// Who holds it.
+    pub holder: &'a str,
+}
+
+impl StandingBy<'_> {
+    /// Sets the gauge and logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.set_active(false, Some(self.holder));
+        info!(bridge = metrics.bridge, holder = self.holder, "standing by: another process works");
+    }
+}
+
+/// Spill files have reached their limit, and the reader has stopped.
+pub struct SpillFull {
+    /// The direction.
+    pub source: Side,
+}
+
+impl SpillFull {
+    /// Logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        let (bytes, limit) = metrics.spill();
+        warn!(
+            source = direction.source,
+            target = direction.target,
+            bytes,
+            limit,
+            "the spill is full: reading stops until the target has caught up, and the server keeps its log meanwhile"
+        );
+    }
+}
+
+/// A server with a status page is there, or cannot be.
+pub struct Listening<'a> {
+    /// Where.
+    pub address: &'a str,
+}
+
+impl Listening<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        info!(address = self.address, "status page, metrics and probes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::Code;
+
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new("b", ["shop", "stock"]).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_counted_where_it_belongs() {
+        let metrics = metrics();
+        let position = Position::Lsn(16);
+        let rows = RowCounts { insert: 3, update: 2, delete: 1 };
+        TransactionReceived { source: Side::A, rows, bytes: 100, end: None, commit_time: 5_000_000 }.emit(&metrics);
+        TransactionReceived { source: Side::A, rows, bytes: 100, end: Some((&position, 200)), commit_time: 5_000_000 }
+            .emit(&metrics);
+        TransactionApplied {
+            source: Side::A,
+            transactions: 1,
+            rows,
+            bytes: 200,
+            commit_time: 5_000_000,
+            position: &position,
+            took: Duration::from_millis(7),
+        }
+        .emit(&metrics);
+        EchoSuppressed { source: Side::B, position: &position }.emit(&metrics);
+        ConflictSettled {
+            source: Side::B,
+            table: "items",
+            resolution: 7,
+            kind: ConflictKind::UpdateOriginDiffers,
+            outcome: Outcome::Source,
+            tie: true,
+            rule: "last_writer_wins: stock",
+        }
+        .emit(&metrics);
+        Retrying { source: Side::A, error: &Error::new(Code::Contention, "deadlock") }.emit(&metrics);
+        let page = metrics.encode().unwrap();
+        for line in [
+            "pontoon_rows_received_total{bridge=\"b\",op=\"insert\",source=\"shop\",target=\"stock\"} 6",
+            "pontoon_rows_applied_total{bridge=\"b\",op=\"delete\",source=\"shop\",target=\"stock\"} 1",
+            "pontoon_transactions_received_total{bridge=\"b\",source=\"shop\",target=\"stock\"} 1",
+            "pontoon_transactions_received_total{bridge=\"b\",source=\"stock\",target=\"shop\"} 0",
+            "pontoon_received_bytes_total{bridge=\"b\",source=\"shop\",target=\"stock\"} 200",
+            "pontoon_last_applied_commit_timestamp_seconds{bridge=\"b\",source=\"shop\",target=\"stock\"} 5",
+            "pontoon_echo_transactions_total{bridge=\"b\",source=\"stock\",target=\"shop\"} 1",
+            "pontoon_conflicts_total{bridge=\"b\",outcome=\"source\",source=\"stock\",target=\"shop\",type=\"update_origin_differs\"} 1",
+            "pontoon_conflict_tie_breaks_total{bridge=\"b\",source=\"stock\",target=\"shop\"} 1",
+            "pontoon_apply_retries_total{bridge=\"b\",reason=\"contention\",source=\"shop\",target=\"stock\"} 1",
+            "pontoon_apply_duration_seconds_count{bridge=\"b\",source=\"shop\",stage=\"total\",target=\"stock\"} 1",
+            "pontoon_transaction_size_bytes_sum{bridge=\"b\",source=\"shop\",target=\"stock\"} 200",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_stays_away_is_told_once() {
+        let metrics = metrics();
+        let refused = Error::new(Code::Unreachable, "no answer");
+        let attempt = || Disconnected { node: Side::A, error: &refused, pause: None, attempt: true }.emit(&metrics);
+        attempt();
+        attempt();
+        assert_eq!(metrics.node(Side::A).is_up(), Some(false));
+        Connected { node: Side::A, server: "PostgreSQL 15" }.emit(&metrics);
+        assert_eq!(metrics.node(Side::A).is_up(), Some(true));
+        assert!(metrics.node(Side::A).words().error.is_none());
+        let page = metrics.encode().unwrap();
+        assert!(page.contains("pontoon_connect_attempts_total{bridge=\"b\",node=\"shop\",result=\"unreachable\"} 2"));
+        assert!(page.contains("pontoon_connect_attempts_total{bridge=\"b\",node=\"shop\",result=\"connected\"} 1"));
+        assert!(page.contains("pontoon_node_up{bridge=\"b\",node=\"shop\"} 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_conflicts_is_counted_and_not_all_logged() {
+        let throttle = Throttle::new();
+        let passed = (0..1000).filter(|_| throttle.pass().is_some()).count();
+        assert_eq!(passed, CONFLICT_LINES as usize);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(throttle.pass(), Some(990));
+        assert_eq!(throttle.pass(), Some(0));
+    }
+}

@@ -1,0 +1,337 @@
+//! The series of one direction.
+
+use std::sync::{Mutex, MutexGuard};
+
+use pontoon_core::{Error, Position, Result};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
+use tokio::time::Instant;
+
+use super::{
+    ApplyStage, By, ConflictKind, DirectionState, Outcome, RetryReason, RowCounts, SkipReason, Stage, failed,
+    families::Families, lock,
+};
+use crate::observe::rate::Rate;
+
+/// While news come at least this often the lag is as it was at the last news; after it the time since then
+/// counts too, so that a dead link shows. More than two heartbeats.
+const NEWS_SECONDS: f64 = 5.0;
+
+/// What is known of a direction beside its numbers.
+#[derive(Debug, Default)]
+pub(in crate::observe) struct DirectionWords {
+    pub(in crate::observe) received: Option<Position>,
+    pub(in crate::observe) applied: Option<Position>,
+    /// The last error, until something is applied again.
+    pub(in crate::observe) error: Option<Error>,
+}
+
+/// The lag at the last news, and when that was.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    lag_seconds: f64,
+    at: Instant,
+}
+
+/// The series of one direction.
+pub struct DirectionMetrics {
+    pub(in crate::observe) source: String,
+    pub(in crate::observe) target: String,
+    state: By<Gauge>,
+    pub(super) lag_seconds: Gauge,
+    last_received: Gauge,
+    last_applied: Gauge,
+    queue_bytes: Gauge,
+    queue_limit_bytes: Gauge,
+    transactions_received: IntCounter,
+    transactions_applied: IntCounter,
+    rows_received: By<IntCounter>,
+    rows_applied: By<IntCounter>,
+    rows_skipped: By<IntCounter>,
+    received_bytes: IntCounter,
+    applied_bytes: IntCounter,
+    echo_transactions: IntCounter,
+    loop_guard_trips: IntCounter,
+    /// By kind, then by outcome.
+    conflicts: By<By<IntCounter>>,
+    conflict_tie_breaks: IntCounter,
+    /// By stage, then by class.
+    errors: By<By<IntCounter>>,
+    apply_retries: By<IntCounter>,
+    commit_to_apply: Histogram,
+    apply_duration: By<Histogram>,
+    transaction_size: Histogram,
+    rendezvous_duration: Histogram,
+    rows_received_rate: Rate,
+    rows_applied_rate: Rate,
+    bytes_applied_rate: Rate,
+    used: Mutex<bool>,
+    news: Mutex<Option<News>>,
+    words: Mutex<DirectionWords>,
+}
+
+const CLASSES: &[&str] = &["transient", "definite", "fatal"];
+
+impl DirectionMetrics {
+    pub(super) fn new(families: &Families, bridge: &str, source: &str, target: &str) -> Result<Self> {
+        let labels = [bridge, source, target];
+        let gauge = |family: &GaugeVec| family.get_metric_with_label_values(&labels).map_err(failed);
+        let counter = |family: &IntCounterVec| family.get_metric_with_label_values(&labels).map_err(failed);
+        let histogram = |family: &HistogramVec| family.get_metric_with_label_values(&labels).map_err(failed);
+        let counters = |family: &IntCounterVec, values: &[&str]| {
+            let one =
+                |value: &&str| family.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed);
+            values.iter().map(one).collect::<Result<Vec<_>>>().map(By)
+        };
+        let table = |family: &IntCounterVec, rows: &[&str], columns: &[&str]| {
+            let row = |row: &&str| {
+                let one = |column: &&str| {
+                    family.get_metric_with_label_values(&[bridge, source, target, row, column]).map_err(failed)
+                };
+                columns.iter().map(one).collect::<Result<Vec<_>>>().map(By)
+            };
+            rows.iter().map(row).collect::<Result<Vec<_>>>().map(By)
+        };
+        let state = |value: &&str| {
+            families.direction_state.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed)
+        };
+        let stage = |value: &&str| {
+            families.apply_duration.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed)
+        };
+        let made = DirectionMetrics {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            state: By(DirectionState::TEXTS.iter().map(state).collect::<Result<_>>()?),
+            lag_seconds: gauge(&families.lag_seconds)?,
+            last_received: gauge(&families.last_received)?,
+            last_applied: gauge(&families.last_applied)?,
+            queue_bytes: gauge(&families.queue_bytes)?,
+            queue_limit_bytes: gauge(&families.queue_limit_bytes)?,
+            transactions_received: counter(&families.transactions_received)?,
+            transactions_applied: counter(&families.transactions_applied)?,
+            rows_received: counters(&families.rows_received, RowCounts::OPERATIONS)?,
+            rows_applied: counters(&families.rows_applied, RowCounts::OPERATIONS)?,
+            rows_skipped: counters(&families.rows_skipped, SkipReason::TEXTS)?,
+            received_bytes: counter(&families.received_bytes)?,
+            applied_bytes: counter(&families.applied_bytes)?,
+            echo_transactions: counter(&families.echo_transactions)?,
+            loop_guard_trips: counter(&families.loop_guard_trips)?,
+            conflicts: table(&families.conflicts, ConflictKind::TEXTS, Outcome::TEXTS)?,
+            conflict_tie_breaks: counter(&families.conflict_tie_breaks)?,
+            errors: table(&families.errors, Stage::TEXTS, CLASSES)?,
+            apply_retries: counters(&families.apply_retries, RetryReason::TEXTS)?,
+            commit_to_apply: histogram(&families.commit_to_apply)?,
+            apply_duration: By(ApplyStage::TEXTS.iter().map(stage).collect::<Result<_>>()?),
+            transaction_size: histogram(&families.transaction_size)?,
+            rendezvous_duration: histogram(&families.rendezvous_duration)?,
+            rows_received_rate: Rate::new(),
+            rows_applied_rate: Rate::new(),
+            bytes_applied_rate: Rate::new(),
+            used: Mutex::new(true),
+            news: Mutex::new(None),
+            words: Mutex::default(),
+        };
+        for gauge in
+            [&made.lag_seconds, &made.last_received, &made.last_applied, &made.queue_bytes, &made.queue_limit_bytes]
+        {
+            gauge.set(f64::NAN);
+        }
+        made.set_state(DirectionState::Stopped);
+        Ok(made)
+    }
+
+    /// Changes what the direction is doing. Says whether that is new.
+    pub fn set_state(&self, state: DirectionState) -> bool {
+        let changed = self.state() != state;
+        for (index, gauge) in self.state.0.iter().enumerate() {
+            gauge.set(if index == state as usize { 1.0 } else { 0.0 });
+        }
+        changed
+    }
+
+    /// What the direction is doing.
+    pub fn state(&self) -> DirectionState {
+        let at = self.state.0.iter().position(|gauge| gauge.get() == 1.0).unwrap_or_default();
+        DirectionState::ALL.get(at).copied().unwrap_or(DirectionState::Stopped)
+    }
+
+    /// Whether the direction is used at all: no table goes this way otherwise, and nothing is expected of it.
+    pub fn set_used(&self, used: bool) {
+        *lock(&self.used) = used;
+    }
+
+    pub(in crate::observe) fn is_used(&self) -> bool {
+        *lock(&self.used)
+    }
+
+    /// Bytes in memory of what is read and not yet applied, and what they may be.
+    pub fn set_queue_bytes(&self, bytes: u64, limit: u64) {
+        self.queue_bytes.set(bytes as f64);
+        self.queue_limit_bytes.set(limit as f64);
+    }
+
+    /// Rows of others' transactions were read.
+    pub fn received_rows(&self, rows: RowCounts, bytes: u64) {
+        for (counter, count) in self.rows_received.0.iter().zip([rows.insert, rows.update, rows.delete]) {
+            counter.inc_by(count);
+        }
+        self.received_bytes.inc_by(bytes);
+        self.rows_received_rate.add(rows.total() as f64);
+    }
+
+    /// The end of another's transaction was read. `bytes` are those of the whole of it.
+    pub fn received_transaction(&self, position: &Position, commit_time: i64, bytes: u64) {
+        self.transactions_received.inc();
+        self.transaction_size.observe(bytes as f64);
+        self.last_received.set(seconds(commit_time));
+        self.received_up_to(position);
+    }
+
+    /// An own transaction came back from the log.
+    pub fn suppressed_echo(&self, position: &Position) {
+        self.echo_transactions.inc();
+        self.received_up_to(position);
+    }
+
+    /// The log is read up to here.
+    pub fn received_up_to(&self, position: &Position) {
+        self.words().received = Some(position.clone());
+    }
+
+    /// Transactions became durable on the target. `commit_time` is the latest of theirs on the source.
+    pub fn applied(&self, transactions: u64, rows: RowCounts, bytes: u64, commit_time: i64) {
+        self.transactions_applied.inc_by(transactions);
+        for (counter, count) in self.rows_applied.0.iter().zip([rows.insert, rows.update, rows.delete]) {
+            counter.inc_by(count);
+        }
+        self.applied_bytes.inc_by(bytes);
+        self.rows_applied_rate.add(rows.total() as f64);
+        self.bytes_applied_rate.add(bytes as f64);
+        self.last_applied.set(seconds(commit_time));
+        self.words().error = None;
+    }
+
+    /// How long after its commit on the source a transaction was committed on the target.
+    pub fn commit_to_apply(&self, seconds: f64) {
+        self.commit_to_apply.observe(seconds.max(0.0));
+    }
+
+    /// What applying took.
+    pub fn apply_duration(&self, stage: ApplyStage, seconds: f64) {
+        if let Some(histogram) = self.apply_duration.at(stage as usize) {
+            histogram.observe(seconds);
+        }
+    }
+
+    /// Everything in the source's log up to here is behind us, applied or nothing to apply.
+    pub fn applied_up_to(&self, position: &Position) {
+        self.words().applied = Some(position.clone());
+    }
+
+    /// How far the target is behind, by the source's clock, now.
+    pub fn set_lag_seconds(&self, lag_seconds: f64) {
+        *lock(&self.news) = Some(News { lag_seconds: lag_seconds.max(0.0), at: Instant::now() });
+    }
+
+    /// How far the target is behind; NaN while nothing is known.
+    pub fn lag_seconds(&self) -> f64 {
+        match *lock(&self.news) {
+            None => f64::NAN,
+            Some(news) => match news.at.elapsed().as_secs_f64() {
+                recent if recent <= NEWS_SECONDS => news.lag_seconds,
+                silence => news.lag_seconds + silence,
+            },
+        }
+    }
+
+    /// Rows were left out.
+    pub fn skipped(&self, reason: SkipReason, rows: u64) {
+        if let Some(counter) = self.rows_skipped.at(reason as usize) {
+            counter.inc_by(rows);
+        }
+    }
+
+    /// A conflict was settled.
+    pub fn conflict(&self, kind: ConflictKind, outcome: Outcome, tie: bool) {
+        if let Some(counter) = self.conflicts.at(kind as usize).and_then(|kind| kind.at(outcome as usize)) {
+            counter.inc();
+        }
+        if tie {
+            self.conflict_tie_breaks.inc();
+        }
+    }
+
+    /// A rendezvous is over.
+    pub fn rendezvous(&self, seconds: f64) {
+        self.rendezvous_duration.observe(seconds);
+    }
+
+    /// The loop guard stopped an own transaction that came back without its tag.
+    pub fn loop_guard_tripped(&self) {
+        self.loop_guard_trips.inc();
+    }
+
+    /// A transaction was rolled back and is tried again.
+    pub fn retried(&self, reason: RetryReason) {
+        if let Some(counter) = self.apply_retries.at(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// An error. It is shown until something is applied again.
+    pub fn error(&self, stage: Stage, error: &Error) {
+        if let Some(counter) = self.errors.at(stage as usize).and_then(|stage| stage.at(error.class() as usize)) {
+            counter.inc();
+        }
+        self.words().error = Some(error.clone());
+    }
+
+    pub(in crate::observe) fn words(&self) -> MutexGuard<'_, DirectionWords> {
+        lock(&self.words)
+    }
+
+    pub(in crate::observe) fn numbers(&self) -> DirectionNumbers {
+        let sum = |counters: &By<IntCounter>| counters.0.iter().map(IntCounter::get).sum();
+        DirectionNumbers {
+            transactions_received: self.transactions_received.get(),
+            transactions_applied: self.transactions_applied.get(),
+            rows_received: sum(&self.rows_received),
+            rows_applied: sum(&self.rows_applied),
+            rows_skipped: sum(&self.rows_skipped),
+            echo_transactions: self.echo_transactions.get(),
+            conflicts: self.conflicts.0.iter().map(sum).sum(),
+            retries: sum(&self.apply_retries),
+            errors: self.errors.0.iter().map(sum).sum(),
+            last_received: self.last_received.get(),
+            last_applied: self.last_applied.get(),
+            queue_bytes: self.queue_bytes.get(),
+            queue_limit_bytes: self.queue_limit_bytes.get(),
+            rows_received_per_second: self.rows_received_rate.per_second(),
+            rows_applied_per_second: self.rows_applied_rate.per_second(),
+            bytes_applied_per_second: self.bytes_applied_rate.per_second(),
+        }
+    }
+}
+
+/// A direction's numbers at one moment.
+pub(in crate::observe) struct DirectionNumbers {
+    pub(in crate::observe) transactions_received: u64,
+    pub(in crate::observe) transactions_applied: u64,
+    pub(in crate::observe) rows_received: u64,
+    pub(in crate::observe) rows_applied: u64,
+    pub(in crate::observe) rows_skipped: u64,
+    pub(in crate::observe) echo_transactions: u64,
+    pub(in crate::observe) conflicts: u64,
+    pub(in crate::observe) retries: u64,
+    pub(in crate::observe) errors: u64,
+    pub(in crate::observe) last_received: f64,
+    pub(in crate::observe) last_applied: f64,
+    pub(in crate::observe) queue_bytes: f64,
+    pub(in crate::observe) queue_limit_bytes: f64,
+    pub(in crate::observe) rows_received_per_second: f64,
+    pub(in crate::observe) rows_applied_per_second: f64,
+    pub(in crate::observe) bytes_applied_per_second: f64,
+}
+
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}

@@ -1,0 +1,206 @@
+//! The values that labels take: all known beforehand, so that every series exists from the start.
+
+use std::fmt;
+
+use pontoon_core::Code;
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+
+            /// The label's value.
+            pub fn as_str(self) -> &'static str { match self { $($name::$variant => $text),* } }
+
+            pub(super) const TEXTS: &[&str] = &[$($text),*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
+        }
+    };
+}
+
+labels! {
+    /// What a direction is doing.
+    DirectionState {
+        /// Not running: before the start, after the end, or not used at all.
+        Stopped = "stopped",
+        /// The initial load is under way.
+        Copying = "copying",
+        /// Nothing is waiting but what was just read.
+        Streaming = "streaming",
+        /// Behind, and working on it.
+        CatchingUp = "catching_up",
+        /// An operator said so.
+        Paused = "paused",
+        /// Slowed down on an operator's word.
+        Throttled = "throttled",
+    }
+}
+
+labels! {
+    /// Where an error happened.
+    Stage {
+        /// Connecting, taking the lease, reading what is durable.
+        Connect = "connect",
+        /// Reading the source's log.
+        Read = "read",
+        /// Keeping what is read: the spill.
+        Queue = "queue",
+        /// Writing to the target.
+        Apply = "apply",
+        /// Settling a conflict.
+        Rendezvous = "rendezvous",
+    }
+}
+
+labels! {
+    /// What a part of applying took its time for.
+    ApplyStage {
+        /// Statements, from the first to the last.
+        Write = "write",
+        /// The commit.
+        Commit = "commit",
+        /// All of it.
+        Total = "total",
+    }
+}
+
+labels! {
+    /// Why a transaction was rolled back and tried again.
+    RetryReason {
+        /// A row was not as expected: a conflict is settled first.
+        Conflict = "conflict",
+        /// A lock, a deadlock, a serialization failure.
+        Contention = "contention",
+        /// The connection broke.
+        ConnectionLost = "connection_lost",
+        /// The server starts, stops or is full.
+        ServerBusy = "server_busy",
+        /// Anything else that goes away by itself.
+        Other = "other",
+    }
+}
+
+impl From<Code> for RetryReason {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Contention => RetryReason::Contention,
+            Code::ConnectionLost | Code::Unreachable => RetryReason::ConnectionLost,
+            Code::ServerBusy => RetryReason::ServerBusy,
+            _ => RetryReason::Other,
+        }
+    }
+}
+
+labels! {
+    /// Why rows that were read are not applied.
+    SkipReason {
+        /// A resolution covers them.
+        Settled = "settled",
+        /// An operator said to pass over the transaction.
+        Operator = "operator",
+        /// An update that changes nothing.
+        Unchanged = "unchanged",
+    }
+}
+
+labels! {
+    /// How an attempt to connect ended.
+    ConnectResult {
+        /// It works.
+        Connected = "connected",
+        /// No answer.
+        Unreachable = "unreachable",
+        /// User, password or database refused.
+        LoginRefused = "login_refused",
+        /// No trusted encrypted connection.
+        TlsFailed = "tls_failed",
+        /// Anything else.
+        Failed = "failed",
+    }
+}
+
+impl From<Code> for ConnectResult {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Unreachable => ConnectResult::Unreachable,
+            Code::LoginRefused => ConnectResult::LoginRefused,
+            Code::TlsFailed => ConnectResult::TlsFailed,
+            _ => ConnectResult::Failed,
+        }
+    }
+}
+
+labels! {
+    /// What met what, in the words of PostgreSQL's `pg_stat_subscription_stats`.
+    ConflictKind {
+        /// A row to insert is there already.
+        InsertExists = "insert_exists",
+        /// A row to update was changed by someone else.
+        UpdateOriginDiffers = "update_origin_differs",
+        /// A row to update is not there.
+        UpdateMissing = "update_missing",
+        /// A row to update was deleted by someone else.
+        UpdateDeleted = "update_deleted",
+        /// A row to delete was changed by someone else.
+        DeleteOriginDiffers = "delete_origin_differs",
+        /// A row to delete is not there.
+        DeleteMissing = "delete_missing",
+        /// A row violates unique constraints beside its key.
+        MultipleUniqueConflicts = "multiple_unique_conflicts",
+    }
+}
+
+labels! {
+    /// Whose row a conflict left.
+    Outcome {
+        /// The source's.
+        Source = "source",
+        /// The target's.
+        Target = "target",
+        /// One made of both.
+        Merged = "merged",
+        /// Neither: it waits for a person.
+        Quarantined = "quarantined",
+    }
+}
+
+/// User rows by what happened to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Inserted.
+    pub insert: u64,
+    /// Updated.
+    pub update: u64,
+    /// Deleted.
+    pub delete: u64,
+}
+
+impl RowCounts {
+    pub(super) const OPERATIONS: &[&str] = &["insert", "update", "delete"];
+
+    /// Counts changes.
+    pub fn of<'a>(changes: impl IntoIterator<Item = &'a pontoon_core::Change>) -> Self {
+        let mut counts = RowCounts::default();
+        for change in changes {
+            match change.operation {
+                pontoon_core::Operation::Insert { .. } => counts.insert += 1,
+                pontoon_core::Operation::Update { .. } => counts.update += 1,
+                pontoon_core::Operation::Delete { .. } => counts.delete += 1,
+            }
+        }
+        counts
+    }
+
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.insert + self.update + self.delete
+    }
+}

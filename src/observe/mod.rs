@@ -1,0 +1,39 @@
+//! What the bridge shows of itself: metrics, log lines, a status, and the pages that serve them.
+//!
+//! # Layout
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `metrics/` | every series of `/metrics`, with typed access |
+//! | `events.rs` | what happens, one struct each: the log line and the metric come from the same place |
+//! | `status.rs` | the status as a document, and what keeps a bridge from being ready |
+//! | `rate.rs` | how much per second, lately |
+//! | `poll.rs` | the task that asks both nodes where their logs and clocks stand |
+//! | `page.rs` | the status as a page for people |
+//! | `server.rs` | the HTTP server |
+//!
+//! No row's value is ever shown here.
+
+pub mod events;
+mod metrics;
+mod page;
+mod poll;
+mod rate;
+mod server;
+mod status;
+
+pub use self::{
+    metrics::{
+        ApplyStage, ConflictKind, ConnectResult, DirectionMetrics, DirectionState, Metrics, NodeMetrics, Outcome,
+        RetryReason, RowCounts, SkipReason, Stage,
+    },
+    poll::poll,
+    server::{StatusServer, serve_when_free},
+    status::{DirectionStatus, NodeStatus, Positions, Rates, StatusError, StatusSnapshot},
+};
+
+/// The wall clock of this host, in microseconds since 1970 UTC.
+pub(crate) fn now_micros() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

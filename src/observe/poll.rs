@@ -1,0 +1,60 @@
+//! The task that asks both nodes where their logs and clocks stand, whether the bridge itself is at work
+//! or not: what it shows is true also when the engine hangs.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use pontoon_core::{Code, Error, node::Node};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{
+    Metrics,
+    events::{Connected, Disconnected},
+};
+use crate::side::{Pair, Side};
+
+/// Often enough for a graph and for an alert on a node that has gone, seldom enough to cost nothing.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A node that does not answer this simple question in this time does not work.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Asks until `shutdown` completes.
+pub async fn poll(nodes: Pair<Arc<dyn Node>>, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        () = ask(&nodes, &metrics, Side::A) => {}
+        () = ask(&nodes, &metrics, Side::B) => {}
+    }
+}
+
+async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
+    let node = &nodes[side];
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if metrics.node(side).is_up() != Some(true) {
+            match timeout(ANSWER_WITHIN, node.connect()).await.unwrap_or_else(|_| Err(silent(node.name()))) {
+                Ok(server) => Connected { node: side, server: &server }.emit(metrics),
+                Err(error) => {
+                    Disconnected { node: side, error: &error, pause: Some(EVERY), attempt: true }.emit(metrics);
+                    continue;
+                }
+            }
+        }
+        // What of this node's log is applied on the other.
+        let applied = metrics.direction(side).words().applied.clone();
+        let began = Instant::now();
+        match timeout(ANSWER_WITHIN, node.log_status(applied.as_ref()))
+            .await
+            .unwrap_or_else(|_| Err(silent(node.name())))
+        {
+            Ok(status) => metrics.node(side).log_status(&status, began.elapsed().as_secs_f64()),
+            Err(error) => Disconnected { node: side, error: &error, pause: Some(EVERY), attempt: false }.emit(metrics),
+        }
+    }
+}
+
+fn silent(node: &str) -> Error {
+    Error::new(Code::Unreachable, format!("{node}: no answer within {} s", ANSWER_WITHIN.as_secs()))
+}
