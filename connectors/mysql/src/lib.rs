@@ -1,1 +1,50 @@
-//! Placeholder.
+//! MySQL and MariaDB as a node of a bridge.
+//!
+//! The twin of `pontoon-postgres`: the same file name has the same role in both.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `connect` | URL, TLS and login to a connection with pinned settings; which of the two answered |
+//! | `error` | what server and driver say, as an error with a code |
+//! | `quote` · `encode` · `decode` | identifiers; values as literals; fields of a result as values |
+//! | `charset` | text in any character set |
+//! | `catalog` | tables and columns: native type to kind, key, counters, collations |
+//! | `tables` · `state` | the bridge's own tables, and what is read from them |
+//! | `node` | the node itself |
+//! | `reader`, `log` | the binary log: the connection, and the pure decoding of its format |
+//! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
+//! | `admin` | check, setup, teardown, grants, skip |
+//!
+//! # Facts about the servers that this rests on
+//!
+//! See the head of each module. Tried on MySQL 9.7 and MariaDB 10.11, in `tests/`.
+
+mod catalog;
+mod charset;
+mod connect;
+mod decode;
+mod encode;
+mod error;
+mod lease;
+mod log;
+mod node;
+mod quote;
+mod reader;
+mod scan;
+mod session;
+mod state;
+mod statement;
+mod tables;
+
+use std::sync::Arc;
+
+pub use connect::Flavour;
+pub use node::MysqlNode;
+use pontoon_core::{Result, node::NodeOptions};
+
+/// A node of this kind. Nothing is connected yet. Errors: the URL cannot be used.
+pub fn node(options: NodeOptions) -> Result<Arc<MysqlNode>> {
+    MysqlNode::new(options)
+}

@@ -1,0 +1,182 @@
+//! The servers' character sets, decoded exactly or not at all.
+//!
+//! The log holds text as its column stores it. UTF-8 and the wide Unicode sets are decoded here. Of
+//! every single-byte set the server itself is asked for its 256 characters, so that the table is its
+//! own and not a look-alike. Of the East Asian sets only those are taken whose decoder was compared
+//! with the server's for every character (`tests/charsets.rs`). A column in any other set has no kind,
+//! and `check` refuses it by name.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pontoon_core::{Code, Error, Result};
+
+use crate::connect::{Client, Flavour, number, text};
+
+/// The collation of bytes.
+pub(crate) const BINARY: u32 = 63;
+
+/// How the bytes of a character set become text.
+#[derive(Debug, Clone)]
+enum Decoder {
+    /// `utf8mb4`, `utf8mb3`, `ascii`.
+    Utf8,
+    /// `ucs2`, `utf16`.
+    Utf16Be,
+    /// `utf16le`.
+    Utf16Le,
+    /// `utf32`.
+    Utf32,
+    /// One byte, one character; `None` for a byte that stands for none.
+    Single(Arc<[Option<char>; 256]>),
+    /// A set whose decoder has been compared with the servers'.
+    Compared(&'static encoding_rs::Encoding),
+}
+
+/// The decoders of a server's collations, by their number in the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Charsets {
+    by_collation: HashMap<u32, Arc<str>>,
+    decoders: HashMap<Arc<str>, Decoder>,
+}
+
+/// Whether text in this character set can be bridged.
+pub(crate) fn is_supported(charset: &str, bytes_per_char: u32) -> bool {
+    unicode(charset).is_some() || compared(charset).is_some() || bytes_per_char == 1
+}
+
+/// Whether a text takes as many bytes in it as in UTF-8.
+pub(crate) fn is_utf8(charset: &str) -> bool {
+    matches!(charset, "utf8mb4" | "utf8mb3" | "utf8" | "ascii")
+}
+
+fn unicode(charset: &str) -> Option<Decoder> {
+    Some(match charset {
+        "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => Decoder::Utf8,
+        "ucs2" | "utf16" => Decoder::Utf16Be,
+        "utf16le" => Decoder::Utf16Le,
+        "utf32" => Decoder::Utf32,
+        _ => return None,
+    })
+}
+
+fn compared(_charset: &str) -> Option<&'static encoding_rs::Encoding> {
+    None
+}
+
+impl Charsets {
+    /// Asks the server for its collations and for the tables of these character sets.
+    pub(crate) async fn load<'a>(client: &mut Client, wanted: impl Iterator<Item = &'a str>) -> Result<Charsets> {
+        let mut charsets = Charsets { by_collation: collations(client).await?, decoders: HashMap::new() };
+        for charset in wanted {
+            if !charsets.decoders.contains_key(charset) {
+                let decoder = match (unicode(charset), compared(charset)) {
+                    (Some(decoder), _) => decoder,
+                    (None, Some(encoding)) => Decoder::Compared(encoding),
+                    (None, None) => Decoder::Single(single(client, charset).await?),
+                };
+                charsets.decoders.insert(charset.into(), decoder);
+            }
+        }
+        Ok(charsets)
+    }
+
+    /// The character set of a collation.
+    pub(crate) fn charset_of(&self, collation: u32) -> Option<&str> {
+        self.by_collation.get(&collation).map(|name| &**name)
+    }
+
+    /// The text that the bytes stand for; `None` where they stand for none, or the set has no decoder.
+    pub(crate) fn decode(&self, collation: u32, bytes: &[u8]) -> Option<String> {
+        let charset = self.by_collation.get(&collation)?;
+        self.decoders.get(charset)?.decode(bytes)
+    }
+}
+
+impl Decoder {
+    fn decode(&self, bytes: &[u8]) -> Option<String> {
+        match self {
+            Decoder::Utf8 => std::str::from_utf8(bytes).ok().map(String::from),
+            Decoder::Utf16Be => utf16(bytes, u16::from_be_bytes),
+            Decoder::Utf16Le => utf16(bytes, u16::from_le_bytes),
+            Decoder::Utf32 => {
+                let (chunks, rest) = bytes.as_chunks::<4>();
+                let chars = chunks.iter().map(|&chunk| char::from_u32(u32::from_be_bytes(chunk)));
+                rest.is_empty().then(|| chars.collect()).flatten()
+            }
+            Decoder::Single(table) => bytes.iter().map(|&byte| table[usize::from(byte)]).collect(),
+            Decoder::Compared(encoding) => {
+                encoding.decode_without_bom_handling_and_without_replacement(bytes).map(String::from)
+            }
+        }
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let (chunks, rest) = bytes.as_chunks::<2>();
+    let units: Vec<u16> = chunks.iter().map(|&chunk| unit(chunk)).collect();
+    rest.is_empty().then(|| String::from_utf16(&units).ok()).flatten()
+}
+
+/// Collation numbers. MariaDB's contextual collations (`uca1400_ai_ci`) have one number per character set, which
+/// only the applicability table tells, and that only from 10.10 on.
+async fn collations(client: &mut Client) -> Result<HashMap<u32, Arc<str>>> {
+    let plain = "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL";
+    let full = "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability";
+    let newer = client.server.flavour == Flavour::Mariadb && client.server.version >= (10, 10, 0);
+    let rows = client.rows(if newer { full } else { plain }).await?;
+    Ok(rows.iter().filter_map(|row| Some((number(row, 0)?, Arc::from(text(row, 1)?)))).collect())
+}
+
+async fn single(client: &mut Client, charset: &str) -> Result<Arc<[Option<char>; 256]>> {
+    let unknown = || Error::new(Code::Protocol, format!("the server does not show the character set {charset}"));
+    if !charset.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(unknown());
+    }
+    let all: String = (0..=255_u8).map(|byte| format!("{byte:02x}")).collect();
+    let shown = client.scalar(format!("SELECT CONVERT(_{charset} x'{all}' USING utf8mb4)")).await?.ok_or_else(unknown)?;
+    // A byte that stands for nothing is shown as a question mark, which is itself a character of all sets.
+    let question = client.rows(format!("SELECT HEX(CONVERT('?' USING {charset}))")).await?;
+    let question: Option<u8> = question.first().and_then(|row| text(row, 0)).and_then(|hex| u8::from_str_radix(&hex, 16).ok());
+    let mut table = [None; 256];
+    let mut chars = shown.chars();
+    for (byte, slot) in table.iter_mut().enumerate() {
+        let shown = chars.next().ok_or_else(unknown)?;
+        *slot = (shown != '?' || Some(byte as u8) == question).then_some(shown);
+    }
+    if chars.next().is_some() { Err(unknown()) } else { Ok(Arc::new(table)) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Collation 45 is utf8mb4, 8 latin1 (of 1252), 35 ucs2, 60 utf32, 63 binary.
+    pub(crate) fn sample() -> Charsets {
+        let mut charsets = Charsets::default();
+        for (id, name) in [(45, "utf8mb4"), (8, "latin1"), (35, "ucs2"), (60, "utf32"), (63, "binary")] {
+            charsets.by_collation.insert(id, name.into());
+            if let Some(decoder) = unicode(name) {
+                charsets.decoders.insert(name.into(), decoder);
+            }
+        }
+        let mut latin1 = [None; 256];
+        for (byte, slot) in latin1.iter_mut().enumerate() {
+            *slot = char::from_u32(byte as u32).filter(|_| byte != 0x81);
+        }
+        charsets.decoders.insert("latin1".into(), Decoder::Single(Arc::new(latin1)));
+        charsets
+    }
+
+    #[test]
+    fn text_is_decoded_or_not_at_all() {
+        let charsets = sample();
+        assert_eq!(charsets.decode(45, "ä€".as_bytes()).as_deref(), Some("ä€"));
+        assert_eq!(charsets.decode(45, b"\xff"), None);
+        assert_eq!(charsets.decode(8, b"\xe4?").as_deref(), Some("ä?"));
+        assert_eq!(charsets.decode(8, b"\x81"), None);
+        assert_eq!(charsets.decode(35, b"\x20\xac").as_deref(), Some("€"));
+        assert_eq!(charsets.decode(35, b"\x20"), None);
+        assert_eq!(charsets.decode(60, b"\x00\x01\xf6\x00").as_deref(), Some("😀"));
+        assert_eq!(charsets.decode(999, b"a"), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! The right to work: a named lock for liveness, a row with a number for safety.
+//!
+//! `GET_LOCK` is held by the session and goes with it (both manuals, "Locking Functions"); names end at 64
+//! characters on MySQL. The number is in the row of `control` that every transaction of the bridge holds
+//! shared: raising it takes the row exclusively, and so waits until all of them have ended, with their
+//! outcome in the log.
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Code, Error, Result,
+    node::{Lease, LeaseAttempt},
+};
+
+use crate::{
+    connect::{Client, Purpose, Script, number},
+    encode,
+    node::{MysqlNode, lease_holder},
+    state,
+    tables::LEASE,
+};
+
+/// A lease.
+pub(crate) struct HeldLease {
+    client: Client,
+    bridge: String,
+}
+
+/// The name of the lock, as a literal.
+pub(crate) fn lock_name(bridge: &str) -> String {
+    encode::text(&format!("pontoon:{bridge}"))
+}
+
+/// Tries to take the lock, without waiting.
+pub(crate) async fn attempt(node: &MysqlNode) -> Result<LeaseAttempt> {
+    let mut client = node.client(Purpose::Lease).await?;
+    state::check_format(&mut client).await?;
+    let got = client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(node.bridge()))).await?;
+    if got.as_deref() == Some("1") {
+        return Ok(LeaseAttempt::Ours(Box::new(HeldLease { client, bridge: node.bridge().to_owned() })));
+    }
+    Ok(LeaseAttempt::HeldBy(lease_holder(&mut client, node.bridge()).await?))
+}
+
+/// Whether a process works for the bridge now.
+pub(crate) async fn is_held(client: &mut Client, bridge: &str) -> Result<bool> {
+    Ok(client.scalar(format!("SELECT IS_USED_LOCK({})", lock_name(bridge))).await?.is_some())
+}
+
+#[async_trait]
+impl Lease for HeldLease {
+    async fn take_over(&mut self, holder: &str) -> Result<i64> {
+        let bridge = encode::text(&self.bridge);
+        let mut script = Script::from(format!(
+            "UPDATE `pontoon`.`control` SET number = LAST_INSERT_ID(number + 1), value = {} \
+             WHERE bridge = {bridge} AND name = '{LEASE}'",
+            encode::text(holder)
+        ));
+        script.push("SELECT LAST_INSERT_ID()");
+        let answers = self.client.run(script).await.map_err(state::not_set_up)?;
+        match answers.as_slice() {
+            [update, token] if update.affected == 1 => token
+                .rows
+                .first()
+                .and_then(|row| number(row, 0))
+                .ok_or_else(|| Error::new(Code::Protocol, "the server tells no token")),
+            _ => Err(state::missing(&self.bridge)),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let held = self
+            .client
+            .scalar(format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge)))
+            .await?;
+        match held.as_deref() {
+            Some("1") => Ok(()),
+            _ => Err(Error::new(Code::LeaseLost, "the lease's lock is no longer held")),
+        }
+    }
+}

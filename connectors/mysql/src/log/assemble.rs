@@ -1,0 +1,597 @@
+//! From events to what the engine reads: transactions in fragments, progress, obstacles. Pure.
+//!
+//! A transaction is what lies between its GTID event and its XID or COMMIT. Its position is the end of
+//! that last event; where it begins is known with the first and is what an obstacle names.
+//!
+//! Who made it is told by its first row event: the bridge's own writes, and those of other bridges,
+//! begin with a row of `pontoon.checkpoint`, whose `bridge` column names them and whose `commit_time`
+//! is when the write that they bring was made. Nobody else writes that table.
+//!
+//! The 32 bits of an event's end are widened by the place of the event before: a transaction beyond 4 GiB
+//! is in one file.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use pontoon_core::{
+    Change, Code, Error, Fragment, Kind, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Row, Value,
+    change::{FRAGMENT_BYTES, Obstacle},
+    node::Tables,
+};
+
+use super::{
+    event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
+    rows::{Plan, Rows, Verb},
+    statement::{self, Statement},
+    table_map::{self, ColumnType, TableMap},
+    values,
+};
+use crate::{charset::Charsets, connect::Flavour, tables};
+
+/// Table maps remembered by their number, before all are forgotten; every statement sends its own anew.
+const MAPS_MAX: usize = 4096;
+
+/// What is read and for whom.
+pub(crate) struct Reading {
+    /// The bridge's name.
+    pub(crate) bridge: String,
+    /// The mapped tables.
+    pub(crate) tables: Tables,
+    /// Tables whose direction goes the other way are read too.
+    pub(crate) all: bool,
+    /// Which server it is.
+    pub(crate) flavour: Flavour,
+    /// Its charsets.
+    pub(crate) charsets: Arc<Charsets>,
+    /// Beginnings of transactions to pass over if something is in their way.
+    pub(crate) skips: Vec<Position>,
+}
+
+/// Makes events into transactions.
+pub(crate) struct Assembler {
+    reading: Reading,
+    wanted: HashMap<(String, String), usize>,
+    base: Box<str>,
+    file: u64,
+    offset: u64,
+    maps: HashMap<u64, (Vec<u8>, Arc<Target>)>,
+    transaction: Option<Transaction>,
+    out: VecDeque<LogEvent>,
+    pending: Option<Progress>,
+    check: bool,
+}
+
+/// What a table of the log is to the bridge.
+enum Target {
+    Foreign,
+    Checkpoint(TableMap, Plan),
+    Control(TableMap, Plan),
+    Mapped { index: usize, map: TableMap, plan: Plan },
+    Unfit(Error),
+}
+
+struct Transaction {
+    start: Position,
+    name: Arc<str>,
+    logged_time: Option<i64>,
+    commit_time: i64,
+    origin: Origin,
+    /// The first row event has been seen, and so the origin.
+    decided: bool,
+    /// Between BEGIN and COMMIT.
+    open: bool,
+    standalone: bool,
+    xa: bool,
+    compressed: bool,
+    barrier: bool,
+    /// A mapped row has been met.
+    mapped: bool,
+    changes: Vec<Change>,
+    bytes: usize,
+    /// Fragments have been made.
+    begun: bool,
+    /// It is one of the skips: kept back until its end shows whether anything is in its way.
+    held: Option<Vec<Fragment>>,
+    /// Something was in its way and it is passed over.
+    passed: bool,
+}
+
+impl Assembler {
+    /// Begins at a position.
+    pub(crate) fn new(reading: Reading, base: &str, file: u64, offset: u64) -> Assembler {
+        let wanted = reading.tables.iter().enumerate().filter(|(_, table)| reading.all || table.followed);
+        let wanted = wanted.map(|(index, table)| {
+            let schema = table.name.schema.as_deref().unwrap_or_default();
+            ((schema.to_owned(), table.name.name.to_string()), index)
+        });
+        Assembler {
+            wanted: wanted.collect(),
+            reading,
+            base: base.into(),
+            file,
+            offset,
+            maps: HashMap::new(),
+            transaction: None,
+            out: VecDeque::new(),
+            pending: None,
+            check: false,
+        }
+    }
+
+    /// Which server is read.
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.reading.flavour
+    }
+
+    /// Where the last event ended.
+    pub(crate) fn position(&self) -> Position {
+        self.at(self.offset)
+    }
+
+    fn at(&self, offset: u64) -> Position {
+        Position::Binlog { base: self.base.clone(), file: self.file, offset }
+    }
+
+    /// The next event that is ready.
+    pub(crate) fn take(&mut self) -> Option<LogEvent> {
+        self.out.pop_front()
+    }
+
+    /// What has been passed over since the last event, to be told when nothing else is at hand.
+    pub(crate) fn take_progress(&mut self) -> Option<Progress> {
+        self.pending.take()
+    }
+
+    /// A definition was changed: whether the mapped tables are still what they were has to be looked up, and
+    /// told to [`Assembler::checked`], before anything else is read.
+    pub(crate) fn wants_check(&self) -> bool {
+        self.check
+    }
+
+    /// Goes on after a change of definitions.
+    pub(crate) fn checked(&mut self, result: Result<(), Error>) {
+        self.check = false;
+        if let Err(error) = result {
+            self.obstacle(error);
+        }
+        self.end_of_statement();
+    }
+
+    /// Takes an event; `now` is the server's clock.
+    pub(crate) fn feed(&mut self, frame: Frame<'_>, message: Message<'_>, now: i64) -> Result<()> {
+        let inner = self.transaction.as_ref().is_some_and(|transaction| transaction.compressed);
+        let start = self.offset;
+        if frame.end != 0 && frame.flags & FLAG_ARTIFICIAL == 0 && !inner && !matches!(message, Message::Heartbeat { .. } | Message::Rotate { .. }) {
+            self.offset = widen(self.offset, frame.end);
+        }
+        let start = self.offset.checked_sub(u64::from(frame.size)).filter(|_| !inner).unwrap_or(start);
+        match message {
+            Message::Begin(begin) => self.begin(begin, start),
+            Message::Query { schema, sql } => self.query(&schema, &sql, start),
+            Message::Xid => self.commit(),
+            Message::XaPrepare => self.commit(),
+            Message::TableMap => self.table_map(frame.body)?,
+            Message::Rows(rows) => self.rows(rows, start)?,
+            Message::UnreadRows { table, setting } => self.unread_rows(table, setting, start),
+            Message::UnreadQuery => {
+                self.open(start);
+                self.obstacle(unsupported("a compressed statement", "SET GLOBAL log_bin_compress = OFF"));
+            }
+            Message::Payload => self.open(start).compressed = true,
+            Message::Rotate { file, offset } => self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?,
+            Message::Heartbeat { file, offset } => self.heartbeat(&file, offset, now),
+            Message::Incident => {
+                return Err(Error::new(Code::LogLost, format!("the server lost events of its log before {}", self.position()))
+                    .hint("compare the tables and make them equal, then set the bridge up anew"));
+            }
+            // Also the head of a file: a fence may stand behind it.
+            Message::Other => self.progress(None),
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, file: &str, offset: u64, artificial: bool) -> Result<()> {
+        let number = file.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse::<u64>().ok()?)));
+        let Some((base, number)) = number else {
+            return Err(Error::new(Code::Protocol, format!("the log goes on in a file that has no number: {file:?}")));
+        };
+        let same = *self.base == *base && self.file == number;
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.begun) && !same {
+            return Err(Error::new(Code::Protocol, format!("the log at {} ends within a transaction", self.position())));
+        }
+        if !same || artificial {
+            self.base = base.into();
+            self.file = number;
+            self.offset = offset;
+            self.transaction = None;
+        }
+        Ok(())
+    }
+
+    fn heartbeat(&mut self, file: &str, offset: u64, now: i64) {
+        let here = file == self.position().binlog_file().unwrap_or_default();
+        if self.transaction.is_none() && here {
+            self.offset = self.offset.max(widen(self.offset, offset as u32));
+            self.progress(Some(now));
+        }
+    }
+
+    /// Remembers that nothing is to be applied up to here; only between transactions.
+    fn progress(&mut self, time: Option<i64>) {
+        if self.transaction.is_none() {
+            let barrier = self.pending.take().is_some_and(|progress| progress.barrier);
+            self.pending = Some(Progress { position: self.position(), time, barrier });
+        }
+    }
+
+    /// The transaction, begun here if none is.
+    fn open(&mut self, start: u64) -> &mut Transaction {
+        let start = self.at(start);
+        let reading = &self.reading;
+        self.transaction.get_or_insert_with(|| Transaction::new(start, Begin::default(), reading))
+    }
+
+    fn begin(&mut self, begin: Begin, start: u64) {
+        self.transaction = Some(Transaction::new(self.at(start), begin, &self.reading));
+    }
+
+    fn query(&mut self, schema: &str, sql: &str, start: u64) {
+        let kind = statement::classify(sql);
+        let concerned = |this: &Assembler| {
+            let mut tables = this.wanted.values().map(|&index| &this.reading.tables[index]);
+            tables.find(|table| statement::may_concern(sql, schema, &table.name)).map(|table| table.label.clone())
+        };
+        let transaction = self.open(start);
+        match kind {
+            Statement::Begin => transaction.open = true,
+            Statement::Commit => return self.commit(),
+            Statement::Savepoint => {}
+            Statement::Rollback | Statement::RollbackTo => {
+                if transaction.mapped {
+                    self.obstacle(unsupported(
+                        "a transaction of which a part was undone, since it also wrote a table without transactions",
+                        "convert such tables to InnoDB",
+                    ));
+                }
+                if kind == Statement::Rollback {
+                    self.commit();
+                }
+                return;
+            }
+            Statement::Xa => {
+                let word = sql.split_whitespace().nth(1).unwrap_or_default().to_ascii_uppercase();
+                match word.as_str() {
+                    "START" | "BEGIN" => (transaction.xa, transaction.open) = (true, true),
+                    "END" => {}
+                    _ => self.commit(),
+                }
+                return;
+            }
+            Statement::Rows => {
+                let near = |this: &Assembler| {
+                    let mut schemas = this.wanted.keys().map(|(of, _)| of);
+                    schemas.any(|of| of == schema)
+                };
+                if near(self) || concerned(self).is_some() {
+                    self.obstacle(unsupported(
+                        "a change of rows that was logged as a statement",
+                        "SET GLOBAL binlog_format = ROW, and end the sessions that set it otherwise",
+                    ));
+                }
+            }
+            Statement::Removal => {
+                if let Some(label) = concerned(self) {
+                    self.obstacle(
+                        Error::new(Code::TruncateSeen, format!("{label}: the table, or a part of it, was truncated or dropped"))
+                            .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
+                    );
+                }
+            }
+            Statement::Definition => {
+                if !self.reading.all && concerned(self).is_some() {
+                    // It ends when the definitions have been looked at.
+                    self.check = true;
+                }
+            }
+            Statement::Other => {}
+        }
+        let mysql = self.reading.flavour == Flavour::Mysql;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.standalone |= mysql && ends(sql);
+        }
+        if !self.check {
+            self.end_of_statement();
+        }
+    }
+
+    /// A statement outside of BEGIN and COMMIT is a transaction of its own.
+    fn end_of_statement(&mut self) {
+        if self.transaction.as_ref().is_some_and(|transaction| !transaction.open && transaction.standalone) {
+            self.commit();
+        }
+    }
+
+    fn table_map(&mut self, body: &[u8]) -> Result<()> {
+        let here = self.position();
+        let (id, schema, name) = table_map::names(body).map_err(|error| error.at(&here))?;
+        if self.maps.get(&id).is_some_and(|(known, _)| known == body) {
+            return Ok(());
+        }
+        if self.maps.len() >= MAPS_MAX {
+            self.maps.clear();
+        }
+        let own = schema == tables::DATABASE;
+        let index = self.wanted.get(&(schema, name.clone())).copied();
+        let target = match (index, own.then_some(name.as_str())) {
+            (Some(index), _) => {
+                let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
+                match plan(&map, &self.reading.tables[index], &self.reading.charsets) {
+                    Ok(plan) => Target::Mapped { index, map, plan },
+                    Err(error) => Target::Unfit(error),
+                }
+            }
+            (None, Some(table @ (tables::CHECKPOINT | tables::CONTROL))) => {
+                let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
+                let second = if table == tables::CHECKPOINT { "commit_time" } else { "name" };
+                match own_plan(&map, &["bridge", second]) {
+                    Some(plan) if table == tables::CHECKPOINT => Target::Checkpoint(map, plan),
+                    Some(plan) => Target::Control(map, plan),
+                    None => Target::Unfit(no_metadata("pontoon")),
+                }
+            }
+            _ => Target::Foreign,
+        };
+        self.maps.insert(id, (body.to_vec(), Arc::new(target)));
+        Ok(())
+    }
+
+    fn rows(&mut self, mut rows: Rows<'_>, start: u64) -> Result<()> {
+        let target = self.maps.get(&rows.table).map(|(_, target)| target.clone());
+        let here = self.position();
+        let transaction = self.open(start);
+        let leading = !std::mem::replace(&mut transaction.decided, true);
+        if transaction.passed {
+            return Ok(());
+        }
+        let charsets = self.reading.charsets.clone();
+        match target.as_deref() {
+            None => return Err(super::malformed("rows come before their table map").at(&here)),
+            Some(Target::Foreign) => {}
+            Some(Target::Unfit(error)) => self.obstacle(error.clone()),
+            Some(Target::Checkpoint(map, plan)) => {
+                let row = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))?;
+                if let (true, Some((_, Some(row)))) = (leading, row) {
+                    self.tagged(&row);
+                }
+            }
+            Some(Target::Control(map, plan)) => {
+                let bridge = self.reading.bridge.clone();
+                while let Some((_, row)) = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))? {
+                    let is = |at: usize, text: &str| {
+                        row.as_ref().is_some_and(|row| matches!(row.get(at), Some(Value::Text(found)) if **found == *text))
+                    };
+                    if is(0, &bridge) && is(1, tables::BARRIER) {
+                        self.open(start).barrier = true;
+                    }
+                }
+            }
+            Some(Target::Mapped { index, map, plan }) => self.mapped(rows, *index, map, plan, &charsets)?,
+        }
+        Ok(())
+    }
+
+    fn tagged(&mut self, row: &[Value]) {
+        let own = self.reading.bridge.clone();
+        let Some(transaction) = &mut self.transaction else { return };
+        if let Some(Value::Text(bridge)) = row.first() {
+            transaction.origin = if **bridge == *own { Origin::Own } else { Origin::Bridge(bridge.clone()) };
+        }
+        if let Some(&Value::Integer(time)) = row.get(1)
+            && time > 0
+        {
+            transaction.commit_time = i64::try_from(time).unwrap_or(transaction.commit_time);
+        }
+    }
+
+    fn mapped(&mut self, mut rows: Rows<'_>, index: usize, map: &TableMap, plan: &Plan, charsets: &Charsets) -> Result<()> {
+        let here = self.position();
+        let tables = self.reading.tables.clone();
+        let table = &tables[index];
+        let full = rows.are_full(plan);
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        transaction.mapped = true;
+        let hindrance = if transaction.xa {
+            Some(unsupported("an XA transaction", "do not use XA on the mapped tables"))
+        } else if transaction.compressed {
+            Some(unsupported("a compressed transaction", "SET GLOBAL binlog_transaction_compression = OFF"))
+        } else if !full {
+            Some(
+                Error::new(Code::RowImagePartial, format!("{}: a change was logged with a part of its row", table.label))
+                    .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
+            )
+        } else {
+            None
+        };
+        if let Some(error) = hindrance {
+            self.obstacle(error);
+            return Ok(());
+        }
+        while let Some((before, after)) = rows.next(map, plan, charsets).map_err(|error| error.at(&here))? {
+            let row = |values: Option<Vec<Value>>| table.to_common(values.unwrap_or_default());
+            let operation = match rows.verb {
+                Verb::Insert => Operation::Insert { after: row(after) },
+                Verb::Update => Operation::Update { before: row(before), after: row(after), unchanged: Vec::new() },
+                Verb::Delete => Operation::Delete { before: row(before) },
+            };
+            self.change(Change { table: table.id, operation });
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.bytes += change.memory_bytes();
+        transaction.changes.push(change);
+        if transaction.bytes >= FRAGMENT_BYTES {
+            let fragment = transaction.fragment(None);
+            match &mut transaction.held {
+                Some(held) => held.push(fragment),
+                None => self.push(LogEvent::Fragment(fragment)),
+            }
+        }
+    }
+
+    fn unread_rows(&mut self, table: u64, setting: &str, start: u64) {
+        let transaction = self.open(start);
+        transaction.decided = true;
+        let concerns = match self.maps.get(&table).map(|(_, target)| &**target) {
+            Some(Target::Foreign) => false,
+            Some(_) | None => true,
+        };
+        if concerns {
+            self.obstacle(unsupported("a compressed or partial row", &format!("SET GLOBAL {setting}")));
+        }
+    }
+
+    /// The end of the transaction, or of what was not even one.
+    fn commit(&mut self) {
+        let position = self.position();
+        let Some(mut transaction) = self.transaction.take() else {
+            return self.progress(None);
+        };
+        let nothing = transaction.passed || !transaction.begun && transaction.changes.is_empty();
+        if nothing && transaction.held.as_ref().is_none_or(Vec::is_empty) {
+            self.progress(transaction.logged_time.filter(|_| self.reading.flavour == Flavour::Mysql));
+            if let Some(progress) = &mut self.pending {
+                progress.barrier |= transaction.barrier;
+            }
+            return;
+        }
+        let last = transaction.fragment(Some(position));
+        for fragment in transaction.held.take().into_iter().flatten() {
+            self.push(LogEvent::Fragment(fragment));
+        }
+        self.push(LogEvent::Fragment(last));
+    }
+
+    fn push(&mut self, event: LogEvent) {
+        if let Some(progress) = self.pending.take() {
+            self.out.push_back(LogEvent::Progress(progress));
+        }
+        self.out.push_back(event);
+    }
+
+    /// Something is in the way of the transaction: it is passed over if the operator said so.
+    fn obstacle(&mut self, error: Error) {
+        let position = self.position();
+        let Some(transaction) = &mut self.transaction else { return };
+        if transaction.passed {
+            return;
+        }
+        transaction.passed = true;
+        transaction.changes.clear();
+        match &mut transaction.held {
+            Some(held) => held.clear(),
+            None => {
+                let start = transaction.start.clone();
+                let error = error.at(format!("the transaction at {start} (met at {position})"));
+                self.push(LogEvent::Obstacle(Obstacle { position: start, error }));
+            }
+        }
+    }
+}
+
+impl Transaction {
+    fn new(start: Position, begin: Begin, reading: &Reading) -> Transaction {
+        let name = if begin.name.is_empty() { start.to_string() } else { begin.name };
+        Transaction {
+            name: name.into(),
+            logged_time: begin.commit_time,
+            commit_time: begin.commit_time.unwrap_or_default(),
+            origin: Origin::Local,
+            decided: false,
+            open: false,
+            standalone: begin.standalone,
+            xa: begin.prepared,
+            compressed: false,
+            barrier: false,
+            mapped: false,
+            changes: Vec::new(),
+            bytes: 0,
+            begun: false,
+            held: reading.skips.contains(&start).then(Vec::new),
+            passed: false,
+            start,
+        }
+    }
+
+    fn fragment(&mut self, position: Option<Position>) -> Fragment {
+        self.bytes = 0;
+        Fragment {
+            transaction: self.name.clone(),
+            origin: self.origin.clone(),
+            commit_time: self.commit_time,
+            first: !std::mem::replace(&mut self.begun, true),
+            changes: std::mem::take(&mut self.changes),
+            position,
+        }
+    }
+}
+
+/// A statement that ends its transaction: all but MySQL's CREATE TABLE ... SELECT, whose rows and XID follow.
+fn ends(sql: &str) -> bool {
+    !sql.trim_end().ends_with("START TRANSACTION")
+}
+
+fn widen(before: u64, end: u32) -> u64 {
+    let wide = before & !u64::from(u32::MAX) | u64::from(end);
+    if wide < before { wide + (1 << 32) } else { wide }
+}
+
+fn unsupported(what: &str, remedy: &str) -> Error {
+    Error::new(Code::EventUnsupported, format!("the log holds {what}, which this version does not read"))
+        .hint(format!("{remedy}; pass over the transaction with `pontoon skip`"))
+}
+
+fn no_metadata(label: &str) -> Error {
+    Error::new(Code::SettingWrong, format!("{label}: the log holds no column names"))
+        .hint("SET GLOBAL binlog_row_metadata = FULL")
+}
+
+/// Which column of the log becomes which of the mapped table.
+fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Result<Plan> {
+    if !map.named {
+        return Err(no_metadata(&table.label));
+    }
+    let mut places = vec![None; map.columns.len()];
+    for (place, mapped) in table.columns.iter().enumerate() {
+        let changed = |what: &str| {
+            Error::new(Code::SchemaChanged, format!("{}: in the log the column {} {what}", table.label, mapped.column.name))
+                .hint("make the same change on the other side and start again")
+        };
+        let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
+        let at = at.ok_or_else(|| changed("is not there"))?;
+        if !values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) {
+            return Err(changed("has another type"));
+        }
+        places[at] = Some(place);
+    }
+    Ok(Plan { places, kinds: table.columns.iter().map(|column| column.kind.clone()).collect() })
+}
+
+/// The same for the bridge's own tables.
+fn own_plan(map: &TableMap, names: &[&str]) -> Option<Plan> {
+    let mut places = vec![None; map.columns.len()];
+    let mut kinds = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let at = map.columns.iter().position(|column| *column.name == **name)?;
+        places[at] = Some(place);
+        kinds.push(match map.columns[at].column_type {
+            ColumnType::Integer { .. } => Kind::Integer { min: 0, max: i64::MAX.into() },
+            _ => Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true },
+        });
+    }
+    Some(Plan { places, kinds })
+}

@@ -1,0 +1,40 @@
+//! The binary log's own format, decoded: bytes in, messages out, no I/O.
+//!
+//! Sources: MySQL's `libs/mysql/binlog/event/*.h` (its comments are the format's reference), the manual's
+//! "Binary Log" pages, MariaDB's "Replication Protocol" pages and `sql/log_event.h`; and what the two servers
+//! were seen to write. Every event has the same header; the driver has taken header and checksum off.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`event`] | what an event is, as a [`event::Message`] |
+//! | [`table_map`] | a table's columns as the log describes them, with full metadata |
+//! | [`rows`] | row events: images, and which columns they hold |
+//! | [`values`] | one column's value by its type |
+//! | [`jsonb`] | MySQL's binary JSON to text |
+//! | [`statement`] | what kind of statement a text is, as far as a bridge must know |
+//! | [`assemble`] | events to transactions: fragments, progress, obstacles |
+
+pub(crate) mod assemble;
+pub(crate) mod cursor;
+pub(crate) mod event;
+pub(crate) mod jsonb;
+pub(crate) mod rows;
+pub(crate) mod statement;
+pub(crate) mod table_map;
+pub(crate) mod values;
+
+/// Bytes that are not what the format says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Short for the error.
+pub(crate) fn malformed(what: &'static str) -> Malformed {
+    Malformed(what)
+}
+
+impl Malformed {
+    /// As the error that the engine sees.
+    pub(crate) fn at(self, position: &pontoon_core::Position) -> pontoon_core::Error {
+        pontoon_core::Error::new(pontoon_core::Code::Protocol, format!("the log at {position} cannot be decoded: {}", self.0))
+    }
+}

@@ -1,0 +1,172 @@
+//! Row events: which table, which columns, and the images of the rows.
+
+use pontoon_core::{Kind, Value};
+
+use super::{Malformed, cursor::Cursor, malformed, table_map::TableMap, values};
+use crate::charset::Charsets;
+
+/// What a row event does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Images after.
+    Insert,
+    /// Images before and after, in turn.
+    Update,
+    /// Images before.
+    Delete,
+}
+
+/// A row event, its rows not yet read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// The table map that it refers to.
+    pub(crate) table: u64,
+    /// What it does.
+    pub(crate) verb: Verb,
+    columns: usize,
+    first: &'a [u8],
+    second: &'a [u8],
+    rest: Cursor<'a>,
+}
+
+/// Which table a row event of any kind, compressed or partial too, refers to.
+pub(crate) fn table(body: &[u8]) -> Result<u64, Malformed> {
+    Cursor(body).little(6)
+}
+
+/// The head of a row event; `extended` for the second version, which may carry more.
+pub(crate) fn parse(body: &[u8], verb: Verb, extended: bool) -> Result<Rows<'_>, Malformed> {
+    let mut cursor = Cursor(body);
+    let table = cursor.little(6)?;
+    cursor.skip(2)?;
+    if extended {
+        let extra = cursor.little(2)? as usize;
+        cursor.skip(extra.checked_sub(2).ok_or(malformed("a row event's extra data has no length"))?)?;
+    }
+    let columns = cursor.count()?;
+    let first = cursor.take(columns.div_ceil(8))?;
+    let second = if verb == Verb::Update { cursor.take(columns.div_ceil(8))? } else { first };
+    Ok(Rows { table, verb, columns, first, second, rest: cursor })
+}
+
+/// Which column of a table map goes where, and what it is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plan {
+    /// For each column of the log its place in the row.
+    pub(crate) places: Vec<Option<usize>>,
+    /// What it is there.
+    pub(crate) kinds: Vec<Kind>,
+}
+
+impl Rows<'_> {
+    /// Whether every image holds every column that is wanted.
+    pub(crate) fn are_full(&self, plan: &Plan) -> bool {
+        let wanted = plan.places.iter().enumerate().filter(|(_, place)| place.is_some());
+        let mut columns = wanted.map(|(column, _)| column);
+        columns.all(|column| bit(self.first, column) && bit(self.second, column))
+    }
+
+    /// The next row: its image before and after, as far as the event has them.
+    pub(crate) fn next(
+        &mut self,
+        map: &TableMap,
+        plan: &Plan,
+        charsets: &Charsets,
+    ) -> Result<Option<(Option<Vec<Value>>, Option<Vec<Value>>)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        if map.columns.len() != self.columns {
+            return Err(malformed("a row event has another number of columns than its table map"));
+        }
+        let one = self.image(self.first, map, plan, charsets)?;
+        Ok(Some(match self.verb {
+            Verb::Insert => (None, Some(one)),
+            Verb::Delete => (Some(one), None),
+            Verb::Update => (Some(one), Some(self.image(self.second, map, plan, charsets)?)),
+        }))
+    }
+
+    fn image(&mut self, present: &[u8], map: &TableMap, plan: &Plan, charsets: &Charsets) -> Result<Vec<Value>, Malformed> {
+        let held = (0..self.columns).filter(|&column| bit(present, column)).count();
+        let nulls = self.rest.take(held.div_ceil(8))?;
+        if held == 0 {
+            // An image of nothing would be read for ever.
+            return Err(malformed("a row image holds no column"));
+        }
+        let mut values = vec![Value::Unchanged; plan.kinds.len()];
+        let mut index = 0;
+        for (column, described) in map.columns.iter().enumerate().filter(|(column, _)| bit(present, *column)) {
+            let null = bit(nulls, index);
+            index += 1;
+            let place = plan.places.get(column).copied().flatten().filter(|&place| place < values.len());
+            match place {
+                Some(place) if null => values[place] = Value::Null,
+                Some(place) => values[place] = values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?,
+                None if null => {}
+                None => values::skip(&mut self.rest, &described.column_type)?,
+            }
+        }
+        Ok(values)
+    }
+}
+
+fn bit(bits: &[u8], at: usize) -> bool {
+    bits.get(at / 8).is_some_and(|byte| byte & (1 << (at % 8)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        charset::tests::sample,
+        log::table_map::{ColumnType, MapColumn},
+    };
+
+    fn map() -> TableMap {
+        let column = |name: &str, column_type| MapColumn { name: name.into(), column_type };
+        let text = ColumnType::Short { length_bytes: 1, bytes_max: 20, collation: 45, fixed: false };
+        TableMap {
+            schema: "d".into(),
+            name: "t".into(),
+            columns: vec![column("id", ColumnType::Integer { bytes: 4, unsigned: false }), column("name", text)],
+            named: true,
+        }
+    }
+
+    fn plan() -> Plan {
+        let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
+        Plan { places: vec![Some(1), Some(0)], kinds: vec![text, Kind::Integer { min: 0, max: 1 }] }
+    }
+
+    #[test]
+    fn images_are_read_into_their_places() {
+        let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b11, 0b11];
+        body.extend([0b00, 5, 0, 0, 0, 2, b'a', b'b', 0b10, 6, 0, 0, 0]);
+        let mut rows = parse(&body, Verb::Update, true).unwrap();
+        assert_eq!(rows.table, 7);
+        assert!(rows.are_full(&plan()));
+        let (before, after) = rows.next(&map(), &plan(), &sample()).unwrap().unwrap();
+        assert_eq!(before.unwrap(), [Value::Text("ab".into()), Value::Integer(5)]);
+        assert_eq!(after.unwrap(), [Value::Null, Value::Integer(6)]);
+        assert_eq!(rows.next(&map(), &plan(), &sample()).unwrap(), None);
+    }
+
+    #[test]
+    fn partial_images_are_seen() {
+        let body = [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b01, 0b11];
+        assert!(!parse(&body, Verb::Update, true).unwrap().are_full(&plan()));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..120), verb in 0..3, extended: bool) {
+            let verb = [Verb::Insert, Verb::Update, Verb::Delete][verb as usize];
+            if let Ok(mut rows) = parse(&body, verb, extended) {
+                while let Ok(Some(_)) = rows.next(&map(), &plan(), &sample()) {}
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One MySQL or MariaDB database as a node of a bridge.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Checkpoint, Code, Error, LogIdentity, Position, Result, TableName, TableSchema,
+    node::{
+        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables,
+    },
+    state::NodeState,
+};
+
+use crate::{
+    catalog,
+    connect::{Client, Flavour, Purpose, Target, number, text},
+    encode, lease,
+    reader::{self, Reader, Role},
+    scan::TableScan,
+    session::ApplySession,
+    state, tables,
+};
+
+/// A node: where it is and for which bridge. Every method opens a connection of its own.
+pub struct MysqlNode {
+    name: String,
+    bridge: String,
+    target: Target,
+}
+
+impl MysqlNode {
+    pub(crate) fn new(options: NodeOptions) -> Result<Arc<MysqlNode>> {
+        let target = Target::parse(&options)?;
+        Ok(Arc::new(MysqlNode { name: options.name, bridge: options.bridge, target }))
+    }
+
+    /// Where it is.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The node's name.
+    pub(crate) fn label(&self) -> &str {
+        &self.name
+    }
+
+    /// The bridge's name.
+    pub(crate) fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
+    /// A connection; errors say which node.
+    pub(crate) async fn client(&self, purpose: Purpose) -> Result<Client> {
+        self.target.connect(purpose).await
+    }
+
+    /// A name with the node's default database where it has none.
+    fn full_name(&self, name: &TableName) -> TableName {
+        let schema = name.schema.clone().or_else(|| self.target.database.as_deref().map(Into::into));
+        TableName { schema, name: name.name.clone() }
+    }
+}
+
+/// Which log a server writes.
+pub(crate) async fn identity(client: &mut Client) -> Result<LogIdentity> {
+    let (family, variable) = match client.server.flavour {
+        Flavour::Mysql => ("mysql", "@@server_uuid"),
+        Flavour::Mariadb => ("mariadb", "@@server_uid"),
+    };
+    match client.scalar(format!("SELECT {variable}")).await {
+        Ok(Some(id)) if !id.is_empty() => Ok(LogIdentity(format!("{family}:{id}").into())),
+        Ok(_) => Err(Error::new(Code::Protocol, format!("the server tells no {variable}"))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that can be written before the server takes files away by size; by time it does so too, which no
+/// number of bytes tells.
+async fn headroom(client: &mut Client, retained: u64) -> Result<Option<u64>> {
+    let limits = client
+        .rows("SHOW GLOBAL VARIABLES WHERE variable_name IN ('max_binlog_total_size', 'binlog_space_limit')")
+        .await?;
+    let limit = limits.iter().filter_map(|row| number::<u64>(row, 1)).find(|&limit| limit > 0);
+    Ok(limit.map(|limit| limit.saturating_sub(retained)))
+}
+
+#[async_trait]
+impl Node for MysqlNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn connect(&self) -> Result<String> {
+        Ok(self.client(Purpose::Look).await?.server.name())
+    }
+
+    async fn identity(&self) -> Result<LogIdentity> {
+        identity(&mut self.client(Purpose::Look).await?).await
+    }
+
+    async fn list_tables(&self) -> Result<Vec<TableName>> {
+        catalog::list_tables(&mut self.client(Purpose::Look).await?).await
+    }
+
+    async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
+        let names: Vec<TableName> = names.iter().map(|name| self.full_name(name)).collect();
+        let found = catalog::load(&mut self.client(Purpose::Look).await?, &names).await?;
+        Ok(found.into_iter().map(|table| table.map(|table| table.schema())).collect())
+    }
+
+    async fn state(&self, tables: &Tables) -> Result<NodeState> {
+        state::load(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    }
+
+    async fn try_lease(&self) -> Result<LeaseAttempt> {
+        lease::attempt(self).await
+    }
+
+    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
+        let role = Role::Bridge { log: start.log.clone() };
+        Ok(Box::new(Reader::open(self, role, Some(&start.position), tables, skips).await?))
+    }
+
+    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
+        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, &[]).await?))
+    }
+
+    async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
+        Ok(Box::new(ApplySession::open(self, applier, token, tables).await?))
+    }
+
+    async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>> {
+        Ok(Box::new(TableScan::open(self, tables).await?))
+    }
+
+    /// A reader passes the end of the log by itself: the last event ends there. Only a barrier has to be
+    /// written, to be seen as such.
+    async fn mark(&self, mark: Mark) -> Result<()> {
+        match mark {
+            Mark::Heartbeat => Ok(()),
+            Mark::Barrier => {
+                let mut client = self.client(Purpose::Look).await?;
+                let answers = client
+                    .run(format!(
+                        "UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {} AND name = '{}'",
+                        encode::text(&self.bridge),
+                        tables::BARRIER
+                    ))
+                    .await
+                    .map_err(state::not_set_up)?;
+                match answers.first().map(|answer| answer.affected) {
+                    Some(1) => Ok(()),
+                    _ => Err(state::missing(&self.name)),
+                }
+            }
+        }
+    }
+
+    async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
+        let mut client = self.client(Purpose::Look).await?;
+        let end = reader::log_end(&mut client).await?;
+        let (behind_bytes, all) = reader::log_bytes(&mut client, since, &end).await?;
+        let headroom_bytes = headroom(&mut client, all).await?;
+        let clock = reader::clock(&mut client).await?;
+        Ok(LogStatus { end, behind_bytes, retained_bytes: Some(all), headroom_bytes, clock })
+    }
+}
+
+/// The holder's text of the lease, for the message of who stands by.
+pub(crate) async fn lease_holder(client: &mut Client, bridge: &str) -> Result<String> {
+    let rows = client
+        .rows(format!(
+            "SELECT value FROM `pontoon`.`control` WHERE bridge = {} AND name = '{}'",
+            encode::text(bridge),
+            tables::LEASE
+        ))
+        .await?;
+    Ok(rows.first().and_then(|row| text(row, 0)).unwrap_or_else(|| "another process".into()))
+}

@@ -1,0 +1,437 @@
+//! Reads the log as a replica would, from a file and an offset.
+//!
+//! Before the first event it is made sure that the log is the one meant, that its settings are fit and
+//! that the server still has the place. While the log is idle the server sends a heartbeat each second:
+//! it says that everything up to its position has been sent, so its arrival is progress with a time; and
+//! its absence is a dead peer.
+//!
+//! To the server a reader is a replica, known by its `server_id`: a second one with the same number
+//! throws the first out (error 1236). The number is derived from the bridge's and the node's names, and
+//! steps aside from those that the server knows.
+//!
+//! Nothing is ever confirmed: these servers keep their log by time and size, not for a reader.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt};
+use mysql_async::{BinlogStream, BinlogStreamRequest, binlog::events};
+use pontoon_core::{
+    Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
+    node::{LogReader, Tables},
+};
+
+use crate::{
+    catalog::{self, NativeTable},
+    charset::Charsets,
+    connect::{Client, Flavour, Purpose, Target, number, text},
+    error,
+    log::{
+        assemble::{Assembler, Reading},
+        event::{self, Begin, Frame, Message, TAGGED_GTID},
+    },
+    node::{MysqlNode, identity},
+};
+
+/// The server is asked for a heartbeat after so many nanoseconds without an event.
+const HEARTBEAT_NANOS: u64 = 1_000_000_000;
+
+/// Silence longer than this, ten heartbeats, is a dead peer.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// While foreign transactions follow each other without a pause, progress is told this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Offsets that the request for a log by file can name have 32 bits.
+const OFFSET_MAX: u64 = u32::MAX as u64;
+
+/// The beginning of the events of a file.
+const FIRST_OFFSET: u64 = 4;
+
+/// Which reader of a bridge it is.
+pub(crate) enum Role {
+    /// The one that the bridge lives by.
+    Bridge {
+        /// The log that the position is in.
+        log: LogIdentity,
+    },
+    /// One that only looks, beside it.
+    Tail,
+}
+
+/// A reader.
+pub(crate) struct Reader {
+    stream: BinlogStream,
+    assembler: Assembler,
+    target: Target,
+    shape: Vec<Option<NativeTable>>,
+    names: Vec<TableName>,
+    clock: Clock,
+    told: Instant,
+}
+
+/// The server's clock, carried on by this machine's.
+struct Clock {
+    micros: i64,
+    since: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> i64 {
+        self.micros.saturating_add(i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// One file of the log.
+struct File {
+    name: String,
+    bytes: u64,
+}
+
+impl Reader {
+    /// Opens the log; at its end where no position is given.
+    pub(crate) async fn open(
+        node: &MysqlNode,
+        role: Role,
+        start: Option<&Position>,
+        tables: &Tables,
+        skips: &[Position],
+    ) -> Result<Reader> {
+        let target = node.target().clone();
+        let mut client = target.connect(Purpose::Read).await?;
+        if let Role::Bridge { log } = &role {
+            let found = identity(&mut client).await?;
+            if found != *log {
+                return Err(Error::new(
+                    Code::LogIdentityChanged,
+                    format!("{}: the checkpoint is in the log {log}, the server's is {found}", node.label()),
+                )
+                .hint("connect to the server that was followed, or compare the tables and set the bridge up anew"));
+            }
+        }
+        settings(&mut client).await?;
+        let files = files(&mut client).await?;
+        let end = log_end(&mut client).await?;
+        let start = start.unwrap_or(&end).clone();
+        let (file, offset) = place(&files, &start, &end)?;
+        let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
+        let shape = catalog::load(&mut client, &names).await?;
+        let charsets = shape.iter().flatten().flat_map(|table| &table.columns).filter(|native| native.column.kind.is_some());
+        let charsets: BTreeSet<&str> = charsets.filter_map(|native| native.charset.as_deref()).chain(["utf8mb4"]).collect();
+        let charsets = Charsets::load(&mut client, charsets.into_iter()).await?;
+        let clock = Clock { micros: clock(&mut client).await?, since: Instant::now() };
+        let seed = match role {
+            Role::Bridge { .. } => format!("{}/{}", node.bridge(), node.label()),
+            Role::Tail => format!("tail/{}/{}/{:?}", node.label(), std::process::id(), Instant::now()),
+        };
+        let id = server_id(&mut client, &seed).await?;
+        let reading = Reading {
+            bridge: node.bridge().to_owned(),
+            tables: tables.clone(),
+            all: matches!(role, Role::Tail),
+            flavour: client.server.flavour,
+            charsets: charsets.into(),
+            skips: skips.to_vec(),
+        };
+        let (base, number) = split(&file)?;
+        let assembler = Assembler::new(reading, base, number, offset);
+        let stream = dump(client, id, &file, offset).await?;
+        Ok(Reader { stream, assembler, target, shape, names, clock, told: Instant::now() })
+    }
+
+    /// Whether the tables are still what they were when the log was opened.
+    async fn check(&self) -> Result<Result<(), Error>> {
+        let mut client = self.target.connect(Purpose::Look).await?;
+        let now = catalog::load(&mut client, &self.names).await?;
+        let changed = self.shape.iter().zip(&now).zip(&self.names).find(|((before, now), _)| !same_shape(before, now));
+        Ok(match changed {
+            None => Ok(()),
+            Some((_, name)) => Err(Error::new(Code::SchemaChanged, format!("{name}: its definition was changed"))
+                .hint("make the same change on the other side and start again")),
+        })
+    }
+
+    fn feed(&mut self, read: events::Event) -> Result<()> {
+        let header = read.header();
+        let frame = Frame {
+            kind: header.event_type_raw(),
+            seconds: header.timestamp(),
+            server: header.server_id(),
+            size: header.event_size(),
+            end: header.log_pos(),
+            flags: header.flags_raw(),
+            body: read.data(),
+        };
+        let message = if frame.kind == TAGGED_GTID { tagged(&read) } else { event::parse(frame, self.assembler.flavour()) };
+        let message = message.map_err(|error| error.at(&self.assembler.position()))?;
+        self.assembler.feed(frame, message, self.clock.now())
+    }
+}
+
+#[async_trait]
+impl LogReader for Reader {
+    async fn next(&mut self) -> Result<LogEvent> {
+        loop {
+            if let Some(event) = self.assembler.take() {
+                return Ok(event);
+            }
+            if self.assembler.wants_check() {
+                let result = self.check().await?;
+                self.assembler.checked(result);
+                continue;
+            }
+            let ready = self.stream.next().now_or_never();
+            if ready.is_none() || self.told.elapsed() > PROGRESS_EVERY {
+                self.told = Instant::now();
+                if let Some(progress) = self.assembler.take_progress() {
+                    if let Some(read) = ready {
+                        self.take(read)?;
+                    }
+                    return Ok(LogEvent::Progress(progress));
+                }
+            }
+            let read = match ready {
+                Some(read) => read,
+                None => tokio::time::timeout(SILENCE_MAX, self.stream.next())
+                    .await
+                    .map_err(|_| Error::new(Code::ConnectionLost, "the log has been silent for too long"))?,
+            };
+            self.take(read)?;
+        }
+    }
+
+    fn confirm(&mut self, _durable: &Position) {}
+}
+
+impl Reader {
+    fn take(&mut self, read: Option<mysql_async::Result<events::Event>>) -> Result<()> {
+        match read {
+            Some(Ok(read)) => self.feed(read),
+            Some(Err(error)) => Err(refused(&error)),
+            None => Err(Error::new(Code::ConnectionLost, "the server ended the log")),
+        }
+    }
+}
+
+/// A tagged GTID event, whose serialization the driver reads.
+fn tagged(read: &events::Event) -> Result<Message<'static>, crate::log::Malformed> {
+    let event: events::GtidEvent = read.read_event().map_err(|_| crate::log::malformed("a tagged GTID cannot be read"))?;
+    let tag = event.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    Ok(Message::Begin(Begin {
+        name: format!("{}{tag}:{}", pontoon_core::value::format_uuid(&event.sid()), event.gno()),
+        commit_time: i64::try_from(event.immediate_commit_timestamp()).ok().filter(|&time| time > 0),
+        ..Begin::default()
+    }))
+}
+
+/// What the server says instead of the log. Error 1236 has many reasons, told by its text alone.
+fn refused(error: &mysql_async::Error) -> Error {
+    match error {
+        mysql_async::Error::Server(server) if server.code == error::MASTER_FATAL => {
+            let message = server.message.to_lowercase();
+            if message.contains("same server_uuid/server_id") || message.contains("same server_id") {
+                Error::new(Code::ServerIdTaken, "another replica connected with this reader's server_id")
+            } else if message.contains("could not find first log") {
+                lost(&server.message)
+            } else if message.contains("impossible position") || message.contains("exceeds") {
+                Error::new(Code::LogBehind, format!("the log ends before the position: {}", server.message))
+            } else {
+                Error::new(Code::LogLost, format!("the server does not give the log: {}", server.message))
+            }
+        }
+        other => error::convert(other),
+    }
+}
+
+fn lost(what: &str) -> Error {
+    Error::new(Code::LogLost, format!("the log is not there any more: {what}"))
+        .hint("compare the tables and make them equal, then set the bridge up anew; keep logs longer (binlog_expire_logs_seconds)")
+}
+
+async fn dump(mut client: Client, id: u32, file: &str, offset: u64) -> Result<BinlogStream> {
+    // Set under both names: MySQL 8.0.26 reads the new one first.
+    client
+        .run(format!(
+            "SET @mariadb_slave_capability = 4, @master_heartbeat_period = {HEARTBEAT_NANOS}, \
+             @source_heartbeat_period = {HEARTBEAT_NANOS}, @source_binlog_checksum = @@global.binlog_checksum"
+        ))
+        .await?;
+    let request = BinlogStreamRequest::new(id).with_filename(file.as_bytes()).with_pos(offset);
+    client.into_conn().get_binlog_stream(request).await.map_err(|error| refused(&error))
+}
+
+/// Settings without which the log is of no use. What a session may have set otherwise shows at its events.
+async fn settings(client: &mut Client) -> Result<()> {
+    let wanted = [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("binlog_row_metadata", "FULL")];
+    let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+    let rows = client.rows(format!("SHOW GLOBAL VARIABLES WHERE variable_name IN ('{}')", names.join("', '"))).await?;
+    for (name, expected) in wanted {
+        let found = rows.iter().find(|row| text(row, 0).as_deref() == Some(name)).and_then(|row| text(row, 1));
+        let found = found.unwrap_or_else(|| "absent".into());
+        if !found.eq_ignore_ascii_case(expected) {
+            return Err(Error::new(Code::SettingWrong, format!("{name} is {found}, needed is {expected}"))
+                .hint(format!("SET GLOBAL {name} = {expected}, and in the server's configuration")));
+        }
+    }
+    Ok(())
+}
+
+async fn files(client: &mut Client) -> Result<Vec<File>> {
+    let rows = client.rows("SHOW BINARY LOGS").await?;
+    Ok(rows.iter().filter_map(|row| Some(File { name: text(row, 0)?, bytes: number(row, 1)? })).collect())
+}
+
+/// Bytes from a place in the log to its end, and of all files.
+pub(crate) async fn log_bytes(client: &mut Client, since: Option<&Position>, end: &Position) -> Result<(Option<u64>, u64)> {
+    let files = files(client).await?;
+    let all = files.iter().map(|file| file.bytes).sum();
+    let Some(since) = since else { return Ok((None, all)) };
+    if let Some(bytes) = end.bytes_since(since) {
+        return Ok((Some(bytes), all));
+    }
+    let (Some(first), Position::Binlog { offset, .. }) = (since.binlog_file(), since) else { return Ok((None, all)) };
+    let Some(at) = files.iter().position(|file| file.name == first) else { return Ok((None, all)) };
+    let from: u64 = files[at..].iter().map(|file| file.bytes).sum();
+    Ok((Some(from.saturating_sub(*offset)), all))
+}
+
+/// The log's end, now.
+pub(crate) async fn log_end(client: &mut Client) -> Result<Position> {
+    let statement = client.server.log_end_statement();
+    let rows = client.rows(statement).await?;
+    let row = rows.first().ok_or_else(|| {
+        Error::new(Code::SettingWrong, "the server writes no binary log").hint("start it with log_bin")
+    })?;
+    let (base, file) = split(&text(row, 0).unwrap_or_default()).map(|(base, file)| (base.to_owned(), file))?;
+    Ok(Position::Binlog { base: base.into(), file, offset: number(row, 1).unwrap_or_default() })
+}
+
+fn split(file: &str) -> Result<(&str, u64)> {
+    file.rsplit_once('.')
+        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
+        .ok_or_else(|| Error::new(Code::Protocol, format!("the log file {file:?} has no number")))
+}
+
+/// File and offset to ask for, if the server still has them.
+fn place(files: &[File], start: &Position, end: &Position) -> Result<(String, u64)> {
+    let (Position::Binlog { base, offset, .. }, Some(name)) = (start, start.binlog_file()) else {
+        return Err(Error::new(Code::LogIdentityChanged, format!("the position {start} is none of a binary log")));
+    };
+    let first = files.first().map_or("none", |file| file.name.as_str());
+    let Some(at) = files.iter().position(|file| file.name == name) else {
+        let known = files.iter().any(|file| split(&file.name).is_ok_and(|(known, _)| *known == **base));
+        if known && !end.covers(start) {
+            return Err(behind(start, end));
+        }
+        return Err(lost(&format!("{name} is gone, the first file is {first}")));
+    };
+    // The last file's size in the list may lag behind its end.
+    let last = at + 1 == files.len();
+    let bytes = if last { end.bytes_since(&start_of(start)).unwrap_or(files[at].bytes) } else { files[at].bytes };
+    if *offset > bytes {
+        return Err(behind(start, end));
+    }
+    if *offset > OFFSET_MAX {
+        // Only the end of a huge transaction lies there, and the file ends with it.
+        return match files.get(at + 1) {
+            Some(next) if *offset >= bytes => Ok((next.name.clone(), FIRST_OFFSET)),
+            _ => Err(Error::new(Code::ServerBusy, format!("the server cannot be asked for a position beyond 4 GiB: {start}"))
+                .hint("FLUSH BINARY LOGS on the server")),
+        };
+    }
+    Ok((name, (*offset).max(FIRST_OFFSET)))
+}
+
+fn start_of(position: &Position) -> Position {
+    match position {
+        Position::Binlog { base, file, .. } => Position::Binlog { base: base.clone(), file: *file, offset: 0 },
+        other => other.clone(),
+    }
+}
+
+fn behind(start: &Position, end: &Position) -> Error {
+    Error::new(Code::LogBehind, format!("the position {start} is applied on the other side, and the log ends at {end}"))
+        .hint("the server lost its last transactions: compare the tables and make them equal, then set the bridge up anew")
+}
+
+/// The server's clock in microseconds.
+pub(crate) async fn clock(client: &mut Client) -> Result<i64> {
+    let rows = client.rows("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").await?;
+    Ok(rows.first().and_then(|row| number(row, 0)).unwrap_or_default())
+}
+
+/// A number for this reader that no replica and not the server itself has.
+async fn server_id(client: &mut Client, seed: &str) -> Result<u32> {
+    let own: Option<u32> = client.scalar("SELECT @@server_id").await?.and_then(|id| id.parse().ok());
+    let shown = match client.server.flavour {
+        Flavour::Mysql => "SHOW REPLICAS",
+        Flavour::Mariadb => "SHOW SLAVE HOSTS",
+    };
+    // MariaDB shows them only with a privilege that nothing else needs; then a clash shows as error 1236.
+    let replicas = match client.rows(shown).await {
+        Ok(rows) => rows,
+        Err(error) if error.code() == Code::PrivilegeMissing => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let taken: BTreeSet<u32> = replicas.iter().filter_map(|row| number(row, 0)).chain(own).collect();
+    Ok(free_id(seed, &taken))
+}
+
+/// In the upper half of the range, where nobody numbers servers by hand.
+fn free_id(seed: &str, taken: &BTreeSet<u32>) -> u32 {
+    let hash = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let mut id = hash | 0x8000_0000;
+    while taken.contains(&id) {
+        id = id.wrapping_add(1) | 0x8000_0000;
+    }
+    id
+}
+
+fn same_shape(before: &Option<NativeTable>, now: &Option<NativeTable>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return before.is_none() && now.is_none() };
+    let column = |native: &crate::catalog::NativeColumn| {
+        let mut native = native.clone();
+        // A counter's step is no part of a row's shape.
+        native.column.generator = None;
+        native
+    };
+    before.key == now.key && before.columns.len() == now.columns.len()
+        && before.columns.iter().zip(&now.columns).all(|(before, now)| column(before) == column(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Vec<File> {
+        [("b.x.000002", 500), ("b.x.000003", 900)].map(|(name, bytes)| File { name: name.into(), bytes }).into()
+    }
+
+    fn at(text: &str) -> Position {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_place_is_found_or_the_reason_is_told() {
+        let end = at("b.x.000003:900");
+        let code = |start: &str| place(&files(), &at(start), &end).map_err(|error| error.code());
+        assert_eq!(code("b.x.000002:500"), Ok(("b.x.000002".into(), 500)));
+        assert_eq!(code("b.x.000003:900"), Ok(("b.x.000003".into(), 900)));
+        assert_eq!(code("b.x.000001:100"), Err(Code::LogLost));
+        assert_eq!(code("other.000002:100"), Err(Code::LogLost));
+        assert_eq!(code("b.x.000002:501"), Err(Code::LogBehind));
+        assert_eq!(code("b.x.000003:901"), Err(Code::LogBehind));
+        assert_eq!(code("b.x.000004:4"), Err(Code::LogBehind));
+        assert_eq!(code("0/1"), Err(Code::LogIdentityChanged));
+    }
+
+    #[test]
+    fn server_ids_step_aside() {
+        let id = free_id("a/b", &BTreeSet::new());
+        assert!(id >= 0x8000_0000);
+        assert_eq!(free_id("a/b", &BTreeSet::from([id])), id.wrapping_add(1) | 0x8000_0000);
+    }
+}

@@ -1,0 +1,261 @@
+//! Conditional writes, one transaction at a time.
+//!
+//! Beginning takes one round trip: the transaction, the lease row held shared with its token, and the
+//! checkpoint row, whose row event so leads the transaction in the log. A token that is not ours comes
+//! back in the same answer and everything is rolled back before anything else can be done.
+//!
+//! While a transaction is open the session's `wait_timeout` is short, so that a host that dies does not
+//! leave locks behind; between two it is long.
+//!
+//! Durability of a commit is a setting of the server alone here (`innodb_flush_log_at_trx_commit`,
+//! `sync_binlog`), which no session can change; `check` looks at it.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
+    node::{Applied, Applier, Session, TableBatch, Tables},
+};
+
+use crate::{
+    catalog,
+    connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
+    decode, encode, error,
+    node::MysqlNode,
+    reader, state,
+    statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
+    tables::LEASE,
+};
+
+/// A session.
+pub(crate) struct ApplySession {
+    client: Client,
+    bridge: String,
+    applier: Applier,
+    token: i64,
+    tables: Vec<TableSql>,
+}
+
+/// The SQL of the mapped tables. Errors: one is gone, or its columns are.
+pub(crate) async fn prepare(client: &mut Client, tables: &Tables) -> Result<Vec<TableSql>> {
+    let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+    let found = catalog::load(client, &names).await?;
+    let server = client.server.clone();
+    tables
+        .iter()
+        .zip(found)
+        .map(|(table, native)| {
+            let changed = |what: String| {
+                Error::new(Code::SchemaChanged, format!("{}: {what}", table.name)).hint("start again once it is mended")
+            };
+            let native = native.ok_or_else(|| changed("the table is not there".into()))?;
+            for mapped in &table.columns {
+                let kind = native.column(&mapped.column.name).and_then(|native| native.column.kind.as_ref());
+                if kind != Some(&mapped.kind) {
+                    return Err(changed(format!("the column {} is no longer what it was", mapped.column.name)));
+                }
+            }
+            Ok(TableSql::new(table, &native, &server))
+        })
+        .collect()
+}
+
+/// The rows of keys, in their order.
+pub(crate) async fn rows_of(client: &mut Client, sql: &TableSql, keys: &[Key], lock: bool) -> Result<Vec<Option<Row>>> {
+    let mut found: HashMap<Key, Row> = HashMap::new();
+    for keys in keys.chunks(ROWS_MAX) {
+        if let Some(statement) = sql.select(keys, lock) {
+            let rows = client.rows(statement).await?;
+            found.extend(rows.into_iter().map(|row| common(row, sql)).map(|row| (sql.table.key_of(&row), row)));
+        }
+    }
+    Ok(keys.iter().map(|key| found.remove(key)).collect())
+}
+
+/// A row of a result in common form.
+pub(crate) fn common(row: Vec<Field>, sql: &TableSql) -> Row {
+    let kinds = sql.table.columns.iter().map(|column| &column.kind);
+    sql.table.to_common(row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind)))
+}
+
+impl ApplySession {
+    pub(crate) async fn open(node: &MysqlNode, applier: Applier, token: i64, tables: &Tables) -> Result<ApplySession> {
+        let mut client = node.client(Purpose::Apply).await?;
+        let tables = prepare(&mut client, tables).await?;
+        Ok(ApplySession { client, bridge: node.bridge().to_owned(), applier, token, tables })
+    }
+
+    fn table(&self, table: TableId) -> Result<&TableSql> {
+        self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))
+    }
+
+    fn tag_statement(&self, tag: &Tag) -> String {
+        let position =
+            tag.position.as_ref().map_or(String::new(), |at| format!("`position` = {}, ", encode::text(&at.to_string())));
+        format!(
+            "UPDATE `pontoon`.`checkpoint` SET {position}`sequence` = `sequence` + 1, commit_time = {} \
+             WHERE bridge = {} AND applier = {}",
+            tag.commit_time,
+            encode::text(&self.bridge),
+            self.applier.number()
+        )
+    }
+
+    /// Runs statements in as few packets as fit, and compares what they found.
+    async fn expect(&mut self, statements: Vec<Expecting>) -> Result<Applied, mysql_async::Error> {
+        let packet = (self.client.server.packet_bytes_max / 2).min(2 * BYTES_MAX);
+        let (mut script, mut expected, mut bytes) = (Script::default(), Vec::new(), 0);
+        let mut statements = statements.into_iter().peekable();
+        while let Some(statement) = statements.next() {
+            bytes += statement.sql.len();
+            expected.push(statement.rows);
+            script.push(statement.sql);
+            if statements.peek().is_some_and(|next| bytes + next.sql.len() <= packet) {
+                continue;
+            }
+            bytes = 0;
+            let answers = self.client.try_run(std::mem::take(&mut script)).await?;
+            if answers.iter().map(|answer| answer.affected).ne(expected.drain(..)) {
+                return Ok(Applied::Missed);
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    /// A duplicate in the key of a row to insert is a row that was not expected; in any other unique key it is
+    /// one that the table refuses.
+    async fn duplicate(&mut self, table: TableId, batch: &TableBatch, message: &str) -> Result<bool> {
+        let key = error::duplicate_key(message);
+        let Some(sql) = self.tables.get(table.index()) else { return Ok(false) };
+        if sql.by_primary {
+            return Ok(error::is_primary(key));
+        }
+        let keys: Vec<Key> = batch.inserts.iter().map(|row| sql.table.key_of(row)).collect();
+        Ok(rows_of(&mut self.client, sql, &keys, false).await?.iter().any(Option::is_some))
+    }
+}
+
+#[async_trait]
+impl Session for ApplySession {
+    async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
+        let mut script = Script::from(format!("SET SESSION wait_timeout = {TRANSACTION_SECONDS}"));
+        script.push("START TRANSACTION");
+        script.push(format!(
+            "SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}' LOCK IN SHARE MODE",
+            encode::text(&self.bridge)
+        ));
+        if let Some(tag) = tag {
+            script.push(self.tag_statement(tag));
+        }
+        let answers = self.client.run(script).await.map_err(state::not_set_up)?;
+        let token: Option<i64> = answers.get(2).and_then(|answer| answer.rows.first()).and_then(|row| number(row, 0));
+        if token != Some(self.token) {
+            self.rollback().await?;
+            return Err(match token {
+                Some(_) => Error::new(Code::LeaseLost, "another process of the bridge has taken over"),
+                None => state::missing(&self.bridge),
+            });
+        }
+        match answers.get(3) {
+            Some(answer) if answer.affected != 1 => {
+                self.rollback().await?;
+                Err(state::missing(&self.bridge))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn tag(&mut self, tag: &Tag) -> Result<()> {
+        let answers = self.client.run(self.tag_statement(tag)).await?;
+        match answers.first().map(|answer| answer.affected) {
+            Some(1) => Ok(()),
+            _ => Err(state::missing(&self.bridge)),
+        }
+    }
+
+    async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
+        let sql = self.table(table)?;
+        let label = sql.table.name.to_string();
+        let Ok(mut statements) = sql.deletes(&batch.deletes) else { return Ok(Applied::Missed) };
+        for group in &batch.updates {
+            let Ok(updates) = sql.updates(&group.changed, &group.rows) else { return Ok(Applied::Missed) };
+            statements.extend(updates);
+        }
+        statements.extend(sql.inserts(&batch.inserts).map_err(|_| {
+            Error::new(Code::ValueMisfit, format!("{label}: a row holds a value that this server has no literal for"))
+        })?);
+        match self.expect(statements).await {
+            Ok(applied) => Ok(applied),
+            Err(mysql_async::Error::Server(server)) if server.code == error::DUPLICATE_ENTRY => {
+                if self.duplicate(table, batch, &server.message).await? {
+                    return Ok(Applied::Missed);
+                }
+                Err(error::convert(&mysql_async::Error::Server(server)).at(label))
+            }
+            Err(other) => Err(error::convert(&other).at(label)),
+        }
+    }
+
+    async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let sql = self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        rows_of(&mut self.client, sql, keys, true).await
+    }
+
+    async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let sql = self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        rows_of(&mut self.client, sql, keys, false).await
+    }
+
+    async fn fence(&mut self) -> Result<Position> {
+        reader::log_end(&mut self.client).await
+    }
+
+    async fn highest_resolution(&mut self) -> Result<i64> {
+        let highest = self
+            .client
+            .scalar(format!("SELECT MAX(id) FROM `pontoon`.`resolution` WHERE bridge = {}", encode::text(&self.bridge)))
+            .await?;
+        Ok(highest.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
+        for resolution in resolutions {
+            let mut script = Script::default();
+            for statement in state::record(&self.bridge, resolution, &self.table(resolution.table)?.table) {
+                script.push(statement);
+            }
+            self.client.run(script).await?;
+        }
+        Ok(())
+    }
+
+    async fn retire(&mut self, ids: &[i64]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = ids.iter().map(i64::to_string).collect();
+        self.client
+            .run(format!(
+                "UPDATE `pontoon`.`resolution` SET in_force = 0 WHERE bridge = {} AND id IN ({})",
+                encode::text(&self.bridge),
+                list.join(", ")
+            ))
+            .await?;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let mut script = Script::from(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
+        script.push("COMMIT");
+        self.client.run(script).await?;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        let mut script = Script::from("ROLLBACK");
+        script.push(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
+        self.client.run(script).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! What the bridge keeps in the database `pontoon`, read and written.
+//!
+//! Rows of a resolution are kept as JSON objects with the names of this side's columns, so that a person
+//! can read them, and are read back by the forms of the pair.
+
+use pontoon_core::{
+    Checkpoint, Code, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value, node::Tables,
+    state::{FORMAT_VERSION, NodeState},
+};
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    connect::{Client, Field, Script, number, text},
+    encode,
+    tables::{FORMAT, SKIP},
+};
+
+/// The tables are not there.
+pub(crate) fn missing(node: &str) -> Error {
+    Error::new(Code::NotSetUp, format!("{node}: the bridge is not set up here")).hint("run `pontoon setup`")
+}
+
+/// An error of a statement on the bridge's own tables: where they are not there, setup is missing.
+pub(crate) fn not_set_up(error: Error) -> Error {
+    match error.code() {
+        Code::SchemaChanged => Error::new(Code::NotSetUp, format!("the bridge is not set up here: {}", error.message()))
+            .hint("run `pontoon setup`"),
+        // Without any privilege on a database the servers do not say whether it is there.
+        Code::PrivilegeMissing => error,
+        _ => error,
+    }
+}
+
+/// Fails where the tables are of a newer version.
+pub(crate) async fn check_format(client: &mut Client) -> Result<()> {
+    let found = client
+        .scalar(format!("SELECT number FROM `pontoon`.`control` WHERE bridge = '' AND name = '{FORMAT}'"))
+        .await
+        .map_err(not_set_up)?;
+    match found.and_then(|text| text.parse::<i32>().ok()) {
+        Some(version) if version > FORMAT_VERSION => Err(Error::new(
+            Code::FormatUnknown,
+            format!("the pontoon tables have format {version}, this binary knows {FORMAT_VERSION}"),
+        )
+        .hint("use the version that wrote them, or a later one")),
+        Some(_) => Ok(()),
+        None => Err(Error::new(Code::NotSetUp, "the pontoon tables have no format version").hint("run `pontoon setup`")),
+    }
+}
+
+/// Everything of one bridge.
+pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> Result<NodeState> {
+    check_format(client).await?;
+    let name = encode::text(bridge);
+    let mut script = Script::from(format!(
+        "SELECT `position`, `log` FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND applier = 0"
+    ));
+    script.push(format!(
+        "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict, commit_time, rule \
+         FROM `pontoon`.`resolution` WHERE bridge = {name} AND in_force = 1 ORDER BY id"
+    ));
+    script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
+    script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
+    let answers = client.run(script).await.map_err(not_set_up)?;
+    let [checkpoint, resolutions, skips, others] = answers.as_slice() else {
+        return Err(Error::new(Code::Protocol, "the server left answers out"));
+    };
+    let mut state = NodeState::default();
+    if let Some(row) = checkpoint.rows.first()
+        && let (Some(position), Some(log)) = (text(row, 0), text(row, 1))
+    {
+        state.checkpoint = Some(Checkpoint { position: position.parse()?, log: LogIdentity(log.into()) });
+    }
+    for row in &resolutions.rows {
+        state.resolutions.extend(resolution(row, tables)?);
+    }
+    for row in &skips.rows {
+        let name = text(row, 0).unwrap_or_default();
+        state.skips.push(name.strip_prefix(SKIP).unwrap_or_default().parse()?);
+    }
+    state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
+    Ok(state)
+}
+
+/// A resolution; `None` for one of a table that is no longer mapped.
+fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
+    let label = text(row, 2).unwrap_or_default();
+    let Some(table) = tables.iter().find(|table| *table.label == *label) else { return Ok(None) };
+    let id: i64 = number(row, 0).unwrap_or_default();
+    let broken = || Error::new(Code::Protocol, format!("resolution {id} of {label} cannot be read back"));
+    let position = |at| text(row, at).map(|text| text.parse::<Position>()).transpose();
+    let side = |at: usize| match text(row, at) {
+        Some(json) => read_row(&json, table).map(Some).ok_or_else(broken),
+        None => Ok(None),
+    };
+    Ok(Some(Resolution {
+        id,
+        group: number(row, 1).unwrap_or(id),
+        table: table.id,
+        key: text(row, 3).and_then(|json| read_key(&json, table)).ok_or_else(broken)?,
+        own_fence: position(4)?,
+        other_fence: position(5)?,
+        own_row: side(6)?,
+        other_row: side(7)?,
+        verdict: side(8)?,
+        commit_time: number(row, 9).unwrap_or_default(),
+        rule: text(row, 10).unwrap_or_default(),
+    }))
+}
+
+/// The statements that write a resolution and take older ones of its key out of force.
+pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable) -> [String; 2] {
+    let (bridge, label, key) = (encode::text(bridge), encode::text(&table.label), encode::text(&key_text(&resolution.key)));
+    let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.to_string()));
+    let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_text(row, table)));
+    [
+        format!(
+            "UPDATE `pontoon`.`resolution` SET in_force = 0 \
+             WHERE bridge = {bridge} AND in_force = 1 AND table_name = {label} AND row_key = {key}"
+        ),
+        format!(
+            "INSERT INTO `pontoon`.`resolution` (bridge, id, group_id, table_name, row_key, in_force, own_fence, \
+             other_fence, own_row, other_row, verdict, commit_time, rule) \
+             VALUES ({bridge}, {}, {}, {label}, {key}, 1, {}, {}, {}, {}, {}, {}, {})",
+            resolution.id,
+            resolution.group,
+            position(&resolution.own_fence),
+            position(&resolution.other_fence),
+            row(&resolution.own_row),
+            row(&resolution.other_row),
+            row(&resolution.verdict),
+            resolution.commit_time,
+            encode::text(&resolution.rule),
+        ),
+    ]
+}
+
+fn key_text(key: &Key) -> String {
+    Json::Array(key.0.iter().map(Value::to_json).collect()).to_string()
+}
+
+fn read_key(json: &str, table: &MappedTable) -> Option<Key> {
+    let Json::Array(values) = serde_json::from_str(json).ok()? else { return None };
+    let forms = table.key.iter().map(|&at| table.columns[at].form);
+    (values.len() == table.key.len()).then_some(())?;
+    values.iter().zip(forms).map(|(json, form)| Value::from_json(json, form)).collect::<Option<_>>().map(Key)
+}
+
+/// A document that is null and a column that is null are both JSON's null; the latter is left out.
+fn row_text(row: &Row, table: &MappedTable) -> String {
+    let columns = row.0.iter().zip(&table.columns).filter(|(value, _)| **value != Value::Null);
+    let map: Map<String, Json> =
+        columns.map(|(value, mapped)| (mapped.column.name.to_string(), value.to_json())).collect();
+    Json::Object(map).to_string()
+}
+
+fn read_row(json: &str, table: &MappedTable) -> Option<Row> {
+    let Json::Object(map) = serde_json::from_str(json).ok()? else { return None };
+    let value = |mapped: &pontoon_core::MappedColumn| match map.get(&*mapped.column.name) {
+        Some(json) => Value::from_json(json, mapped.form),
+        None => Some(Value::Null),
+    };
+    table.columns.iter().map(value).collect::<Option<_>>().map(Row)
+}

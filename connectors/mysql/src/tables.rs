@@ -1,0 +1,121 @@
+//! The bridge's own tables: what setup creates in the database `pontoon`.
+//!
+//! InnoDB, so that they commit with the rows they describe; utf8mb4 with a binary collation, so that a
+//! name is itself and nothing else. Every table is keyed by bridge. Times are microseconds since 1970
+//! UTC. The format version is the row of `control` without a bridge.
+
+use pontoon_core::state::FORMAT_VERSION;
+
+use crate::encode;
+
+/// The database.
+pub(crate) const DATABASE: &str = "pontoon";
+/// The table whose row leads every transaction of a bridge.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// The table of everything that is one per bridge.
+pub(crate) const CONTROL: &str = "control";
+/// All of them, in the order in which they are created.
+pub(crate) const ALL: [&str; 4] = [CHECKPOINT, "resolution", "quarantine", CONTROL];
+
+/// The row of `control` that every transaction holds shared.
+pub(crate) const LEASE: &str = "lease";
+/// The row of `control` that is written to mark a place in the log.
+pub(crate) const BARRIER: &str = "barrier";
+/// The row of `control` that names the two nodes and their logs.
+pub(crate) const PAIR: &str = "pair";
+/// The row of `control`, without a bridge, that holds the format version.
+pub(crate) const FORMAT: &str = "format";
+/// How rows of `control` begin that name a transaction to pass over.
+pub(crate) const SKIP: &str = "skip:";
+
+/// Creates everything that is missing.
+pub(crate) fn create() -> Vec<String> {
+    const TABLE: &str = "ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";
+    let at = "updated_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)";
+    let created = "created_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)";
+    vec![
+        "CREATE DATABASE IF NOT EXISTS `pontoon` DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin".into(),
+        format!(
+            "CREATE TABLE IF NOT EXISTS `pontoon`.`checkpoint` (\
+             bridge varchar(32) NOT NULL COMMENT 'the bridge', \
+             applier int NOT NULL COMMENT '0 applies the other node''s log, 1 settles conflicts', \
+             source varchar(255) NULL COMMENT 'the other node''s name', \
+             `position` varchar(255) NULL COMMENT 'all of the other node''s log up to here is applied here', \
+             `log` varchar(255) NULL COMMENT 'which log that is', \
+             `sequence` bigint NOT NULL DEFAULT 0 COMMENT 'raised by every transaction of the bridge', \
+             commit_time bigint NOT NULL DEFAULT 0 COMMENT 'when the writes brought last were made, microseconds since 1970 UTC', \
+             {at} COMMENT 'when this row was written', \
+             PRIMARY KEY (bridge, applier)) {TABLE} \
+             COMMENT = 'how far each bridge has applied the other node''s log; its row leads every transaction of a bridge'"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS `pontoon`.`resolution` (\
+             bridge varchar(32) NOT NULL COMMENT 'the bridge', \
+             id bigint NOT NULL COMMENT 'rises with every resolution, the same on both nodes', \
+             group_id bigint NOT NULL COMMENT 'keys that were decided as one share it', \
+             table_name varchar(255) NOT NULL COMMENT 'the pair of tables', \
+             row_key longtext NOT NULL COMMENT 'the key, as a JSON array', \
+             in_force tinyint NOT NULL DEFAULT 1 COMMENT '1 until both logs are applied beyond the fences', \
+             own_fence varchar(255) NULL COMMENT 'where this node''s log stood', \
+             other_fence varchar(255) NULL COMMENT 'changes of the other node''s log up to here are settled', \
+             own_row longtext NULL COMMENT 'what this node held, as JSON', \
+             other_row longtext NULL COMMENT 'what the other node held, as JSON', \
+             verdict longtext NULL COMMENT 'what both hold since, as JSON; null: no row', \
+             commit_time bigint NOT NULL COMMENT 'the latest write that was settled, microseconds since 1970 UTC', \
+             rule text NOT NULL COMMENT 'which rule decided, and for whom', \
+             {created} COMMENT 'when it was settled', \
+             PRIMARY KEY (bridge, id), KEY in_force (bridge, in_force)) {TABLE} \
+             COMMENT = 'every conflict that was settled'"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS `pontoon`.`quarantine` (\
+             bridge varchar(32) NOT NULL COMMENT 'the bridge', \
+             id bigint NOT NULL COMMENT 'rises with every entry', \
+             table_name varchar(255) NOT NULL COMMENT 'the pair of tables', \
+             row_key longtext NOT NULL COMMENT 'the key, as a JSON array', \
+             `change` longtext NOT NULL COMMENT 'the change that could not be applied, as JSON', \
+             error text NOT NULL COMMENT 'why', \
+             `position` varchar(255) NULL COMMENT 'its transaction in the other node''s log', \
+             {created} COMMENT 'since when', \
+             PRIMARY KEY (bridge, id)) {TABLE} COMMENT = 'changes that could not be applied'"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
+             bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, skip:POSITION, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of the barrier a count, of the format its version', \
+             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, as JSON', \
+             {at} COMMENT 'when this row was written', \
+             PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"
+        ),
+        format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, number) SELECT '', '{FORMAT}', {FORMAT_VERSION} FROM (SELECT 1) AS one \
+             WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`control` WHERE bridge = '' AND name = '{FORMAT}')"
+        ),
+    ]
+}
+
+/// Creates the rows of a bridge that are missing. Those of the lease and the barrier are there before
+/// anybody locks them.
+pub(crate) fn create_rows(bridge: &str) -> Vec<String> {
+    let bridge = encode::text(bridge);
+    let control = |name: &str| {
+        format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name) SELECT {bridge}, '{name}' FROM (SELECT 1) AS one \
+             WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`control` WHERE bridge = {bridge} AND name = '{name}')"
+        )
+    };
+    let applier = |number: i32| {
+        format!(
+            "INSERT INTO `pontoon`.`checkpoint` (bridge, applier) SELECT {bridge}, {number} FROM (SELECT 1) AS one \
+             WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {bridge} AND applier = {number})"
+        )
+    };
+    vec![applier(0), applier(1), control(LEASE), control(BARRIER)]
+}
+
+/// Removes the rows of a bridge.
+pub(crate) fn remove_rows(bridge: &str) -> Vec<String> {
+    let bridge = encode::text(bridge);
+    ALL.iter().map(|table| format!("DELETE FROM `pontoon`.`{table}` WHERE bridge = {bridge}")).collect()
+}
