@@ -49,6 +49,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// otherwise than we do.
 const FRUITLESS_MAX: u32 = 50;
 
+/// After so many fruitless attempts all keys that were tried are settled: some of them changes in a way
+/// that only the run as a whole shows.
+const SUSPECT_EVERY: u32 = 5;
+
 /// Conflicting keys that are looked for at a time.
 const CONFLICTS_MAX: usize = 10_000;
 
@@ -70,8 +74,8 @@ enum Attempt {
     Committed,
     /// These keys are not as the run expects.
     Conflicts(BTreeSet<Place>),
-    /// Rows were not as expected, and then they were.
-    Fruitless,
+    /// Rows were not as expected, and then they were. These were tried.
+    Fruitless(BTreeSet<Place>),
 }
 
 /// Applies the log of `source` to the other side.
@@ -230,19 +234,15 @@ impl Direction {
             match self.attempt(run, way).await {
                 Ok(Attempt::Committed) => break,
                 Ok(Attempt::Conflicts(keys)) => self.settle(keys).await?,
-                Ok(Attempt::Fruitless) => {
+                Ok(Attempt::Fruitless(tried)) => {
                     fruitless += 1;
                     if fruitless == FRUITLESS_MAX {
-                        return Err(Error::new(
-                            Code::Internal,
-                            format!(
-                                "{}: rows at {} compare as equal and are not matched",
-                                self.shared.names[self.target()],
-                                run.position
-                            ),
-                        ));
+                        return Err(self.incomparable(run));
                     }
                     self.shared.pause(PAUSE_MAX).await;
+                    if fruitless % SUSPECT_EVERY == 0 {
+                        self.settle(tried).await?;
+                    }
                 }
                 Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
                 Err(error) if error.class() == Class::Definite => {
@@ -267,6 +267,12 @@ impl Direction {
         Ok(())
     }
 
+    fn incomparable(&self, run: &Run) -> Error {
+        let target = &self.shared.names[self.target()];
+        let message = format!("{target}: rows of the run up to {} compare as equal here and not there", run.position);
+        Error::new(Code::Internal, message)
+    }
+
     /// One transaction on the target. The claim ends with it: when this returns, the outcome is known.
     async fn attempt(&mut self, run: &Run, way: Way) -> Result<Attempt> {
         let _in_hand = match self.claim(run).await? {
@@ -283,7 +289,8 @@ impl Direction {
             let plan = self.plan(&pieces, way)?;
             if self.write(&plan, run, way).await? == Applied::Missed {
                 self.roll_back().await?;
-                return self.conflicts(run).await;
+                let suspects = plan.stages.into_iter().flatten().map(|(place, _)| place).collect();
+                return self.conflicts(run, suspects).await;
             }
             at = next;
             if !run.is_large() {
@@ -361,7 +368,7 @@ impl Direction {
     }
 
     /// Which of the run's keys are not as it expects, in a transaction of its own that writes nothing.
-    async fn conflicts(&mut self, run: &Run) -> Result<Attempt> {
+    async fn conflicts(&mut self, run: &Run, tried: BTreeSet<Place>) -> Result<Attempt> {
         let shared = self.shared.clone();
         let (mut found, mut links, mut met) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         self.session().await?.begin(None).await?;
@@ -372,17 +379,18 @@ impl Direction {
             let expected = plan.expected();
             let first = expected.into_iter().filter(|(place, _)| !met.contains(*place)).collect::<Vec<_>>();
             found.extend(self.differing(&first).await?);
+            found.extend(plan.unlinked.iter().cloned());
             if !run.is_large() || next >= run.events.1 {
-                links.extend(plan.links);
+                links.extend(plan.links.iter().cloned());
                 break;
             }
             met.extend(first.into_iter().map(|(place, _)| place.clone()));
-            links.extend(plan.links);
+            links.extend(plan.links.iter().cloned());
             at = next;
         }
         self.roll_back().await?;
         if found.is_empty() {
-            return Ok(Attempt::Fruitless);
+            return Ok(Attempt::Fruitless(tried));
         }
         close_over(&mut found, &links);
         Ok(Attempt::Conflicts(found))

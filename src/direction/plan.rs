@@ -6,7 +6,7 @@
 //! further stage, after the earlier. A change of the key is a delete of the old one and an insert of the
 //! new one; the pair is remembered as a link, since the two are one conflict if any.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pontoon_core::{
     Change, Code, Error, Key, MappedTable, Position, Result, Row, TableId, Value,
@@ -32,6 +32,9 @@ pub(crate) struct Plan {
     pub(crate) stages: Vec<BTreeMap<Place, Net>>,
     /// Keys that one change joined.
     pub(crate) links: Vec<(Place, Place)>,
+    /// Keys whose changes do not link: what the log has between them is our own write, or a key that
+    /// was moved onto before it was moved away. If the run misses, they are among the suspects.
+    pub(crate) unlinked: BTreeSet<Place>,
     /// Changes left out because a resolution covers them.
     pub(crate) skipped: u64,
 }
@@ -88,7 +91,10 @@ impl Plan {
         let last = self.stages.len() - 1;
         match self.stages[last].get_mut(&place) {
             Some(earlier) if earlier.after == net.before => earlier.after = net.after,
-            Some(_) => self.stages.push(BTreeMap::from([(place, net)])),
+            Some(_) => {
+                self.unlinked.insert(place.clone());
+                self.stages.push(BTreeMap::from([(place, net)]));
+            }
             None => {
                 self.stages[last].insert(place, net);
             }

@@ -57,6 +57,11 @@ fn rows_that_move_from_key_to_key_keep_the_promises() {
 }
 
 #[test]
+fn a_row_that_comes_and_goes_keeps_the_promises() {
+    all_hold(Topology::Pair, Workload::Toggle);
+}
+
+#[test]
 fn a_ledger_loses_and_doubles_nothing() {
     all_hold(Topology::Pair, Workload::Ledger);
     all_hold(Topology::Chain, Workload::Ledger);
@@ -70,7 +75,8 @@ fn some_schedule_fails(rule: Rule) {
             (Topology::Pair, Workload::Register, true, 0.3),
             (Topology::Pair, Workload::Register, false, 0.1),
             (Topology::Chain, Workload::Register, true, 0.0),
-            (Topology::Pair, Workload::Ledger, false, 0.3),
+            (Topology::Pair, Workload::Toggle, true, 0.3),
+            (Topology::Pair, Workload::Toggle, true, 1.0),
         ] {
             let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::without(rule) };
             if let Err(failure) = world::run(&schedule) {

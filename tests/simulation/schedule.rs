@@ -29,6 +29,9 @@ pub(crate) enum Workload {
     Moves,
     /// Rows of their own, inserted once.
     Ledger,
+    /// One row that comes and goes, always the same: what is done twice, or on a state that is out of
+    /// date, is not told from what is done once by its before image.
+    Toggle,
 }
 
 /// One schedule: the same one gives the same run.
@@ -58,6 +61,7 @@ impl fmt::Display for Workload {
             Workload::Register => "register",
             Workload::Moves => "moves",
             Workload::Ledger => "ledger",
+            Workload::Toggle => "toggle",
         })
     }
 }
@@ -92,6 +96,7 @@ impl FromStr for Schedule {
                 ("register", _) => schedule.workload = Workload::Register,
                 ("moves", _) => schedule.workload = Workload::Moves,
                 ("ledger", _) => schedule.workload = Workload::Ledger,
+                ("toggle", _) => schedule.workload = Workload::Toggle,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,
                 ("seed", value) => schedule.seed = value.parse().map_err(|_| format!("{word}?"))?,

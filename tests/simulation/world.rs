@@ -31,8 +31,8 @@ use crate::{
 };
 
 /// Virtual time that writing may take, and after it, coming to rest.
-const WRITING_MAX: Duration = Duration::from_secs(3_600);
-const REST_MAX: Duration = Duration::from_secs(3_600);
+const WRITING_MAX: Duration = Duration::from_secs(600);
+const REST_MAX: Duration = Duration::from_secs(300);
 
 /// What a schedule that held did.
 #[derive(Debug, Default)]
@@ -229,7 +229,8 @@ impl World {
             link.nodes[Side::A].set_up(&link.name, &link.nodes[Side::B].name);
             link.nodes[Side::B].set_up(&link.name, &link.nodes[Side::A].name);
         }
-        let keys = dice.between(1, 4);
+        let toggles = schedule.workload == Workload::Toggle;
+        let keys = if toggles { 1 } else { dice.between(1, 4) };
         let mut initial = Vec::new();
         for key in 0..keys {
             if schedule.workload != Workload::Ledger && (!schedule.deletes || dice.chance(0.5)) {
@@ -246,8 +247,8 @@ impl World {
         }
         World {
             schedule: *schedule,
-            unique: dice.chance(0.6) || schedule.workload == Workload::Ledger,
-            writes: dice.between(6, 30),
+            unique: !toggles && (dice.chance(0.6) || schedule.workload == Workload::Ledger),
+            writes: if toggles { 80 } else { dice.between(6, 30) },
             nodes,
             links,
             initial,
@@ -386,7 +387,7 @@ impl World {
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
-                Workload::Register | Workload::Moves => self.overwrite(node).await,
+                Workload::Register | Workload::Moves | Workload::Toggle => self.overwrite(node).await,
             };
             // A lock time-out is the application's to live with.
             if let Ok(changes) = written
@@ -401,6 +402,8 @@ impl World {
     fn value(&self, node: &Database) -> String {
         if self.unique {
             format!("{}{}", node.name, self.dice.between(0, i64::MAX))
+        } else if self.schedule.workload == Workload::Toggle {
+            "x".into()
         } else {
             (*self.dice.pick(&["x", "y", "z"]).unwrap()).to_owned()
         }
