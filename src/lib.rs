@@ -1,6 +1,7 @@
 //! Pontoon's engine: a two-way bridge between two databases, joined by their replication logs.
 
 pub mod bridge;
+pub mod cli;
 pub mod config;
 pub mod conflict;
 pub mod direction;

@@ -42,6 +42,11 @@ const SAMPLE: &str = include_str!("sample.toml");
 /// Where the file is looked for if neither `--config` nor `$PONTOON_CONFIG` names one.
 const PLACES: [&str; 2] = ["./pontoon.toml", "/etc/pontoon/pontoon.toml"];
 
+/// The known word nearest to what was written, if it is near enough to have been meant.
+pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    place::nearest(written, known)
+}
+
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

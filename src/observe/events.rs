@@ -98,8 +98,6 @@ pub struct TransactionApplied<'a> {
     pub transactions: u64,
     /// Their rows.
     pub rows: RowCounts,
-    /// The size of these.
-    pub bytes: u64,
     /// The latest commit time on the source, in microseconds since 1970 UTC.
     pub commit_time: i64,
     /// Where the last of them ends.
@@ -112,7 +110,7 @@ impl TransactionApplied<'_> {
     /// Counts it.
     pub fn emit(self, metrics: &Metrics) {
         let direction = metrics.direction(self.source);
-        direction.applied(self.transactions, self.rows, self.bytes, self.commit_time);
+        direction.applied(self.transactions, self.rows, self.commit_time);
         direction.apply_duration(ApplyStage::Total, self.took.as_secs_f64());
         if let Some(offset) = metrics.node(self.source).clock_offset_seconds() {
             direction.commit_to_apply((super::now_micros() - self.commit_time) as f64 / 1e6 + offset);
@@ -177,14 +175,12 @@ impl RowsSkipped {
     }
 }
 
-/// A conflict was settled.
+/// A conflict was settled. Key and rows are in the record of it, `pontoon.resolution` on both nodes.
 pub struct ConflictSettled<'a> {
     /// The direction that met it.
     pub source: Side,
     /// The pair of tables, by label.
     pub table: &'a str,
-    /// The number of its record in `pontoon.resolution`, where key and rows are.
-    pub resolution: i64,
     /// What met what.
     pub kind: ConflictKind,
     /// Whose row stands.
@@ -205,7 +201,6 @@ impl ConflictSettled<'_> {
                 source = direction.source,
                 target = direction.target,
                 table = self.table,
-                resolution = self.resolution,
                 kind = %self.kind,
                 outcome = %self.outcome,
                 rule = self.rule,
@@ -213,6 +208,21 @@ impl ConflictSettled<'_> {
                 "conflict settled"
             );
         }
+    }
+}
+
+/// What a crash had left settled on one node only was completed.
+pub struct HalfDoneCompleted<'a> {
+    /// The pair of tables, by label.
+    pub table: &'a str,
+    /// The rule in words, without values.
+    pub rule: &'a str,
+}
+
+impl HalfDoneCompleted<'_> {
+    /// Logs it; its conflict was counted when it was met.
+    pub fn emit(self) {
+        info!(table = self.table, rule = self.rule, "a settlement that was cut short is completed");
     }
 }
 
@@ -469,7 +479,6 @@ mod tests {
             source: Side::A,
             transactions: 1,
             rows,
-            bytes: 200,
             commit_time: 5_000_000,
             position: &position,
             took: Duration::from_millis(7),
@@ -479,7 +488,6 @@ mod tests {
         ConflictSettled {
             source: Side::B,
             table: "items",
-            resolution: 7,
             kind: ConflictKind::UpdateOriginDiffers,
             outcome: Outcome::Source,
             tie: true,

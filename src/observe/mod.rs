@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `metrics/` | every series of `/metrics`, with typed access |
 //! | `events.rs` | what happens, one struct each: the log line and the metric come from the same place |
+//! | `engine.rs` | the engine's observer: what it tells becomes these |
 //! | `status.rs` | the status as a document, and what keeps a bridge from being ready |
 //! | `rate.rs` | how much per second, lately |
 //! | `poll.rs` | the task that asks both nodes where their logs and clocks stand |
@@ -14,6 +15,7 @@
 //!
 //! No row's value is ever shown here.
 
+mod engine;
 pub mod events;
 mod metrics;
 mod page;

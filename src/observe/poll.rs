@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use pontoon_core::{Code, Error, node::Node};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{
     Metrics,
@@ -14,6 +14,9 @@ use crate::side::{Pair, Side};
 
 /// Often enough for a graph and for an alert on a node that has gone, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// A server that refuses the login is not asked more often: it may count attempts, and lock the user out.
+const REFUSED_EVERY: Duration = Duration::from_secs(30);
 
 /// A node that does not answer this simple question in this time does not work.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -37,7 +40,9 @@ async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
             match timeout(ANSWER_WITHIN, node.connect()).await.unwrap_or_else(|_| Err(silent(node.name()))) {
                 Ok(server) => Connected { node: side, server: &server }.emit(metrics),
                 Err(error) => {
-                    Disconnected { node: side, error: &error, pause: Some(EVERY), attempt: true }.emit(metrics);
+                    let pause = if error.code() == Code::LoginRefused { REFUSED_EVERY } else { EVERY };
+                    Disconnected { node: side, error: &error, pause: Some(pause), attempt: true }.emit(metrics);
+                    sleep(pause - EVERY).await;
                     continue;
                 }
             }

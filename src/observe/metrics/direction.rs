@@ -65,6 +65,8 @@ pub struct DirectionMetrics {
     rows_applied_rate: Rate,
     bytes_applied_rate: Rate,
     used: Mutex<bool>,
+    /// Bytes of the transaction that is being read.
+    piece_bytes: Mutex<u64>,
     news: Mutex<Option<News>>,
     words: Mutex<DirectionWords>,
 }
@@ -127,6 +129,7 @@ impl DirectionMetrics {
             rows_applied_rate: Rate::new(),
             bytes_applied_rate: Rate::new(),
             used: Mutex::new(true),
+            piece_bytes: Mutex::new(0),
             news: Mutex::new(None),
             words: Mutex::default(),
         };
@@ -198,16 +201,27 @@ impl DirectionMetrics {
     }
 
     /// Transactions became durable on the target. `commit_time` is the latest of theirs on the source.
-    pub fn applied(&self, transactions: u64, rows: RowCounts, bytes: u64, commit_time: i64) {
+    pub fn applied(&self, transactions: u64, rows: RowCounts, commit_time: i64) {
         self.transactions_applied.inc_by(transactions);
         for (counter, count) in self.rows_applied.0.iter().zip([rows.insert, rows.update, rows.delete]) {
             counter.inc_by(count);
         }
-        self.applied_bytes.inc_by(bytes);
         self.rows_applied_rate.add(rows.total() as f64);
-        self.bytes_applied_rate.add(bytes as f64);
         self.last_applied.set(seconds(commit_time));
         self.words().error = None;
+    }
+
+    /// The size of rows that became durable on the target.
+    pub fn applied_bytes(&self, bytes: u64) {
+        self.applied_bytes.inc_by(bytes);
+        self.bytes_applied_rate.add(bytes as f64);
+    }
+
+    /// Adds a piece of the transaction that is being read. Returns the size of what is read of it.
+    pub(in crate::observe) fn add_piece(&self, first: bool, bytes: u64) -> u64 {
+        let mut piece = lock(&self.piece_bytes);
+        *piece = if first { bytes } else { *piece + bytes };
+        *piece
     }
 
     /// How long after its commit on the source a transaction was committed on the target.

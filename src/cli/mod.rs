@@ -1,0 +1,488 @@
+//! The command line: what can be said, and one file for each command.
+//!
+//! A command is a file `<command>.rs` with `run(arguments, &Context) -> Result<u8>`, where the number is the
+//! exit code, and one line in `commands!` below. Results go to standard output, talk and log to standard
+//! error.
+
+pub mod terminal;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use pontoon_core::{Code, Error, Position, Result};
+
+use self::terminal::Terminal;
+use crate::{
+    config::{Config, Invalid},
+    human::parse_duration,
+    logging,
+};
+
+/// Everything went as asked.
+pub const DONE: u8 = 0;
+
+/// The answer is no: findings, differences, not converged, time is up.
+pub const NO: u8 = 1;
+
+/// The commands that this version has: the file, the command's name in Rust, its arguments.
+macro_rules! commands {
+    ($($module:ident => $name:ident($arguments:ty);)*) => {
+        $(mod $module;)*
+
+        /// A command and its arguments.
+        #[derive(Debug, Clone, Subcommand)]
+        #[allow(missing_docs, reason = "each is documented at its arguments, which is also what --help shows")]
+        pub enum Command { $($name($arguments),)* }
+
+        async fn dispatch(command: Command, context: &Context) -> Result<u8> {
+            match command { $(Command::$name(arguments) => $module::run(arguments, context).await,)* }
+        }
+    };
+}
+
+commands! {
+    explain => Explain(ExplainArgs);
+    completions => Completions(CompletionsArgs);
+}
+
+/// A two-way bridge between PostgreSQL, MySQL and MariaDB: joins two databases that applications write to.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "pontoon", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "\
+Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 a database cannot be reached or refuses the login, \
+4 stopped at something that needs a person. `pontoon explain CODE` says more about any error.")]
+pub struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The configuration; else $PONTOON_CONFIG, ./pontoon.toml, /etc/pontoon/pontoon.toml
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// How lines of the log look
+    #[arg(long, value_name = "FORMAT", global = true, default_value = "text", help_heading = "Global options")]
+    pub log_format: logging::Format,
+    /// What is logged, to standard error: error, warn, info, debug, trace, off
+    #[arg(long, value_name = "LEVEL", global = true, default_value = "info", help_heading = "Global options")]
+    pub log: logging::Filter,
+}
+
+/// Shows the bridge at work between two private servers
+///
+/// Starts two servers in temporary folders, a shop's schema on both, and clients that write to both sides at
+/// once, with conflicts. Shows what happens, waits until both hold the same rows, and removes everything. The
+/// last line is `converged: yes` or `converged: no`, the exit code 0 or 1. Needs no configuration.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon demo
+  pontoon demo --pair postgres:mysql --writes 5000
+  pontoon demo --keep                            leaves all running and prints the URLs")]
+pub struct DemoArgs {
+    /// Which two servers: postgres, mariadb, mysql
+    #[arg(long, value_name = "ONE:OTHER", default_value = "postgres:mariadb")]
+    pub pair: DemoPair,
+    /// How many writes the clients make, on both sides together
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub writes: u64,
+    /// Leave everything running until Ctrl-C, and print the URLs
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Two servers of a demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoPair(pub [DemoServer; 2]);
+
+/// A server of a demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoServer {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    Mariadb,
+    /// MySQL.
+    Mysql,
+}
+
+impl FromStr for DemoPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let server = |name: &str| {
+            DemoServer::from_str(name, false).map_err(|_| format!("{name:?} is none of postgres, mariadb, mysql"))
+        };
+        let (one, other) =
+            text.split_once(':').ok_or("write two servers with a colon between them: postgres:mariadb")?;
+        Ok(DemoPair([server(one)?, server(other)?]))
+    }
+}
+
+/// Looks whether the two databases can be bridged; changes nothing
+///
+/// Reads settings, privileges, tables, keys, types, collations, clocks and limits on both sides, before or after
+/// `setup`. Each finding has a stable code, what was found, what is needed and the statement that mends it. Exit
+/// code 1 if any of them blocks.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon check
+  pontoon check --json | jq '.findings[] | select(.severity == \"blocking\")'")]
+pub struct CheckArgs {
+    /// One JSON document for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Creates what the bridge needs on both sides
+///
+/// The `pontoon` schema or database, slot, publication and origins. Safe to repeat. What is committed on either
+/// side after it returns will cross.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon setup
+  pontoon setup --print-sql                      for a DBA to read or to run, with the least grants")]
+pub struct SetupArgs {
+    /// Print the SQL, grants first, and do nothing
+    #[arg(long)]
+    pub print_sql: bool,
+}
+
+/// Removes all that `setup` created, on both sides
+///
+/// Shows what it would remove; does so with --execute, and shows that nothing is left. Refuses while the bridge
+/// runs.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon teardown
+  pontoon teardown --execute")]
+pub struct TeardownArgs {
+    /// Print the SQL and do nothing
+    #[arg(long, conflicts_with = "execute")]
+    pub print_sql: bool,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+}
+
+/// Runs the bridge
+///
+/// A node that refuses or is absent at the first connection ends it with exit code 3; later it reconnects for
+/// ever. A second process of the same bridge stands by and takes over. SIGTERM or Ctrl-C finishes what is in
+/// hand and ends it with exit code 0 within 10 seconds.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon run
+  pontoon --log-format json --log warn run
+  pontoon run --until-caught-up                  for cron and timers")]
+pub struct RunArgs {
+    /// End when both logs are applied up to where they stood at the start
+    #[arg(long)]
+    pub until_caught_up: bool,
+}
+
+/// Shows both directions: state, position, lag, rates, conflicts, headroom
+///
+/// Works whether or not `run` is up.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon status
+  pontoon status --watch
+  pontoon status --json | jq '.directions[].lag_seconds'")]
+pub struct StatusArgs {
+    /// One JSON document for programs
+    #[arg(long, conflicts_with = "watch")]
+    pub json: bool,
+    /// Show it again and again, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Returns when all that was committed on either side until now is on the other
+///
+/// A barrier for scripts and cut-overs. Exit code 1 if it takes longer than the time given.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon wait && ./switch-over
+  pontoon wait --timeout 5m")]
+pub struct WaitArgs {
+    /// How long to wait: 500ms, 60s, 5m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Prints what a node's log holds, as JSON lines
+///
+/// The common event stream of the bridge's tables, echoes marked by their origin. Takes nothing from a running
+/// bridge.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon tail shop
+  pontoon tail stock --from binlog.000003:1234 --limit 10")]
+pub struct TailArgs {
+    /// The node, by its name in the configuration
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Where to begin; without it at the log's present end
+    #[arg(long, value_name = "POSITION", value_parser = parse_position)]
+    pub from: Option<Position>,
+    /// End after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// How events are written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
+    pub format: TailFormat,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TailFormat {
+    /// The common event, one JSON object a line
+    Json,
+}
+
+/// Compares all rows of both sides while writing goes on
+///
+/// Reports only differences that stay. Exit code 1 if there are any.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon verify
+  pontoon verify --table customers --table items
+  pontoon verify --json | jq .rows_different")]
+pub struct VerifyArgs {
+    /// Only this table, as the configuration names it; may be given several times
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// One JSON document for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Passes over one transaction that cannot be applied
+///
+/// Shows its rows; with --execute it is remembered, durably, that the bridge is not to apply it. Its rows are
+/// then missing on the other side until they are made equal by other means.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon skip shop 0/16B3748                    shows the transaction
+  pontoon skip shop 0/16B3748 --execute")]
+pub struct SkipArgs {
+    /// The node in whose log it is
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Where it is, as `run` said when it stopped
+    #[arg(value_name = "POSITION", value_parser = parse_position)]
+    pub position: Position,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+}
+
+/// Says what an error or a finding means and what to do; offline
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon explain                                lists all codes
+  pontoon explain log-lost")]
+pub struct ExplainArgs {
+    /// The code, as it stands in brackets after a message; without it all are listed
+    #[arg(value_name = "CODE")]
+    pub code: Option<String>,
+}
+
+/// Prints the completion script of a shell
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon completions bash > /etc/bash_completion.d/pontoon
+  pontoon completions fish > ~/.config/fish/completions/pontoon.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+fn parse_position(text: &str) -> Result<Position, String> {
+    text.parse().map_err(|error: Error| match error.remedy() {
+        Some(hint) => format!("{}; {hint}", error.message()),
+        None => error.message().to_owned(),
+    })
+}
+
+/// What a command works with.
+pub struct Context {
+    global: Global,
+    /// Standard output.
+    pub out: Terminal,
+}
+
+impl Context {
+    /// For the options given.
+    pub fn new(global: Global) -> Self {
+        Context { global, out: Terminal::stdout() }
+    }
+
+    /// The configuration. What works and should not be so is logged as a warning; of several things that are
+    /// wrong the first is the error, and the others are printed before it.
+    pub fn config(&self) -> Result<Config> {
+        let config = Config::load(self.global.config.as_deref()).map_err(|invalid| {
+            print_others(&invalid);
+            Error::from(invalid)
+        })?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+/// The most problems that are printed beside the first one: more are mended faster by starting over.
+const OTHERS_MAX: usize = 20;
+
+fn print_others(invalid: &Invalid) {
+    let others = invalid.problems().iter().skip(1);
+    for problem in others.clone().take(OTHERS_MAX) {
+        eprintln!("also: {}", invalid.line(problem));
+    }
+    match others.count().saturating_sub(OTHERS_MAX) {
+        0 => {}
+        more => eprintln!("also: {more} more"),
+    }
+}
+
+/// Reads the arguments of this process. Help and usage errors end it, with exit code 0 or 2.
+pub fn arguments() -> Arguments {
+    Arguments::parse()
+}
+
+/// Reads arguments that are not this process's, the program's name first.
+pub fn arguments_from(texts: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(texts)
+}
+
+/// Carries a command out, with the log started. The number is the exit code.
+pub fn run(arguments: Arguments) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, format!("no thread can be started: {error}")))?;
+    let context = Context::new(arguments.global);
+    let ended = runtime.block_on(dispatch(arguments.command, &context));
+    // What still runs in a thread of its own, a name being looked up for one, does not hold the process up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+/// The exit code; of an error, after its last lines on standard error.
+pub fn exit_code(ended: Result<u8>) -> ExitCode {
+    match ended {
+        Ok(code) => code.into(),
+        // Who reads the output has had enough: `pontoon tail shop | head`.
+        Err(_) if terminal::reader_is_gone() => DONE.into(),
+        Err(error) => {
+            eprint!("{}", last_lines(&error));
+            error.code().exit().into()
+        }
+    }
+}
+
+fn last_lines(error: &Error) -> String {
+    let mut lines = format!("error: {} [{}]\n", one_line(error.message()), error.code());
+    if let Some(hint) = error.remedy() {
+        lines += &format!("hint: {}\n", one_line(hint));
+    }
+    lines
+}
+
+/// A server's message may have several lines, and anything in them.
+fn one_line(text: &str) -> String {
+    terminal::printable(
+        &text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_hold_together() {
+        Arguments::command().debug_assert();
+        // Those whose command is not there yet too.
+        #[derive(Parser)]
+        enum All {
+            Demo(DemoArgs),
+            Check(CheckArgs),
+            Setup(SetupArgs),
+            Teardown(TeardownArgs),
+            Run(RunArgs),
+            Status(StatusArgs),
+            Wait(WaitArgs),
+            Tail(TailArgs),
+            Verify(VerifyArgs),
+            Skip(SkipArgs),
+        }
+        All::command().debug_assert();
+        let parse = |line: &str| All::try_parse_from(std::iter::once("pontoon").chain(line.split(' ')));
+        assert!(matches!(parse("demo").unwrap(), All::Demo(DemoArgs { writes: 2000, keep: false, .. })));
+        let All::Demo(demo) = parse("demo --pair mysql:postgres").unwrap() else { panic!() };
+        assert_eq!(demo.pair, DemoPair([DemoServer::Mysql, DemoServer::Postgres]));
+        let All::Wait(wait) = parse("wait --timeout 2h").unwrap() else { panic!() };
+        assert_eq!(wait.timeout, Duration::from_secs(7200));
+        let All::Wait(wait) = parse("wait").unwrap() else { panic!() };
+        assert_eq!(wait.timeout, Duration::from_secs(60));
+        let All::Tail(tail) = parse("tail shop --from 0/16B3748 --limit 3 --format json").unwrap() else { panic!() };
+        assert_eq!((tail.from, tail.limit), (Some(Position::Lsn(0x16B_3748)), Some(3)));
+        let All::Verify(verify) = parse("verify --table a --table b --json").unwrap() else { panic!() };
+        assert_eq!(verify.tables, ["a", "b"]);
+        let All::Skip(skip) = parse("skip stock binlog.000003:1234 --execute").unwrap() else { panic!() };
+        assert!(skip.execute && skip.position.to_string() == "binlog.000003:1234");
+        assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
+        assert!(matches!(parse("setup --print-sql").unwrap(), All::Setup(SetupArgs { print_sql: true })));
+        assert!(matches!(parse("run --until-caught-up").unwrap(), All::Run(RunArgs { until_caught_up: true })));
+        assert!(matches!(parse("status --watch").unwrap(), All::Status(StatusArgs { watch: true, .. })));
+        assert!(matches!(parse("teardown --execute").unwrap(), All::Teardown(TeardownArgs { execute: true, .. })));
+        for bad in [
+            "demo --pair postgres",
+            "demo --pair postgres:oracle",
+            "demo --writes 0",
+            "wait --timeout 60",
+            "tail",
+            "tail shop --from x",
+            "skip shop",
+            "teardown --print-sql --execute",
+            "tail shop --format debezium",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_and_after_the_command() {
+        for line in ["pontoon --config x.toml --log warn explain", "pontoon explain --config x.toml --log warn"] {
+            let arguments = arguments_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.global.config.unwrap(), PathBuf::from("x.toml"));
+            assert_eq!(arguments.global.log, "warn".parse().unwrap());
+            assert_eq!(arguments.global.log_format, logging::Format::Text);
+        }
+        for line in ["pontoon", "pontoon --log loud explain", "pontoon fly", "pontoon --log-format xml explain"] {
+            assert_eq!(arguments_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(arguments_from(["pontoon", "--version"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn the_last_lines_are_two() {
+        let error = Error::new(Code::LogLost, "shop: the slot is gone\nDETAIL: \u{1b}[31mred").hint("run setup");
+        assert_eq!(
+            last_lines(&error),
+            "error: shop: the slot is gone; DETAIL: \\u{1b}[31mred [log-lost]\nhint: run setup\n"
+        );
+    }
+}

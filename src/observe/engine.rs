@@ -1,0 +1,235 @@
+//! What the engine tells becomes events: [`Metrics`] is the engine's observer.
+
+use pontoon_core::{Change, LogEvent, Origin};
+
+use super::{
+    ConflictKind, DirectionState, Metrics, Outcome, RowCounts, SkipReason,
+    events::{
+        Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, RendezvousDone, Retrying,
+        RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied, TransactionReceived,
+    },
+};
+use crate::{
+    event::{self, EngineEvent, Observer},
+    side::Side,
+};
+
+/// Behind by more than the first it is catching up, by less than the second it streams again: the gap
+/// keeps the state from flapping.
+const CATCHING_UP_SECONDS: (f64, f64) = (10.0, 3.0);
+
+impl Observer for Metrics {
+    fn observe(&self, event: &EngineEvent<'_>) {
+        match *event {
+            EngineEvent::StandingBy { holder } => StandingBy { holder }.emit(self),
+            EngineEvent::Active => {
+                Active.emit(self);
+                for source in Side::BOTH {
+                    if self.direction(source).is_used() {
+                        StateChanged { source, state: DirectionState::CatchingUp }.emit(self);
+                    }
+                }
+            }
+            EngineEvent::Interrupted { error, pause } => Interrupted { error, pause }.emit(self),
+            EngineEvent::Received { source, event } => self.received(source, event),
+            EngineEvent::SpillFull { source } => SpillFull { source }.emit(self),
+            EngineEvent::Applied { source, transactions, rows, position, commit_time, took } => {
+                let rows = RowCounts { insert: rows.inserts, update: rows.updates, delete: rows.deletes };
+                TransactionApplied { source, transactions, rows, position, commit_time, took }.emit(self);
+            }
+            EngineEvent::Passed { source, position, time, .. } => {
+                Passed { source, position, time }.emit(self);
+                self.follow(source);
+            }
+            EngineEvent::Skipped { source, changes } => {
+                RowsSkipped { source, reason: SkipReason::Settled, rows: changes }.emit(self);
+            }
+            EngineEvent::Retried { source, error } => Retrying { source, error }.emit(self),
+            EngineEvent::Conflict { source: Some(source), conflict } => ConflictSettled {
+                source,
+                table: conflict.table,
+                kind: conflict.kind.into(),
+                outcome: if conflict.winner == source { Outcome::Source } else { Outcome::Target },
+                tie: conflict.tie,
+                rule: conflict.rule,
+            }
+            .emit(self),
+            EngineEvent::Conflict { source: None, conflict } => {
+                HalfDoneCompleted { table: conflict.table, rule: conflict.rule }.emit();
+            }
+            EngineEvent::Rendezvous { source: Some(source), took } => RendezvousDone { source, took }.emit(self),
+            EngineEvent::Rendezvous { source: None, .. } => {}
+        }
+    }
+}
+
+impl Metrics {
+    fn received(&self, source: Side, event: &LogEvent) {
+        match event {
+            LogEvent::Fragment(fragment) if fragment.origin == Origin::Own => {
+                if let Some(position) = &fragment.position {
+                    EchoSuppressed { source, position }.emit(self);
+                }
+            }
+            LogEvent::Fragment(fragment) => {
+                let bytes = fragment.changes.iter().map(|change| Change::memory_bytes(change) as u64).sum();
+                let whole = self.direction(source).add_piece(fragment.first, bytes);
+                TransactionReceived {
+                    source,
+                    rows: RowCounts::of(&fragment.changes),
+                    bytes,
+                    end: fragment.position.as_ref().map(|position| (position, whole)),
+                    commit_time: fragment.commit_time,
+                }
+                .emit(self);
+            }
+            LogEvent::Progress(progress) => self.direction(source).received_up_to(&progress.position),
+            // The engine ends with its error when it gets there.
+            LogEvent::Obstacle(_) => {}
+        }
+    }
+
+    /// Says whether a direction streams or catches up, by its lag; by positions while that is not known.
+    fn follow(&self, source: Side) {
+        let direction = self.direction(source);
+        let lag = direction.lag_seconds();
+        let at_the_end = {
+            let words = direction.words();
+            words.received == words.applied
+        };
+        let state = match direction.state() {
+            DirectionState::Streaming if lag > CATCHING_UP_SECONDS.0 && !at_the_end => DirectionState::CatchingUp,
+            DirectionState::CatchingUp | DirectionState::Stopped if at_the_end || lag < CATCHING_UP_SECONDS.1 => {
+                DirectionState::Streaming
+            }
+            _ => return,
+        };
+        StateChanged { source, state }.emit(self);
+    }
+}
+
+impl From<event::ConflictKind> for ConflictKind {
+    fn from(kind: event::ConflictKind) -> Self {
+        match kind {
+            event::ConflictKind::InsertExists => ConflictKind::InsertExists,
+            event::ConflictKind::UpdateOriginDiffers => ConflictKind::UpdateOriginDiffers,
+            event::ConflictKind::UpdateMissing => ConflictKind::UpdateMissing,
+            event::ConflictKind::UpdateDeleted => ConflictKind::UpdateDeleted,
+            event::ConflictKind::DeleteOriginDiffers => ConflictKind::DeleteOriginDiffers,
+            event::ConflictKind::DeleteMissing => ConflictKind::DeleteMissing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pontoon_core::{
+        Code, Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus,
+    };
+
+    use super::*;
+    use crate::{event::Rows, observe::now_micros};
+
+    fn fragment(origin: Origin, first: bool, position: Option<Position>) -> LogEvent {
+        let insert =
+            Change { table: TableId(0), operation: Operation::Insert { after: Row(vec![Value::Integer(4711)]) } };
+        LogEvent::Fragment(Fragment {
+            transaction: "7".into(),
+            origin,
+            commit_time: 5_000_000,
+            first,
+            changes: vec![insert],
+            position,
+        })
+    }
+
+    #[test]
+    fn what_the_engine_tells_is_counted() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        let (a, end) = (Side::A, Position::Lsn(16));
+        metrics.observe(&EngineEvent::StandingBy { holder: "host, pid 7" });
+        metrics.observe(&EngineEvent::Active);
+        assert!(metrics.is_active() && metrics.direction(a).state() == DirectionState::CatchingUp);
+        let received = |event: &LogEvent| metrics.observe(&EngineEvent::Received { source: a, event });
+        received(&fragment(Origin::Local, true, None));
+        received(&fragment(Origin::Local, false, Some(end.clone())));
+        received(&fragment(Origin::Own, true, Some(Position::Lsn(17))));
+        let rows = Rows { inserts: 2, ..Rows::default() };
+        metrics.observe(&EngineEvent::Applied {
+            source: a,
+            transactions: 1,
+            rows,
+            position: &end,
+            commit_time: 5_000_000,
+            took: Duration::from_millis(3),
+        });
+        metrics.observe(&EngineEvent::Passed { source: a, position: &Position::Lsn(17), time: None, echoes: 1 });
+        assert_eq!(metrics.direction(a).state(), DirectionState::Streaming);
+        let conflict = event::Conflict {
+            table: "items",
+            key: &Key(vec![Value::Integer(4711)]),
+            kind: event::ConflictKind::InsertExists,
+            winner: Side::B,
+            winner_name: "stock",
+            rule: "last_writer_wins: stock",
+            contended: true,
+            tie: false,
+        };
+        metrics.observe(&EngineEvent::Conflict { source: Some(a), conflict: &conflict });
+        metrics.observe(&EngineEvent::Conflict { source: None, conflict: &conflict });
+        metrics.observe(&EngineEvent::Rendezvous { source: Some(a), took: Duration::from_millis(9) });
+
+        let status = metrics.status();
+        let direction = &status.directions[0];
+        assert_eq!((direction.transactions_received, direction.transactions_applied), (1, 1));
+        assert_eq!((direction.rows_received, direction.rows_applied), (2, 2));
+        assert_eq!((direction.echo_transactions, direction.conflicts), (1, 1));
+        assert_eq!(direction.position.applied.as_deref(), Some("0/11"));
+        let page = metrics.encode().unwrap();
+        assert!(page.contains(
+            "conflicts_total{bridge=\"b\",outcome=\"target\",source=\"shop\",target=\"stock\",type=\"insert_exists\"} 1"
+        ));
+        assert!(page.contains("transaction_size_bytes_count{bridge=\"b\",source=\"shop\",target=\"stock\"} 1"));
+        assert!(!page.contains("4711"));
+
+        let error = Error::new(Code::ConnectionLost, "stock: broken");
+        metrics.observe(&EngineEvent::Interrupted { error: &error, pause: Duration::from_secs(1) });
+        assert!(!metrics.is_active());
+        assert_eq!(metrics.direction(a).state(), DirectionState::Stopped);
+        assert_eq!(metrics.status().directions[0].error.as_ref().unwrap().code, "connection-lost");
+    }
+
+    #[test]
+    fn the_lag_is_by_the_clock_of_the_source() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        // The source's clock is an hour ahead of ours.
+        let clock = || now_micros() + 3_600_000_000;
+        let end = Position::Lsn(1);
+        let passed = |time: i64| {
+            let progress = LogEvent::Progress(Progress { position: Position::Lsn(9), time: None, barrier: false });
+            metrics.observe(&EngineEvent::Received { source: Side::A, event: &progress });
+            metrics.observe(&EngineEvent::Passed { source: Side::A, position: &end, time: Some(time), echoes: 0 });
+        };
+        passed(clock());
+        assert!(metrics.direction(Side::A).lag_seconds().is_nan());
+        let status = LogStatus {
+            end: end.clone(),
+            behind_bytes: None,
+            retained_bytes: None,
+            headroom_bytes: None,
+            clock: clock(),
+        };
+        metrics.node(Side::A).log_status(&status, 0.0);
+        metrics.observe(&EngineEvent::Active);
+        passed(clock() - 20_000_000);
+        let lag = metrics.direction(Side::A).lag_seconds();
+        assert!((lag - 20.0).abs() < 1.0, "{lag}");
+        assert_eq!(metrics.direction(Side::A).state(), DirectionState::CatchingUp);
+        passed(clock() - 1_000_000);
+        assert_eq!(metrics.direction(Side::A).state(), DirectionState::Streaming);
+        passed(clock() - 60_000_000);
+        assert_eq!(metrics.direction(Side::A).state(), DirectionState::CatchingUp);
+    }
+}
