@@ -550,13 +550,18 @@ fn tables_that_cannot_be_paired_are_told() {
 }
 
 #[test]
-fn the_reference_page_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/configuration.md");
-    let page = Config::reference();
-    if std::env::var_os("PONTOON_WRITE_DOCS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &page).unwrap();
+fn the_reference_pages_are_up_to_date() {
+    for (name, page) in [
+        ("configuration.md", Config::reference()),
+        ("errors.md", pontoon::cli::errors_reference()),
+        ("metrics.md", pontoon::observe::Metrics::reference().unwrap()),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name);
+        if std::env::var_os("PONTOON_WRITE_DOCS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == page, "{name} is not up to date: PONTOON_WRITE_DOCS=1 cargo test --test config");
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "{} is not up to date: PONTOON_WRITE_DOCS=1 cargo test --test config", path.display());
 }

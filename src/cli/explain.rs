@@ -31,6 +31,22 @@ pub(crate) async fn run(arguments: ExplainArgs, context: &Context) -> Result<u8>
     Ok(DONE)
 }
 
+/// The reference page of the codes, in Markdown.
+pub(super) fn reference() -> String {
+    let mut page = String::from(
+        "# Error codes\n\n<!-- Generated from connectors/core/src/error.rs by `cargo test --test config`; edit it there. -->\n\n\
+         The code stands in brackets after the message: `error: ... [log-lost]`. `pontoon explain CODE` says the same offline.\n\n\
+         | code | kind | exit | |\n| --- | --- | --- | --- |\n",
+    );
+    for code in Code::ALL {
+        page += &format!("| `{code}` | {} | {} | {} |\n", class_name(code.class()), code.exit(), code.explanation());
+    }
+    for class in [Class::Transient, Class::Definite, Class::Fatal] {
+        page += &format!("\n{}: {}\n", class_name(class), class_text(class));
+    }
+    page
+}
+
 /// What the columns before the meaning take.
 const HEAD_WIDTH: usize = 40;
 

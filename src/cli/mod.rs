@@ -364,6 +364,11 @@ pub fn arguments_from(texts: impl IntoIterator<Item = impl Into<OsString> + Clon
     Arguments::try_parse_from(texts)
 }
 
+/// The reference page of the error codes, in Markdown.
+pub fn errors_reference() -> String {
+    explain::reference()
+}
+
 /// Carries a command out, with the log started. The number is the exit code.
 pub fn run(arguments: Arguments) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

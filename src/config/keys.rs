@@ -65,7 +65,8 @@ pub(super) const NODE: Section = Section {
             Preset::Required,
             "`postgresql://USER@HOST:PORT/DATABASE` or `mysql://USER@HOST:PORT/DATABASE` (also `postgres://` and `mariadb://`; \
              MySQL and MariaDB are told apart by asking the server). `sslmode` and `sslrootcert`, or `ssl-mode` and `ssl-ca`, \
-             after a question mark; without them `verify-full` to any host but a loopback address or a Unix socket.",
+             after a question mark (PostgreSQL: also host, a socket's folder, port, user, dbname and connect_timeout; MySQL: \
+             also socket); without them `verify-full` to any host but a loopback address or a Unix socket.",
         ),
         key(
             "password_file",
@@ -131,7 +132,8 @@ pub(super) const TABLE: Section = Section {
             "accept",
             "list of texts",
             Preset::Value("[]"),
-            "Blocking findings of `pontoon check` about this table, by name, that you answer for.",
+            "Blocking findings of `pontoon check` about this table, by name, that you answer for: `generated-keys`, `key-comparison`, \
+             `foreign-key-cascade`, `trigger`.",
         ),
     ],
 };

@@ -175,27 +175,27 @@ pub enum Accept {
     GeneratedKeys,
     /// The key's texts are equal by a collation on one side and differ on the other; the operator knows
     /// that no two keys differ by that alone.
-    KeyCollation,
+    KeyComparison,
     /// A cascading foreign key on a server that does not log cascades; the operator knows that parents
     /// are not deleted or rekeyed there.
-    CascadingForeignKey,
+    ForeignKeyCascade,
     /// Triggers that cannot be switched off on apply; the operator knows that they change no row of a
     /// bridged table.
-    Triggers,
+    Trigger,
 }
 
 impl Accept {
     /// All of them.
     pub const ALL: [Accept; 4] =
-        [Accept::GeneratedKeys, Accept::KeyCollation, Accept::CascadingForeignKey, Accept::Triggers];
+        [Accept::GeneratedKeys, Accept::KeyComparison, Accept::ForeignKeyCascade, Accept::Trigger];
 
     /// The finding's code.
     pub fn as_str(self) -> &'static str {
         match self {
             Accept::GeneratedKeys => "generated-keys",
-            Accept::KeyCollation => "key-collation",
-            Accept::CascadingForeignKey => "cascading-foreign-key",
-            Accept::Triggers => "triggers",
+            Accept::KeyComparison => "key-comparison",
+            Accept::ForeignKeyCascade => "foreign-key-cascade",
+            Accept::Trigger => "trigger",
         }
     }
 }

@@ -183,6 +183,13 @@ pub struct TableChoice {
     pub accept: Vec<Accept>,
 }
 
+impl TableChoice {
+    /// Whether the operator answers for a finding of `check` about this pair.
+    pub fn accepts(&self, finding: &str) -> bool {
+        self.accept.iter().any(|accept| accept.as_str() == finding)
+    }
+}
+
 /// What the configuration's tables come to on two databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {

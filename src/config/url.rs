@@ -7,6 +7,10 @@ use pontoon_core::node::Secret;
 
 use super::{Scheme, place::did_you_mean};
 
+/// What the connectors know, the mode and the authority of TLS first.
+const POSTGRES_OPTIONS: &[&str] = &["sslmode", "sslrootcert", "host", "port", "user", "dbname", "connect_timeout"];
+const MYSQL_OPTIONS: &[&str] = &["ssl-mode", "ssl-ca", "socket"];
+
 const POSTGRES_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const MYSQL_MODES: &[&str] = &["disabled", "preferred", "required", "verify_ca", "verify_identity"];
 
@@ -90,7 +94,7 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     if hosts.is_empty() && option_host.is_none() {
         return Err("names no host".into());
     }
-    check_hosts(hosts)?;
+    check_host(hosts)?;
 
     let user = if user.is_empty() { String::new() } else { format!("{user}@") };
     let slash = if path.is_empty() { "" } else { "/" };
@@ -106,50 +110,56 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
 }
 
 fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
-    let (own, others, modes) = match scheme {
-        Scheme::Postgres => (["sslmode", "sslrootcert"], ["ssl-mode", "ssl-ca"], POSTGRES_MODES),
-        Scheme::Mysql => (["ssl-mode", "ssl-ca"], ["sslmode", "sslrootcert"], MYSQL_MODES),
+    let (known, others, modes) = match scheme {
+        Scheme::Postgres => (POSTGRES_OPTIONS, MYSQL_OPTIONS, POSTGRES_MODES),
+        Scheme::Mysql => (MYSQL_OPTIONS, POSTGRES_OPTIONS, MYSQL_MODES),
     };
-    if let Some(at) = others.iter().position(|other| *other == name) {
-        return Err(format!("option {name} belongs to the other kind of server; did you mean {:?}?", own[at]));
+    let [mode, authority] = [known[0], known[1]];
+    if !known.contains(&name) {
+        // Of the two TLS options each kind of server has its own name.
+        if let Some(at) = others.iter().take(2).position(|other| *other == name) {
+            return Err(format!("option {name} is of the other kind of server; did you mean {:?}?", known[at]));
+        }
+        let readable = name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        let shown = if readable { format!(" {name}") } else { String::new() };
+        let near = did_you_mean(name, known.iter().copied());
+        return Err(format!("has an unknown option{shown}{near}; there are {}", known.join(", ")));
     }
-    if name == own[0] && !modes.contains(&value.to_ascii_lowercase().as_str()) {
+    if name == mode && !modes.contains(&value.to_ascii_lowercase().as_str()) {
         return Err(format!(
             "option {name} is one of {}{}",
             modes.join(", "),
             did_you_mean(value, modes.iter().copied())
         ));
     }
-    if name == own[1] && value.is_empty() {
+    if name == authority && value.is_empty() {
         return Err(format!("option {name} needs the path of a certificate file"));
     }
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')) {
-        return Err("has an option whose name cannot be read".into());
-    }
-    // A slip in these would turn off what protects the connection, in silence.
-    if !own.contains(&name) && super::place::nearest(name, own).is_some() {
-        return Err(format!("unknown option{}", did_you_mean(name, own)));
+    if matches!(name, "port" | "connect_timeout") && value.parse::<u16>().map_or(true, |number| number == 0) {
+        return Err(format!("option {name} is no number from 1 to 65535"));
     }
     Ok(())
 }
 
-fn check_hosts(hosts: &str) -> Result<(), String> {
-    for host in hosts.split(',') {
-        let port = match host.strip_prefix('[') {
-            Some(address) => match address.split_once(']') {
-                Some((_, after)) => after.strip_prefix(':').or((!after.is_empty()).then_some(after)),
-                None => return Err("has a [ without ]".into()),
-            },
-            None => match host.split_once(':') {
-                Some((_, port)) if port.contains(':') => {
-                    return Err("has an IPv6 address; write it in brackets: [::1]:5432".into());
-                }
-                other => other.map(|(_, port)| port),
-            },
-        };
-        if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
-            return Err("has a port that is no number from 1 to 65535".into());
-        }
+fn check_host(host: &str) -> Result<(), String> {
+    if host.contains(',') {
+        return Err("has several hosts; a node is one server".into());
+    }
+    let port = match host.strip_prefix('[') {
+        Some(address) => match address.split_once(']') {
+            Some((_, "")) => None,
+            Some((_, after)) => Some(after.strip_prefix(':').unwrap_or(after)),
+            None => return Err("has a [ without ]".into()),
+        },
+        None => match host.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("has an IPv6 address; write it in brackets: [::1]:5432".into());
+            }
+            other => other.map(|(_, port)| port),
+        },
+    };
+    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+        return Err("has a port that is no number from 1 to 65535".into());
     }
     Ok(())
 }
@@ -223,7 +233,10 @@ mod tests {
             ("mysql://ann:hunter2@/shop", "names no host"),
             ("mysql://ann:hunter2@::1/shop", "brackets"),
             ("mysql://ann:hunter2@db/shop?sslmode=require", "did you mean \"ssl-mode\"?"),
-            ("mysql://ann:hunter2@db/shop?ssl-mod=required", "did you mean \"ssl-mode\"?"),
+            ("mysql://ann:hunter2@db/shop?ssl-mod=required", "option ssl-mod; did you mean \"ssl-mode\"?"),
+            ("mysql://ann:hunter2@db/shop?hunter2%20=1", "has an unknown option; there are ssl-mode, ssl-ca, socket"),
+            ("postgres://ann:hunter2@db1,db2/shop", "several hosts"),
+            ("postgres://ann:hunter2@db/shop?connect_timeout=soon", "option connect_timeout is no number"),
             ("postgres://ann:hunter2@db/shop?sslmode=verify_full", "did you mean \"verify-full\"?"),
         ] {
             let error = parse(url).unwrap_err();

@@ -179,6 +179,26 @@ impl Metrics {
         String::from_utf8(page).map_err(failed)
     }
 
+    /// The reference page of the metrics, in Markdown.
+    pub fn reference() -> Result<String> {
+        let metrics = Metrics::new("BRIDGE", ["A", "B"])?;
+        let mut page = String::from(
+            "# Metrics\n\n<!-- Generated from src/observe/metrics by `cargo test --test config`; edit them there. -->\n\n\
+             Prometheus text on `/metrics`, in base units. All series exist from the start, NaN where the value is not known.\n\n\
+             | name | kind | labels | |\n| --- | --- | --- | --- |\n",
+        );
+        for family in metrics.registry.gather() {
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            let first = family.get_metric().first();
+            let labels = first.map_or_else(Vec::new, |series| {
+                series.get_label().iter().map(|label| format!("`{}`", label.name())).collect()
+            });
+            let line = [family.name(), &kind, &labels.join(", "), family.help()].map(|cell| cell.replace('|', "\\|"));
+            page += &format!("| `{}` | {} | {} | {} |\n", line[0], line[1], line[2], line[3]);
+        }
+        Ok(page)
+    }
+
     /// Brings the counter up to what the log has counted.
     fn count_log_messages(&self) {
         let family = lock(&self.log_messages);
