@@ -1,0 +1,153 @@
+//! Who may work, and that nobody else can write.
+
+use std::time::{Duration, Instant};
+
+use pontoon_core::{
+    Code, Position, Row, Value,
+    node::{Applied, Applier, LeaseAttempt, Node, TableBatch},
+};
+
+use crate::support::{Bench, tag};
+
+const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
+
+fn insert(id: i128) -> TableBatch {
+    TableBatch { inserts: vec![Row(vec![Value::Integer(id), Value::Null])], ..TableBatch::default() }
+}
+
+async fn position(bench: &Bench) -> Position {
+    bench.node.state(bench.tables()).await.unwrap().checkpoint.unwrap().position
+}
+
+#[tokio::test]
+async fn one_process_works_and_its_name_is_known() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let LeaseAttempt::Ours(mut lease) = bench.node.try_lease().await.unwrap() else { panic!("free") };
+    let first = lease.take_over("host 1, process 2").await.unwrap();
+    lease.renew().await.unwrap();
+    match bench.node.try_lease().await.unwrap() {
+        LeaseAttempt::HeldBy(who) => assert_eq!(who, "host 1, process 2"),
+        LeaseAttempt::Ours(_) => panic!("two have it"),
+    }
+    drop(lease);
+    let mut next = loop {
+        match bench.node.try_lease().await.unwrap() {
+            LeaseAttempt::Ours(lease) => break lease,
+            LeaseAttempt::HeldBy(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(next.take_over("host 2").await.unwrap(), first + 1);
+}
+
+#[tokio::test]
+async fn a_loser_cannot_begin_and_what_it_began_is_waited_for() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let mut old = bench.session().await;
+    old.begin(Some(&tag(100, 1))).await.unwrap();
+    assert_eq!(old.apply(table, &insert(1)).await.unwrap(), Applied::All);
+
+    let started = Instant::now();
+    let taking = async {
+        let LeaseAttempt::Ours(mut lease) = bench.node.try_lease().await.unwrap() else { panic!("free") };
+        let token = lease.take_over("the new one").await.unwrap();
+        (token, started.elapsed(), position(&bench).await)
+    };
+    let finishing = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        old.commit().await.unwrap();
+    };
+    let ((token, waited, found), ()) = tokio::join!(taking, finishing);
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+    assert_eq!(found, tag(100, 1).position.unwrap());
+
+    let lost = old.begin(Some(&tag(200, 1))).await.unwrap_err();
+    assert_eq!(lost.code(), Code::LeaseLost);
+    old.rollback().await.unwrap();
+    assert_eq!(old.begin(None).await.unwrap_err().code(), Code::LeaseLost);
+
+    // The old session still has the origin; the new one ends it.
+    let mut new = bench.node.open_session(Applier::Direction, token, bench.tables()).await.unwrap();
+    new.begin(Some(&tag(300, 1))).await.unwrap();
+    new.apply(table, &insert(2)).await.unwrap();
+    new.commit().await.unwrap();
+    assert_eq!(position(&bench).await, tag(300, 1).position.unwrap());
+    let ended = old.rollback().await.unwrap_err();
+    assert!(ended.is_transient(), "{ended}");
+}
+
+#[tokio::test]
+async fn a_dead_session_in_the_middle_of_a_transaction_leaves_nothing() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let before = position(&bench).await;
+    let mut dead = bench.session().await;
+    dead.begin(Some(&tag(100, 1))).await.unwrap();
+    dead.apply(table, &insert(1)).await.unwrap();
+    drop(dead);
+    let mut new = bench.session().await;
+    assert_eq!(position(&bench).await, before);
+    new.begin(Some(&tag(100, 1))).await.unwrap();
+    assert_eq!(new.apply(table, &insert(1)).await.unwrap(), Applied::All);
+    new.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_server_is_a_transient_error_and_keeps_what_was_committed() {
+    let mut bench = Bench::start(ITEMS, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let mut session = bench.session().await;
+    let mut reader = bench.reader().await;
+    session.begin(Some(&tag(100, 1))).await.unwrap();
+    session.apply(table, &insert(1)).await.unwrap();
+    session.commit().await.unwrap();
+    session.begin(Some(&tag(200, 1))).await.unwrap();
+    session.apply(table, &insert(2)).await.unwrap();
+    bench.server.kill().await.unwrap();
+    assert!(session.commit().await.unwrap_err().is_transient());
+    loop {
+        if let Err(error) = reader.next().await {
+            assert!(error.is_transient(), "{error}");
+            break;
+        }
+    }
+    assert_eq!(bench.node.mark(pontoon_core::node::Mark::Heartbeat).await.unwrap_err().code(), Code::Unreachable);
+    bench.server.restart().await.unwrap();
+    bench.node.mark(pontoon_core::node::Mark::Heartbeat).await.unwrap();
+    assert_eq!(position(&bench).await, tag(100, 1).position.unwrap());
+    let mut reader = bench.reader().await;
+    assert_eq!(bench.fragments(&mut reader).await.len(), 1);
+}
+
+#[tokio::test]
+async fn misuse_is_an_error_and_a_failed_transaction_is_not_committed() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let mut session = bench.session().await;
+    assert_eq!(session.commit().await.unwrap_err().code(), Code::Internal);
+    session.rollback().await.unwrap();
+    session.begin(Some(&tag(100, 1))).await.unwrap();
+    session.apply(table, &insert(1)).await.unwrap();
+    assert_eq!(session.apply(table, &insert(1)).await.unwrap(), Applied::Missed);
+    assert_eq!(session.commit().await.unwrap_err().code(), Code::Internal);
+    session.rollback().await.unwrap();
+    let count: i64 = bench.sql.query_one("SELECT count(*) FROM items", &[]).await.unwrap().get(0);
+    assert_eq!(count, 0);
+}
+
+#[tokio::test]
+async fn a_lock_wait_ends() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("INSERT INTO items VALUES (1)").await;
+    bench.run("BEGIN; UPDATE items SET note = 'x'").await;
+    let mut session = bench.session().await;
+    session.begin(None).await.unwrap();
+    let keys = [pontoon_core::Key(vec![Value::Integer(1)])];
+    let started = Instant::now();
+    assert_eq!(session.lock(bench.tables()[0].id, &keys).await.unwrap_err().code(), Code::Contention);
+    assert!(started.elapsed() < Duration::from_secs(15));
+    session.rollback().await.unwrap();
+    bench.run("ROLLBACK").await;
+    session.begin(None).await.unwrap();
+    assert!(session.lock(bench.tables()[0].id, &keys).await.unwrap()[0].is_some());
+}

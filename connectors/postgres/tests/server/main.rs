@@ -1,0 +1,13 @@
+//! The connector against a real server. Each test has a private one; the bridge's user is a plain one
+//! with the grants that `setup --print-sql` prints, so every test is one of these too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod admin;
+mod fence;
+mod lease;
+mod login;
+mod obstacles;
+mod stream;
+mod support;
+mod values;

@@ -1,0 +1,176 @@
+//! What stops a reader: before its first event, and in the middle of the log.
+
+use pontoon_core::{Checkpoint, Code, LogEvent, LogIdentity, Position, change::Obstacle, node::Node};
+
+use crate::support::Bench;
+
+const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
+
+async fn refusal(bench: &Bench, start: &Checkpoint) -> pontoon_core::Error {
+    match bench.node.open_reader(start, bench.tables(), &[]).await {
+        Ok(_) => panic!("the reader was opened"),
+        Err(error) => error,
+    }
+}
+
+async fn obstacle(bench: &Bench) -> Obstacle {
+    let mut reader = bench.reader().await;
+    match bench.read(&mut reader).await.pop() {
+        Some(LogEvent::Obstacle(obstacle)) => {
+            assert!(reader.next().await.is_err());
+            obstacle
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_moved_slot_is_said_with_the_gap() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("INSERT INTO items VALUES (1)").await;
+    let end = bench.node.log_status(None).await.unwrap().end;
+    bench.run(&format!("SELECT pg_replication_slot_advance('pontoon_shop_stock', '{end}')")).await;
+    let error = refusal(&bench, &bench.start).await;
+    assert_eq!(error.code(), Code::LogLost);
+    assert!(
+        error.message().contains(&end.to_string()) && error.message().contains(&bench.start.position.to_string()),
+        "{error}"
+    );
+
+    bench.run("SELECT pg_drop_replication_slot('pontoon_shop_stock')").await;
+    assert_eq!(refusal(&bench, &bench.start).await.code(), Code::LogLost);
+    // Made anew by somebody: it looks well, and has a gap.
+    bench.run("SELECT pg_create_logical_replication_slot('pontoon_shop_stock', 'pgoutput')").await;
+    assert_eq!(refusal(&bench, &bench.start).await.code(), Code::LogLost);
+    bench.run("SELECT pg_drop_replication_slot('pontoon_shop_stock')").await;
+    bench.run("SELECT pg_create_logical_replication_slot('pontoon_shop_stock', 'test_decoding')").await;
+    assert_eq!(refusal(&bench, &bench.start).await.code(), Code::LogLost);
+}
+
+#[tokio::test]
+async fn a_slot_beyond_the_servers_limit_is_lost() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    for _ in 0..8 {
+        bench.run("INSERT INTO items SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 15000) n; DELETE FROM items; SELECT pg_switch_wal()").await;
+    }
+    bench.run("CHECKPOINT").await;
+    let error = refusal(&bench, &bench.start).await;
+    assert_eq!(error.code(), Code::LogLost, "{error}");
+    assert!(error.message().contains("invalidated"), "{error}");
+}
+
+#[tokio::test]
+async fn another_log_is_never_compared() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let other = Checkpoint { log: LogIdentity("postgres:1:1".into()), ..bench.start.clone() };
+    assert_eq!(refusal(&bench, &other).await.code(), Code::LogIdentityChanged);
+    let ahead = Checkpoint { position: Position::Lsn(u64::MAX / 2), ..bench.start.clone() };
+    assert_eq!(refusal(&bench, &ahead).await.code(), Code::LogBehind);
+    let binlog = Checkpoint { position: "b.000001:4".parse().unwrap(), ..bench.start.clone() };
+    assert_eq!(refusal(&bench, &binlog).await.code(), Code::LogIdentityChanged);
+}
+
+#[tokio::test]
+async fn a_publication_without_its_tables_is_not_read() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("ALTER PUBLICATION pontoon_shop_stock SET (publish = 'insert')").await;
+    assert_eq!(refusal(&bench, &bench.start).await.code(), Code::NotSetUp);
+    bench.run("ALTER PUBLICATION pontoon_shop_stock SET (publish = 'insert, update, delete, truncate')").await;
+    bench.run("ALTER PUBLICATION pontoon_shop_stock DROP TABLE items").await;
+    let error = refusal(&bench, &bench.start).await;
+    assert_eq!(error.code(), Code::NotSetUp);
+    assert!(error.message().contains("public.items"));
+    bench.run("DROP PUBLICATION pontoon_shop_stock").await;
+    assert_eq!(refusal(&bench, &bench.start).await.code(), Code::NotSetUp);
+}
+
+#[tokio::test]
+async fn a_table_that_falls_out_of_the_publication_is_noticed() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let mut reader = bench.reader().await;
+    bench.run("CREATE TABLE more (id int PRIMARY KEY); ALTER PUBLICATION pontoon_shop_stock ADD TABLE more").await;
+    bench.fragments(&mut reader).await;
+    bench.run("DROP TABLE items").await;
+    bench.run(ITEMS).await;
+    bench.run("INSERT INTO items VALUES (1)").await;
+    let Some(LogEvent::Obstacle(obstacle)) = bench.read(&mut reader).await.pop() else { panic!("not noticed") };
+    assert_eq!(obstacle.error.code(), Code::SchemaChanged);
+}
+
+#[tokio::test]
+async fn a_partial_image_stops_and_can_be_skipped() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("INSERT INTO items VALUES (1, 'a')").await;
+    bench.run("ALTER TABLE items REPLICA IDENTITY DEFAULT").await;
+    bench.run("UPDATE items SET note = 'b'").await;
+    let found = obstacle(&bench).await;
+    assert_eq!(found.error.code(), Code::RowImagePartial);
+    assert!(found.error.remedy().unwrap().contains("ALTER TABLE \"public\".\"items\" REPLICA IDENTITY FULL"));
+    bench.run("ALTER TABLE items REPLICA IDENTITY FULL; INSERT INTO items VALUES (2, 'c')").await;
+    let skips = [found.position.clone()];
+    let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &skips).await.unwrap();
+    assert_eq!(bench.fragments(&mut reader).await.len(), 2);
+    drop(reader);
+    use pontoon_core::node::Admin;
+    bench.node.skip(&found.position).await.unwrap();
+    bench.node.skip(&found.position).await.unwrap();
+    assert_eq!(bench.node.state(bench.tables()).await.unwrap().skips, skips);
+}
+
+#[tokio::test]
+async fn a_delete_by_key_alone_stops() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("ALTER TABLE items REPLICA IDENTITY DEFAULT; INSERT INTO items VALUES (1, 'a')").await;
+    bench.run("DELETE FROM items").await;
+    assert_eq!(obstacle(&bench).await.error.code(), Code::RowImagePartial);
+}
+
+#[tokio::test]
+async fn a_truncate_stops() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("INSERT INTO items VALUES (1, 'a')").await;
+    bench.run("TRUNCATE items").await;
+    let found = obstacle(&bench).await;
+    assert_eq!(found.error.code(), Code::TruncateSeen);
+    assert!(found.error.message().contains("public.items"));
+}
+
+#[tokio::test]
+async fn a_schema_change_stops_the_running_reader_and_passes_after_a_restart() {
+    for ddl in [
+        "ALTER TABLE items ADD more int",
+        "ALTER TABLE items ALTER id TYPE bigint",
+        "ALTER TABLE items DROP note",
+        "ALTER TABLE items RENAME note TO notes",
+        "ALTER TABLE items RENAME TO things",
+    ] {
+        let bench = Bench::start(ITEMS, &["items"]).await;
+        let mut reader = bench.reader().await;
+        bench.run("INSERT INTO items VALUES (1, 'a')").await;
+        bench.run(ddl).await;
+        let table = if ddl.contains("things") { "things" } else { "items" };
+        bench.run(&format!("INSERT INTO {table} (id) VALUES (2)")).await;
+        let events = bench.read(&mut reader).await;
+        assert!(events.iter().any(|event| matches!(event, LogEvent::Fragment(_))), "{ddl}");
+        let Some(LogEvent::Obstacle(found)) = events.last() else { panic!("{ddl}: {events:?}") };
+        assert_eq!(found.error.code(), Code::SchemaChanged, "{ddl}");
+        drop(reader);
+        // The engine has loaded the old schema: the same change is seen before the first event.
+        let old = bench.node.open_reader(&bench.start, bench.tables(), &[]).await;
+        match ddl {
+            "ALTER TABLE items ADD more int" => assert!(old.is_ok()),
+            _ => assert_eq!(old.err().unwrap().code(), Code::SchemaChanged, "{ddl}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_type_before_the_schema_was_loaded_passes() {
+    let mut bench = Bench::start(ITEMS, &["items"]).await;
+    bench.run("INSERT INTO items VALUES (1, 'a')").await;
+    bench.run("ALTER TABLE items ALTER id TYPE bigint, ALTER note TYPE varchar(10)").await;
+    bench.run("INSERT INTO items VALUES (2, 'b')").await;
+    bench.plan.tables = crate::support::map(&bench.node, &crate::support::names(&["items"]), &[]).await;
+    let mut reader = bench.reader().await;
+    assert_eq!(bench.fragments(&mut reader).await.len(), 2);
+}
