@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Class, Error, Position};
+use pontoon_core::{Class, Code, Error, Position};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -316,7 +316,7 @@ impl StateChanged {
     }
 }
 
-/// A node was connected to.
+/// A node answers. What the engine itself connects is counted with [`Active`] and [`Interrupted`].
 pub struct Connected<'a> {
     /// The node.
     pub node: Side,
@@ -325,10 +325,9 @@ pub struct Connected<'a> {
 }
 
 impl Connected<'_> {
-    /// Counts it; logs it if the node was not up before.
+    /// Sets the gauge; logs it if the node was not up before.
     pub fn emit(self, metrics: &Metrics) {
         let node = metrics.node(self.node);
-        node.connect_attempt(ConnectResult::Connected);
         node.set_server(self.server);
         if node.set_up(true) {
             info!(node = node.name, server = self.server, "connected");
@@ -336,7 +335,7 @@ impl Connected<'_> {
     }
 }
 
-/// A node could not be connected to, or its connection broke.
+/// A node does not answer.
 pub struct Disconnected<'a> {
     /// The node.
     pub node: Side,
@@ -344,17 +343,12 @@ pub struct Disconnected<'a> {
     pub error: &'a Error,
     /// The pause before the next attempt, if there is one.
     pub pause: Option<Duration>,
-    /// It was an attempt to connect that failed.
-    pub attempt: bool,
 }
 
 impl Disconnected<'_> {
-    /// Counts it; logs it if the node was up before, or if it is another error than before.
+    /// Sets the gauge; logs it if the node was up before, or if it is another error than before.
     pub fn emit(self, metrics: &Metrics) {
         let node = metrics.node(self.node);
-        if self.attempt {
-            node.connect_attempt(ConnectResult::from(self.error.code()));
-        }
         let news = node.set_up(false) | node.error(self.error);
         if news {
             warn!(node = node.name, error = %self.error, hint = self.error.remedy(), "not connected; trying again until it is");
@@ -386,6 +380,23 @@ impl Interrupted<'_> {
             direction.error(Stage::Connect, self.error);
             direction.set_state(DirectionState::Stopped);
         }
+        for side in Side::BOTH {
+            // An error of a node begins with its name.
+            let node = metrics.node(side);
+            let of_node = self.error.message().strip_prefix(&node.name).is_some_and(|rest| rest.starts_with(": "));
+            if !of_node {
+                continue;
+            }
+            match self.error.code() {
+                Code::Unreachable | Code::LoginRefused | Code::TlsFailed => {
+                    node.connect_attempt(ConnectResult::from(self.error.code()));
+                    node.set_up(false);
+                }
+                // Whether it answers is asked anew.
+                Code::ConnectionLost => _ = node.set_up(false),
+                _ => {}
+            }
+        }
         metrics.set_active(false, None);
         if news {
             warn!(error = %self.error, hint = self.error.remedy(), pause = ?self.pause, "interrupted; nothing is lost, trying again");
@@ -395,7 +406,7 @@ impl Interrupted<'_> {
     }
 }
 
-/// This process holds the lease and works.
+/// This process holds the lease and works, on connections made anew to both nodes.
 pub struct Active;
 
 impl Active {
@@ -403,6 +414,10 @@ impl Active {
     pub fn emit(self, metrics: &Metrics) {
         let before = metrics.is_active();
         metrics.set_active(true, None);
+        for side in Side::BOTH {
+            metrics.node(side).connect_attempt(ConnectResult::Connected);
+            metrics.node(side).set_up(true);
+        }
         if !before {
             info!(bridge = metrics.bridge, "active: this process holds the lease");
         }
@@ -459,8 +474,6 @@ impl Listening<'_> {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::Code;
-
     use super::*;
 
     fn metrics() -> Metrics {
@@ -518,17 +531,36 @@ mod tests {
     fn a_node_that_stays_away_is_told_once() {
         let metrics = metrics();
         let refused = Error::new(Code::Unreachable, "no answer");
-        let attempt = || Disconnected { node: Side::A, error: &refused, pause: None, attempt: true }.emit(&metrics);
+        let attempt = || Disconnected { node: Side::A, error: &refused, pause: None }.emit(&metrics);
         attempt();
         attempt();
         assert_eq!(metrics.node(Side::A).is_up(), Some(false));
         Connected { node: Side::A, server: "PostgreSQL 15" }.emit(&metrics);
         assert_eq!(metrics.node(Side::A).is_up(), Some(true));
         assert!(metrics.node(Side::A).words().error.is_none());
+        assert!(metrics.encode().unwrap().contains("pontoon_node_up{bridge=\"b\",node=\"shop\"} 1"));
+    }
+
+    #[test]
+    fn reconnects_are_counted_for_the_node_that_they_are_of() {
+        let metrics = metrics();
+        let pause = Duration::from_secs(1);
+        Active.emit(&metrics);
+        Interrupted { error: &Error::new(Code::ConnectionLost, "broken").at("stock"), pause }.emit(&metrics);
+        assert_eq!((metrics.node(Side::A).is_up(), metrics.node(Side::B).is_up()), (Some(true), Some(false)));
+        Interrupted { error: &Error::new(Code::Unreachable, "no answer").at("stock"), pause }.emit(&metrics);
+        Active.emit(&metrics);
         let page = metrics.encode().unwrap();
-        assert!(page.contains("pontoon_connect_attempts_total{bridge=\"b\",node=\"shop\",result=\"unreachable\"} 2"));
-        assert!(page.contains("pontoon_connect_attempts_total{bridge=\"b\",node=\"shop\",result=\"connected\"} 1"));
-        assert!(page.contains("pontoon_node_up{bridge=\"b\",node=\"shop\"} 1"));
+        let attempts = |node: &str, result: &str, count: u32| {
+            let line =
+                format!("pontoon_connect_attempts_total{{bridge=\"b\",node=\"{node}\",result=\"{result}\"}} {count}");
+            assert!(page.lines().any(|found| found == line), "no {line}");
+        };
+        attempts("shop", "connected", 2);
+        attempts("stock", "connected", 2);
+        attempts("stock", "unreachable", 1);
+        attempts("shop", "unreachable", 0);
+        assert_eq!(metrics.status().nodes[1].reconnects, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -108,7 +108,7 @@ mod tests {
     fn the_page_shows_what_is_wrong_and_runs_nothing() {
         let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
         let error = Error::new(Code::Unreachable, "<script>alert(1)</script>");
-        Disconnected { node: Side::A, error: &error, pause: None, attempt: true }.emit(&metrics);
+        Disconnected { node: Side::A, error: &error, pause: None }.emit(&metrics);
         let page = render(&metrics.status());
         assert!(page.contains("not ready") && page.contains("shop &rarr; stock"));
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"));

@@ -41,7 +41,7 @@ async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
                 Ok(server) => Connected { node: side, server: &server }.emit(metrics),
                 Err(error) => {
                     let pause = if error.code() == Code::LoginRefused { REFUSED_EVERY } else { EVERY };
-                    Disconnected { node: side, error: &error, pause: Some(pause), attempt: true }.emit(metrics);
+                    Disconnected { node: side, error: &error, pause: Some(pause) }.emit(metrics);
                     sleep(pause - EVERY).await;
                     continue;
                 }
@@ -55,7 +55,7 @@ async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
             .unwrap_or_else(|_| Err(silent(node.name())))
         {
             Ok(status) => metrics.node(side).log_status(&status, began.elapsed().as_secs_f64()),
-            Err(error) => Disconnected { node: side, error: &error, pause: Some(EVERY), attempt: false }.emit(metrics),
+            Err(error) => Disconnected { node: side, error: &error, pause: Some(EVERY) }.emit(metrics),
         }
     }
 }

@@ -306,6 +306,9 @@ mod tests {
         assert_eq!(metrics.not_ready().len(), 7, "{:?}", metrics.not_ready());
         StandingBy { holder: "host, pid 7" }.emit(&metrics);
         assert!(metrics.not_ready()[0].contains("host, pid 7 holds the lease"));
+        for side in Side::BOTH {
+            assert!(metrics.node(side).is_up().is_none());
+        }
         Active.emit(&metrics);
         for side in Side::BOTH {
             Connected { node: side, server: "PostgreSQL 15" }.emit(&metrics);
@@ -319,7 +322,7 @@ mod tests {
         metrics.direction(Side::B).set_used(false);
         assert!(metrics.status().ready);
         let error = Error::new(Code::Unreachable, "no answer");
-        Disconnected { node: Side::A, error: &error, pause: None, attempt: true }.emit(&metrics);
+        Disconnected { node: Side::A, error: &error, pause: None }.emit(&metrics);
         assert_eq!(metrics.not_ready(), ["node shop is down: no answer [unreachable]"]);
     }
 
