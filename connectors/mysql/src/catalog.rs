@@ -150,7 +150,9 @@ async fn load_chunk(
 ) -> Result<HashMap<TableName, NativeTable>> {
     let pairs: Vec<String> = names
         .iter()
-        .map(|name| format!("({}, {})", encode::text(name.schema.as_deref().unwrap_or_default()), encode::text(&name.name)))
+        .map(|name| {
+            format!("({}, {})", encode::text(name.schema.as_deref().unwrap_or_default()), encode::text(&name.name))
+        })
         .collect();
     let wanted = |what: &str| format!("(c.table_schema, c.table_name) IN ({}) {what}", pairs.join(", "));
     let columns = client
@@ -173,23 +175,23 @@ async fn load_chunk(
         .await?;
     let checks = match facts.flavour {
         Flavour::Mysql => Vec::new(),
-        Flavour::Mariadb => {
-            client
-                .rows(format!(
-                    "SELECT c.constraint_schema, c.table_name, c.check_clause FROM information_schema.check_constraints c \
+        Flavour::Mariadb => client
+            .rows(format!(
+                "SELECT c.constraint_schema, c.table_name, c.check_clause FROM information_schema.check_constraints c \
                      WHERE c.level = 'Column' AND {}",
-                    wanted("").replace("c.table_schema", "c.constraint_schema")
-                ))
-                .await?
-        }
+                wanted("").replace("c.table_schema", "c.constraint_schema")
+            ))
+            .await?,
     };
     let mut tables: HashMap<TableName, NativeTable> = HashMap::new();
     for row in &columns {
         let Some(name) = table_name(row) else { continue };
         let clause = format!("json_valid({})", crate::quote::Ident(&text(row, 2).unwrap_or_default()));
-        let is_json = text(row, 4).as_deref() == Some("longtext") && checks.iter().any(|check| {
-            table_name(check).as_ref() == Some(&name) && text(check, 2).is_some_and(|text| text.eq_ignore_ascii_case(&clause))
-        });
+        let is_json = text(row, 4).as_deref() == Some("longtext")
+            && checks.iter().any(|check| {
+                table_name(check).as_ref() == Some(&name)
+                    && text(check, 2).is_some_and(|text| text.eq_ignore_ascii_case(&clause))
+            });
         if let Some(column) = column(facts, row, is_json) {
             let empty = NativeTable { name: name.clone(), columns: Vec::new(), key: Vec::new() };
             tables.entry(facts.folded(&name)).or_insert(empty).columns.push(column);

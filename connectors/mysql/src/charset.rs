@@ -133,10 +133,12 @@ async fn single(client: &mut Client, charset: &str) -> Result<Arc<[Option<char>;
         return Err(unknown());
     }
     let all: String = (0..=255_u8).map(|byte| format!("{byte:02x}")).collect();
-    let shown = client.scalar(format!("SELECT CONVERT(_{charset} x'{all}' USING utf8mb4)")).await?.ok_or_else(unknown)?;
+    let shown =
+        client.scalar(format!("SELECT CONVERT(_{charset} x'{all}' USING utf8mb4)")).await?.ok_or_else(unknown)?;
     // A byte that stands for nothing is shown as a question mark, which is itself a character of all sets.
     let question = client.rows(format!("SELECT HEX(CONVERT('?' USING {charset}))")).await?;
-    let question: Option<u8> = question.first().and_then(|row| text(row, 0)).and_then(|hex| u8::from_str_radix(&hex, 16).ok());
+    let question: Option<u8> =
+        question.first().and_then(|row| text(row, 0)).and_then(|hex| u8::from_str_radix(&hex, 16).ok());
     let mut table = [None; 256];
     let mut chars = shown.chars();
     for (byte, slot) in table.iter_mut().enumerate() {

@@ -77,8 +77,6 @@ pub(crate) struct Target {
     pub(crate) address: String,
     /// The database of the URL, in which names without one are looked for.
     pub(crate) database: Option<String>,
-    /// The user of the URL, for the grants.
-    pub(crate) user: String,
 }
 
 impl Target {
@@ -110,7 +108,8 @@ impl Target {
                 other => return Err(wrong(&format!("has an unknown part {other:?}"))),
             }
         }
-        let host = host.or_else(|| socket.is_some().then(|| "localhost".into())).ok_or_else(|| wrong("names no host"))?;
+        let host =
+            host.or_else(|| socket.is_some().then(|| "localhost".into())).ok_or_else(|| wrong("names no host"))?;
         let port = url.port().unwrap_or(3306);
         let password = match &options.password {
             Some(secret) => Some(secret.reveal().to_owned()),
@@ -123,7 +122,7 @@ impl Target {
         let opts = OptsBuilder::default()
             .ip_or_hostname(host)
             .tcp_port(port)
-            .user(Some(user.clone()))
+            .user(Some(user))
             .pass(password)
             .db_name(database.clone())
             .prefer_socket(false)
@@ -138,7 +137,7 @@ impl Target {
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .wait_timeout(Some(IDLE_SECONDS as usize))
             .connect_attribute("program_name", "pontoon");
-        Ok(Target { options: opts, tls, plain_if_refused, address, database, user })
+        Ok(Target { options: opts, tls, plain_if_refused, address, database })
     }
 
     /// Connects and pins the settings.
@@ -232,8 +231,6 @@ pub(crate) struct Server {
     pub(crate) flavour: Flavour,
     /// Its version in numbers.
     pub(crate) version: (u16, u16, u16),
-    /// Its version as it says it.
-    pub(crate) text: String,
     /// Bytes that a statement may have.
     pub(crate) packet_bytes_max: usize,
 }
@@ -268,12 +265,13 @@ pub(crate) struct Client {
 
 impl Client {
     async fn pinned(mut conn: Conn, purpose: Purpose) -> Result<Client> {
-        let facts = batch(&mut conn, "SELECT VERSION(), @@max_allowed_packet".into()).await.map_err(|e| error::convert(&e))?;
+        let facts =
+            batch(&mut conn, "SELECT VERSION(), @@max_allowed_packet".into()).await.map_err(|e| error::convert(&e))?;
         let row = facts.first().and_then(|answer| answer.rows.first());
         let version = row.and_then(|row| text(row, 0)).unwrap_or_default();
         let packet = row.and_then(|row| number(row, 1)).unwrap_or(4 << 20);
         let flavour = if version.to_lowercase().contains("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
-        let server = Server { flavour, version: numbers(&version), text: version, packet_bytes_max: packet };
+        let server = Server { flavour, version: numbers(&version), packet_bytes_max: packet };
         let mut client = Client { conn, server: Arc::new(server) };
         let idle = match purpose {
             Purpose::Look | Purpose::Read | Purpose::Apply => IDLE_SECONDS,
@@ -370,20 +368,26 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Target> {
-        Target::parse(&NodeOptions { name: "n".into(), bridge: "b".into(), url: url.into(), password: Some(Secret::new("p")) })
+        Target::parse(&NodeOptions {
+            name: "n".into(),
+            bridge: "b".into(),
+            url: url.into(),
+            password: Some(Secret::new("p")),
+        })
     }
 
     #[test]
     fn urls_are_read_or_refused() {
         let target = parse("mysql://po%40n@[::1]:3307/sh%20op?ssl-mode=DISABLED").unwrap();
-        assert_eq!((target.address.as_str(), target.user.as_str()), ("::1:3307", "po@n"));
+        assert_eq!(target.address, "::1:3307");
         assert_eq!(target.database.as_deref(), Some("sh op"));
         assert!(target.tls.is_none());
-        for wrong in ["postgresql://h/d", "mysql://h/d?sslmod=disable", "mysql://h/?ssl-mode=maybe", "mysql:///d", "x"] {
+        for wrong in ["postgresql://h/d", "mysql://h/d?sslmod=disable", "mysql://h/?ssl-mode=maybe", "mysql:///d", "x"]
+        {
             let error = parse(wrong).err().unwrap();
             assert_eq!(error.code(), Code::Config, "{wrong}");
         }
-        assert_eq!(parse("mysql://u@/d?socket=/run/s.sock").unwrap().address, "/run/s.sock");
+        assert_eq!(parse("mysql://u@localhost/d?socket=/run/s.sock").unwrap().address, "/run/s.sock");
     }
 
     #[test]

@@ -68,6 +68,9 @@ mod tests {
         assert_eq!(value(None, &Kind::Uuid), Value::Null);
         let choice = Kind::Enum { labels: vec!["a".into()].into() };
         assert_eq!(read("", &choice), Value::Unmapped("the error value of an enum".into()));
-        assert_eq!(value(Some(vec![0xff]), &Kind::Bytes { bytes_max: None, fixed: false }), Value::Bytes(vec![0xff].into()));
+        assert_eq!(
+            value(Some(vec![0xff]), &Kind::Bytes { bytes_max: None, fixed: false }),
+            Value::Bytes(vec![0xff].into())
+        );
     }
 }

@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(literal(&Value::Instant(1)), "TIMESTAMP'1970-01-01 00:00:00.000001'");
         assert_eq!(literal(&Value::Integer(u64::MAX.into())), "18446744073709551615");
         let mut sql = String::new();
-        for none in [Value::Unchanged, Value::Float64(f64::NAN), Value::Decimal("9".repeat(66).into()), Value::Date(9_000_000)] {
+        for none in
+            [Value::Unchanged, Value::Float64(f64::NAN), Value::Decimal("9".repeat(66).into()), Value::Date(9_000_000)]
+        {
             assert!(!push(&mut sql, &none, &ANY), "{none:?}");
         }
         assert!(sql.is_empty());

@@ -53,9 +53,8 @@ pub(crate) fn at_login(error: &Driver, address: &str) -> Error {
 
 fn of_driver(error: &DriverError) -> Error {
     match error {
-        DriverError::NoClientSslFlagFromServer => {
-            Error::new(Code::TlsFailed, "the server offers no TLS").hint("give the server a certificate; over a loopback address ssl-mode=disabled will do")
-        }
+        DriverError::NoClientSslFlagFromServer => Error::new(Code::TlsFailed, "the server offers no TLS")
+            .hint("give the server a certificate; over a loopback address ssl-mode=disabled will do"),
         DriverError::UnknownAuthPlugin { name } => {
             Error::new(Code::LoginRefused, format!("the server asks for the unknown login method {name}"))
                 .hint("use caching_sha2_password or mysql_native_password for the bridge's user")
@@ -94,9 +93,43 @@ pub(crate) fn code_of(number: u16, state: &str) -> Code {
         1044 | 1142 | 1143 | 1227 | 1370 | 1410 | 1095 => Code::PrivilegeMissing,
         NO_SUCH_DATABASE | NO_SUCH_TABLE | NO_SUCH_COLUMN | 1051 | 1072 | 1136 => Code::SchemaChanged,
         // The row: null, duplicate, out of range, too long, no such character, a constraint, a trigger's word.
-        1022 | 1048 | DUPLICATE_ENTRY | 1118 | 1138 | 1153 | 1169 | 1216 | 1217 | 1263 | 1264 | 1265 | 1292 | 1364
-        | 1366 | 1367 | 1369 | 1406 | 1411 | 1441 | 1451 | 1452 | 1525 | 1526 | 1557 | 1586 | 1644 | 1690 | 1748
-        | 1761 | 1762 | 3105 | 3140..=3146 | 3819 | 3903..=3907 | 4025 | 4078 => Code::RowRefused,
+        1022
+        | 1048
+        | DUPLICATE_ENTRY
+        | 1118
+        | 1138
+        | 1153
+        | 1169
+        | 1216
+        | 1217
+        | 1263
+        | 1264
+        | 1265
+        | 1292
+        | 1364
+        | 1366
+        | 1367
+        | 1369
+        | 1406
+        | 1411
+        | 1441
+        | 1451
+        | 1452
+        | 1525
+        | 1526
+        | 1557
+        | 1586
+        | 1644
+        | 1690
+        | 1748
+        | 1761
+        | 1762
+        | 3105
+        | 3140..=3146
+        | 3819
+        | 3903..=3907
+        | 4025
+        | 4078 => Code::RowRefused,
         MASTER_FATAL => Code::LogLost,
         _ => match state.get(..2) {
             Some("08") => Code::ConnectionLost,
@@ -139,9 +172,8 @@ pub(crate) fn is_primary(key: &str) -> bool {
 /// Data errors whose message names no value, as they stand; of the others the constraint alone.
 fn without_values(error: &ServerError) -> String {
     match error.code {
-        1048 | 1118 | 1216 | 1217 | 1264 | 1265 | 1364 | 1369 | 1406 | 1451 | 1452 | 1586 | 1748 | 3105 | 3819 | 4025 => {
-            error.message.clone()
-        }
+        1048 | 1118 | 1216 | 1217 | 1264 | 1265 | 1364 | 1369 | 1406 | 1451 | 1452 | 1586 | 1748 | 3105 | 3819
+        | 4025 => error.message.clone(),
         DUPLICATE_ENTRY | 1022 | 1169 => format!("the unique key {} holds such a row", duplicate_key(&error.message)),
         _ => match error.message.rsplit_once(" for column ") {
             Some((_, column)) => format!("the value does not fit the column {column}"),

@@ -34,16 +34,15 @@ pub(crate) fn lock_name(bridge: &str) -> String {
 pub(crate) async fn attempt(node: &MysqlNode) -> Result<LeaseAttempt> {
     let mut client = node.client(Purpose::Lease).await?;
     state::check_format(&mut client).await?;
-    let got = client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(node.bridge()))).await?;
-    if got.as_deref() == Some("1") {
+    if try_lock(&mut client, node.bridge()).await? {
         return Ok(LeaseAttempt::Ours(Box::new(HeldLease { client, bridge: node.bridge().to_owned() })));
     }
     Ok(LeaseAttempt::HeldBy(lease_holder(&mut client, node.bridge()).await?))
 }
 
-/// Whether a process works for the bridge now.
-pub(crate) async fn is_held(client: &mut Client, bridge: &str) -> Result<bool> {
-    Ok(client.scalar(format!("SELECT IS_USED_LOCK({})", lock_name(bridge))).await?.is_some())
+/// Takes the lock for this connection, unless another has it.
+pub(crate) async fn try_lock(client: &mut Client, bridge: &str) -> Result<bool> {
+    Ok(client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(bridge))).await?.as_deref() == Some("1"))
 }
 
 #[async_trait]
@@ -68,10 +67,8 @@ impl Lease for HeldLease {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let held = self
-            .client
-            .scalar(format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge)))
-            .await?;
+        let held =
+            self.client.scalar(format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge))).await?;
         match held.as_deref() {
             Some("1") => Ok(()),
             _ => Err(Error::new(Code::LeaseLost, "the lease's lock is no longer held")),

@@ -15,18 +15,20 @@
 //! | `node` | the node itself |
 //! | `reader`, `log` | the binary log: the connection, and the pure decoding of its format |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
-//! | `admin` | check, setup, teardown, grants, skip |
+//! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
 //!
 //! # Facts about the servers that this rests on
 //!
 //! See the head of each module. Tried on MySQL 9.7 and MariaDB 10.11, in `tests/`.
 
+mod admin;
 mod catalog;
 mod charset;
 mod connect;
 mod decode;
 mod encode;
 mod error;
+mod findings;
 mod lease;
 mod log;
 mod node;

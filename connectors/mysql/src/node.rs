@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, Error, LogIdentity, Position, Result, TableName, TableSchema,
-    node::{
-        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables,
-    },
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
     state::NodeState,
 };
 

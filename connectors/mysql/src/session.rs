@@ -91,8 +91,10 @@ impl ApplySession {
     }
 
     fn tag_statement(&self, tag: &Tag) -> String {
-        let position =
-            tag.position.as_ref().map_or(String::new(), |at| format!("`position` = {}, ", encode::text(&at.to_string())));
+        let position = tag
+            .position
+            .as_ref()
+            .map_or(String::new(), |at| format!("`position` = {}, ", encode::text(&at.to_string())));
         format!(
             "UPDATE `pontoon`.`checkpoint` SET {position}`sequence` = `sequence` + 1, commit_time = {} \
              WHERE bridge = {} AND applier = {}",
@@ -198,12 +200,14 @@ impl Session for ApplySession {
     }
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        let sql = self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        let sql =
+            self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
         rows_of(&mut self.client, sql, keys, true).await
     }
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        let sql = self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        let sql =
+            self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
         rows_of(&mut self.client, sql, keys, false).await
     }
 

@@ -4,7 +4,8 @@
 //! can read them, and are read back by the forms of the pair.
 
 use pontoon_core::{
-    Checkpoint, Code, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value, node::Tables,
+    Checkpoint, Code, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value,
+    node::Tables,
     state::{FORMAT_VERSION, NodeState},
 };
 use serde_json::{Map, Value as Json};
@@ -23,8 +24,10 @@ pub(crate) fn missing(node: &str) -> Error {
 /// An error of a statement on the bridge's own tables: where they are not there, setup is missing.
 pub(crate) fn not_set_up(error: Error) -> Error {
     match error.code() {
-        Code::SchemaChanged => Error::new(Code::NotSetUp, format!("the bridge is not set up here: {}", error.message()))
-            .hint("run `pontoon setup`"),
+        Code::SchemaChanged => {
+            Error::new(Code::NotSetUp, format!("the bridge is not set up here: {}", error.message()))
+                .hint("run `pontoon setup`")
+        }
         // Without any privilege on a database the servers do not say whether it is there.
         Code::PrivilegeMissing => error,
         _ => error,
@@ -44,7 +47,9 @@ pub(crate) async fn check_format(client: &mut Client) -> Result<()> {
         )
         .hint("use the version that wrote them, or a later one")),
         Some(_) => Ok(()),
-        None => Err(Error::new(Code::NotSetUp, "the pontoon tables have no format version").hint("run `pontoon setup`")),
+        None => {
+            Err(Error::new(Code::NotSetUp, "the pontoon tables have no format version").hint("run `pontoon setup`"))
+        }
     }
 }
 
@@ -110,7 +115,8 @@ fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
 
 /// The statements that write a resolution and take older ones of its key out of force.
 pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable) -> [String; 2] {
-    let (bridge, label, key) = (encode::text(bridge), encode::text(&table.label), encode::text(&key_text(&resolution.key)));
+    let (bridge, label, key) =
+        (encode::text(bridge), encode::text(&table.label), encode::text(&key_text(&resolution.key)));
     let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.to_string()));
     let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_text(row, table)));
     [

@@ -122,7 +122,8 @@ impl TableSql {
     /// Reads the next rows in key order.
     pub(crate) fn chunk(&self, after: Option<&Key>, limit: usize) -> String {
         let names: Vec<String> = self.table.key.iter().map(|&at| format!("t.{}", self.columns[at].name)).collect();
-        let condition = after.and_then(|key| self.beyond(&names, key)).map_or(String::new(), |sql| format!(" WHERE {sql}"));
+        let condition =
+            after.and_then(|key| self.beyond(&names, key)).map_or(String::new(), |sql| format!(" WHERE {sql}"));
         format!("SELECT {} FROM {}{condition} ORDER BY {} LIMIT {limit}", self.fields(), self.from(), names.join(", "))
     }
 
@@ -166,9 +167,10 @@ impl TableSql {
     /// Changes columns of rows that are exactly as before.
     pub(crate) fn updates(&self, changed: &[usize], rows: &[(Row, Row)]) -> Result<Vec<Expecting>, Impossible> {
         let width = self.columns.len();
-        let set = changed.iter().enumerate().map(|(index, &at)| {
-            format!("t.{} = r.c{}", self.columns[at].name, width + index)
-        });
+        let set = changed
+            .iter()
+            .enumerate()
+            .map(|(index, &at)| format!("t.{} = r.c{}", self.columns[at].name, width + index));
         let still = self.moving.iter().filter(|(_, place)| place.is_none_or(|place| !changed.contains(&place)));
         let still = still.map(|(name, _)| format!("t.{name} = t.{name}"));
         let set: Vec<String> = set.chain(still).collect();
@@ -412,7 +414,7 @@ mod tests {
             followed: true,
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };
-        let server = Server { flavour, version: (10, 11, 0), text: String::new(), packet_bytes_max: 1 << 24 };
+        let server = Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 << 24 };
         TableSql::new(&table, &native, &server)
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Change, Code, Error, Fragment, Kind, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Row, Value,
+    Change, Code, Error, Fragment, Kind, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Value,
     change::{FRAGMENT_BYTES, Obstacle},
     node::Tables,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Reading {
     pub(crate) all: bool,
     /// Which server it is.
     pub(crate) flavour: Flavour,
+    /// The names of all columns of each table, as they were loaded.
+    pub(crate) shapes: Vec<Vec<Box<str>>>,
     /// Its charsets.
     pub(crate) charsets: Arc<Charsets>,
     /// Beginnings of transactions to pass over if something is in their way.
@@ -61,6 +63,7 @@ pub(crate) struct Assembler {
     out: VecDeque<LogEvent>,
     pending: Option<Progress>,
     check: bool,
+    doubts: HashMap<usize, (Position, Error)>,
 }
 
 /// What a table of the log is to the bridge.
@@ -117,6 +120,7 @@ impl Assembler {
             out: VecDeque::new(),
             pending: None,
             check: false,
+            doubts: HashMap::new(),
         }
     }
 
@@ -150,20 +154,42 @@ impl Assembler {
         self.check
     }
 
-    /// Goes on after a change of definitions.
-    pub(crate) fn checked(&mut self, result: Result<(), Error>) {
+    /// Goes on after a change of definitions; `changed` are the tables that are now something else.
+    ///
+    /// Where the reader lags, a later statement may have made the difference, and rows of the known shape lie
+    /// between. So it is left in doubt until the log decides: by the next rows of the table, or by its end.
+    pub(crate) fn checked(&mut self, changed: Vec<(usize, Error)>) {
         self.check = false;
-        if let Err(error) = result {
-            self.obstacle(error);
+        if let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.held.is_none()) {
+            let start = transaction.start.clone();
+            self.doubts.extend(changed.into_iter().map(|(index, error)| (index, (start.clone(), error))));
         }
         self.end_of_statement();
+    }
+
+    /// Some table may have changed its shape: at the end of the log this is decided.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.doubts.is_empty() && self.transaction.is_none() && self.out.is_empty()
+    }
+
+    /// The log has no more rows: the change stands.
+    pub(crate) fn settle_doubt(&mut self) {
+        if let Some((_, (position, error))) = self.doubts.drain().next() {
+            self.pending = None;
+            let error = error.at(format!("the transaction at {position}"));
+            self.out.push_back(LogEvent::Obstacle(Obstacle { position, error }));
+        }
     }
 
     /// Takes an event; `now` is the server's clock.
     pub(crate) fn feed(&mut self, frame: Frame<'_>, message: Message<'_>, now: i64) -> Result<()> {
         let inner = self.transaction.as_ref().is_some_and(|transaction| transaction.compressed);
         let start = self.offset;
-        if frame.end != 0 && frame.flags & FLAG_ARTIFICIAL == 0 && !inner && !matches!(message, Message::Heartbeat { .. } | Message::Rotate { .. }) {
+        if frame.end != 0
+            && frame.flags & FLAG_ARTIFICIAL == 0
+            && !inner
+            && !matches!(message, Message::Heartbeat { .. } | Message::Rotate { .. })
+        {
             self.offset = widen(self.offset, frame.end);
         }
         let start = self.offset.checked_sub(u64::from(frame.size)).filter(|_| !inner).unwrap_or(start);
@@ -180,11 +206,16 @@ impl Assembler {
                 self.obstacle(unsupported("a compressed statement", "SET GLOBAL log_bin_compress = OFF"));
             }
             Message::Payload => self.open(start).compressed = true,
-            Message::Rotate { file, offset } => self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?,
+            Message::Rotate { file, offset } => {
+                self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?
+            }
             Message::Heartbeat { file, offset } => self.heartbeat(&file, offset, now),
             Message::Incident => {
-                return Err(Error::new(Code::LogLost, format!("the server lost events of its log before {}", self.position()))
-                    .hint("compare the tables and make them equal, then set the bridge up anew"));
+                return Err(Error::new(
+                    Code::LogLost,
+                    format!("the server lost events of its log before {}", self.position()),
+                )
+                .hint("compare the tables and make them equal, then set the bridge up anew"));
             }
             // Also the head of a file: a fence may stand behind it.
             Message::Other => self.progress(None),
@@ -199,7 +230,10 @@ impl Assembler {
         };
         let same = *self.base == *base && self.file == number;
         if self.transaction.as_ref().is_some_and(|transaction| transaction.begun) && !same {
-            return Err(Error::new(Code::Protocol, format!("the log at {} ends within a transaction", self.position())));
+            return Err(Error::new(
+                Code::Protocol,
+                format!("the log at {} ends within a transaction", self.position()),
+            ));
         }
         if !same || artificial {
             self.base = base.into();
@@ -284,8 +318,11 @@ impl Assembler {
             Statement::Removal => {
                 if let Some(label) = concerned(self) {
                     self.obstacle(
-                        Error::new(Code::TruncateSeen, format!("{label}: the table, or a part of it, was truncated or dropped"))
-                            .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
+                        Error::new(
+                            Code::TruncateSeen,
+                            format!("{label}: the table, or a part of it, was truncated or dropped"),
+                        )
+                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
                     );
                 }
             }
@@ -327,6 +364,13 @@ impl Assembler {
         let target = match (index, own.then_some(name.as_str())) {
             (Some(index), _) => {
                 let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
+                let names = map.columns.iter().map(|column| column.name.as_str());
+                let known =
+                    self.reading.shapes.get(index).is_some_and(|shape| names.eq(shape.iter().map(|name| &**name)));
+                if let Some((_, error)) = self.doubts.remove(&index).filter(|_| !known) {
+                    self.maps.insert(id, (body.to_vec(), Arc::new(Target::Unfit(error))));
+                    return Ok(());
+                }
                 match plan(&map, &self.reading.tables[index], &self.reading.charsets) {
                     Ok(plan) => Target::Mapped { index, map, plan },
                     Err(error) => Target::Unfit(error),
@@ -370,7 +414,8 @@ impl Assembler {
                 let bridge = self.reading.bridge.clone();
                 while let Some((_, row)) = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))? {
                     let is = |at: usize, text: &str| {
-                        row.as_ref().is_some_and(|row| matches!(row.get(at), Some(Value::Text(found)) if **found == *text))
+                        row.as_ref()
+                            .is_some_and(|row| matches!(row.get(at), Some(Value::Text(found)) if **found == *text))
                     };
                     if is(0, &bridge) && is(1, tables::BARRIER) {
                         self.open(start).barrier = true;
@@ -395,7 +440,14 @@ impl Assembler {
         }
     }
 
-    fn mapped(&mut self, mut rows: Rows<'_>, index: usize, map: &TableMap, plan: &Plan, charsets: &Charsets) -> Result<()> {
+    fn mapped(
+        &mut self,
+        mut rows: Rows<'_>,
+        index: usize,
+        map: &TableMap,
+        plan: &Plan,
+        charsets: &Charsets,
+    ) -> Result<()> {
         let here = self.position();
         let tables = self.reading.tables.clone();
         let table = &tables[index];
@@ -408,8 +460,11 @@ impl Assembler {
             Some(unsupported("a compressed transaction", "SET GLOBAL binlog_transaction_compression = OFF"))
         } else if !full {
             Some(
-                Error::new(Code::RowImagePartial, format!("{}: a change was logged with a part of its row", table.label))
-                    .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
+                Error::new(
+                    Code::RowImagePartial,
+                    format!("{}: a change was logged with a part of its row", table.label),
+                )
+                .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
             )
         } else {
             None
@@ -568,8 +623,11 @@ fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Result<Plan
     let mut places = vec![None; map.columns.len()];
     for (place, mapped) in table.columns.iter().enumerate() {
         let changed = |what: &str| {
-            Error::new(Code::SchemaChanged, format!("{}: in the log the column {} {what}", table.label, mapped.column.name))
-                .hint("make the same change on the other side and start again")
+            Error::new(
+                Code::SchemaChanged,
+                format!("{}: in the log the column {} {what}", table.label, mapped.column.name),
+            )
+            .hint("make the same change on the other side and start again")
         };
         let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
         let at = at.ok_or_else(|| changed("is not there"))?;

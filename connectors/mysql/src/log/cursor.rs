@@ -52,7 +52,10 @@ impl<'a> Cursor<'a> {
     /// As [`Cursor::length`], where it must fit into what is left.
     pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.length()?;
-        usize::try_from(count).ok().filter(|&count| count <= self.0.len().saturating_mul(8)).ok_or(malformed("an event claims more than it holds"))
+        usize::try_from(count)
+            .ok()
+            .filter(|&count| count <= self.0.len().saturating_mul(8))
+            .ok_or(malformed("an event claims more than it holds"))
     }
 
     /// A text that its length stands before.

@@ -30,6 +30,9 @@ pub(crate) struct Frame<'a> {
 /// The event was made up for the connection and is not in the file.
 pub(crate) const FLAG_ARTIFICIAL: u16 = 0x20;
 
+/// The head of a file.
+pub(crate) const FORMAT: u8 = 15;
+
 /// A tagged GTID (MySQL 8.3 and later), whose serialization only the driver reads.
 pub(crate) const TAGGED_GTID: u8 = 42;
 
@@ -90,8 +93,8 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
         }
         16 => Message::Xid,
         19 => Message::TableMap,
-        23 | 24 | 25 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 23), false)?),
-        30 | 31 | 32 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 30), true)?),
+        23..=25 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 23), false)?),
+        30..=32 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 30), true)?),
         26 => Message::Incident,
         27 => Message::Heartbeat { file: String::from_utf8_lossy(frame.body).into_owned(), offset: frame.end.into() },
         33 | 34 if !mariadb => Message::Begin(gtid(&mut cursor, frame.kind == 33)?),
@@ -101,7 +104,9 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
         41 => heartbeat(&mut cursor)?,
         0xa2 if mariadb => Message::Begin(mariadb_gtid(&mut cursor, frame)?),
         0xa5 if mariadb => Message::UnreadQuery,
-        0xa6..=0xab if mariadb => Message::UnreadRows { table: rows::table(frame.body)?, setting: "log_bin_compress=OFF" },
+        0xa6..=0xab if mariadb => {
+            Message::UnreadRows { table: rows::table(frame.body)?, setting: "log_bin_compress=OFF" }
+        }
         _ => Message::Other,
     })
 }

@@ -95,7 +95,12 @@ fn container(out: &mut Out, data: &[u8], large: bool, object: bool, depth: usize
     if object {
         for _ in 0..count {
             let (offset, length) = (cursor.little(width)? as usize, cursor.little(2)? as usize);
-            keys.push(offset.checked_add(length).and_then(|end| data.get(offset..end)).ok_or(malformed("a document's key is outside of it"))?);
+            keys.push(
+                offset
+                    .checked_add(length)
+                    .and_then(|end| data.get(offset..end))
+                    .ok_or(malformed("a document's key is outside of it"))?,
+            );
         }
     }
     out.push(if object { '{' } else { '[' });
@@ -138,7 +143,9 @@ fn variable(cursor: &mut Cursor<'_>) -> Result<usize, Malformed> {
 
 fn string(out: &mut Out, bytes: &[u8]) -> Result<(), Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("a document holds a text that is not UTF-8"))?;
-    out.push_str(&serde_json::to_string(text).map_err(|_| malformed("a document holds a text that cannot be written"))?);
+    out.push_str(
+        &serde_json::to_string(text).map_err(|_| malformed("a document holds a text that cannot be written"))?,
+    );
     Ok(())
 }
 
@@ -147,7 +154,11 @@ fn opaque(out: &mut Out, kind: u8, bytes: &[u8]) -> Result<(), Malformed> {
     match kind {
         246 => {
             let (digits, scale) = (cursor.byte()?, cursor.byte()?);
-            out.push_str(pontoon_core::decimal::canonical(&values::decimal(&mut cursor, digits, scale)?).as_deref().unwrap_or("0"));
+            out.push_str(
+                pontoon_core::decimal::canonical(&values::decimal(&mut cursor, digits, scale)?)
+                    .as_deref()
+                    .unwrap_or("0"),
+            );
         }
         7 | 10 | 11 | 12 => {
             let packed = cursor.little(8)? as i64;

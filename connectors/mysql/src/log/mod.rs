@@ -35,6 +35,9 @@ pub(crate) fn malformed(what: &'static str) -> Malformed {
 impl Malformed {
     /// As the error that the engine sees.
     pub(crate) fn at(self, position: &pontoon_core::Position) -> pontoon_core::Error {
-        pontoon_core::Error::new(pontoon_core::Code::Protocol, format!("the log at {position} cannot be decoded: {}", self.0))
+        pontoon_core::Error::new(
+            pontoon_core::Code::Protocol,
+            format!("the log at {position} cannot be decoded: {}", self.0),
+        )
     }
 }

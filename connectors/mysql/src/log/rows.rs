@@ -58,6 +58,9 @@ pub(crate) struct Plan {
     pub(crate) kinds: Vec<Kind>,
 }
 
+/// A row before and after, as far as an event has it.
+pub(crate) type Images = (Option<Vec<Value>>, Option<Vec<Value>>);
+
 impl Rows<'_> {
     /// Whether every image holds every column that is wanted.
     pub(crate) fn are_full(&self, plan: &Plan) -> bool {
@@ -72,7 +75,7 @@ impl Rows<'_> {
         map: &TableMap,
         plan: &Plan,
         charsets: &Charsets,
-    ) -> Result<Option<(Option<Vec<Value>>, Option<Vec<Value>>)>, Malformed> {
+    ) -> Result<Option<Images>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -87,7 +90,13 @@ impl Rows<'_> {
         }))
     }
 
-    fn image(&mut self, present: &[u8], map: &TableMap, plan: &Plan, charsets: &Charsets) -> Result<Vec<Value>, Malformed> {
+    fn image(
+        &mut self,
+        present: &[u8],
+        map: &TableMap,
+        plan: &Plan,
+        charsets: &Charsets,
+    ) -> Result<Vec<Value>, Malformed> {
         let held = (0..self.columns).filter(|&column| bit(present, column)).count();
         let nulls = self.rest.take(held.div_ceil(8))?;
         if held == 0 {
@@ -95,14 +104,15 @@ impl Rows<'_> {
             return Err(malformed("a row image holds no column"));
         }
         let mut values = vec![Value::Unchanged; plan.kinds.len()];
-        let mut index = 0;
-        for (column, described) in map.columns.iter().enumerate().filter(|(column, _)| bit(present, *column)) {
+        let columns = map.columns.iter().enumerate().filter(|(column, _)| bit(present, *column));
+        for (index, (column, described)) in columns.enumerate() {
             let null = bit(nulls, index);
-            index += 1;
             let place = plan.places.get(column).copied().flatten().filter(|&place| place < values.len());
             match place {
                 Some(place) if null => values[place] = Value::Null,
-                Some(place) => values[place] = values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?,
+                Some(place) => {
+                    values[place] = values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?
+                }
                 None if null => {}
                 None => values::skip(&mut self.rest, &described.column_type)?,
             }

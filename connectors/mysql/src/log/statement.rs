@@ -79,10 +79,45 @@ fn removes_part(sql: &str) -> bool {
 /// Names of databases alone (`DROP DATABASE d`) speak of all tables in them.
 pub(crate) fn may_concern(sql: &str, default: &str, table: &TableName) -> bool {
     let schema = table.schema.as_deref().unwrap_or_default();
+    if let Some(named) = named_tables(sql) {
+        return named.iter().any(|(of, name)| {
+            name.eq_ignore_ascii_case(&table.name) && of.as_deref().unwrap_or(default).eq_ignore_ascii_case(schema)
+        });
+    }
     let mut words = Words(sql);
     let whole = words.next().is_some() && words.next().is_some_and(|word| word == "DATABASE" || word == "SCHEMA");
     let schema_occurs = may_mention(sql, &TableName { schema: None, name: schema.into() });
     schema_occurs && whole || (schema_occurs || schema.eq_ignore_ascii_case(default)) && may_mention(sql, table)
+}
+
+/// The tables that a statement takes rows from or changes, with their databases where they are named; `None` where
+/// it is of another build, or in another charset.
+fn named_tables(sql: &str) -> Option<Vec<(Option<String>, String)>> {
+    let mut words = Words(sql);
+    match words.next()?.as_str() {
+        "TRUNCATE" => words.skip_word("TABLE"),
+        "DROP" | "ALTER" | "CREATE" => {
+            words.skip_word("OR");
+            words.skip_word("REPLACE");
+            words.skip_word("ONLINE");
+            words.skip_word("IGNORE");
+            if !matches!(words.next()?.as_str(), "TABLE" | "TABLES") {
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    words.skip_word("IF");
+    words.skip_word("NOT");
+    words.skip_word("EXISTS");
+    let mut tables = Vec::new();
+    loop {
+        let first = words.identifier()?;
+        tables.push(if words.skip_mark('.') { (Some(first), words.identifier()?) } else { (None, first) });
+        if !words.skip_mark(',') {
+            return Some(tables);
+        }
+    }
 }
 
 /// Whether a table's name may occur in a text: without case and quotes. A name beyond ASCII may be there
@@ -109,13 +144,62 @@ impl Words<'_> {
                     Some(code) => code.trim_start_matches(|c: char| c.is_ascii_digit()),
                     None => comment.split_once("*/").map_or("", |(_, after)| after),
                 }
-            } else if rest.starts_with('#') || rest.strip_prefix("--").is_some_and(|c| c.starts_with(char::is_whitespace)) {
+            } else if rest.starts_with('#')
+                || rest.strip_prefix("--").is_some_and(|c| c.starts_with(char::is_whitespace))
+            {
                 rest.split_once('\n').map_or("", |(_, after)| after)
             } else {
                 self.0 = rest;
                 return;
             };
         }
+    }
+}
+
+impl Words<'_> {
+    fn skip_word(&mut self, word: &str) {
+        let before = self.0;
+        if self.next().as_deref() != Some(word) {
+            self.0 = before;
+        }
+    }
+
+    fn skip_mark(&mut self, mark: char) -> bool {
+        self.skip_blanks();
+        let rest = self.0.strip_prefix(mark);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// A name, quoted or bare.
+    fn identifier(&mut self) -> Option<String> {
+        self.skip_blanks();
+        let quote = self.0.chars().next()?;
+        let mut name = String::new();
+        if matches!(quote, '`' | '"') {
+            let mut rest = &self.0[1..];
+            loop {
+                let at = rest.find(quote)?;
+                name.push_str(&rest[..at]);
+                rest = &rest[at + 1..];
+                match rest.strip_prefix(quote) {
+                    Some(more) => {
+                        name.push(quote);
+                        rest = more;
+                    }
+                    None => break,
+                }
+            }
+            self.0 = rest;
+        } else {
+            let end = self
+                .0
+                .find(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_' && c != '$')
+                .unwrap_or(self.0.len());
+            name.push_str(&self.0[..end]);
+            self.0 = &self.0[end..];
+        }
+        (!name.is_empty() && !name.contains('\u{fffd}')).then_some(name)
     }
 }
 
@@ -171,6 +255,14 @@ mod tests {
         assert!(may_concern("TRUNCATE items", "shop", &TableName::new("shop", "items")));
         assert!(may_concern("TRUNCATE `shop`.`items`", "", &TableName::new("shop", "items")));
         assert!(!may_concern("TRUNCATE items", "other", &TableName::new("shop", "items")));
+        assert!(may_concern(
+            "DROP TABLE IF EXISTS a, `shop` . `it``em's` /* x */",
+            "",
+            &TableName::new("shop", "it`em's")
+        ));
+        assert!(!may_concern("DROP TABLE `shop`.other", "", &TableName::new("shop", "größe")));
+        assert!(may_concern("DROP TABLE `shop`.gr\u{fffd}", "", &TableName::new("shop", "größe")));
+        assert!(may_concern("ALTER TABLE items ADD x int", "shop", &TableName::new("shop", "items")));
         assert!(may_concern("DROP DATABASE shop", "", &TableName::new("shop", "items")));
         assert!(!may_concern("DROP DATABASE other", "", &TableName::new("shop", "items")));
     }
@@ -178,7 +270,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_something(sql in ".{0,60}|[/*!#; a-z-]{0,30}") {
-            let _ = classify(&sql);
+            let _ = (classify(&sql), may_concern(&sql, "d", &TableName::new("d", "t")));
         }
     }
 }

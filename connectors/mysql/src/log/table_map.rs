@@ -145,7 +145,12 @@ fn raw_type(code: u8, metadata: &mut Cursor<'_>) -> Result<Raw, Malformed> {
         13 => ColumnType::Year,
         15 | 253 => {
             let bytes_max = metadata.little(2)? as u16;
-            ColumnType::Short { length_bytes: if bytes_max > 255 { 2 } else { 1 }, bytes_max, collation: 0, fixed: false }
+            ColumnType::Short {
+                length_bytes: if bytes_max > 255 { 2 } else { 1 },
+                bytes_max,
+                collation: 0,
+                fixed: false,
+            }
         }
         16 => {
             let (bits, bytes) = (metadata.byte()?, metadata.byte()?);
@@ -214,7 +219,7 @@ fn signedness(bits: &[u8], types: &mut [Raw]) {
     }
 }
 
-fn collations<'a>(types: &'a mut [Raw], of_choices: bool) -> Vec<Option<&'a mut u32>> {
+fn collations(types: &mut [Raw], of_choices: bool) -> Vec<Option<&mut u32>> {
     let mut all = Vec::new();
     for raw in types {
         let character = raw.character;

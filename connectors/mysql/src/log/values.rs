@@ -54,7 +54,9 @@ pub(crate) fn read(
         ColumnType::Decimal { digits, scale } => Value::Decimal(decimal(cursor, *digits, *scale)?.into()),
         ColumnType::Float => Value::Float32(f32::from_bits(cursor.little(4)? as u32)),
         ColumnType::Double => Value::Float64(f64::from_bits(cursor.little(8)?)),
-        ColumnType::Bit { bits } => Value::Boolean(cursor.big(usize::from(bits.div_ceil(8)))? != 0),
+        ColumnType::Bit { bits } => {
+            Value::Boolean(cursor.take(usize::from(bits.div_ceil(8)))?.iter().any(|&byte| byte != 0))
+        }
         ColumnType::Short { length_bytes, bytes_max, collation, .. } => {
             let length = cursor.little(usize::from(*length_bytes))? as usize;
             short(cursor.take(length)?, *bytes_max, *collation, kind, charsets)
@@ -153,7 +155,9 @@ fn short(bytes: &[u8], bytes_max: u16, collation: u32, kind: &Kind, charsets: &C
 }
 
 fn text(bytes: &[u8], collation: u32, charsets: &Charsets, make: impl FnOnce(String) -> Value) -> Value {
-    charsets.decode(collation, bytes).map_or_else(|| Value::Unmapped("text that its charset has no characters for".into()), make)
+    charsets
+        .decode(collation, bytes)
+        .map_or_else(|| Value::Unmapped("text that its charset has no characters for".into()), make)
 }
 
 /// MariaDB keeps a UUID of versions 1 to 5 with its parts in reverse, so that it sorts by its node and time.
@@ -208,7 +212,13 @@ fn datetime(cursor: &mut Cursor<'_>, precision: u8) -> Result<Value, Malformed> 
     let (year, month) = (months / 13, months % 13);
     let (hour, minute, second) = (packed >> 12 & 31, packed >> 6 & 63, packed & 63);
     let whole = calendar::from_civil_parts(
-        year as i16, month as i8, day as i8, hour as i8, minute as i8, second as i8, micros as i32,
+        year as i16,
+        month as i8,
+        day as i8,
+        hour as i8,
+        minute as i8,
+        second as i8,
+        micros as i32,
     );
     let shown = || format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
     Ok(whole.filter(|_| year > 0).map_or_else(|| Value::Unmapped(shown().into()), Value::DateTime))
@@ -297,7 +307,7 @@ mod tests {
         #[test]
         fn times_are_what_was_packed(seconds in -3_020_399_i64..=3_020_399, part in 0..1_000_000_i64) {
             let whole = seconds.abs();
-            let packed = (whole / 3600) << 12 | (whole / 60 % 60) << 6 | whole % 60;
+            let packed = ((whole / 3600) << 12) | ((whole / 60 % 60) << 6) | (whole % 60);
             let packed = (packed << 24 | part) * if seconds < 0 { -1 } else { 1 };
             let bytes = (packed + (0x80_0000 << 24)).to_be_bytes();
             let expected = (whole * 1_000_000 + part) * if seconds < 0 { -1 } else { 1 };

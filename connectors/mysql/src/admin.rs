@@ -1,0 +1,248 @@
+//! Set-up, teardown and skips: what an operator does beside the running bridge.
+//!
+//! Nothing of the servers' own is changed: a database with four tables is all that there is. The
+//! bridge's user needs these rights and no more, tried on both servers with a user that has nothing else:
+//! `REPLICATION SLAVE` to read the log, `REPLICATION CLIENT` to ask where it ends (MariaDB calls the latter
+//! `BINLOG MONITOR` and takes either word), reading and writing of the mapped tables and of the
+//! database `pontoon`, and there also to create and drop. `TRIGGER` on tables that are written is
+//! there for `check` alone: without it the servers do not show whether a table has any.
+//!
+//! No session setting that the bridge pins needs a right of its own.
+
+use async_trait::async_trait;
+use pontoon_core::{
+    Checkpoint, Code, Error, LogIdentity, Position, Result,
+    node::{Admin, Finding, SetupPlan},
+};
+use serde_json::json;
+
+use crate::{
+    connect::{Client, Purpose, Script, number, text},
+    encode, findings, lease,
+    node::{MysqlNode, identity},
+    quote::Table,
+    reader, state, tables,
+};
+
+#[async_trait]
+impl Admin for MysqlNode {
+    async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>> {
+        findings::look(&mut self.client(Purpose::Look).await?, self, plan).await
+    }
+
+    async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
+        let mut client = self.client(Purpose::Look).await?;
+        let account = account(&mut client).await?;
+        let mut sql = grants(&account, plan);
+        sql.extend(tables::create());
+        sql.extend(tables::create_rows(self.bridge()));
+        Ok(sql)
+    }
+
+    async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint> {
+        let mut client = self.client(Purpose::Look).await?;
+        create(&mut client, self.bridge()).await.map_err(privileged)?;
+        let log = identity(&mut client).await?;
+        let position = match reader::log_end(&mut client).await {
+            Ok(end) => end,
+            // A server that is only written to need not write a log; nobody will read from here.
+            Err(error) if !plan.followed && error.code() == Code::SettingWrong => {
+                Position::Binlog { base: "none".into(), file: 0, offset: 0 }
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Checkpoint { position, log })
+    }
+
+    async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        let log = identity(&mut client).await?;
+        install(&mut client, self, &pair_text(self.label(), &log, plan), plan, other).await
+    }
+
+    async fn teardown_sql(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
+        let mut client = self.client(Purpose::Look).await?;
+        if !is_there(&mut client).await? {
+            return Ok(Vec::new());
+        }
+        let last = is_last(&mut client, self.bridge()).await?;
+        Ok(if last { drop_all() } else { tables::remove_rows(self.bridge()) })
+    }
+
+    async fn teardown(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
+        let mut client = self.client(Purpose::Look).await?;
+        if !lease::try_lock(&mut client, self.bridge()).await? {
+            return Err(Error::new(Code::Config, format!("the bridge {:?} runs", self.bridge()))
+                .hint("stop it first; nothing was removed"));
+        }
+        teardown(&mut client, self.bridge()).await.map_err(privileged)
+    }
+
+    async fn skip(&self, position: &Position) -> Result<()> {
+        if position.binlog_file().is_none() {
+            return Err(Error::new(Code::Config, format!("{position} is no position of this server's log"))
+                .hint("MySQL and MariaDB: binlog.000003:1234"));
+        }
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        let name = encode::text(&format!("{}{position}", tables::SKIP));
+        let bridge = encode::text(self.bridge());
+        let statement = format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name) VALUES ({bridge}, {name}) \
+             ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP(6)"
+        );
+        client.run(statement).await.map_err(privileged)?;
+        Ok(())
+    }
+}
+
+/// The account that the server let in, as GRANT writes it.
+async fn account(client: &mut Client) -> Result<String> {
+    let current = client.scalar("SELECT CURRENT_USER()").await?.unwrap_or_default();
+    let (user, host) = current.rsplit_once('@').unwrap_or((&current, "%"));
+    Ok(format!("{}@{}", encode::text(user), encode::text(host)))
+}
+
+/// The least rights that everything works with.
+fn grants(account: &str, plan: &SetupPlan) -> Vec<String> {
+    let mut sql = Vec::new();
+    if plan.followed {
+        sql.push(format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}"));
+    }
+    sql.push(format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP ON `pontoon`.* TO {account}"));
+    let rights = if plan.written { "SELECT, INSERT, UPDATE, DELETE, TRIGGER" } else { "SELECT" };
+    sql.extend(plan.tables.iter().map(|table| format!("GRANT {rights} ON {} TO {account}", Table(&table.name))));
+    sql
+}
+
+fn privileged(error: Error) -> Error {
+    if error.code() != Code::PrivilegeMissing {
+        return error;
+    }
+    Error::new(Code::PrivilegeMissing, format!("the bridge's user may not do this: {}", error.message()))
+        .hint("let an administrator run what `pontoon setup --print-sql` prints, then run `pontoon setup` again")
+}
+
+/// Whether all of the bridge's tables are there.
+pub(crate) async fn is_there(client: &mut Client) -> Result<bool> {
+    let names: Vec<String> = tables::ALL.iter().map(|name| encode::text(name)).collect();
+    let rows = client
+        .rows(format!(
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{}' AND table_name IN ({})",
+            tables::DATABASE,
+            names.join(", ")
+        ))
+        .await?;
+    Ok(rows.first().and_then(|row| number::<usize>(row, 0)) == Some(tables::ALL.len()))
+}
+
+/// Where all is there nothing is created, which a user may lack the right to.
+async fn create(client: &mut Client, bridge: &str) -> Result<()> {
+    if !is_there(client).await? {
+        for statement in tables::create() {
+            client.run(statement).await?;
+        }
+    }
+    state::check_format(client).await?;
+    for statement in tables::create_rows(bridge) {
+        client.run(statement).await?;
+    }
+    Ok(())
+}
+
+fn pair_text(node: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
+    json!({
+        "node": node,
+        "log": log.to_string(),
+        "other": plan.other_name,
+        "other_log": plan.other_log.to_string(),
+    })
+    .to_string()
+}
+
+async fn install(
+    client: &mut Client,
+    node: &MysqlNode,
+    pair: &str,
+    plan: &SetupPlan,
+    other: &Checkpoint,
+) -> Result<()> {
+    let bridge = encode::text(node.bridge());
+    let mut script = Script::from("START TRANSACTION");
+    script.push(format!(
+        "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({bridge}, '{}', {}) \
+         ON DUPLICATE KEY UPDATE name = VALUES(name)",
+        tables::PAIR,
+        encode::text(pair)
+    ));
+    script.push(format!(
+        "SELECT value FROM `pontoon`.`control` WHERE bridge = {bridge} AND name = '{}' FOR UPDATE",
+        tables::PAIR
+    ));
+    let answers = client.run(script).await.map_err(privileged)?;
+    let found = answers.get(2).and_then(|answer| answer.rows.first()).and_then(|row| text(row, 0)).unwrap_or_default();
+    if found != pair {
+        client.run("ROLLBACK").await?;
+        let message = format!("a bridge {:?} is set up here for {found}, and not for {pair}", node.bridge());
+        return Err(Error::new(Code::BridgeNameTaken, message)
+            .hint("give the bridge another name, or remove the other one with `pontoon teardown`"));
+    }
+    let mut script = Script::default();
+    for statement in tables::create_rows(node.bridge()) {
+        script.push(statement);
+    }
+    let source = encode::text(&plan.other_name);
+    script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));
+    script.push(format!(
+        "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} WHERE bridge = {bridge} AND applier = 0 AND `log` IS NULL",
+        encode::text(&other.position.to_string()),
+        encode::text(&other.log.0)
+    ));
+    script.push("COMMIT");
+    client.run(script).await.map_err(privileged)?;
+    Ok(())
+}
+
+async fn is_last(client: &mut Client, bridge: &str) -> Result<bool> {
+    let bridge = encode::text(bridge);
+    let parts: Vec<String> = tables::ALL
+        .iter()
+        .map(|table| format!("SELECT 1 AS one FROM `pontoon`.`{table}` WHERE bridge NOT IN ('', {bridge})"))
+        .collect();
+    Ok(client.rows(format!("SELECT 1 FROM ({}) AS other LIMIT 1", parts.join(" UNION ALL "))).await?.is_empty())
+}
+
+fn drop_all() -> Vec<String> {
+    let tables = tables::ALL.iter().map(|table| format!("DROP TABLE IF EXISTS `pontoon`.`{table}`"));
+    tables.chain(["DROP DATABASE IF EXISTS `pontoon`".to_owned()]).collect()
+}
+
+async fn teardown(client: &mut Client, bridge: &str) -> Result<Vec<String>> {
+    let tables_of = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'pontoon'";
+    let there = client.rows(tables_of).await?;
+    if is_there(client).await? && !is_last(client, bridge).await? {
+        for statement in tables::remove_rows(bridge) {
+            client.run(statement).await?;
+        }
+        return Ok(Vec::new());
+    }
+    if !there.is_empty() {
+        for statement in drop_all().iter().take(tables::ALL.len()) {
+            client.run(statement.as_str()).await?;
+        }
+    }
+    // What is not the bridge's own stays, and with it the database.
+    let left: Vec<String> = client
+        .rows(tables_of)
+        .await?
+        .iter()
+        .filter_map(|row| Some(format!("table pontoon.{}", text(row, 0)?)))
+        .collect();
+    let exists =
+        client.scalar("SELECT 1 FROM information_schema.schemata WHERE schema_name = 'pontoon'").await?.is_some();
+    if left.is_empty() && exists {
+        client.run("DROP DATABASE IF EXISTS `pontoon`").await?;
+    }
+    Ok(left)
+}
