@@ -293,6 +293,12 @@ async fn heartbeat(shared: Arc<Shared>) -> Result<()> {
         for side in shared.read_sides() {
             shared.nodes[side].mark(Mark::Heartbeat).await?;
         }
+        let bytes = Pair::from_fn(|side| shared.queues[side].bytes());
+        shared.observe(&EngineEvent::Queued {
+            memory_bytes: Pair::from_fn(|side| bytes[side].0),
+            spill_bytes: bytes.iter().map(|(_, spilled)| spilled).sum(),
+            limits: shared.queues[Side::A].limits(),
+        });
         sleep(HEARTBEAT_EVERY).await;
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use pontoon_core::{Error, Key, LogEvent, Position};
 
-use crate::side::Side;
+use crate::{
+    direction::queue::Limits,
+    side::{Pair, Side},
+};
 
 /// Something that happened. `source` names the direction: from that side to the other.
 pub enum EngineEvent<'a> {
@@ -34,6 +37,15 @@ pub enum EngineEvent<'a> {
     SpillFull {
         /// The direction.
         source: Side,
+    },
+    /// What is in the queues, every other second.
+    Queued {
+        /// Bytes in memory, of the direction from each side.
+        memory_bytes: Pair<usize>,
+        /// Bytes in the spill files of both.
+        spill_bytes: u64,
+        /// What may be, of each direction.
+        limits: Limits,
     },
     /// A run was committed on the target.
     Applied {

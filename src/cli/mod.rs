@@ -11,12 +11,14 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, str::FromStr, time::D
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pontoon_core::{Code, Error, Position, Result};
+use serde::Serialize;
 
 use self::terminal::Terminal;
 use crate::{
     config::{Config, Invalid},
     human::parse_duration,
     logging,
+    side::Side,
 };
 
 /// Everything went as asked.
@@ -42,6 +44,15 @@ macro_rules! commands {
 }
 
 commands! {
+    check => Check(CheckArgs);
+    setup => Setup(SetupArgs);
+    teardown => Teardown(TeardownArgs);
+    run => Run(RunArgs);
+    status => Status(StatusArgs);
+    wait => Wait(WaitArgs);
+    tail => Tail(TailArgs);
+    verify => Verify(VerifyArgs);
+    skip => Skip(SkipArgs);
     explain => Explain(ExplainArgs);
     completions => Completions(CompletionsArgs);
 }
@@ -338,6 +349,35 @@ impl Context {
         }
         Ok(config)
     }
+}
+
+/// The side of a node by its name.
+fn side(config: &Config, name: &str) -> Result<Side> {
+    config.side(name).ok_or_else(|| {
+        let names = Side::BOTH.map(|side| config.node(side).name.as_str());
+        Error::new(Code::Config, format!("{name:?} is no node of the bridge"))
+            .hint(format!("its nodes are {} and {}", names[0], names[1]))
+    })
+}
+
+/// A document for programs.
+fn json(document: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(document).map_err(|error| Error::new(Code::Internal, error.to_string()))
+}
+
+/// The same on one line.
+fn json_line(document: &impl Serialize) -> Result<String> {
+    serde_json::to_string(document).map_err(|error| Error::new(Code::Internal, error.to_string()))
+}
+
+/// Prints statements for a node, each on lines of its own and with its semicolon.
+fn print_sql(context: &Context, node: &str, statements: &[String]) -> Result<()> {
+    context.out.line(&format!("-- on {node}"))?;
+    for statement in statements {
+        let end = if statement.trim_end().ends_with(';') || statement.starts_with("--") { "" } else { ";" };
+        context.out.line(&format!("{}{end}", statement.trim_end()))?;
+    }
+    context.out.line("")
 }
 
 /// The most problems that are printed beside the first one: more are mended faster by starting over.

@@ -33,6 +33,12 @@ impl Observer for Metrics {
             EngineEvent::Interrupted { error, pause } => Interrupted { error, pause }.emit(self),
             EngineEvent::Received { source, event } => self.received(source, event),
             EngineEvent::SpillFull { source } => SpillFull { source }.emit(self),
+            EngineEvent::Queued { memory_bytes, spill_bytes, limits } => {
+                for source in Side::BOTH {
+                    self.direction(source).set_queue_bytes(memory_bytes[source] as u64, limits.memory_max as u64);
+                }
+                self.set_spill_bytes(spill_bytes, 2 * limits.spill_max);
+            }
             EngineEvent::Applied { source, transactions, rows, position, commit_time, took } => {
                 let rows = RowCounts { insert: rows.inserts, update: rows.updates, delete: rows.deletes };
                 TransactionApplied { source, transactions, rows, position, commit_time, took }.emit(self);

@@ -1,0 +1,72 @@
+//! `pontoon skip`: passes over one transaction that cannot be applied.
+
+use std::time::Duration;
+
+use pontoon_core::{LogEvent, Position, Result, change::Event};
+use tokio::time::timeout;
+
+use super::{Context, DONE, SkipArgs};
+use crate::{mapping, nodes, setup};
+
+/// How long the transaction is looked for: it is next to the checkpoint, if it is there.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
+    let config = context.config()?;
+    let side = super::side(&config, &arguments.node)?;
+    let nodes = nodes::open(&config)?;
+    setup::connect(&nodes.nodes).await?;
+    let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
+    let state = nodes.nodes[side.other()].state(&tables[side.other()]).await?;
+    let start = state.checkpoint.map(|checkpoint| checkpoint.position);
+    let mut reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side]).await?;
+    let mut open = Vec::new();
+    let looked = timeout(LOOK_MAX, async {
+        loop {
+            match reader.next().await? {
+                LogEvent::Fragment(fragment) => {
+                    let end: Option<Position> = fragment.position.clone();
+                    open.push(fragment);
+                    match end {
+                        Some(end) if end == arguments.position => return Ok(true),
+                        Some(end) if end.covers(&arguments.position) => return Ok(false),
+                        Some(_) => open.clear(),
+                        None => {}
+                    }
+                }
+                LogEvent::Progress(progress) if progress.position.covers(&arguments.position) => return Ok(false),
+                LogEvent::Progress(_) => {}
+                LogEvent::Obstacle(obstacle) => {
+                    open.clear();
+                    context.out.line(&format!("{}", obstacle.error))?;
+                    return Ok(obstacle.position == arguments.position);
+                }
+            }
+        }
+    });
+    let found: Result<bool> = looked.await.unwrap_or(Ok(false));
+    let found = found?;
+    if found {
+        let position = &arguments.position;
+        for fragment in &open {
+            for change in &fragment.changes {
+                let Some(table) = tables[side].get(change.table.index()) else { continue };
+                let (node, bridge) = (nodes.nodes[side].name(), config.bridge.as_str());
+                let event = Event { node, bridge, position, fragment, table, change };
+                context.out.line(&super::json_line(&event)?)?;
+            }
+        }
+    } else {
+        context.out.line(&format!("no transaction next to the checkpoint begins or ends at {}", arguments.position))?;
+    }
+    if !arguments.execute {
+        eprintln!("nothing is done; --execute lets the bridge pass over it");
+        return Ok(if found { DONE } else { super::NO });
+    }
+    if !found {
+        return Ok(super::NO);
+    }
+    nodes.admins[side].skip(&arguments.position).await?;
+    context.out.line("passed over when the bridge runs again; its rows are not applied")?;
+    Ok(DONE)
+}

@@ -1,0 +1,174 @@
+//! `pontoon status`: both directions, whether or not `run` is up.
+//!
+//! A running bridge is asked for the document that its status page serves. Where none answers, the
+//! databases are asked: what is durable there, and where the logs stand.
+
+use std::time::Duration;
+
+use pontoon_core::{Code, Error, Result, node::LeaseAttempt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Context, DONE, StatusArgs,
+    run::told_to_stop,
+    terminal::{Style, Table},
+};
+use crate::{
+    config::Config,
+    human, mapping, nodes,
+    observe::{DirectionStatus, Metrics, NodeStatus, StatusSnapshot},
+    setup,
+    side::Side,
+};
+
+/// How long a running bridge may take to answer: it is on this host, or at least in reach.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The largest answer that is read: a status document is a few KiB.
+const ANSWER_MAX: u64 = 1 << 20;
+
+/// How often `--watch` shows it again.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(arguments: StatusArgs, context: &Context) -> Result<u8> {
+    let config = context.config()?;
+    let stop = told_to_stop()?;
+    tokio::pin!(stop);
+    loop {
+        let status = match ask_bridge(&config).await {
+            Some(status) => status,
+            None => ask_databases(&config).await?,
+        };
+        if arguments.json {
+            context.out.line(&super::json(&status)?)?;
+        } else {
+            if arguments.watch && context.out.interactive {
+                context.out.print("\x1b[H\x1b[2J")?;
+            }
+            print(&status, context)?;
+        }
+        if !arguments.watch {
+            return Ok(DONE);
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(DONE),
+            () = sleep(WATCH_EVERY) => {}
+        }
+    }
+}
+
+/// The document of the bridge that serves the configured address; `None` where there is none, or it is
+/// another bridge's.
+async fn ask_bridge(config: &Config) -> Option<StatusSnapshot> {
+    let listen = config.server.listen.as_deref()?;
+    let answer = timeout(ANSWER_WITHIN, get(listen, "/api/status")).await.ok()?.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    if !head.lines().next()?.contains(" 200 ") {
+        return None;
+    }
+    let status: StatusSnapshot = serde_json::from_str(body).ok()?;
+    (status.bridge == config.bridge.as_str()).then_some(status)
+}
+
+/// One request of HTTP/1.0, whose answer ends with the connection.
+async fn get(listen: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(listen.replace("0.0.0.0", "127.0.0.1")).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(ANSWER_MAX).read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// What the databases tell.
+pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
+    let nodes = nodes::open(config)?.nodes;
+    setup::connect(&nodes).await?;
+    let metrics = Metrics::of(config)?;
+    let mapping = mapping::map(config, &nodes).await?;
+    let mut holder = None;
+    for side in Side::BOTH {
+        let node = &nodes[side];
+        let at = |error: Error| error.at(node.name());
+        let target = &nodes[side.other()];
+        let state = target.state(&mapping.tables[side.other()]).await.map_err(|error| error.at(target.name()))?;
+        let checkpoint = state.checkpoint.ok_or_else(|| {
+            Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", target.name()))
+                .hint("run pontoon setup")
+        })?;
+        let position = mapping.reads[side].then_some(&checkpoint.position);
+        let asked = Instant::now();
+        let log = node.log_status(position).await.map_err(at)?;
+        metrics.node(side).set_up(true);
+        metrics.node(side).log_status(&log, asked.elapsed().as_secs_f64());
+        let direction = metrics.direction(side);
+        direction.set_used(mapping.reads[side]);
+        direction.applied_up_to(&checkpoint.position);
+        if log.behind_bytes == Some(0) {
+            direction.set_lag_seconds(0.0);
+        }
+        // Taken and given back at once: who does not get it knows who holds it.
+        if let LeaseAttempt::HeldBy(by) = node.try_lease().await.map_err(at)? {
+            holder = Some(by);
+        }
+    }
+    metrics.set_active(false, holder.as_deref());
+    Ok(metrics.status())
+}
+
+fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
+    let out = &context.out;
+    let (word, style) = match (status.active, &status.standing_by_for) {
+        (true, _) => ("running".to_owned(), Style::Good),
+        (false, Some(holder)) => (format!("held by {holder}, whose status page does not answer here"), Style::Warning),
+        (false, None) => ("not running".to_owned(), Style::Warning),
+    };
+    out.line(&format!("{} {}", out.paint(Style::Strong, &status.bridge), out.paint(style, &word)))?;
+    let mut table =
+        Table::new(["direction", "state", "lag", "behind", "applied", "rows", "conflicts", "errors"]).right([2, 3, 5, 6, 7]);
+    for direction in status.directions.iter().filter(|direction| direction.used) {
+        table.row(cells(direction));
+    }
+    out.print(&out.table(&table))?;
+    let mut table = Table::new(["node", "server", "log end", "retained", "headroom", "clock"]).right([3, 4, 5]);
+    for node in &status.nodes {
+        table.row(node_cells(node));
+    }
+    out.print(&out.table(&table))?;
+    let errors = status.directions.iter().filter_map(|direction| direction.error.as_ref());
+    for error in errors.chain(status.nodes.iter().filter_map(|node| node.error.as_ref())) {
+        out.line(&out.paint(Style::Bad, &format!("{} [{}]", error.message, error.code)))?;
+    }
+    Ok(())
+}
+
+fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "?".to_owned(), text)
+}
+
+fn cells(direction: &DirectionStatus) -> [String; 8] {
+    [
+        format!("{} -> {}", direction.source, direction.target),
+        direction.state.clone(),
+        known(direction.lag_seconds, human::seconds),
+        known(direction.lag_bytes, human::bytes),
+        known(direction.position.applied.clone(), |position| position),
+        human::count(direction.rows_applied),
+        human::count(direction.conflicts),
+        human::count(direction.errors),
+    ]
+}
+
+fn node_cells(node: &NodeStatus) -> [String; 6] {
+    [
+        node.name.clone(),
+        known(node.server.clone(), |server| server),
+        known(node.log_position.clone(), |position| position),
+        known(node.log_retained_bytes, human::bytes),
+        known(node.log_headroom_bytes, human::bytes),
+        known(node.clock_offset_seconds, |offset| format!("{offset:+.3} s")),
+    ]
+}

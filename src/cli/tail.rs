@@ -1,0 +1,71 @@
+//! `pontoon tail`: what a node's log holds, as JSON lines.
+
+use pontoon_core::{LogEvent, MappedTable, Position, Result, change::Event};
+
+use super::{Context, DONE, TailArgs, TailFormat, run::told_to_stop};
+use crate::{config::Config, mapping, nodes, side::Side};
+
+pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
+    let config = context.config()?;
+    let side = super::side(&config, &arguments.node)?;
+    let nodes = nodes::open(&config)?.nodes;
+    crate::setup::connect(&nodes).await?;
+    let tables = mapping::map(&config, &nodes).await?.require()?.tables[side].clone();
+    let node = &nodes[side];
+    let opened = node.open_tail(arguments.from.as_ref(), &tables).await;
+    let mut reader = opened.map_err(|error| error.at(node.name()))?;
+    let TailFormat::Json = arguments.format;
+    let mut printer = Printer { config: &config, side, tables: &tables, context, left: arguments.limit, at: None };
+    let stop = told_to_stop()?;
+    tokio::pin!(stop);
+    while printer.left != Some(0) {
+        let event = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(DONE),
+            event = reader.next() => event.map_err(|error| error.at(node.name()))?,
+        };
+        printer.print(&event)?;
+    }
+    Ok(DONE)
+}
+
+struct Printer<'a> {
+    config: &'a Config,
+    side: Side,
+    tables: &'a [MappedTable],
+    context: &'a Context,
+    left: Option<u64>,
+    at: Option<Position>,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, event: &LogEvent) -> Result<()> {
+        let fragment = match event {
+            LogEvent::Fragment(fragment) => fragment,
+            LogEvent::Progress(progress) => {
+                self.at = Some(progress.position.clone());
+                return Ok(());
+            }
+            LogEvent::Obstacle(obstacle) => {
+                return Err(obstacle.error.clone().at(&self.config.node(self.side).name));
+            }
+        };
+        // Where its end is not read yet, a large transaction's piece says where the one before ended.
+        let position = fragment.position.clone().or_else(|| self.at.clone()).unwrap_or(Position::Index(0));
+        for change in &fragment.changes {
+            if self.left == Some(0) {
+                break;
+            }
+            let Some(table) = self.tables.get(change.table.index()) else { continue };
+            let node = &self.config.node(self.side).name;
+            let bridge = self.config.bridge.as_str();
+            let event = Event { node, bridge, position: &position, fragment, table, change };
+            self.context.out.line(&super::json_line(&event)?)?;
+            self.left = self.left.map(|left| left - 1);
+        }
+        if let Some(position) = &fragment.position {
+            self.at = Some(position.clone());
+        }
+        Ok(())
+    }
+}

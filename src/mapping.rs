@@ -1,0 +1,311 @@
+//! Which tables and columns are pairs, in which form they are compared, and what keeps a pair from
+//! being bridged.
+//!
+//! Both `check`, which lists every finding, and `run`, which refuses at the first blocking one, ask
+//! here, so they cannot disagree.
+
+use std::sync::Arc;
+
+use pontoon_core::{
+    Code, Column, Error, Form, Kind, MappedColumn, MappedTable, Result, TableId, TableName, TableSchema,
+    node::{Finding, Node, Severity, Tables},
+    schema::TextEquality,
+};
+
+use crate::{
+    config::{Config, Conflict, Present, TableChoice},
+    conflict::decide::Policy,
+    side::{Pair, Side},
+};
+
+/// The mapped tables of a bridge.
+pub struct Mapping {
+    /// As each side sees them; only pairs without a blocking finding.
+    pub tables: Pair<Tables>,
+    /// How the conflicts of each are settled, by its number.
+    pub policies: Vec<Policy>,
+    /// Whose log is followed: that of a side from which some table goes to the other.
+    pub reads: Pair<bool>,
+    /// What was found of tables and columns, blocking or not.
+    pub findings: Vec<Finding>,
+    /// What an operator may not have meant.
+    pub notes: Vec<String>,
+}
+
+impl Mapping {
+    /// Refuses where any pair is unfit. Errors: table unfit, naming the first finding.
+    pub fn require(self) -> Result<Self> {
+        let mut blocking = self.findings.iter().filter(|finding| finding.severity == Severity::Blocking);
+        let Some(first) = blocking.next() else { return Ok(self) };
+        let more = match blocking.count() {
+            0 => String::new(),
+            count => format!(" (and {count} more)"),
+        };
+        let message = format!("{}: {}, needed is {}{more}", first.subject, first.actual, first.expected);
+        Err(Error::new(Code::TableUnfit, message).hint(match &first.remedy {
+            Some(remedy) => format!("{remedy}; pontoon check lists everything"),
+            None => "pontoon check lists everything".to_owned(),
+        }))
+    }
+}
+
+/// Asks both nodes for their tables and pairs what the configuration names. Errors: unreachable and the
+/// like, and configuration errors (a table that is not there).
+pub async fn map(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<Mapping> {
+    let mut present = Pair::<Vec<TableName>>::default();
+    for side in Side::BOTH {
+        present[side] = nodes[side].list_tables().await.map_err(|error| error.at(nodes[side].name()))?;
+    }
+    let of = |side: Side| Present { default_schema: config.node(side).default_schema(), tables: &present[side] };
+    let choices = config.choose_tables([of(Side::A), of(Side::B)])?;
+    let mut schemas = Pair::<Vec<Option<TableSchema>>>::default();
+    for side in Side::BOTH {
+        let names: Vec<TableName> = choices.tables.iter().map(|choice| choice.names[side as usize].clone()).collect();
+        schemas[side] = nodes[side].describe(&names).await.map_err(|error| error.at(nodes[side].name()))?;
+    }
+    let mut mapping = Draft { config, tables: Pair::default(), policies: Vec::new(), findings: Vec::new() };
+    let [a, b] = [std::mem::take(&mut schemas[Side::A]), std::mem::take(&mut schemas[Side::B])];
+    for (choice, (a, b)) in choices.tables.iter().zip(a.into_iter().zip(b)) {
+        match (a, b) {
+            (Some(a), Some(b)) => mapping.pair(choice, &Pair::new(a, b)),
+            _ => mapping.block(
+                "table-missing",
+                &choice.label,
+                "gone while it was looked at",
+                "a table on both sides",
+                None,
+            ),
+        }
+    }
+    Ok(mapping.finish(choices.notes))
+}
+
+struct Draft<'a> {
+    config: &'a Config,
+    tables: Pair<Vec<MappedTable>>,
+    policies: Vec<Policy>,
+    findings: Vec<Finding>,
+}
+
+impl Draft<'_> {
+    fn finish(self, notes: Vec<String>) -> Mapping {
+        let reads = Pair::from_fn(|side| self.tables[side].iter().any(|table| table.followed));
+        let [a, b] = [self.tables[Side::A].clone(), self.tables[Side::B].clone()];
+        Mapping {
+            tables: Pair::new(a.into(), b.into()),
+            policies: self.policies,
+            reads,
+            findings: self.findings,
+            notes,
+        }
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        subject: &str,
+        actual: &str,
+        expected: &str,
+        remedy: Option<String>,
+    ) {
+        self.findings.push(Finding {
+            code,
+            severity,
+            subject: subject.to_owned(),
+            actual: actual.to_owned(),
+            expected: expected.to_owned(),
+            remedy,
+        });
+    }
+
+    fn block(&mut self, code: &'static str, subject: &str, actual: &str, expected: &str, remedy: Option<String>) {
+        self.add(Severity::Blocking, code, subject, actual, expected, remedy);
+    }
+
+    fn pair(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) {
+        let before = self.blocking();
+        let columns = self.columns(choice, schemas);
+        let key = self.key(choice, schemas, &columns);
+        self.generated_keys(choice, schemas);
+        if self.blocking() > before {
+            return;
+        }
+        let id = TableId(u32::try_from(self.policies.len()).unwrap_or(u32::MAX));
+        let label: Arc<str> = choice.label.as_str().into();
+        for side in Side::BOTH {
+            self.tables[side].push(MappedTable {
+                id,
+                label: label.clone(),
+                name: schemas[side].name.clone(),
+                columns: columns.iter().map(|pair| pair[side].clone()).collect(),
+                key: key.clone(),
+                followed: choice.direction.follows(side),
+            });
+        }
+        self.policies.push(match &choice.conflict {
+            Conflict::LastWriterWins => Policy::LastWriterWins,
+            Conflict::Prefer(side) => Policy::Prefer(*side),
+        });
+    }
+
+    fn blocking(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Blocking).count()
+    }
+
+    /// The pairs of columns in A's order. Generated columns are computed on each side by itself.
+    fn columns(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) -> Vec<Pair<MappedColumn>> {
+        for side in Side::BOTH {
+            for column in schemas[side].columns.iter().filter(|column| !column.generated) {
+                if schemas[side.other()].column(&column.name).is_none_or(|other| other.generated) {
+                    let subject = format!("{} column {}", choice.label, column.name);
+                    let actual = format!("only on {}", self.config.node(side).name);
+                    self.block("column-missing", &subject, &actual, "the column on both sides", None);
+                }
+            }
+        }
+        let mut pairs = Vec::new();
+        for a in schemas[Side::A].columns.iter().filter(|column| !column.generated) {
+            let Some(b) = schemas[Side::B].column(&a.name).filter(|column| !column.generated) else { continue };
+            pairs.extend(self.column(choice, a, b));
+        }
+        pairs
+    }
+
+    fn column(&mut self, choice: &TableChoice, a: &Column, b: &Column) -> Option<Pair<MappedColumn>> {
+        let subject = format!("{} column {}", choice.label, a.name);
+        let natives = format!("{} and {}", a.native, b.native);
+        let (Some(kind_a), Some(kind_b)) = (&a.kind, &b.kind) else {
+            let unknown = if a.kind.is_none() { (Side::A, a) } else { (Side::B, b) };
+            let actual = format!("{} on {}", unknown.1.native, self.config.node(unknown.0).name);
+            self.block("column-type-unsupported", &subject, &actual, "a type that this version has a rule for", None);
+            return None;
+        };
+        let Some(form) = Form::of_pair(kind_a, kind_b) else {
+            self.block("column-types-differ", &subject, &natives, "two types with a common form", None);
+            return None;
+        };
+        if kind_a != kind_b && narrower(kind_a, kind_b) {
+            self.add(
+                Severity::Warning,
+                "column-ranges-differ",
+                &subject,
+                &natives,
+                "the same range on both sides; a value that does not fit stops the bridge before it",
+                None,
+            );
+        }
+        if a.nullable != b.nullable {
+            let side = if a.nullable { Side::B } else { Side::A };
+            let actual = format!("not null on {} only", self.config.node(side).name);
+            self.add(Severity::Warning, "column-null-differs", &subject, &actual, "the same on both sides", None);
+        }
+        let mapped = |column: &Column, kind: &Kind| MappedColumn { column: column.clone(), kind: kind.clone(), form };
+        Some(Pair::new(mapped(a, kind_a), mapped(b, kind_b)))
+    }
+
+    /// The key's columns by their place among the pairs.
+    fn key(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>, columns: &[Pair<MappedColumn>]) -> Vec<usize> {
+        let names = |side: Side| -> Vec<&str> {
+            schemas[side].key.iter().filter_map(|&at| schemas[side].columns.get(at)).map(|c| &*c.name).collect()
+        };
+        for side in Side::BOTH {
+            if schemas[side].key.is_empty() {
+                let actual = format!("none on {}", self.config.node(side).name);
+                let remedy = format!("ALTER TABLE {} ADD PRIMARY KEY (...)", schemas[side].name);
+                self.block("table-key-missing", &choice.label, &actual, "a primary key on both sides", Some(remedy));
+                return Vec::new();
+            }
+        }
+        if names(Side::A) != names(Side::B) {
+            let actual = format!("({}) and ({})", names(Side::A).join(", "), names(Side::B).join(", "));
+            self.block("table-keys-differ", &choice.label, &actual, "the same columns in the same order", None);
+            return Vec::new();
+        }
+        let mut key = Vec::new();
+        for name in names(Side::A) {
+            let Some(at) = columns.iter().position(|pair| &*pair[Side::A].column.name == name) else { continue };
+            self.key_column(choice, &columns[at]);
+            key.push(at);
+        }
+        key
+    }
+
+    /// Two keys that are one row here and two there make one row of two.
+    fn key_column(&mut self, choice: &TableChoice, pair: &Pair<MappedColumn>) {
+        let form = pair[Side::A].form;
+        let subject = format!("{} key column {}", choice.label, pair[Side::A].column.name);
+        if matches!(form, Form::Float32 | Form::Float64 | Form::Json) {
+            self.block("key-type-unfit", &subject, &form.to_string(), "a type with exact equality", None);
+        }
+        if !matches!(form, Form::Text { .. }) {
+            return;
+        }
+        for side in Side::BOTH {
+            let TextEquality::Folding(collation) = &pair[side].column.text_equality else { continue };
+            let node = &self.config.node(side).name;
+            let actual = format!("collation {collation} on {node}, by which different texts are equal");
+            let remedy = format!(
+                "give the column an exact collation on {node} (utf8mb4_0900_bin on MySQL, utf8mb4_nopad_bin on MariaDB, a deterministic one on PostgreSQL)"
+            );
+            let severity = accepted(choice, "key-comparison");
+            self.add(severity, "key-comparison", &subject, &actual, "equality by bytes on both sides", Some(remedy));
+        }
+    }
+
+    /// Two sides that both hand out 1, 2, 3 make one row of two.
+    fn generated_keys(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) {
+        let both_ways = Side::BOTH.into_iter().all(|side| choice.direction.follows(side));
+        if !both_ways {
+            return;
+        }
+        for &at in &schemas[Side::A].key {
+            let Some(a) = schemas[Side::A].columns.get(at) else { continue };
+            let Some(b) = schemas[Side::B].column(&a.name) else { continue };
+            let (Some(ours), Some(theirs)) = (a.generator, b.generator) else { continue };
+            if ours.disjoint(&theirs) {
+                continue;
+            }
+            let severity = accepted(choice, "generated-keys");
+            let actual = format!(
+                "both sides generate it: from {} by {}, and from {} by {}",
+                ours.start, ours.step, theirs.start, theirs.step
+            );
+            let remedy = "let one side count 1, 3, 5 and the other 2, 4, 6 (PostgreSQL: ALTER SEQUENCE ... INCREMENT 2 START 1 RESTART; MySQL, MariaDB: auto_increment_increment = 2, auto_increment_offset = 2), or accept = [\"generated-keys\"] where applications give the keys";
+            let subject = format!("{} key column {}", choice.label, a.name);
+            self.add(
+                severity,
+                "generated-keys",
+                &subject,
+                &actual,
+                "steps or ranges that never meet",
+                Some(remedy.into()),
+            );
+        }
+    }
+}
+
+/// A blocking finding that the operator answers for is a warning.
+fn accepted(choice: &TableChoice, code: &str) -> Severity {
+    if choice.accepts(code) { Severity::Warning } else { Severity::Blocking }
+}
+
+/// Whether a value of one side may not fit on the other, although there is a common form.
+fn narrower(a: &Kind, b: &Kind) -> bool {
+    match (a, b) {
+        (Kind::Text { chars_max: x, bytes_max: v, .. }, Kind::Text { chars_max: y, bytes_max: w, .. }) => {
+            x != y || v.zip(*w).is_some_and(|(v, w)| v != w)
+        }
+        (Kind::Bytes { fixed: x, .. }, Kind::Bytes { fixed: y, .. }) => x != y,
+        (Kind::Date { .. }, Kind::Date { .. })
+        | (Kind::Uuid, _)
+        | (_, Kind::Uuid)
+        | (Kind::Json { .. }, Kind::Json { .. })
+        | (Kind::Float32 { .. }, Kind::Float32 { .. })
+        | (Kind::Float64 { .. }, Kind::Float64 { .. }) => false,
+        (Kind::Time { precision: x, .. }, Kind::Time { precision: y, .. })
+        | (Kind::DateTime { precision: x, .. }, Kind::DateTime { precision: y, .. })
+        | (Kind::Instant { precision: x, .. }, Kind::Instant { precision: y, .. }) => x != y,
+        _ => true,
+    }
+}

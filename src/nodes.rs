@@ -1,0 +1,43 @@
+//! The one place that names the engines: a URL becomes a node.
+
+use std::sync::Arc;
+
+use pontoon_core::{
+    Result,
+    node::{Admin, Node},
+};
+
+use crate::{
+    config::{Config, Scheme},
+    side::{Pair, Side},
+};
+
+/// The two databases of a bridge.
+pub struct Nodes {
+    /// What the engine works with.
+    pub nodes: Pair<Arc<dyn Node>>,
+    /// What an operator does to them.
+    pub admins: Pair<Arc<dyn Admin>>,
+}
+
+/// The nodes of a configuration. Connects to nothing. Errors: a URL that the connector refuses.
+pub fn open(config: &Config) -> Result<Nodes> {
+    let (node_a, admin_a) = one(config, Side::A)?;
+    let (node_b, admin_b) = one(config, Side::B)?;
+    Ok(Nodes { nodes: Pair::new(node_a, node_b), admins: Pair::new(admin_a, admin_b) })
+}
+
+fn one(config: &Config, side: Side) -> Result<(Arc<dyn Node>, Arc<dyn Admin>)> {
+    let options = config.node_options(side);
+    let name = options.name.clone();
+    Ok(match config.node(side).scheme {
+        Scheme::Postgres => {
+            let node = pontoon_postgres::node(options).map_err(|error| error.at(name))?;
+            (node.clone(), node)
+        }
+        Scheme::Mysql => {
+            let node = pontoon_mysql::node(options).map_err(|error| error.at(name))?;
+            (node.clone(), node)
+        }
+    })
+}

@@ -1,0 +1,114 @@
+//! From a configuration to a running bridge: nodes, mapping, metrics, status page, engine.
+
+use std::{future::Future, sync::Arc};
+
+use pontoon_core::{Error, Result};
+use tokio::sync::watch;
+
+use crate::{
+    bridge::{self, Plan},
+    config::Config,
+    direction::queue::Limits,
+    event::{EngineEvent, Observer},
+    mapping::{self, Mapping},
+    nodes::{self, Nodes},
+    observe::{self, Metrics},
+    rules::Rules,
+    side::{Pair, Side},
+};
+
+/// Runs the bridge of a configuration until `shutdown` completes, or until it is caught up where that is
+/// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], and pairs of tables
+/// that are unfit.
+pub async fn run(
+    config: &Config,
+    until_caught_up: bool,
+    also: Option<Arc<dyn Observer>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let Nodes { nodes, .. } = nodes::open(config)?;
+    let metrics = Arc::new(Metrics::of(config)?);
+    let mapping = prepare(config, &nodes).await?;
+    for note in &mapping.notes {
+        tracing::warn!("{note}");
+    }
+    for side in Side::BOTH {
+        metrics.direction(side).set_used(mapping.reads[side]);
+    }
+    let observer = Arc::new(Both { metrics: metrics.clone(), also });
+    let plan = plan(config, nodes.clone(), mapping, until_caught_up, observer);
+    let (stop, stopped) = watch::channel(false);
+    let ended = |mut stopped: watch::Receiver<bool>| async move {
+        // The sender lives until both have ended.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let page = async {
+        if let Some(listen) = &config.server.listen {
+            observe::serve_when_free(listen, metrics.clone(), ended(stopped.clone())).await;
+        }
+    };
+    let poll = observe::poll(nodes, metrics.clone(), ended(stopped.clone()));
+    let work = async {
+        let done = bridge::run(plan, shutdown).await;
+        stop.send_replace(true);
+        done
+    };
+    let ((), (), done) = tokio::join!(page, poll, work);
+    done
+}
+
+/// Connects to both nodes and pairs their tables.
+async fn prepare(config: &Config, nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<Mapping> {
+    for side in Side::BOTH {
+        let at = |error: Error| error.at(nodes[side].name());
+        let server = nodes[side].connect().await.map_err(at)?;
+        tracing::info!(node = nodes[side].name(), %server, "connected");
+    }
+    mapping::map(config, nodes).await?.require()
+}
+
+fn plan(
+    config: &Config,
+    nodes: Pair<Arc<dyn pontoon_core::node::Node>>,
+    mapping: Mapping,
+    until_caught_up: bool,
+    observer: Arc<dyn Observer>,
+) -> Plan {
+    // Each direction gets half of what the configuration gives both.
+    let memory = usize::try_from(config.limits.memory_bytes / 2).unwrap_or(usize::MAX);
+    Plan {
+        nodes,
+        tables: mapping.tables,
+        policies: mapping.policies,
+        preferred: config.tie_winner(),
+        reads: mapping.reads,
+        limits: Limits::new(memory, config.limits.spill_bytes / 2),
+        spill_folder: config.limits.spill_dir.clone(),
+        holder: holder(),
+        until_caught_up,
+        seed: None,
+        rules: Rules::ALL,
+        observer,
+    }
+}
+
+/// This process for people: its host and its process id.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}, process {}", if host.is_empty() { "this host" } else { host }, std::process::id())
+}
+
+struct Both {
+    metrics: Arc<Metrics>,
+    also: Option<Arc<dyn Observer>>,
+}
+
+impl Observer for Both {
+    fn observe(&self, event: &EngineEvent<'_>) {
+        self.metrics.observe(event);
+        if let Some(also) = &self.also {
+            also.observe(event);
+        }
+    }
+}
