@@ -7,7 +7,6 @@
 use jiff::{
     Timestamp,
     civil::{Date, DateTime, Time},
-    tz::TimeZone,
 };
 
 /// Microseconds in a day.
@@ -30,12 +29,19 @@ pub fn micros(date_days: i32, time_micros: i64) -> i64 {
     i64::from(date_days) * MICROS_PER_DAY + time_micros
 }
 
+/// By days and not by way of jiff's `Timestamp`, which ends a day before the year 9999 does.
 fn datetime(micros: i64) -> Option<DateTime> {
-    Timestamp::from_microsecond(micros).ok().map(|t| TimeZone::UTC.to_datetime(t))
+    let days = micros.div_euclid(MICROS_PER_DAY);
+    let date = EPOCH.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+    let nanos = micros.rem_euclid(MICROS_PER_DAY) * 1000;
+    let time = Time::midnight().checked_add(jiff::SignedDuration::from_nanos(nanos)).ok()?;
+    Some(date.to_datetime(time))
 }
 
-fn micros_of(datetime: DateTime) -> Option<i64> {
-    TimeZone::UTC.to_timestamp(datetime).ok().map(Timestamp::as_microsecond)
+fn micros_of(datetime: DateTime) -> i64 {
+    let time = datetime.time();
+    let seconds = (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second());
+    micros(days_of(datetime.date()), seconds * 1_000_000 + i64::from(time.subsec_nanosecond() / 1000))
 }
 
 /// `2026-11-23`.
@@ -104,7 +110,10 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
 
 /// Reads what [`format_instant`] writes, and RFC 3339 with an offset.
 pub fn parse_instant(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
+    match text.strip_suffix('Z') {
+        Some(civil) => parse_datetime(civil),
+        None => text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond),
+    }
 }
 
 /// Splits a civil date and time into year, month, day, hour, minute, second, microsecond.
@@ -118,7 +127,7 @@ pub fn civil_parts(micros: i64) -> Option<(i16, i8, i8, i8, i8, i8, i32)> {
 /// The civil microseconds of its parts; `None` where no such moment exists (a zero date).
 #[allow(clippy::too_many_arguments, reason = "a calendar has that many fields")]
 pub fn from_civil_parts(year: i16, month: i8, day: i8, hour: i8, minute: i8, second: i8, micros: i32) -> Option<i64> {
-    micros_of(DateTime::new(year, month, day, hour, minute, second, micros.checked_mul(1000)?).ok()?)
+    Some(micros_of(DateTime::new(year, month, day, hour, minute, second, micros.checked_mul(1000)?).ok()?))
 }
 
 #[cfg(test)]
@@ -150,6 +159,16 @@ mod tests {
         fn arbitrary_text_never_panics(text in ".{0,30}") {
             let _ = (parse_date(&text), parse_time(&text), parse_datetime(&text), parse_instant(&text));
         }
+    }
+
+    #[test]
+    fn the_last_day_of_9999_exists() {
+        let last = parse_datetime("9999-12-31 23:59:59.999999").unwrap();
+        assert_eq!(from_civil_parts(9999, 12, 31, 23, 59, 59, 999_999), Some(last));
+        assert_eq!(format_instant(last), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(parse_instant(&format_instant(last)), Some(last));
+        assert_eq!(civil_parts(last).map(|parts| parts.0), Some(9999));
+        assert_eq!(civil_parts(i64::MAX), None);
     }
 
     #[test]
