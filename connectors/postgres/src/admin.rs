@@ -112,10 +112,11 @@ fn publication_tables(plan: &SetupPlan) -> String {
 }
 
 fn create_publication(names: &Names, plan: &SetupPlan) -> String {
+    let tables =
+        if followed(plan).is_empty() { String::new() } else { format!("FOR TABLE {} ", publication_tables(plan)) };
     format!(
-        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
-        Ident(&names.slot),
-        publication_tables(plan)
+        "CREATE PUBLICATION {} {tables}WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
+        Ident(&names.slot)
     )
 }
 
@@ -237,7 +238,7 @@ async fn create_publication_in_step(client: &Client, names: &Names, plan: &Setup
         );
         client.batch_execute(&sql).await.map_err(|error| privileged(&error, what))?;
     }
-    if wanted != found {
+    if wanted != found && !wanted.is_empty() {
         let sql = format!("ALTER PUBLICATION {publication} SET TABLE {}", publication_tables(plan));
         client.batch_execute(&sql).await.map_err(|error| privileged(&error, what))?;
     }

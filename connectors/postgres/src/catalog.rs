@@ -1,7 +1,8 @@
 //! What the catalogs say of tables, and what of it the bridge understands.
 //!
 //! A domain is looked through to its base type, whose modifier the domain gives (manual, `pg_type`:
-//! `typbasetype`, `typtypmod`). A type that is not in [`kind_of`] has no kind, and `check` refuses it by
+//! `typbasetype`, `typtypmod`). Of a domain over an enum the enum is named, since a domain has not its
+//! operators. A type that is not in [`kind_of`] has no kind, and `check` refuses it by
 //! name.
 
 use std::{collections::HashMap, sync::Arc};
@@ -38,7 +39,8 @@ pub(crate) async fn list_tables(client: &Client) -> Result<Vec<TableName>> {
     rows.iter().map(|row| Ok(TableName::new(text(row, 0)?, text(row, 1)?))).collect()
 }
 
-const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
+const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text,
+        CASE base.typtype WHEN 'e' THEN format_type(base.oid, -1) ELSE format_type(a.atttypid, a.atttypmod) END,
         base.oid, base.typmod, base.typtype::text, a.attnotnull, a.attgenerated <> '', coll.collname::text,
         (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = base.oid),
         (SELECT k.place::int4 FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)

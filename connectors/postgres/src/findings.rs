@@ -374,14 +374,15 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Of a partitioned table each partition counts, as each logs its own rows.
+    /// Of a partitioned table each partition counts, as each logs its own rows, and the table itself, by
+    /// whose setting pgoutput says whether what it sends of a row before is all of it.
     async fn ensure_replica_identity(&mut self) -> Result<()> {
         const SQL: &str = "SELECT ln.nspname::text, leaf.relname::text, leaf.relreplident::text
             FROM unnest($1::text[], $2::text[], $3::bool[]) AS want(nspname, relname, followed)
             JOIN pg_namespace n ON n.nspname = want.nspname
             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
-            CROSS JOIN LATERAL (SELECT c.oid AS relid WHERE c.relkind = 'r'
-                UNION ALL SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf AND c.relkind = 'p') AS tree
+            CROSS JOIN LATERAL (SELECT c.oid AS relid
+                UNION SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf) AS tree
             JOIN pg_class leaf ON leaf.oid = tree.relid
             JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
             WHERE want.followed AND leaf.relreplident <> 'f'";

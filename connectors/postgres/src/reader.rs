@@ -124,10 +124,10 @@ impl Reader {
                 }
                 Ok(())
             }
-            Frame::Data { start, payload } => {
+            Frame::Data { payload } => {
                 let wanted = |relation| self.layouts.contains_key(&relation) && !self.skipping();
                 let message = pgoutput::decode(payload, wanted).map_err(malformed)?;
-                self.take_message(start, message)
+                self.take_message(message)
             }
         }
     }
@@ -136,7 +136,7 @@ impl Reader {
         self.transaction.as_ref().is_some_and(|transaction| transaction.skipped)
     }
 
-    fn take_message(&mut self, lsn: u64, message: Message<'_>) -> Result<()> {
+    fn take_message(&mut self, message: Message<'_>) -> Result<()> {
         match message {
             Message::Begin { final_lsn, commit_time, xid } => {
                 self.transaction = Some(Transaction {
@@ -153,9 +153,9 @@ impl Reader {
             }
             Message::Origin { name } => self.transaction()?.origin = self.opened.names.origin_of(name),
             Message::Commit { end_lsn } => self.commit(end_lsn)?,
-            Message::Logical { transactional: true, prefix, content, .. } => self.logical(lsn, prefix, content)?,
+            Message::Logical { transactional: true, prefix, content } => self.logical(prefix, content)?,
             Message::Logical { .. } | Message::Other => {}
-            Message::Relation(relation) => self.relation(lsn, &relation)?,
+            Message::Relation(relation) => self.relation(&relation)?,
             _ if self.skipping() => {}
             Message::Insert { relation, new } => {
                 let Some((table, after)) = self.row(relation, &new)? else { return Ok(()) };
@@ -204,7 +204,7 @@ impl Reader {
         self.ready.push_back(LogEvent::Progress(Progress { position, time, barrier }));
     }
 
-    fn logical(&mut self, lsn: u64, prefix: &str, content: &[u8]) -> Result<()> {
+    fn logical(&mut self, prefix: &str, content: &[u8]) -> Result<()> {
         if prefix != self.opened.names.message_prefix {
             return Ok(());
         }
@@ -213,7 +213,7 @@ impl Reader {
         if kind == "barrier" {
             self.transaction()?.barrier = true;
         }
-        if lsn >= self.opened.shapes.loaded_at && !self.opened.members.still_hold(members) {
+        if self.transaction()?.begin >= self.opened.shapes.loaded_at && !self.opened.members.still_hold(members) {
             let text = format!("the publication {:?} no longer holds the tables that it held", self.opened.names.slot);
             return self.obstacle(Error::new(Code::SchemaChanged, text).hint(
                 "a mapped table was dropped, or taken out of it; what was written to it since is not in the log: \
@@ -223,8 +223,11 @@ impl Reader {
         Ok(())
     }
 
-    fn relation(&mut self, lsn: u64, relation: &Relation<'_>) -> Result<()> {
+    fn relation(&mut self, relation: &Relation<'_>) -> Result<()> {
         self.layouts.remove(&relation.id);
+        // The frame of a Relation has no place of its own (walsender.c sends zero); its transaction's
+        // commit will do, since a change of a table's shape waits for all that have written to it.
+        let lsn = self.transaction()?.begin;
         match self.opened.shapes.layout(relation, lsn, &self.opened.tables) {
             Ok(Some(layout)) if self.opened.everything || self.opened.tables[layout.table].followed => {
                 self.layouts.insert(relation.id, layout);

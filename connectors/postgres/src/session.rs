@@ -106,8 +106,8 @@ impl PostgresSession {
         token: i64,
         tables: &Tables,
     ) -> Result<PostgresSession> {
-        // A plan of nested loops looks each key up in the index; any other is a plan for a table that was
-        // small when it was made.
+        // Each key is to be looked up in the index, whatever the statistics say; and planned each time, as
+        // a plan that was kept from when a table was small reads all of it for every row.
         let role = Role::new(&names.bridge, &format!("applier {}", applier.number()))
             .set("session_replication_role", "replica")
             .set("synchronous_commit", "on")
@@ -117,6 +117,8 @@ impl PostgresSession {
             .set("enable_hashjoin", "off")
             .set("enable_mergejoin", "off")
             .set("enable_seqscan", "off")
+            .set("enable_material", "off")
+            .set("plan_cache_mode", "force_custom_plan")
             .set("jit", "off");
         let link = target.connect(&role).await?;
         set_up_origin(&link.client, names, applier, &role.application_name).await?;

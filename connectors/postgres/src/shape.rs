@@ -45,8 +45,7 @@ pub(crate) struct Layout {
     pub(crate) places: Vec<Option<u16>>,
 }
 
-const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod,
-        format_type(a.atttypid, a.atttypmod)
+const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod
     FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
     JOIN pg_namespace n ON n.nspname = want.nspname
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
@@ -58,21 +57,20 @@ impl Shapes {
         let names: Vec<_> = tables.iter().map(|table| catalog::with_schema(&table.name)).collect();
         let (schemas, relations) = catalog::split(&names);
         let rows = client.query(COLUMNS, &[&schemas, &relations]).await.map_err(|error| error::of_statement(&error))?;
-        let mut found: HashMap<TableName, (Shape, Vec<String>)> = HashMap::new();
+        let mut found: HashMap<TableName, Shape> = HashMap::new();
         for row in &rows {
-            let name = TableName::new(text(row, 0)?, text(row, 1)?);
-            let oid = get(row, 2)?;
-            let (shape, natives) =
-                found.entry(name).or_insert_with(|| (Shape { oid, columns: Vec::new() }, Vec::new()));
+            let (name, oid) = (TableName::new(text(row, 0)?, text(row, 1)?), get(row, 2)?);
+            let shape = found.entry(name).or_insert_with(|| Shape { oid, columns: Vec::new() });
             shape.columns.push((text(row, 3)?, get(row, 4)?, get(row, 5)?));
-            natives.push(text(row, 6)?);
         }
+        let described = catalog::describe(client, &names).await?;
         let mut shapes = Vec::with_capacity(tables.len());
-        for (table, name) in tables.iter().zip(&names) {
-            let (shape, natives) = found.remove(name).ok_or_else(|| changed(table, "it is not there any more"))?;
+        for ((table, name), now) in tables.iter().zip(&names).zip(described) {
+            let (Some(shape), Some(now)) = (found.remove(name), now) else {
+                return Err(changed(table, "it is not there any more"));
+            };
             for mapped in &table.columns {
-                let at = shape.columns.iter().position(|(name, ..)| **name == *mapped.column.name);
-                if at.is_none_or(|at| natives[at] != *mapped.column.native) {
+                if now.column(&mapped.column.name).is_none_or(|column| column.native != mapped.column.native) {
                     return Err(changed(table, &format!("column {:?} is not what it was", mapped.column.name)));
                 }
             }

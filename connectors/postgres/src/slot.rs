@@ -93,11 +93,11 @@ pub(crate) async fn open_reader(
         return Err(Error::new(Code::LogBehind, text)
             .hint("the server was restored or lost its last transactions: compare the tables, then set up anew"));
     }
+    look.slot_check(names, from)?;
+    let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
     let followed =
         tables.iter().filter(|table| table.followed).map(|table| catalog::with_schema(&table.name)).collect();
     publication_check(client, names, followed).await?;
-    look.slot_check(names, from)?;
-    let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
     let mut wire = Wire::connect(target, &role(names, "reader")).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
     let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;

@@ -178,6 +178,7 @@ fn key_equals(column: &MappedColumn, parameter: &str) -> String {
         }
         (Kind::Float64 { .. }, Form::Float32) | (Kind::Json { .. }, _) => equals(column, parameter),
         _ if cut_to(column).is_some() => equals(column, parameter),
+        (Kind::Enum { .. }, _) => format!("{name}::{} = {}", column.column.native, sought(column, parameter)),
         _ => format!("{name} = {}", sought(column, parameter)),
     }
 }
@@ -206,6 +207,8 @@ fn equals(column: &MappedColumn, parameter: &str) -> String {
         (Kind::Text { .. }, _) => exactly(exact_text(format!("{name}::text")), parameter.into()),
         (Kind::Float64 { .. }, Form::Float32) => exactly(as_real(&name), as_real(parameter)),
         (Kind::Json { .. }, _) => exactly(as_document(column, &name), format!("{parameter}::jsonb")),
+        // The cast is none but for a domain, which has no operator of its own.
+        (Kind::Enum { .. }, _) => exactly(format!("{name}::{}", column.column.native), sought(column, parameter)),
         _ => exactly(name, sought(column, parameter)),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum Message<'a> {
     /// Who made it; follows Begin.
     Origin { name: &'a str },
     /// A logical message.
-    Logical { transactional: bool, lsn: u64, prefix: &'a str, content: &'a [u8] },
+    Logical { transactional: bool, prefix: &'a str, content: &'a [u8] },
     /// The shape of a table, before the first change of it and after each change of its shape.
     Relation(Relation<'a>),
     /// Nothing that is needed: the name of a type, or a change of a table that is not wanted.
@@ -95,8 +95,8 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], wanted: impl Fn(u32) -> bool) -> Resul
         }
         b'M' => {
             let transactional = cursor.u8()? & 1 == 1;
-            let (lsn, prefix, length) = (cursor.u64()?, cursor.text()?, cursor.length()?);
-            Message::Logical { transactional, lsn, prefix, content: cursor.bytes(length)? }
+            let (_lsn, prefix, length) = (cursor.u64()?, cursor.text()?, cursor.length()?);
+            Message::Logical { transactional, prefix, content: cursor.bytes(length)? }
         }
         b'R' => Message::Relation(relation(&mut cursor)?),
         b'Y' => return Ok(Message::Other),

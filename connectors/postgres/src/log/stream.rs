@@ -8,8 +8,8 @@ pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// What the server sends.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
-    /// A message of the output plugin, and where in the log it begins.
-    Data { start: u64, payload: &'a [u8] },
+    /// A message of the output plugin.
+    Data { payload: &'a [u8] },
     /// The server lives and has sent all before `end`.
     Keepalive { end: u64, reply_wanted: bool },
 }
@@ -19,9 +19,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     match cursor.u8()? {
         b'w' => {
-            let start = cursor.u64()?;
-            let (_end, _clock) = (cursor.u64()?, cursor.u64()?);
-            Ok(Frame::Data { start, payload: cursor.rest() })
+            let (_start, _end, _clock) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+            Ok(Frame::Data { payload: cursor.rest() })
         }
         b'k' => {
             let end = cursor.u64()?;

@@ -130,6 +130,7 @@ async fn check_names_what_is_in_the_way() {
             "trigger",
             "replica-identity",
             "replica-identity",
+            "replica-identity",
             "replica-identity"
         ]
     );

@@ -1,8 +1,12 @@
 //! What stops a reader: before its first event, and in the middle of the log.
 
-use pontoon_core::{Checkpoint, Code, LogEvent, LogIdentity, Position, change::Obstacle, node::Node};
+use pontoon_core::{
+    Checkpoint, Code, LogEvent, LogIdentity, Position,
+    change::Obstacle,
+    node::{Mark, Node},
+};
 
-use crate::support::Bench;
+use crate::support::{Bench, next};
 
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
 
@@ -93,7 +97,15 @@ async fn a_table_that_falls_out_of_the_publication_is_noticed() {
     bench.run("DROP TABLE items").await;
     bench.run(ITEMS).await;
     bench.run("INSERT INTO items VALUES (1)").await;
-    let Some(LogEvent::Obstacle(obstacle)) = bench.read(&mut reader).await.pop() else { panic!("not noticed") };
+    // The next mark says so.
+    bench.node.mark(Mark::Heartbeat).await.unwrap();
+    let obstacle = loop {
+        match next(&mut reader).await {
+            LogEvent::Obstacle(obstacle) => break obstacle,
+            LogEvent::Fragment(fragment) => panic!("{fragment:?}"),
+            LogEvent::Progress(_) => {}
+        }
+    };
     assert_eq!(obstacle.error.code(), Code::SchemaChanged);
 }
 
