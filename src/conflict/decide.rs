@@ -230,7 +230,7 @@ mod tests {
                 pending: Pair::new(state.pending[Side::B].clone(), state.pending[Side::A].clone()),
             };
             let one = decide(&[state.clone()], LWW, Side::A);
-            let other = decide(&[mirrored.clone()], LWW, Side::B);
+            let other = decide(std::slice::from_ref(&mirrored), LWW, Side::B);
             prop_assert_eq!(&state.rows[one.winner()], &mirrored.rows[other.winner()]);
         }
     }

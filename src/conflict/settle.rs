@@ -250,6 +250,12 @@ impl Settler {
         }
         let case = Case { shared: &self.shared, keys, rows: &rows, fences: &fences, pending: &pending };
         let mut verdicts = case.verdicts();
+        // What the other direction met and had settled a moment ago needs no second record.
+        verdicts.retain(|verdict| verdict.reason != Reason::Equal || verdict.covers_something);
+        if verdicts.is_empty() {
+            self.roll_back().await?;
+            return Ok(Attempt::Settled);
+        }
         self.number(&mut verdicts).await?;
         self.write(&rows, &verdicts, source).await
     }
@@ -386,6 +392,8 @@ pub(crate) struct Verdict {
     pub(crate) row: Option<Row>,
     /// Both sides had writes that the other had not got.
     pub(crate) contended: bool,
+    /// There are pending writes that the record covers.
+    covers_something: bool,
     /// What the direction from each side met.
     pub(crate) kinds: Pair<ConflictKind>,
     group: usize,
@@ -514,6 +522,7 @@ impl Case<'_> {
             reason,
             kinds: Pair::from_fn(met),
             contended: histories.iter().all(|history| !history.writes.is_empty()),
+            covers_something: histories.iter().any(|history| !history.writes.is_empty()),
             group,
             records: Pair::from_fn(record),
             row,

@@ -11,6 +11,8 @@
 //!
 //! `PONTOON_SIM_SCHEDULES` sets how many seeds each shape gets.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod checkers;
 mod schedule;
 mod world;

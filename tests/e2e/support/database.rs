@@ -1,0 +1,128 @@
+//! One private server and a client of it that speaks SQL as text.
+
+use mysql_async::prelude::Queryable;
+use pontoon_servers::{Kind, Options, Server};
+
+/// Rows as the server writes them.
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
+
+/// A server with a database `shop` in it.
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    pub(crate) server: Server,
+}
+
+impl Database {
+    pub(crate) async fn start(kind: Kind, options: Options) -> Database {
+        let server = Server::start(kind, options).await.unwrap();
+        let database = Database { kind, server };
+        let create = match kind {
+            Kind::Postgres => "CREATE DATABASE shop",
+            Kind::Mariadb | Kind::Mysql => "CREATE DATABASE shop CHARACTER SET utf8mb4",
+        };
+        Client::connect(kind, &database.server.superuser_url(database.home())).await.run(create).await;
+        database
+    }
+
+    /// The database that is there before `shop`.
+    fn home(&self) -> &'static str {
+        match self.kind {
+            Kind::Postgres => "postgres",
+            Kind::Mariadb | Kind::Mysql => "mysql",
+        }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.kind == Kind::Postgres
+    }
+
+    /// A new session of the superuser in `shop`.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.kind, &self.server.superuser_url("shop")).await
+    }
+
+    /// Runs statements in a session of their own.
+    pub(crate) async fn run(&self, sql: &str) {
+        self.client().await.run(sql).await;
+    }
+
+    /// Asks in a session of its own.
+    pub(crate) async fn rows(&self, sql: &str) -> Rows {
+        self.client().await.rows(sql).await
+    }
+
+    /// The one value of a query.
+    pub(crate) async fn value(&self, sql: &str) -> String {
+        self.rows(sql).await[0][0].clone().unwrap()
+    }
+}
+
+/// A session.
+pub(crate) enum Client {
+    Postgres(tokio_postgres::Client),
+    Mysql(mysql_async::Conn),
+}
+
+impl Client {
+    pub(crate) async fn connect(kind: Kind, url: &str) -> Client {
+        match Client::try_connect(kind, url).await {
+            Ok(client) => client,
+            Err(error) => panic!("no session: {error}"),
+        }
+    }
+
+    pub(crate) async fn try_connect(kind: Kind, url: &str) -> Result<Client, String> {
+        match kind {
+            Kind::Postgres => {
+                let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+                let (client, connection) = connected.map_err(|error| error.to_string())?;
+                tokio::spawn(connection);
+                Ok(Client::Postgres(client))
+            }
+            Kind::Mariadb | Kind::Mysql => {
+                let conn = mysql_async::Conn::from_url(url).await.map_err(|error| error.to_string())?;
+                Ok(Client::Mysql(conn))
+            }
+        }
+    }
+
+    pub(crate) async fn run(&mut self, sql: &str) {
+        if let Err(error) = self.try_run(sql).await {
+            panic!("{error}: {sql}");
+        }
+    }
+
+    pub(crate) async fn try_run(&mut self, sql: &str) -> Result<(), String> {
+        match self {
+            Client::Postgres(client) => client.batch_execute(sql).await.map_err(|error| match error.as_db_error() {
+                Some(error) => error.to_string(),
+                None => error.to_string(),
+            }),
+            Client::Mysql(conn) => conn.query_drop(sql).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    pub(crate) async fn rows(&mut self, sql: &str) -> Rows {
+        match self {
+            Client::Postgres(client) => {
+                let messages = client.simple_query(sql).await.unwrap();
+                let row = |message| match message {
+                    tokio_postgres::SimpleQueryMessage::Row(row) => {
+                        Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                    }
+                    _ => None,
+                };
+                messages.into_iter().filter_map(row).collect()
+            }
+            Client::Mysql(conn) => {
+                let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
+                let text = |value| match value {
+                    mysql_async::Value::NULL => None,
+                    mysql_async::Value::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap()),
+                    other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+                };
+                rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+            }
+        }
+    }
+}

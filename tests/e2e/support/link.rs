@@ -1,0 +1,107 @@
+//! Two databases and the configuration of a bridge between them.
+
+use std::path::PathBuf;
+
+use pontoon_servers::{Kind, Options};
+
+use super::{
+    Bridge, DEADLINE, Database,
+    bridge::{Ended, pontoon},
+};
+
+/// How a link is made.
+pub(crate) struct LinkOptions {
+    pub(crate) servers: [Options; 2],
+    /// What the configuration says of tables and the rest, after its nodes.
+    pub(crate) configuration: String,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        LinkOptions {
+            servers: [Options::default(), Options::default()],
+            configuration: "[[tables]]\nname = \"items\"\n".into(),
+        }
+    }
+}
+
+/// Node `a` and node `b`.
+pub(crate) struct Link {
+    pub(crate) a: Database,
+    pub(crate) b: Database,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Link {
+    /// Two servers of these kinds, with the configuration written, and nothing set up.
+    pub(crate) async fn start(kinds: [Kind; 2], options: LinkOptions) -> Link {
+        let [for_a, for_b] = options.servers;
+        let (a, b) = tokio::join!(Database::start(kinds[0], for_a), Database::start(kinds[1], for_b));
+        let link = Link { a, b, folder: tempfile::tempdir().unwrap() };
+        link.configure(&options.configuration);
+        link
+    }
+
+    /// Writes the configuration, for the superusers.
+    pub(crate) fn configure(&self, rest: &str) {
+        let users = [&self.a, &self.b].map(|node| (node.server.superuser(), node.server.password()));
+        self.configure_for(users, rest);
+    }
+
+    /// Writes the configuration for given users and passwords.
+    pub(crate) fn configure_for(&self, users: [(&str, &str); 2], rest: &str) {
+        let mut text = String::from("bridge = \"e2e\"\n");
+        for ((name, node), (user, password)) in [("a", &self.a), ("b", &self.b)].into_iter().zip(users) {
+            let file = self.folder.path().join(format!("password-{name}"));
+            std::fs::write(&file, password).unwrap();
+            let url = node.server.url(user, "shop");
+            text += &format!("[nodes.{name}]\nurl = \"{url}\"\npassword_file = \"{}\"\n", file.display());
+        }
+        if !rest.contains("[server]") {
+            text += "[server]\nlisten = \"off\"\n";
+        }
+        if !rest.contains("[limits]") {
+            text += &format!("[limits]\nspill_dir = \"{}\"\n", self.folder.path().join("spill").display());
+        }
+        std::fs::write(self.config(), text + rest).unwrap();
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("pontoon.toml")
+    }
+
+    /// Runs a command of pontoon to its end.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Ended {
+        pontoon(&self.config(), arguments).await
+    }
+
+    /// The same, where anything but success fails the test.
+    pub(crate) async fn succeed(&self, arguments: &[&str]) -> String {
+        let ended = self.command(arguments).await;
+        assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
+        ended.out
+    }
+
+    /// Starts the bridge.
+    pub(crate) fn run(&self) -> Bridge {
+        Bridge::start(&self.config(), self.folder.path())
+    }
+
+    /// Waits until all that is committed now is on the other side.
+    pub(crate) async fn settle(&self) {
+        let timeout = format!("{}s", DEADLINE.as_secs());
+        self.succeed(&["wait", "--timeout", &timeout]).await;
+    }
+
+    /// Runs a statement on both sides.
+    pub(crate) async fn both(&self, sql: &str) {
+        tokio::join!(self.a.run(sql), self.b.run(sql));
+    }
+
+    /// The rows of a query, which both sides must answer alike.
+    pub(crate) async fn same(&self, sql: &str) -> super::database::Rows {
+        let (a, b) = tokio::join!(self.a.rows(sql), self.b.rows(sql));
+        assert_eq!(a, b, "{sql}");
+        a
+    }
+}

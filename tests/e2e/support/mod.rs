@@ -1,0 +1,23 @@
+//! Two servers, a configuration between them, and the bridge as a process.
+
+pub(crate) mod bridge;
+pub(crate) mod database;
+pub(crate) mod link;
+
+pub(crate) use bridge::Bridge;
+pub(crate) use database::Database;
+pub(crate) use link::{Link, LinkOptions};
+
+use std::time::Duration;
+
+/// How long a state may take to come about before the test fails: much longer than it ever needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `reached` says so, or fails with what was waited for.
+pub(crate) async fn eventually(what: &str, mut reached: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !reached().await {
+        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
