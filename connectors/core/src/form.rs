@@ -118,15 +118,27 @@ impl Form {
     /// A server's value in this form. What has none becomes [`Value::Unmapped`], which the applier
     /// refuses by name: nothing is coerced on the way.
     pub fn convert(self, value: Value) -> Value {
-        if matches!(value, Value::Null | Value::Unchanged | Value::Unmapped(_)) {
+        if matches!(value, Value::Null | Value::Unchanged | Value::Unmapped(_)) || self.keeps(&value) {
             return value;
         }
         self.try_convert(&value).unwrap_or_else(|| Value::Unmapped(describe(&value).into()))
     }
 
+    /// Whether the value is in this form as it is, which most are: a text is not copied then.
+    fn keeps(self, value: &Value) -> bool {
+        matches!(
+            (self, value),
+            (Form::Boolean, Value::Boolean(_))
+                | (Form::Integer, Value::Integer(_))
+                | (Form::Text { padded: false }, Value::Text(_))
+                | (Form::Bytes, Value::Bytes(_))
+                | (Form::Date, Value::Date(_))
+                | (Form::Uuid, Value::Uuid(_))
+        )
+    }
+
     fn try_convert(self, value: &Value) -> Option<Value> {
         Some(match (self, value) {
-            (Form::Boolean, Value::Boolean(_)) | (Form::Integer, Value::Integer(_)) => value.clone(),
             (Form::Boolean, Value::Integer(n @ (0 | 1))) => Value::Boolean(*n == 1),
             (Form::Integer, Value::Decimal(text)) => Value::Integer(text.parse().ok()?),
             (Form::Decimal, Value::Decimal(text)) => Value::Decimal(decimal::canonical(text)?.into()),
@@ -134,10 +146,7 @@ impl Form {
             (Form::Float32, Value::Float32(x)) => Value::Float32(x + 0.0),
             (Form::Float32, Value::Float64(x)) => Value::Float32(*x as f32 + 0.0),
             (Form::Float64, Value::Float64(x)) => Value::Float64(x + 0.0),
-            (Form::Text { padded: false }, Value::Text(_)) => value.clone(),
             (Form::Text { padded: true }, Value::Text(text)) => Value::Text(text.trim_end_matches(' ').into()),
-            (Form::Bytes, Value::Bytes(_)) | (Form::Date, Value::Date(_)) => value.clone(),
-            (Form::Uuid, Value::Uuid(_)) => value.clone(),
             (Form::Time { precision }, Value::Time(t)) => Value::Time(cut(*t, precision)),
             (Form::DateTime { precision }, Value::DateTime(t)) => Value::DateTime(cut(*t, precision)),
             (Form::Instant { precision }, Value::Instant(t)) => Value::Instant(cut(*t, precision)),
