@@ -54,6 +54,29 @@ impl Bridge {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// Waits until it has logged something.
+    pub(crate) async fn logged(&self, what: &str) {
+        eventually(&format!("the log says {what:?}"), async || self.log().contains(what)).await;
+    }
+
+    /// Waits until it holds the lease and works.
+    pub(crate) async fn works(&self) {
+        self.logged("active: this process holds the lease").await;
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Sends a signal: `STOP`, `CONT`, `TERM`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -62,8 +85,7 @@ impl Bridge {
 
     /// SIGTERM, and the exit code.
     pub(crate) async fn stop(self) -> i32 {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.ended().await
     }
 

@@ -36,9 +36,14 @@ impl Database {
         self.kind == Kind::Postgres
     }
 
+    /// The URL of the superuser in `shop`.
+    pub(crate) fn url(&self) -> String {
+        self.server.superuser_url("shop")
+    }
+
     /// A new session of the superuser in `shop`.
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(self.kind, &self.server.superuser_url("shop")).await
+        Client::connect(self.kind, &self.url()).await
     }
 
     /// Runs statements in a session of their own.
@@ -103,25 +108,32 @@ impl Client {
     }
 
     pub(crate) async fn rows(&mut self, sql: &str) -> Rows {
+        match self.try_rows(sql).await {
+            Ok(rows) => rows,
+            Err(error) => panic!("{error}: {sql}"),
+        }
+    }
+
+    pub(crate) async fn try_rows(&mut self, sql: &str) -> Result<Rows, String> {
         match self {
             Client::Postgres(client) => {
-                let messages = client.simple_query(sql).await.unwrap();
+                let messages = client.simple_query(sql).await.map_err(|error| error.to_string())?;
                 let row = |message| match message {
                     tokio_postgres::SimpleQueryMessage::Row(row) => {
                         Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
                     }
                     _ => None,
                 };
-                messages.into_iter().filter_map(row).collect()
+                Ok(messages.into_iter().filter_map(row).collect())
             }
             Client::Mysql(conn) => {
-                let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
+                let rows: Vec<mysql_async::Row> = conn.query(sql).await.map_err(|error| error.to_string())?;
                 let text = |value| match value {
                     mysql_async::Value::NULL => None,
                     mysql_async::Value::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap()),
                     other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
                 };
-                rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+                Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
             }
         }
     }

@@ -93,6 +93,19 @@ impl Link {
         self.succeed(&["wait", "--timeout", &timeout]).await;
     }
 
+    /// Both nodes.
+    pub(crate) fn nodes(&self) -> [&Database; 2] {
+        [&self.a, &self.b]
+    }
+
+    /// Creates a table on both sides as a bridge needs it, with the same columns.
+    pub(crate) async fn create(&self, name: &str, columns: &str) {
+        self.both(&format!("CREATE TABLE {name} ({columns})")).await;
+        for node in self.nodes().into_iter().filter(|node| node.is_postgres()) {
+            node.run(&format!("ALTER TABLE {name} REPLICA IDENTITY FULL")).await;
+        }
+    }
+
     /// Runs a statement on both sides.
     pub(crate) async fn both(&self, sql: &str) {
         tokio::join!(self.a.run(sql), self.b.run(sql));
