@@ -28,13 +28,15 @@ pub enum Rule {
     Prune,
     /// A rendezvous waits until no applier has its keys in hand, and holds them against appliers.
     Registry,
+    /// Every wait of a rendezvous ends: all is let go and taken again.
+    Timeout,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 10] = [
+    pub const ALL: [Rule; 11] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Skip,
@@ -44,6 +46,7 @@ impl Rule {
         Rule::Complete,
         Rule::Prune,
         Rule::Registry,
+        Rule::Timeout,
         Rule::TakeOver,
     ];
 }

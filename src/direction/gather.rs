@@ -19,6 +19,11 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    /// A fragment of a transaction that ends there.
+    pub(crate) fn new(event: Arc<LogEvent>, position: Position) -> Self {
+        Piece { event, position }
+    }
+
     /// The fragment.
     pub(crate) fn fragment(&self) -> Option<&Fragment> {
         match &*self.event {
@@ -98,7 +103,7 @@ impl Run {
                 let events = queue.events(at, queue.limits().run_bytes)?;
                 let next = (at + events.len() as u64).min(self.events.1);
                 let own = events.into_iter().take((next - at) as usize);
-                Ok((own.map(|event| Piece { event, position: self.position.clone() }).collect(), next))
+                Ok((own.map(|event| Piece::new(event, self.position.clone())).collect(), next))
             }
         }
     }
@@ -185,7 +190,7 @@ impl Run {
         self.transactions += 1;
         let mut pieces = Vec::new();
         for event in fragments {
-            let piece = Piece { event, position: position.clone() };
+            let piece = Piece::new(event, position.clone());
             if let Some(fragment) = piece.fragment() {
                 self.count(fragment);
                 self.commit_time = self.commit_time.max(fragment.commit_time);

@@ -186,3 +186,160 @@ fn fits(table: &MappedTable, key: &Key, net: &Net, position: &Position) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pontoon_core::{
+        Column, Form, Fragment, Kind, LogEvent, MappedColumn, Operation, Origin, TableName, schema::TextEquality,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tables() -> Tables {
+        let kind = Kind::Integer { min: 0, max: 99 };
+        let column = |name: &str| MappedColumn {
+            column: Column {
+                name: name.into(),
+                native: "smallint".into(),
+                kind: Some(kind.clone()),
+                nullable: true,
+                generated: false,
+                generator: None,
+                text_equality: TextEquality::Exact,
+            },
+            kind: kind.clone(),
+            form: Form::Integer,
+        };
+        Tables::from([MappedTable {
+            id: TableId(0),
+            label: "items".into(),
+            name: TableName::new("main", "items"),
+            columns: vec![column("id"), column("v")],
+            key: vec![0],
+            followed: true,
+        }])
+    }
+
+    fn row(key: i128, v: i128) -> Row {
+        Row(vec![Value::Integer(key), Value::Integer(v)])
+    }
+
+    fn piece(changes: Vec<Change>) -> Piece {
+        let fragment = Fragment {
+            transaction: "1".into(),
+            origin: Origin::Local,
+            commit_time: 0,
+            first: true,
+            changes,
+            position: Some(Position::Index(1)),
+        };
+        Piece::new(Arc::new(LogEvent::Fragment(fragment)), Position::Index(1))
+    }
+
+    fn plan(changes: Vec<Change>, one_by_one: bool) -> Result<Plan> {
+        Planner { target: &tables(), settled: &|_, _| false, one_by_one }.plan(&[piece(changes)])
+    }
+
+    /// What a target does with a plan: every condition is looked at.
+    fn carry_out(plan: &Plan, rows: &mut BTreeMap<i128, i128>) -> bool {
+        let number = |row: &Row, at: usize| match row.0[at] {
+            Value::Integer(n) => n,
+            _ => -1,
+        };
+        for stage in &plan.stages {
+            for (_, batch) in batches(stage) {
+                let deletes = batch.deletes.iter().map(|before| (Some(before), None));
+                let updates = batch.updates.iter().flat_map(|group| &group.rows).map(|(b, a)| (Some(b), Some(a)));
+                let inserts = batch.inserts.iter().map(|after| (None, Some(after)));
+                for (before, after) in deletes.chain(updates).chain(inserts) {
+                    let key = number(before.or(after).unwrap(), 0);
+                    if rows.get(&key).copied() != before.map(|row| number(row, 1)) {
+                        return false;
+                    }
+                    match after {
+                        Some(row) => rows.insert(key, number(row, 1)),
+                        None => rows.remove(&key),
+                    };
+                }
+            }
+        }
+        true
+    }
+
+    /// A history of a few keys as a source logs it, from no rows on, and what the rows are then.
+    fn history(steps: &[(u8, i128, i128, i128)]) -> (Vec<Change>, BTreeMap<i128, i128>) {
+        let mut rows: BTreeMap<i128, i128> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for &(what, key, other, v) in steps {
+            let operation = match (rows.get(&key).copied(), what % 3) {
+                (None, _) => Operation::Insert { after: row(key, v) },
+                (Some(old), 0) => Operation::Delete { before: row(key, old) },
+                (Some(old), 1) if !rows.contains_key(&other) => {
+                    Operation::Update { before: row(key, old), after: row(other, v), unchanged: vec![] }
+                }
+                (Some(old), _) => Operation::Update { before: row(key, old), after: row(key, v), unchanged: vec![] },
+            };
+            let change = Change { table: TableId(0), operation };
+            if change.before().is_some() {
+                rows.remove(&key);
+            }
+            if let Some(after) = change.after() {
+                let Value::Integer(key) = after.0[0] else { unreachable!() };
+                rows.insert(key, v);
+            }
+            changes.push(change);
+        }
+        (changes, rows)
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_does_what_the_changes_did(
+            steps in proptest::collection::vec((any::<u8>(), 0i128..4, 0i128..4, 0i128..9), 0..24),
+            one_by_one in any::<bool>(),
+        ) {
+            let (changes, expected) = history(&steps);
+            let plan = plan(changes, one_by_one).unwrap();
+            let mut rows = BTreeMap::new();
+            prop_assert!(carry_out(&plan, &mut rows), "{plan:?}");
+            prop_assert_eq!(rows, expected);
+            if !one_by_one {
+                prop_assert!(plan.stages.len() <= 1, "a history of one node always links");
+            }
+        }
+
+        #[test]
+        fn a_plan_misses_where_a_row_is_another(
+            steps in proptest::collection::vec((any::<u8>(), 0i128..4, 0i128..4, 0i128..9), 1..24),
+        ) {
+            let (changes, expected) = history(&steps);
+            let plan = plan(changes, false).unwrap();
+            let first = plan.stages[0].keys().next().unwrap().clone();
+            let net = &plan.stages[0][&first];
+            if net.before != net.after {
+                let Value::Integer(key) = first.1.0[0] else { unreachable!() };
+                let mut rows = BTreeMap::from([(key, 77)]);
+                prop_assert!(!carry_out(&plan, &mut rows), "{expected:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_target_cannot_hold_is_named_before_it_is_asked() {
+        let insert = Operation::Insert { after: row(7, 100) };
+        let error = plan(vec![Change { table: TableId(0), operation: insert }], false).unwrap_err();
+        assert_eq!(error.code(), Code::ValueMisfit);
+        assert_eq!(error.message(), "items key (7) column v at #1: outside 0 to 99 (smallint)");
+    }
+
+    #[test]
+    fn a_moved_row_is_two_keys_with_a_link() {
+        let operation = Operation::Update { before: row(1, 5), after: row(2, 5), unchanged: vec![] };
+        let plan = plan(vec![Change { table: TableId(0), operation }], false).unwrap();
+        assert_eq!(plan.stages[0].len(), 2);
+        assert_eq!(plan.links.len(), 1);
+    }
+}

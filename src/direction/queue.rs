@@ -265,3 +265,91 @@ fn event_bytes(event: &LogEvent) -> usize {
     };
     EVENT_BYTES + changes
 }
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::{Fragment, Origin, Progress};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn progress(number: u64) -> LogEvent {
+        LogEvent::Progress(Progress { position: Position::Index(number), time: None, barrier: false })
+    }
+
+    fn piece(number: u64, last: bool) -> LogEvent {
+        LogEvent::Fragment(Fragment {
+            transaction: number.to_string().into(),
+            origin: Origin::Local,
+            commit_time: 0,
+            first: true,
+            changes: Vec::new(),
+            position: last.then_some(Position::Index(number)),
+        })
+    }
+
+    fn small(memory_max: usize) -> Limits {
+        Limits { memory_max, block_bytes: 700, ..Limits::new(0, 10_000) }
+    }
+
+    proptest! {
+        /// Whatever is spilled, read in pieces of any size and released in any steps, comes in order.
+        #[test]
+        fn what_goes_in_comes_out(count in 1u64..60, memory in 0usize..4_000, bytes in 1usize..2_000, step in 1u64..9) {
+            let folder = tempfile::tempdir().unwrap();
+            let queue = Queue::new(Position::Index(0), small(memory), folder.path());
+            for number in 1..=count {
+                queue.push(progress(number)).unwrap();
+            }
+            let mut at = 0;
+            while at < count {
+                let events = queue.events(at, bytes).unwrap();
+                prop_assert!(!events.is_empty());
+                for event in events {
+                    at += 1;
+                    prop_assert_eq!(&*event, &progress(at));
+                }
+                queue.release(at - at % step);
+                prop_assert_eq!(queue.first(), at - at % step);
+            }
+            queue.release(count);
+            prop_assert_eq!(queue.bytes(), (0, 0));
+            prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no name");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_seen_when_it_is_whole() {
+        let queue = Queue::new(Position::Index(0), small(1_000), &std::env::temp_dir());
+        queue.push(piece(1, false)).unwrap();
+        queue.push(piece(1, false)).unwrap();
+        assert!(queue.events(0, 1_000).unwrap().is_empty());
+        assert_eq!(queue.read_up_to().borrow().position, Position::Index(0));
+        queue.push(piece(1, true)).unwrap();
+        assert_eq!(queue.events(0, 10_000).unwrap().len(), 3);
+        assert_eq!(queue.read_up_to().borrow().position, Position::Index(1));
+    }
+
+    #[test]
+    fn the_limits_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::new(Position::Index(0), small(1_000), folder.path());
+        let mut number = 0;
+        while !queue.is_full() {
+            number += 1;
+            queue.push(progress(number)).unwrap();
+            assert!(queue.bytes().0 <= 1_000 + 2 * 700 + EVENT_BYTES, "{:?}", queue.bytes());
+        }
+        queue.release(number);
+        assert!(!queue.is_full());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let queue = Queue::new(Position::Index(0), small(0), file.path());
+        let failed = (0..50).find_map(|number| queue.push(progress(number)).err()).unwrap();
+        assert_eq!(failed.code(), pontoon_core::Code::SpillFailed);
+        assert!(failed.message().contains(&file.path().display().to_string()), "{failed}");
+    }
+}

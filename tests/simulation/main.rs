@@ -109,6 +109,7 @@ rules_are_needed! {
     without_complete_some_schedule_fails: Complete,
     without_prune_some_schedule_fails: Prune,
     without_registry_some_schedule_fails: Registry,
+    without_timeout_some_schedule_fails: Timeout,
     without_take_over_some_schedule_fails: TakeOver,
 }
 

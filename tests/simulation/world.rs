@@ -12,6 +12,7 @@ use pontoon::{
     conflict::decide::Policy,
     direction::queue::Limits,
     event::{EngineEvent, Observer},
+    rules::Rule,
     side::{Pair, Side},
 };
 use pontoon_core::{
@@ -210,7 +211,9 @@ fn tables() -> Tables {
 impl World {
     fn new(schedule: &Schedule, trace: Arc<Trace>, runtime: &tokio::runtime::Runtime) -> World {
         let _inside = runtime.enter();
-        let faults = Faults { cut: schedule.crashes * 0.01, lost_answer: schedule.crashes * 0.1, ..Faults::default() };
+        let patient = Faults { lock_wait: None, ..Faults::default() };
+        let kind = if schedule.rules.has(Rule::Timeout) { Faults::default() } else { patient };
+        let faults = Faults { cut: schedule.crashes * 0.01, lost_answer: schedule.crashes * 0.1, ..kind };
         let dice = Dice::new(schedule.seed, faults);
         let odd_clock = dice.chance(0.3);
         let names: BTreeSet<&str> = schedule.topology.links().iter().flat_map(|(a, b)| [*a, *b]).collect();
@@ -292,7 +295,7 @@ impl World {
                 done.map_err(|_| "writing never came to its end".to_owned())?;
             }
         }
-        self.dice.set_faults(Faults::default());
+        self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });
         self.note("all is written".into());
         tokio::select! {
             biased;
