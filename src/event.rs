@@ -55,6 +55,8 @@ pub enum EngineEvent<'a> {
         transactions: u64,
         /// Rows inserted, updated and deleted by them.
         rows: Rows,
+        /// The size of their rows in memory.
+        bytes: u64,
         /// Where it ends in the source's log.
         position: &'a Position,
         /// The latest commit time in it, in microseconds since 1970 UTC.

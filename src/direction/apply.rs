@@ -260,6 +260,7 @@ impl Direction {
             source: self.source,
             transactions: run.transactions,
             rows: run.rows,
+            bytes: run.bytes,
             position: &run.position,
             commit_time: run.commit_time,
             took: started.elapsed(),

@@ -53,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) changes: usize,
     /// The same by what they do.
     pub(crate) rows: Rows,
+    /// Their size in memory.
+    pub(crate) bytes: u64,
     content: Content,
 }
 
@@ -74,6 +76,7 @@ impl Run {
             echoes: 0,
             changes: 0,
             rows: Rows::default(),
+            bytes: 0,
             content: Content::Pieces(Vec::new()),
         }
     }
@@ -81,6 +84,7 @@ impl Run {
     fn count(&mut self, fragment: &Fragment) {
         self.changes += fragment.changes.len();
         for change in &fragment.changes {
+            self.bytes += change.memory_bytes() as u64;
             match change.operation {
                 Operation::Insert { .. } => self.rows.inserts += 1,
                 Operation::Update { .. } => self.rows.updates += 1,

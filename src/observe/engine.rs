@@ -39,9 +39,9 @@ impl Observer for Metrics {
                 }
                 self.set_spill_bytes(spill_bytes, 2 * limits.spill_max);
             }
-            EngineEvent::Applied { source, transactions, rows, position, commit_time, took } => {
+            EngineEvent::Applied { source, transactions, rows, bytes, position, commit_time, took } => {
                 let rows = RowCounts { insert: rows.inserts, update: rows.updates, delete: rows.deletes };
-                TransactionApplied { source, transactions, rows, position, commit_time, took }.emit(self);
+                TransactionApplied { source, transactions, rows, bytes, position, commit_time, took }.emit(self);
             }
             EngineEvent::Passed { source, position, time, .. } => {
                 Passed { source, position, time }.emit(self);
@@ -167,6 +167,7 @@ mod tests {
             source: a,
             transactions: 1,
             rows,
+            bytes: 7,
             position: &end,
             commit_time: 5_000_000,
             took: Duration::from_millis(3),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Class, Code, Error, Position};
+use pontoon_core::{Code, Error, Position};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -98,6 +98,8 @@ pub struct TransactionApplied<'a> {
     pub transactions: u64,
     /// Their rows.
     pub rows: RowCounts,
+    /// The size of their rows.
+    pub bytes: u64,
     /// The latest commit time on the source, in microseconds since 1970 UTC.
     pub commit_time: i64,
     /// Where the last of them ends.
@@ -111,6 +113,7 @@ impl TransactionApplied<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let direction = metrics.direction(self.source);
         direction.applied(self.transactions, self.rows, self.commit_time);
+        direction.applied_bytes(self.bytes);
         direction.apply_duration(ApplyStage::Total, self.took.as_secs_f64());
         if let Some(offset) = metrics.node(self.source).clock_offset_seconds() {
             direction.commit_to_apply((super::now_micros() - self.commit_time) as f64 / 1e6 + offset);
@@ -272,29 +275,6 @@ impl Retrying<'_> {
         let direction = metrics.direction(self.source);
         direction.retried(RetryReason::from(self.error.code()));
         debug!(source = direction.source, target = direction.target, error = %self.error, "rolled back, trying again");
-    }
-}
-
-/// An error in one direction.
-pub struct Failed<'a> {
-    /// The direction.
-    pub source: Side,
-    /// Where it happened.
-    pub stage: Stage,
-    /// The error.
-    pub error: &'a Error,
-}
-
-impl Failed<'_> {
-    /// Counts and logs it.
-    pub fn emit(self, metrics: &Metrics) {
-        let direction = metrics.direction(self.source);
-        direction.error(self.stage, self.error);
-        let (source, target, stage) = (&direction.source, &direction.target, self.stage);
-        match self.error.class() {
-            Class::Transient => warn!(source, target, %stage, error = %self.error, "failed, trying again"),
-            Class::Definite | Class::Fatal => error!(source, target, %stage, error = %self.error, "failed"),
-        }
     }
 }
 
@@ -492,6 +472,7 @@ mod tests {
             source: Side::A,
             transactions: 1,
             rows,
+            bytes: 9,
             commit_time: 5_000_000,
             position: &position,
             took: Duration::from_millis(7),

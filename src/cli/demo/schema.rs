@@ -2,7 +2,8 @@
 
 use pontoon_servers::Kind;
 
-use super::{DATABASE, Side};
+use super::DATABASE;
+use crate::side::Side;
 
 /// The tables, parents first.
 pub(super) const TABLES: [&str; 3] = ["customers", "items", "orders"];
