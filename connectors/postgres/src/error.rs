@@ -98,8 +98,8 @@ pub(crate) fn code_of(sqlstate: &str) -> Code {
         "42501" => Code::PrivilegeMissing,
         "3F000" | "42P01" | "42704" => Code::NotSetUp,
         "55000" | "0A000" => Code::SettingWrong,
-        // A trigger that is fired always refuses the row.
-        "P0001" => Code::RowRefused,
+        // A trigger that fires always; a column that only the server may write.
+        "P0001" | "428C9" => Code::RowRefused,
         _ => match sqlstate.get(..2) {
             Some("08") => Code::ConnectionLost,
             Some("53" | "58") => Code::ServerBusy,

@@ -1,4 +1,49 @@
-//! Pontoon's connector to PostgreSQL.
+//! Pontoon's connector to PostgreSQL, 14 to 18.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `connect`, `socket`, `tls` | from a URL to a connection: TLS, login, pinned settings, time-outs |
+//! | `error` | what an SQLSTATE means |
+//! | `names`, `quote` | what the bridge's things are called; how a name becomes SQL |
+//! | `catalog` | tables and their columns, as the server describes them |
+//! | `node` | [`PostgresNode`]: the node, its state, marks, looks at the log |
+//! | `slot`, `reader`, `shape` | what must be true before the log is read; the reader; shapes of tables |
+//! | `log` | the replication connection and its formats, decoded without I/O |
+//! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
+//! | `decode` | the server's text to values |
+//! | `lease`, `scan`, `admin`, `findings` | who works; reading tables; set-up and teardown; what `check` looks at |
+//! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
+//!
+//! # What it relies on
+//!
+//! Each was tried, by a test of this crate where one is named, or read where the source is named.
+//!
+//! * Row locks go after the commit record is in the log, so `pg_current_wal_insert_lsn()` under a lock is a
+//!   fence (`a_fence_covers_the_last_write_of_the_locked_row`).
+//! * A slot sends from the first transaction whose commit record begins at the position asked for
+//!   (`SnapBuildXactNeedsSkip` in snapbuild.c), and `end_lsn` of the one before is that position.
+//! * A keepalive's position is how far the server has decoded, `sentPtr` in walsender.c.
+//! * The frames of Relation messages carry no position (`WalSndPrepareWrite`, `last_write`), so the
+//!   transaction's commit stands for it.
+//! * pgoutput marks a row before as whole or as key by the *root's* replica identity where it publishes
+//!   by the root: a partitioned table needs FULL on itself and on each partition
+//!   (`partitions_are_their_root`).
+//! * A table that is dropped falls out of the publication without an error; made anew it is not in it.
+//!   So each heartbeat names the publication's tables
+//!   (`a_table_that_falls_out_of_the_publication_is_noticed`).
+//! * A session with an origin commits with time zero in the log unless
+//!   `pg_replication_origin_xact_setup` gave one (`echoes_and_other_origins_are_told_apart`).
+//! * `session_replication_role = replica` also keeps off the server's own triggers that check deferrable
+//!   constraints: duplicates get in, so `check` refuses them
+//!   (`a_deferrable_key_lets_duplicates_in_and_is_refused`).
+//! * A domain over an enum has no `=` of its own; char(n) cast to text loses its padding; a double beyond
+//!   real's range is an error in a cast (`a_richer_value_compares_in_the_common_form`).
+//! * COMMIT of a failed transaction is answered as success, with the word ROLLBACK.
+//! * The least rights are REPLICATION, EXECUTE on four functions of replication origins, SET on
+//!   `session_replication_role` (15 and later; before, only a superuser can), USAGE on the schemas, and
+//!   SELECT, INSERT, UPDATE, DELETE on the tables. Only a table's owner can publish it. All tests run so.
 
 use std::sync::Arc;
 

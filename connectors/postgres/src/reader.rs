@@ -48,6 +48,10 @@ use crate::{
 /// and an idle link shows progress well within the few seconds that the engine counts on.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Questions in a row that a server may leave unanswered; they are a second apart. More than anything
+/// takes that keeps a server from answering, such as reading a large transaction back from its disk.
+const UNANSWERED_MAX: u32 = 60;
+
 /// What a reader is opened with.
 pub(crate) struct Opened {
     pub(crate) wire: Wire,
@@ -73,6 +77,8 @@ pub(crate) struct Reader {
     /// All before is durable on the other side.
     durable: u64,
     next_status: Instant,
+    /// Questions since the server was last heard of.
+    unanswered: u32,
     ended: bool,
 }
 
@@ -100,15 +106,19 @@ impl Reader {
             received: start,
             durable: start,
             next_status: Instant::now(),
+            unanswered: 0,
             ended: false,
         }
     }
 
     fn queue_status(&mut self) -> Result<()> {
         self.next_status = Instant::now() + STATUS_INTERVAL;
-        // In the middle of a transaction nothing is asked: the answer would be of no use.
-        let reply_wanted = self.transaction.is_none();
-        let status = Status { received: self.received, durable: self.durable, reply_wanted };
+        self.unanswered += 1;
+        if self.unanswered > UNANSWERED_MAX {
+            let text = format!("the server has answered none of {UNANSWERED_MAX} questions, a second apart");
+            return Err(Error::new(Code::ConnectionLost, text));
+        }
+        let status = Status { received: self.received, durable: self.durable, reply_wanted: true };
         self.opened.wire.send(&status.encode())
     }
 
@@ -370,6 +380,7 @@ impl LogReader for Reader {
                 frame = self.opened.wire.receive() => frame?,
                 () = sleep_until(self.next_status) => continue,
             };
+            self.unanswered = 0;
             self.take_frame(&frame)?;
         }
     }

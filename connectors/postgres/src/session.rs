@@ -306,7 +306,8 @@ async fn set_up_origin(client: &Client, names: &Names, applier: Applier, applica
         match error.code() {
             Code::Contention if Instant::now() < give_up => {
                 let ended = client.execute(END_PREDECESSORS, &[&application_name]).await;
-                ended.map_err(|error| error::of_statement(&error))?;
+                let count = ended.map_err(|error| error::of_statement(&error))?;
+                tracing::warn!(origin, count, "ended sessions of a predecessor that still had the replication origin");
                 sleep(ORIGIN_FREE_INTERVAL).await;
             }
             Code::NotSetUp => {
