@@ -36,7 +36,22 @@ fn push_text(sql: &mut String, value: &str) {
     sql.push('\'');
 }
 
+/// The most that a BLOB with a length of two bytes holds.
+const SHORT_BLOB_BYTES: usize = 65_535;
+
 fn push_bytes(sql: &mut String, bytes: &[u8]) {
+    if bytes.len() == SHORT_BLOB_BYTES {
+        // A row list with a literal of exactly that length and a longer one is a corrupted temporary table to
+        // MariaDB 10.11 (error 127). An expression that might be longer is not.
+        sql.push_str("CONCAT(");
+        push_hex(sql, bytes);
+        sql.push_str(", SUBSTRING(x'00', 2))");
+    } else {
+        push_hex(sql, bytes);
+    }
+}
+
+fn push_hex(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     sql.reserve(bytes.len() * 2 + 3);
     sql.push_str("x'");

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
+    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
     node::{Applied, Applier, Session, TableBatch, Tables},
 };
 
@@ -79,10 +79,30 @@ pub(crate) fn common(row: Vec<Field>, sql: &TableSql) -> Row {
     sql.table.to_common(row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind)))
 }
 
+/// A null for a counter or a timestamp that takes none is not refused by the servers but replaced: by the next
+/// number, or by the time.
+fn no_null_is_replaced(sql: &TableSql, batch: &TableBatch) -> Result<()> {
+    let columns = &sql.table.columns;
+    let inserted = batch.inserts.iter().flat_map(|row| row.0.iter().enumerate());
+    let updated = batch
+        .updates
+        .iter()
+        .flat_map(|group| group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at]))));
+    for (at, value) in inserted.chain(updated) {
+        if *value == Value::Null && columns.get(at).is_some_and(|mapped| !mapped.column.nullable) {
+            let name = &columns[at].column.name;
+            return Err(Error::new(Code::RowRefused, format!("{}: the column {name} cannot be null", sql.table.name)));
+        }
+    }
+    Ok(())
+}
+
 impl ApplySession {
     pub(crate) async fn open(node: &MysqlNode, applier: Applier, token: i64, tables: &Tables) -> Result<ApplySession> {
         let mut client = node.client(Purpose::Apply).await?;
         let tables = prepare(&mut client, tables).await?;
+        // A DELETE by an alias wants some default database, though it names the table's (error 1046).
+        client.run("USE `pontoon`").await.map_err(state::not_set_up)?;
         Ok(ApplySession { client, bridge: node.bridge().to_owned(), applier, token, tables })
     }
 
@@ -179,6 +199,7 @@ impl Session for ApplySession {
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
         let sql = self.table(table)?;
         let label = sql.table.name.to_string();
+        no_null_is_replaced(sql, batch)?;
         let Ok(mut statements) = sql.deletes(&batch.deletes) else { return Ok(Applied::Missed) };
         for group in &batch.updates {
             let Ok(updates) = sql.updates(&group.changed, &group.rows) else { return Ok(Applied::Missed) };

@@ -298,7 +298,8 @@ impl ColumnSql {
                     } else {
                         format!("JSON_CONTAINS({own}, {listed}) AND JSON_CONTAINS({listed}, {own})")
                     };
-                    format!("({own} IS NULL AND {listed} IS NULL OR {equal})")
+                    // Within a condition JSON_EQUALS of a null counts as true (tried on 10.11), though it shows NULL.
+                    format!("IF({own} IS NULL OR {listed} IS NULL, {own} IS NULL AND {listed} IS NULL, {equal})")
                 }
             },
             _ => format!("{own} <=> {listed}"),

@@ -1,0 +1,462 @@
+//! Sessions, lease, state, set-up and rights, on real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use mysql_async::prelude::Queryable;
+use pontoon_core::{
+    Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, TableId, TableName, Tag, Value,
+    node::{
+        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, UpdateGroup,
+    },
+};
+use pontoon_mysql::MysqlNode;
+use pontoon_servers::{Encryption, Kind, Options, Server};
+use support::{int, map, node, node_as, plan, read_to, root, run, set_up, start, text, transaction};
+
+#[tokio::test]
+async fn mariadb() {
+    all(Kind::Mariadb).await;
+}
+
+#[tokio::test]
+async fn mysql() {
+    all(Kind::Mysql).await;
+}
+
+async fn all(kind: Kind) {
+    let server = start(kind).await;
+    writes_are_conditional(&server).await;
+    an_old_session_is_fenced(&server).await;
+    state_is_kept_and_taken_down(&server).await;
+    a_plain_user_can_do_it_all(&server).await;
+    check_names_what_is_wrong(&server).await;
+    refusals_have_their_codes(&server).await;
+}
+
+async fn table(server: &Server, database: &str) -> (Arc<MysqlNode>, Tables) {
+    let mut root = root(server).await;
+    run(
+        &mut root,
+        &[
+            &format!("CREATE DATABASE {database}"),
+            &format!(
+                "CREATE TABLE {database}.t (a varchar(20) CHARACTER SET latin1, b int, v varchar(20), \
+                 u int UNIQUE, moved timestamp(6) NULL ON UPDATE CURRENT_TIMESTAMP(6), n int NOT NULL AUTO_INCREMENT, \
+                 PRIMARY KEY (a, b), KEY (n)) CHARACTER SET utf8mb4"
+            ),
+        ],
+    )
+    .await;
+    let node = node(server, database, database);
+    let tables = map(&node, &[TableName::new(database, "t")]).await;
+    (node, tables)
+}
+
+fn row(a: &str, b: i128, v: &str, u: Value) -> Row {
+    Row(vec![text(a), int(b), text(v), u, Value::Null, int(0)])
+}
+
+async fn lease(node: &MysqlNode, holder: &str) -> (Box<dyn Lease>, i64) {
+    let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("held") };
+    let token = lease.take_over(holder).await.unwrap();
+    (lease, token)
+}
+
+fn tag() -> Tag {
+    Tag { position: None, commit_time: 1 }
+}
+
+async fn apply(session: &mut Box<dyn Session>, batch: TableBatch) -> Result<Applied, Code> {
+    session.begin(Some(&tag())).await.unwrap();
+    let applied = session.apply(TableId(0), &batch).await;
+    if applied == Ok(Applied::All) {
+        session.commit().await.unwrap()
+    } else {
+        session.rollback().await.unwrap()
+    }
+    applied.map_err(|error| {
+        assert!(error.message().contains("t"), "{error}");
+        error.code()
+    })
+}
+
+async fn writes_are_conditional(server: &Server) {
+    let (node, tables) = table(server, "cond").await;
+    let mut reader = set_up(&node, &tables).await;
+    let (_lease, token) = lease(&node, "one").await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+    let inserts = |rows: &[Row]| TableBatch { inserts: rows.to_vec(), ..Default::default() };
+    let deletes = |rows: &[Row]| TableBatch { deletes: rows.to_vec(), ..Default::default() };
+    let update = |before: &Row, after: &Row| TableBatch {
+        updates: vec![UpdateGroup { changed: vec![2], rows: vec![(before.clone(), after.clone())] }],
+        ..Default::default()
+    };
+    let (one, two) = (row("é", 1, "x", int(1)), row("B", 2, "y", Value::Null));
+    assert_eq!(apply(&mut session, inserts(&[one.clone(), two.clone()])).await, Ok(Applied::All));
+    // A key that is there, by the key's own collation; zero stayed zero in a counter.
+    assert_eq!(apply(&mut session, inserts(&[row("c", 3, "", Value::Null), one.clone()])).await, Ok(Applied::Missed));
+    assert_eq!(apply(&mut session, inserts(&[row("b", 2, "", Value::Null)])).await, Ok(Applied::Missed));
+    // Another unique key is no key of the row: refused by name.
+    assert_eq!(apply(&mut session, inserts(&[row("c", 3, "", int(1))])).await, Err(Code::RowRefused));
+    // Text counts by its bytes, whatever the collation says.
+    assert_eq!(apply(&mut session, deletes(&[row("b", 2, "y", Value::Null)])).await, Ok(Applied::Missed));
+    assert_eq!(apply(&mut session, deletes(&[row("B", 2, "Y", Value::Null)])).await, Ok(Applied::Missed));
+    assert_eq!(apply(&mut session, deletes(&[row("B", 2, "y ", Value::Null)])).await, Ok(Applied::Missed));
+    // An update to what is there is found; the column that moves by itself does not.
+    let same = one.clone();
+    assert_eq!(apply(&mut session, update(&one, &same)).await, Ok(Applied::All));
+    let changed = row("é", 1, "z", int(1));
+    assert_eq!(apply(&mut session, update(&one, &changed)).await, Ok(Applied::All));
+    assert_eq!(apply(&mut session, update(&one, &changed)).await, Ok(Applied::Missed));
+    let keys = [Key(vec![text("B"), int(2)]), Key(vec![text("zz"), int(9)]), Key(vec![text("é"), int(1)])];
+    let found = session.read(TableId(0), &keys).await.unwrap();
+    assert_eq!(found, [Some(two.clone()), None, Some(changed.clone())]);
+    // All in one batch, in their order.
+    let batch = TableBatch {
+        deletes: vec![two.clone()],
+        updates: vec![UpdateGroup { changed: vec![2, 3], rows: vec![(changed.clone(), row("é", 1, "w", int(2)))] }],
+        inserts: vec![row("c", 1, "", int(1))],
+    };
+    assert_eq!(apply(&mut session, batch).await, Ok(Applied::All));
+    // What does not fit is refused.
+    assert_eq!(apply(&mut session, inserts(&[row("d", 1, &"x".repeat(21), Value::Null)])).await, Err(Code::RowRefused));
+    assert_eq!(apply(&mut session, inserts(&[row("中", 1, "", Value::Null)])).await, Err(Code::RowRefused));
+    let mut none = row("d", 1, "", Value::Null);
+    none.0[5] = Value::Null;
+    assert_eq!(apply(&mut session, inserts(&[none])).await, Err(Code::RowRefused));
+
+    // A lock is seen, waited for and given up.
+    let key = [Key(vec![text("é"), int(1)])];
+    let mut conn = root(server).await;
+    run(&mut conn, &["BEGIN", "UPDATE cond.t SET v = 'q' WHERE b = 1 AND a = 'é'"]).await;
+    session.begin(None).await.unwrap();
+    let error = session.lock(TableId(0), &key).await.unwrap_err();
+    assert_eq!(error.code(), Code::Contention, "{error}");
+    session.rollback().await.unwrap();
+    run(&mut conn, &["COMMIT"]).await;
+    // Locked first, tagged then: the tag still leads the transaction.
+    session.begin(None).await.unwrap();
+    let locked = session.lock(TableId(0), &key).await.unwrap().remove(0).unwrap();
+    assert_eq!(locked.0[2], text("q"));
+    session.tag(&tag()).await.unwrap();
+    let mut after = locked.clone();
+    after.0[2] = text("r");
+    assert_eq!(session.apply(TableId(0), &update(&locked, &after)).await, Ok(Applied::All));
+    let fence = session.fence().await.unwrap();
+    session.commit().await.unwrap();
+    read_to(&mut reader, &fence).await;
+    let echo = transaction(&mut reader).await;
+    assert_eq!(echo.origin, pontoon_core::Origin::Own);
+    assert_eq!(echo.changes.len(), 1);
+    // Many rows at once, in several statements, over the reader again.
+    let many: Vec<Row> = (0..2500).map(|b| row("m", b, "x", Value::Null)).collect();
+    let began = std::time::Instant::now();
+    assert_eq!(apply(&mut session, inserts(&many)).await, Ok(Applied::All));
+    let pairs = many.iter().map(|before| {
+        let mut after = before.clone();
+        after.0[2] = text("new");
+        (before.clone(), after)
+    });
+    let batch =
+        TableBatch { updates: vec![UpdateGroup { changed: vec![2], rows: pairs.collect() }], ..Default::default() };
+    assert_eq!(apply(&mut session, batch).await, Ok(Applied::All));
+    eprintln!("{}: 2500 inserts and 2500 updates in {:?}", server.kind(), began.elapsed());
+    let mut scan = node.open_scan(&tables).await.unwrap();
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let rows = scan.chunk(TableId(0), after.as_ref(), 700).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        after = Some(tables[0].key_of(last));
+        count += rows.len();
+    }
+    assert_eq!(count, 2502);
+}
+
+async fn an_old_session_is_fenced(server: &Server) {
+    let (node, tables) = table(server, "fenced").await;
+    set_up(&node, &tables).await;
+    let (mut first, old) = lease(&node, "first, pid 1").await;
+    first.renew().await.unwrap();
+    let LeaseAttempt::HeldBy(holder) = node.try_lease().await.unwrap() else { panic!("two at once") };
+    assert_eq!(holder, "first, pid 1");
+    let error = node.teardown(&plan(&tables)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Config);
+    let mut session = node.open_session(Applier::Direction, old, &tables).await.unwrap();
+    session.begin(Some(&tag())).await.unwrap();
+    let batch = TableBatch { inserts: vec![row("a", 1, "", Value::Null)], ..Default::default() };
+    assert_eq!(session.apply(TableId(0), &batch).await, Ok(Applied::All));
+    // The holder's connection ends, its session lives on; the next one waits for its transaction.
+    drop(first);
+    let mut second = None;
+    for _ in 0..100 {
+        match node.try_lease().await.unwrap() {
+            LeaseAttempt::Ours(lease) => {
+                second = Some(lease);
+                break;
+            }
+            LeaseAttempt::HeldBy(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    let mut second = second.unwrap();
+    let taking = tokio::spawn(async move {
+        let token = second.take_over("second").await.unwrap();
+        (second, token)
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!taking.is_finished());
+    session.commit().await.unwrap();
+    let (_second, new) = taking.await.unwrap();
+    assert!(new > old);
+    for tag in [None, Some(&tag())] {
+        let error = session.begin(tag).await.unwrap_err();
+        assert_eq!(error.code(), Code::LeaseLost, "{error}");
+    }
+    let mut session = node.open_session(Applier::Direction, new, &tables).await.unwrap();
+    session.begin(Some(&tag())).await.unwrap();
+    assert_eq!(
+        session.read(TableId(0), &[Key(vec![text("a"), int(1)])]).await.unwrap(),
+        [Some(row("a", 1, "", Value::Null))]
+    );
+    session.commit().await.unwrap();
+}
+
+async fn state_is_kept_and_taken_down(server: &Server) {
+    let (node, tables) = table(server, "kept").await;
+    set_up(&node, &tables).await;
+    let state = node.state(&tables).await.unwrap();
+    let log = plan(&tables).other_log;
+    assert_eq!(state.checkpoint, Some(Checkpoint { position: Position::Lsn(1), log: log.clone() }));
+    // Again changes nothing; for other databases it is refused.
+    node.setup(&plan(&tables)).await.unwrap();
+    node.install_checkpoint(&plan(&tables), &Checkpoint { position: Position::Lsn(9), log }).await.unwrap();
+    assert_eq!(node.state(&tables).await.unwrap().checkpoint, state.checkpoint);
+    let mut foreign = plan(&tables);
+    foreign.other_log = LogIdentity("postgres:2/1".into());
+    let at = Checkpoint { position: Position::Lsn(9), log: foreign.other_log.clone() };
+    assert_eq!(node.install_checkpoint(&foreign, &at).await.unwrap_err().code(), Code::BridgeNameTaken);
+
+    let skip: Position = "bin.000001:4".parse().unwrap();
+    node.skip(&skip).await.unwrap();
+    node.skip(&skip).await.unwrap();
+    assert_eq!(node.skip(&Position::Lsn(1)).await.unwrap_err().code(), Code::Config);
+    let (_lease, token) = lease(&node, "x").await;
+    let mut session = node.open_session(Applier::Rendezvous, token, &tables).await.unwrap();
+    assert_eq!(session.highest_resolution().await.unwrap(), 0);
+    let key = row("ä'\\", 1, "", Value::Null);
+    let resolution = |id| Resolution {
+        id,
+        group: 1,
+        table: TableId(0),
+        key: tables[0].key_of(&key),
+        other_fence: Some(Position::Lsn(5)),
+        own_fence: Some("bin.000001:99".parse().unwrap()),
+        own_row: Some(key.clone()),
+        other_row: None,
+        verdict: Some(row("ä'\\", 1, "verdict", int(7))),
+        commit_time: 123,
+        rule: "last_writer_wins".into(),
+    };
+    for id in [1, 2] {
+        session.begin(Some(&tag())).await.unwrap();
+        session.record(&[resolution(id)]).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    assert_eq!(session.highest_resolution().await.unwrap(), 2);
+    let state = node.state(&tables).await.unwrap();
+    assert_eq!(state.resolutions, [resolution(2)]);
+    assert_eq!(state.skips, [skip]);
+    session.begin(Some(&tag())).await.unwrap();
+    session.retire(&[2]).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(node.state(&tables).await.unwrap().resolutions, []);
+    drop((session, _lease));
+
+    let mut conn = root(server).await;
+    run(&mut conn, &["UPDATE pontoon.control SET number = number + 1 WHERE bridge = '' AND name = 'format'"]).await;
+    assert_eq!(node.state(&tables).await.unwrap_err().code(), Code::FormatUnknown);
+    run(&mut conn, &["UPDATE pontoon.control SET number = number - 1 WHERE bridge = '' AND name = 'format'"]).await;
+    let mut left = Err(pontoon_core::Error::new(Code::Internal, "never tried"));
+    for _ in 0..100 {
+        left = node.teardown(&plan(&tables)).await;
+        if left.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(left.unwrap(), Vec::<String>::new());
+    // Other bridges are there still.
+    let rows: Option<u32> = conn
+        .query_first("SELECT (SELECT COUNT(*) FROM pontoon.control WHERE bridge = 'kept') + (SELECT COUNT(*) FROM pontoon.resolution WHERE bridge = 'kept')")
+        .await
+        .unwrap();
+    assert_eq!(rows, Some(0));
+    assert!(node.state(&tables).await.unwrap().checkpoint.is_none());
+}
+
+/// With the rights that set-up prints and no other, everything works.
+async fn a_plain_user_can_do_it_all(server: &Server) {
+    let (admin, tables) = table(server, "plain").await;
+    let mut conn = root(server).await;
+    run(&mut conn, &["DROP DATABASE pontoon", "CREATE USER bridge IDENTIFIED BY 'se cret'"]).await;
+    let plain = node_as(server, "plain", "bridge", "se cret", "");
+    assert_eq!(plain.setup(&plan(&tables)).await.unwrap_err().code(), Code::PrivilegeMissing);
+    let sql = plain.setup_sql(&plan(&tables)).await.unwrap();
+    let grants: Vec<&String> = sql.iter().filter(|statement| statement.starts_with("GRANT")).collect();
+    for statement in &grants {
+        run(&mut conn, &[statement]).await;
+    }
+    let tables = map(&plain, &[tables[0].name.clone()]).await;
+    let mut reader = set_up(&plain, &tables).await;
+    let findings = plain.findings(&plan(&tables)).await.unwrap();
+    let blocking: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Blocking).collect();
+    assert!(blocking.is_empty(), "{blocking:?}");
+    assert!(!findings.iter().any(|finding| finding.code == "privilege-trigger"));
+    assert_eq!(plain.list_tables().await.unwrap(), [tables[0].name.clone()]);
+    let (held, token) = lease(&plain, "x").await;
+    let mut session = plain.open_session(Applier::Direction, token, &tables).await.unwrap();
+    let one = row("a", 1, "x", Value::Null);
+    let mut two = one.clone();
+    two.0[2] = text("y");
+    assert_eq!(
+        apply(&mut session, TableBatch { inserts: vec![one.clone()], ..Default::default() }).await,
+        Ok(Applied::All)
+    );
+    session.begin(Some(&tag())).await.unwrap();
+    session.lock(TableId(0), &[tables[0].key_of(&one)]).await.unwrap();
+    let fence = session.fence().await.unwrap();
+    let updates = vec![UpdateGroup { changed: vec![2], rows: vec![(one, two.clone())] }];
+    assert_eq!(session.apply(TableId(0), &TableBatch { updates, ..Default::default() }).await, Ok(Applied::All));
+    session.commit().await.unwrap();
+    assert_eq!(apply(&mut session, TableBatch { deletes: vec![two], ..Default::default() }).await, Ok(Applied::All));
+    plain.mark(Mark::Barrier).await.unwrap();
+    assert_eq!(read_to(&mut reader, &fence).await.len(), 1);
+    let mut tail = plain.open_tail(Some(&fence), &tables).await.unwrap();
+    assert_eq!(transaction(&mut tail).await, transaction(&mut reader).await);
+    plain.log_status(Some(&fence)).await.unwrap();
+    plain.skip(&fence).await.unwrap();
+    drop((session, held));
+    for _ in 0..100 {
+        match plain.teardown(&plan(&tables)).await {
+            Ok(left) => {
+                assert!(left.is_empty());
+                break;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    let there: Option<u32> = conn
+        .query_first("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'pontoon'")
+        .await
+        .unwrap();
+    assert_eq!(there, Some(0));
+    assert_eq!(plain.state(&tables).await.unwrap_err().code(), Code::NotSetUp);
+    assert_eq!(plain.mark(Mark::Barrier).await.unwrap_err().code(), Code::NotSetUp);
+    // What an administrator runs from the printed text is set up too.
+    for statement in &sql {
+        run(&mut conn, &[statement]).await;
+    }
+    plain.setup(&plan(&tables)).await.unwrap();
+    drop(admin);
+}
+
+async fn check_names_what_is_wrong(server: &Server) {
+    let mut conn = root(server).await;
+    run(
+        &mut conn,
+        &[
+            "CREATE DATABASE wrong",
+            "CREATE TABLE wrong.parent (id int PRIMARY KEY)",
+            "CREATE TABLE wrong.child (id int PRIMARY KEY, p int, FOREIGN KEY (p) REFERENCES wrong.parent (id) ON DELETE CASCADE)",
+            "CREATE TABLE wrong.flat (id int PRIMARY KEY) ENGINE = MyISAM",
+            "CREATE TABLE wrong.keyless (id int)",
+            "CREATE TRIGGER wrong.acts BEFORE UPDATE ON wrong.parent FOR EACH ROW SET NEW.id = NEW.id",
+            "SET GLOBAL binlog_row_image = MINIMAL",
+            "SET GLOBAL sync_binlog = 0",
+        ],
+    )
+    .await;
+    let node = node(server, "wrong", "wrong");
+    let names = ["parent", "child", "flat", "keyless"].map(|name| TableName { schema: None, name: name.into() });
+    let tables = map(&node, &names).await;
+    let findings = node.findings(&plan(&tables)).await.unwrap();
+    let severity = |code: &str| {
+        findings
+            .iter()
+            .filter(|finding| finding.code == code)
+            .map(|finding| finding.severity)
+            .max_by_key(|severity| *severity == Severity::Ok)
+    };
+    let bad = |code: &str| findings.iter().find(|finding| finding.code == code && finding.severity != Severity::Ok);
+    for code in ["binlog-row-image", "trigger", "table-engine", "primary-key"] {
+        let finding = bad(code).unwrap_or_else(|| panic!("{code} is not found"));
+        assert_eq!(finding.severity, Severity::Blocking, "{code}");
+        assert!(finding.remedy.is_some());
+    }
+    assert_eq!(bad("sync-binlog").map(|finding| finding.severity), Some(Severity::Warning));
+    assert_eq!(severity("log-bin"), Some(Severity::Ok));
+    assert_eq!(bad("foreign-key-cascade").is_some(), server.kind() == Kind::Mariadb);
+    run(&mut conn, &["SET GLOBAL binlog_row_image = FULL", "SET GLOBAL sync_binlog = 1"]).await;
+    if server.kind() == Kind::Mysql {
+        // Cascades are in its log: children before the parent.
+        let tables: Tables = tables[..2].to_vec().into();
+        let mut reader = set_up(&node, &tables).await;
+        run(
+            &mut conn,
+            &[
+                "INSERT INTO wrong.parent VALUES (1)",
+                "INSERT INTO wrong.child VALUES (1, 1)",
+                "DELETE FROM wrong.parent",
+            ],
+        )
+        .await;
+        transaction(&mut reader).await;
+        transaction(&mut reader).await;
+        assert_eq!(transaction(&mut reader).await.changes.len(), 2);
+    }
+}
+
+async fn refusals_have_their_codes(server: &Server) {
+    let refused = async |user: &str, password: &str, database: &str| {
+        node_as(server, "x", user, password, database).connect().await.unwrap_err().code()
+    };
+    assert_eq!(refused("root", "wrong", "").await, Code::LoginRefused);
+    assert_eq!(refused("nobody", "", "").await, Code::LoginRefused);
+    assert_eq!(refused("root", server.password(), "no such database").await, Code::LoginRefused);
+    let name = node(server, "x", "").connect().await.unwrap();
+    assert!(name.starts_with(if server.kind() == Kind::Mysql { "MySQL 9." } else { "MariaDB 10." }), "{name}");
+    let closed = pontoon_mysql::node(pontoon_core::node::NodeOptions {
+        name: "n".into(),
+        bridge: "b".into(),
+        url: "mysql://root@127.0.0.1:1/".into(),
+        password: None,
+    });
+    assert_eq!(closed.unwrap().connect().await.unwrap_err().code(), Code::Unreachable);
+}
+
+#[tokio::test]
+async fn certificates_are_verified() {
+    for kind in [Kind::Mariadb, Kind::Mysql] {
+        let server = Server::start(kind, Options::default().encryption(Encryption::Private)).await.unwrap();
+        let connect = async |query: String| {
+            let node = pontoon_mysql::node(pontoon_core::node::NodeOptions {
+                name: "n".into(),
+                bridge: "b".into(),
+                url: format!("{}?{query}", server.url(server.superuser(), "")),
+                password: Some(pontoon_core::node::Secret::new(server.password())),
+            });
+            node.unwrap().connect().await.map_err(|error| error.code())
+        };
+        let authority = server.authority().unwrap().display().to_string();
+        for mode in ["disabled", "preferred", "required"] {
+            assert!(connect(format!("ssl-mode={mode}")).await.is_ok(), "{kind} {mode}");
+        }
+        for mode in ["verify_ca", "verify_identity"] {
+            assert!(connect(format!("ssl-mode={mode}&ssl-ca={authority}")).await.is_ok(), "{kind} {mode}");
+            assert_eq!(connect(format!("ssl-mode={mode}")).await, Err(Code::TlsFailed), "{kind} {mode}");
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Every supported type, with its limits: what a client wrote is what the log, a scan and a session say,
+//! and what a session writes is what a client reads.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
+
+mod support;
+
+use mysql_async::{Conn, prelude::Queryable};
+use pontoon_core::{
+    Form, Kind, Row, TableId, TableName, Tag, Value,
+    node::{Applied, Applier, LeaseAttempt, Node, Session, TableBatch, Tables, UpdateGroup},
+};
+use pontoon_servers::{Kind as ServerKind, Server};
+use support::{int, map, node, root, run, set_up, start, text, transaction};
+
+#[tokio::test]
+async fn mariadb() {
+    all(ServerKind::Mariadb).await;
+}
+
+#[tokio::test]
+async fn mysql() {
+    all(ServerKind::Mysql).await;
+}
+
+async fn all(kind: ServerKind) {
+    let server = start(kind).await;
+    values_round_trip(&server).await;
+    poorer_forms_are_cut(&server).await;
+    charsets_are_exact(&server).await;
+}
+
+/// A column's type and literals for it; the first row is null in all of them.
+fn columns(kind: ServerKind) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut columns = vec![
+        ("tinyint", vec!["-128", "127"]),
+        ("tinyint unsigned", vec!["0", "255"]),
+        ("smallint", vec!["-32768", "32767"]),
+        ("smallint unsigned", vec!["65535"]),
+        ("mediumint", vec!["-8388608", "8388607"]),
+        ("mediumint unsigned", vec!["16777215"]),
+        ("int", vec!["-2147483648", "2147483647"]),
+        ("int unsigned zerofill", vec!["4294967295", "7"]),
+        ("bigint", vec!["-9223372036854775808", "9223372036854775807"]),
+        ("bigint unsigned", vec!["18446744073709551615", "0"]),
+        (
+            "decimal(65,30)",
+            vec![
+                "-99999999999999999999999999999999999.999999999999999999999999999999",
+                "0.1",
+                "-0.000000000000000000000000000001",
+            ],
+        ),
+        ("decimal(10,0) unsigned", vec!["9999999999", "0"]),
+        ("decimal(30,30)", vec!["0.123456789012345678901234567891", "-0.5"]),
+        ("float", vec!["0.1", "-3.4028234e38", "1e-45", "16777217"]),
+        ("double", vec!["0.1", "-1.7976931348623157e308", "5e-324", "123456789.123456789"]),
+        ("bit(1)", vec!["b'0'", "b'1'"]),
+        ("tinyint(1)", vec!["0", "1", "2"]),
+        ("char(10)", vec!["'ab  '", "''", "'ä€😀'"]),
+        ("varchar(60)", vec!["'B'", "'b '", "'it''s \\\\ \\0 \\n'"]),
+        ("varchar(300) character set latin1", vec!["'é€Ž'", "repeat('ß', 300)"]),
+        ("varchar(20) character set ucs2", vec!["'é€'"]),
+        ("char(20) character set utf16", vec!["'é€😀'"]),
+        ("text character set utf32", vec!["'é€😀'"]),
+        ("varchar(20) character set cp1251", vec!["'Привет'"]),
+        ("varchar(20) character set koi8r", vec!["'Привет'"]),
+        ("varchar(20) character set cp850", vec!["'ÄÖß'"]),
+        ("tinytext", vec!["'a'"]),
+        ("mediumtext", vec!["repeat('ä', 70000)"]),
+        ("longtext", vec!["'x'"]),
+        ("binary(4)", vec!["x'00'", "x'01020304'", "'a'"]),
+        ("varbinary(300)", vec!["x'00ff5c27'", "''"]),
+        ("blob", vec!["repeat('a', 65535)", "x'80'"]),
+        ("date", vec!["'1000-01-01'", "'9999-12-31'", "'1969-12-31'"]),
+        ("time", vec!["'-838:59:59'", "'838:59:59'", "'00:00:00'"]),
+        ("time(6)", vec!["'-00:00:00.000001'", "'23:59:59.999999'", "'-10:00:00.5'"]),
+        ("time(3)", vec!["'-01:02:03.999'"]),
+        ("datetime", vec!["'1000-01-01 00:00:00'", "'9999-12-31 23:59:59'"]),
+        ("datetime(1)", vec!["'2026-11-23 10:00:00.9'"]),
+        ("datetime(6)", vec!["'1969-12-31 23:59:59.999999'"]),
+        ("timestamp null", vec!["'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'"]),
+        ("timestamp(6) null", vec!["'2026-03-29 01:30:00.123456'"]),
+        ("timestamp(3) null", vec!["'2026-03-29 01:30:00.123'"]),
+        (
+            "json",
+            vec![
+                "'null'",
+                "'{\"b\":[1,-2.5,\"x\\\\u00e9\\\\n\",true,null,1e300],\"a\":{}}'",
+                "'18446744073709551615'",
+                "'\"\\\\\\\\\"'",
+                "'[123456, -40000, 3000000000, -3000000000]'",
+            ],
+        ),
+        ("enum('a','B','it''s','','ä€')", vec!["'a'", "'it''s'", "''", "'ä€'"]),
+        ("enum('é','x') character set latin1", vec!["'é'"]),
+    ];
+    if kind == ServerKind::Mariadb {
+        columns.push((
+            "uuid",
+            vec![
+                "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+                "'00000000-0000-0000-0000-000000000000'",
+                "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+                "'017f22e2-79b0-7cc3-98c4-dc0c0c07398f'",
+                "'c232ab00-9414-11ec-b3c8-9f6bdeced846'",
+                "'12345678-1234-8234-1234-123456789012'",
+            ],
+        ));
+    }
+    columns
+}
+
+async fn token(node: &pontoon_mysql::MysqlNode) -> (Box<dyn pontoon_core::node::Lease>, i64) {
+    let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!() };
+    let token = lease.take_over("test").await.unwrap();
+    (lease, token)
+}
+
+async fn begin(session: &mut Box<dyn Session>) {
+    session.begin(Some(&Tag { position: None, commit_time: 1 })).await.unwrap();
+}
+
+async fn values_round_trip(server: &Server) {
+    let mut root = root(server).await;
+    let columns = columns(server.kind());
+    let list: Vec<String> = columns.iter().enumerate().map(|(at, (native, _))| format!("c{at} {native}")).collect();
+    let create =
+        |table: &str| format!("CREATE TABLE d.{table} (id int PRIMARY KEY, {}) CHARACTER SET utf8mb4", list.join(", "));
+    run(
+        &mut root,
+        &["CREATE DATABASE d", "SET time_zone = '+00:00', NAMES utf8mb4", &create("source"), &create("target")],
+    )
+    .await;
+    let node = node(server, "values", "d");
+    let names = ["source", "target"].map(|name| TableName::new("d", name));
+    let tables = map(&node, &names).await;
+    let mut reader = set_up(&node, &tables).await;
+    let most = columns.iter().map(|(_, values)| values.len()).max().unwrap();
+    run(&mut root, &["SET sql_mode = ''", "INSERT INTO d.source (id) VALUES (0)"]).await;
+    for at in 0..most {
+        let values: Vec<&str> = columns.iter().map(|(_, values)| values[at % values.len()]).collect();
+        run(&mut root, &[&format!("INSERT INTO d.source VALUES ({}, {})", at + 1, values.join(", "))]).await;
+    }
+    let mut logged = Vec::new();
+    for _ in 0..=most {
+        logged.push(transaction(&mut reader).await.changes[0].after().unwrap().clone());
+    }
+    // The log and a query say the same.
+    let mut scan = node.open_scan(&tables).await.unwrap();
+    let read = scan.chunk(TableId(0), None, 100).await.unwrap();
+    same_rows(&logged, &read, &tables);
+    known_values(&logged, server.kind());
+
+    // What a session writes is what was read; all of it in one batch, each row with its whole image.
+    let (_lease, token) = token(&node).await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+    begin(&mut session).await;
+    let batch = TableBatch { inserts: logged.clone(), ..Default::default() };
+    assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
+    session.commit().await.unwrap();
+    same_rows(&scan.chunk(TableId(1), None, 100).await.unwrap(), &logged, &tables);
+    let columns_equal: Vec<String> = (0..columns.len())
+        .map(|at| match tables[0].columns[at + 1].kind {
+            Kind::Json { .. } => format!("(s.c{at} IS NULL) = (t.c{at} IS NULL)"),
+            _ => format!("s.c{at} <=> t.c{at}"),
+        })
+        .collect();
+    let equal: Option<u32> = root
+        .query_first(format!(
+            "SELECT COUNT(*) FROM d.source s JOIN d.target t USING (id) WHERE {}",
+            columns_equal.join(" AND ")
+        ))
+        .await
+        .unwrap();
+    assert_eq!(equal, Some(logged.len() as u32));
+    let echo = transaction(&mut reader).await;
+    same_rows(&echo.changes.iter().map(|change| change.after().unwrap().clone()).collect::<Vec<_>>(), &logged, &tables);
+
+    // Keys are found, in the order asked for.
+    let keys: Vec<_> = [3, 99, 1].map(|id| pontoon_core::Key(vec![int(id)])).into();
+    let found = scan.rows(TableId(1), &keys).await.unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+
+    each_column_counts(&mut session, &tables, &logged).await;
+    every_column_can_be_set(&mut session, &tables, &logged).await;
+
+    // And removed, by their whole images.
+    begin(&mut session).await;
+    let batch = TableBatch { deletes: logged.clone(), ..Default::default() };
+    assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
+    session.commit().await.unwrap();
+    assert_eq!(scan.chunk(TableId(1), None, 100).await.unwrap(), []);
+}
+
+fn same_rows(a: &[Row], b: &[Row], tables: &Tables) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        for ((a, b), column) in a.0.iter().zip(&b.0).zip(&tables[0].columns) {
+            assert_eq!(a, b, "{} {}", column.column.name, column.column.native);
+        }
+    }
+}
+
+/// What the rows must hold, by the calendar and not by either decoder.
+fn known_values(rows: &[Row], kind: ServerKind) {
+    let of = |native: &str, at: usize| {
+        let place = columns(kind).iter().position(|(declared, _)| declared.starts_with(native));
+        rows[at].0[place.unwrap_or_else(|| panic!("{native}")) + 1].clone()
+    };
+    assert!(rows[0].0[1..].iter().all(|value| *value == Value::Null));
+    assert_eq!(of("bigint unsigned", 1), int(u64::MAX.into()));
+    assert_eq!(of("decimal(65,30)", 3), Value::Decimal("-0.000000000000000000000000000001".into()));
+    assert_eq!(of("float", 1), Value::Float32(0.1));
+    assert_eq!(of("double", 1), Value::Float64(0.1));
+    assert_eq!(of("char(10)", 1), text("ab"));
+    assert_eq!(of("varchar(60)", 2), text("b "));
+    assert_eq!(of("varchar(60)", 3), text("it's \\ \0 \n"));
+    assert_eq!(of("varchar(20) character set koi8r", 1), text("Привет"));
+    assert_eq!(of("binary(4)", 1), Value::Bytes(vec![0; 4].into()));
+    assert_eq!(of("time(6)", 1), Value::Time(-1));
+    assert_eq!(of("time(6)", 3), Value::Time(-36_000_500_000));
+    assert_eq!(of("datetime(6)", 1), Value::DateTime(-1));
+    assert_eq!(of("timestamp", 1), Value::Instant(1_000_000));
+    assert_eq!(of("json", 1), Value::Json("null".into()));
+    assert_eq!(of("json", 2), Value::Json("{\"a\":{},\"b\":[1,-2.5,\"xé\\n\",true,null,1e+300]}".into()));
+    assert_eq!(of("enum('a'", 3), text(""));
+    if kind == ServerKind::Mariadb {
+        for (at, uuid) in [
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "017f22e2-79b0-7cc3-98c4-dc0c0c07398f",
+            "c232ab00-9414-11ec-b3c8-9f6bdeced846",
+        ]
+        .iter()
+        .enumerate()
+        {
+            assert_eq!(of("uuid", at + 1), Value::Uuid(pontoon_core::value::parse_uuid(uuid).unwrap()));
+        }
+    }
+}
+
+/// A before image that differs in one column alone is not found.
+async fn each_column_counts(session: &mut Box<dyn Session>, tables: &Tables, rows: &[Row]) {
+    for place in 1..tables[1].columns.len() {
+        let different = rows.iter().find(|row| row.0[place] != rows[1].0[place]).unwrap();
+        let mut before = rows[1].clone();
+        before.0[place] = different.0[place].clone();
+        begin(session).await;
+        let batch = TableBatch { deletes: vec![before], ..Default::default() };
+        let native = &tables[1].columns[place].column.native;
+        assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::Missed, "{native}");
+        session.rollback().await.unwrap();
+    }
+}
+
+/// Each row in turn takes the values of the next, all columns but the key, on condition of its image.
+async fn every_column_can_be_set(session: &mut Box<dyn Session>, tables: &Tables, rows: &[Row]) {
+    let changed: Vec<usize> = (1..tables[1].columns.len()).collect();
+    let moved: Vec<Row> = (0..rows.len())
+        .map(|at| {
+            let mut row = rows[(at + 1) % rows.len()].clone();
+            row.0[0] = rows[at].0[0].clone();
+            row
+        })
+        .collect();
+    for (from, to) in [(rows, &moved[..]), (&moved[..], rows)] {
+        begin(session).await;
+        let pairs = from.iter().cloned().zip(to.iter().cloned()).collect();
+        let batch =
+            TableBatch { updates: vec![UpdateGroup { changed: changed.clone(), rows: pairs }], ..Default::default() };
+        assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
+        session.commit().await.unwrap();
+        let keys: Vec<_> = to.iter().map(|row| tables[1].key_of(row)).collect();
+        let found: Vec<Row> = session.read(TableId(1), &keys).await.unwrap().into_iter().flatten().collect();
+        same_rows(&found, to, tables);
+    }
+}
+
+/// Columns whose pair is poorer are compared as the pair is, and set to what the pair holds.
+async fn poorer_forms_are_cut(server: &Server) {
+    let mut root = root(server).await;
+    run(
+        &mut root,
+        &[
+            "SET time_zone = '+00:00', NAMES utf8mb4",
+            "CREATE DATABASE poor",
+            "CREATE TABLE poor.t (id int PRIMARY KEY, a datetime(6), b time(6), c timestamp(6) null, d double, e varchar(20), f tinyint(1), g char(36), h binary(16), n int) CHARACTER SET utf8mb4",
+            "INSERT INTO poor.t VALUES (1, '1960-01-01 00:00:00.7', '-00:00:01.7', '2026-01-01 00:00:00.999999', 0.1, 'a  ', 1, 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', x'a0eebc999c0b4ef8bb6d6bb9bd380a11', 1)",
+            "INSERT INTO poor.t VALUES (2, null, null, null, null, null, null, null, null, 1)",
+        ],
+    )
+    .await;
+    let node = node(server, "poor", "");
+    let mut mapped = map(&node, &[TableName::new("poor", "t")]).await[0].clone();
+    let forms = [
+        Form::Integer,
+        Form::DateTime { precision: 0 },
+        Form::Time { precision: 0 },
+        Form::Instant { precision: 2 },
+        Form::Float32,
+        Form::Text { padded: true },
+        Form::Boolean,
+        Form::Uuid,
+        Form::Uuid,
+        Form::Integer,
+    ];
+    for (column, form) in mapped.columns.iter_mut().zip(forms) {
+        column.form = form;
+    }
+    let tables: Tables = vec![mapped].into();
+    set_up(&node, &tables).await;
+    let mut scan = node.open_scan(&tables).await.unwrap();
+    let rows = scan.chunk(TableId(0), None, 10).await.unwrap();
+    assert_eq!(rows[0].0[2], Value::Time(-2_000_000));
+    assert_eq!(rows[0].0[4], Value::Float32(0.1));
+    assert_eq!(rows[0].0[5], text("a"));
+    assert_eq!(rows[0].0[6], Value::Boolean(true));
+    assert_eq!(rows[0].0[7], rows[0].0[8]);
+    let (_lease, token) = token(&node).await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+    begin(&mut session).await;
+    let change = |row: &Row| {
+        let mut after = row.clone();
+        after.0[9] = int(2);
+        (row.clone(), after)
+    };
+    let pairs = rows.iter().map(change).collect();
+    let batch = TableBatch { updates: vec![UpdateGroup { changed: vec![9], rows: pairs }], ..Default::default() };
+    assert_eq!(session.apply(TableId(0), &batch).await.unwrap(), Applied::All);
+    session.commit().await.unwrap();
+    // The richer values stay where nothing was set.
+    let kept: Option<String> =
+        root.query_first("SELECT CONCAT_WS('|', a, b, c, e, g) FROM poor.t WHERE id = 1").await.unwrap();
+    assert_eq!(
+        kept.as_deref(),
+        Some(
+            "1960-01-01 00:00:00.700000|-00:00:01.700000|2026-01-01 00:00:00.999999|a  |A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+        )
+    );
+}
+
+/// Every character set that a column may have: each of its characters is read from the log as the server
+/// itself converts it.
+async fn charsets_are_exact(server: &Server) {
+    let mut root = root(server).await;
+    run(&mut root, &["SET NAMES utf8mb4", "CREATE DATABASE cs", "SET sql_mode = ''"]).await;
+    let sets: Vec<(String, u32)> =
+        root.query("SELECT character_set_name, maxlen FROM information_schema.character_sets WHERE character_set_name <> 'binary' ORDER BY 1").await.unwrap();
+    for (set, _) in &sets {
+        run(&mut root, &[&format!("CREATE TABLE cs.`{set}` (id int PRIMARY KEY, v varchar(200) CHARACTER SET {set})")])
+            .await;
+    }
+    let node = node(server, "charsets", "cs");
+    let names: Vec<TableName> = sets.iter().map(|(set, _)| TableName::new("cs", set.as_str())).collect();
+    let described = node.describe(&names).await.unwrap();
+    let (fit, unfit): (Vec<TableName>, Vec<TableName>) = names
+        .into_iter()
+        .zip(&described)
+        .map(|(name, schema)| (name, schema.as_ref().unwrap().columns[1].kind.is_some()))
+        .fold((vec![], vec![]), |(mut fit, mut unfit), (name, is_fit)| {
+            if is_fit {
+                fit.push(name)
+            } else {
+                unfit.push(name)
+            }
+            (fit, unfit)
+        });
+    eprintln!(
+        "{} character sets read, refused: {:?}",
+        fit.len(),
+        unfit.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
+    assert!(fit.len() >= 30);
+    let tables = map(&node, &fit).await;
+    let mut reader = set_up(&node, &tables).await;
+    let mut checked = 0;
+    for table in tables.iter() {
+        let set = &*table.name.name;
+        let rows = fill(&mut root, set, sets.iter().find(|(name, _)| name == set).unwrap().1).await;
+        if rows == 0 {
+            continue;
+        }
+        let expected: Vec<Option<String>> = root.query(format!("SELECT v FROM cs.`{set}` ORDER BY id")).await.unwrap();
+        let mut read = transaction(&mut reader).await.changes;
+        read.sort_by(|a, b| a.after().unwrap().0[0].cmp(&b.after().unwrap().0[0]));
+        assert_eq!(read.len(), expected.len(), "{set}");
+        for (change, expected) in read.iter().zip(expected) {
+            let Some(expected) = expected else { continue };
+            match &change.after().unwrap().0[1] {
+                // What the server shows as a question mark stands for nothing.
+                Value::Unmapped(_) => assert!(expected.contains('?'), "{set} {expected:?}"),
+                Value::Text(found) => {
+                    assert_eq!(**found, *expected, "{set}");
+                    checked += 1;
+                }
+                other => panic!("{set}: {other:?}"),
+            }
+        }
+    }
+    eprintln!("{checked} texts");
+}
+
+/// Fills a table with all characters of its set, and returns how many rows there are.
+async fn fill(root: &mut Conn, set: &str, maxlen: u32) -> u32 {
+    let mut rows: Vec<String> = Vec::new();
+    if maxlen == 1 {
+        rows.extend((0..=255_u32).map(|byte| format!("({byte}, _binary x'{byte:02x}')")));
+    } else {
+        // By way of Unicode: what the set has not becomes a question mark.
+        let step = 97;
+        rows.extend((0x21..0x1f700_u32).step_by(step).filter(|code| !(0xd700..0xe000).contains(code)).enumerate().map(
+            |(id, code)| {
+                let chars: String =
+                    (code..code + 97).filter_map(char::from_u32).filter(|c| *c != '\\' && *c != '\'').collect();
+                format!("({id}, '{chars}')")
+            },
+        ));
+    }
+    run(root, &[&format!("INSERT IGNORE INTO cs.`{set}` VALUES {}", rows.join(","))]).await;
+    root.query_first(format!("SELECT COUNT(*) FROM cs.`{set}`")).await.unwrap().unwrap()
+}
