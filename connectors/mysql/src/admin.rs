@@ -18,10 +18,10 @@ use serde_json::json;
 
 use crate::{
     connect::{Client, Purpose, Script, number, text},
-    encode, findings, lease,
+    encode, files, findings, lease,
     node::{MysqlNode, identity},
     quote::Table,
-    reader, state, tables,
+    state, tables,
 };
 
 #[async_trait]
@@ -43,7 +43,7 @@ impl Admin for MysqlNode {
         let mut client = self.client(Purpose::Look).await?;
         create(&mut client, self.bridge()).await.map_err(privileged)?;
         let log = identity(&mut client).await?;
-        let position = match reader::log_end(&mut client).await {
+        let position = match files::log_end(&mut client).await {
             Ok(end) => end,
             // A server that is only written to need not write a log; nobody will read from here.
             Err(error) if !plan.followed && error.code() == Code::SettingWrong => {

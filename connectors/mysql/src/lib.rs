@@ -13,7 +13,7 @@
 //! | `catalog` | tables and columns: native type to kind, key, counters, collations |
 //! | `tables` · `state` | the bridge's own tables, and what is read from them |
 //! | `node` | the node itself |
-//! | `reader`, `log` | the binary log: the connection, and the pure decoding of its format |
+//! | `reader` · `files` · `log` | the binary log: the connection; its files; the pure decoding of its format |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
 //! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
 //!
@@ -28,6 +28,7 @@ mod connect;
 mod decode;
 mod encode;
 mod error;
+mod files;
 mod findings;
 mod lease;
 mod log;

@@ -12,7 +12,7 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, lease,
+    encode, files, lease,
     reader::{self, Reader, Role},
     scan::TableScan,
     session::ApplySession,
@@ -156,8 +156,8 @@ impl Node for MysqlNode {
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         let mut client = self.client(Purpose::Look).await?;
-        let end = reader::log_end(&mut client).await?;
-        let (behind_bytes, all) = reader::log_bytes(&mut client, since, &end).await?;
+        let end = files::log_end(&mut client).await?;
+        let (behind_bytes, all) = files::log_bytes(&mut client, since, &end).await?;
         let headroom_bytes = headroom(&mut client, all).await?;
         let clock = reader::clock(&mut client).await?;
         Ok(LogStatus { end, behind_bytes, retained_bytes: Some(all), headroom_bytes, clock })

@@ -29,6 +29,7 @@ use crate::{
     charset::Charsets,
     connect::{Client, Flavour, Purpose, Target, number, text},
     error,
+    files::{files, log_end, lost, place, split},
     log::{
         assemble::{Assembler, Reading},
         event::{self, Begin, Frame, Message, TAGGED_GTID},
@@ -44,12 +45,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// While foreign transactions follow each other without a pause, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Offsets that the request for a log by file can name have 32 bits.
-const OFFSET_MAX: u64 = u32::MAX as u64;
-
-/// The beginning of the events of a file.
-const FIRST_OFFSET: u64 = 4;
 
 /// Which reader of a bridge it is.
 pub(crate) enum Role {
@@ -85,12 +80,6 @@ impl Clock {
     fn now(&self) -> i64 {
         self.micros.saturating_add(i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
-}
-
-/// One file of the log.
-struct File {
-    name: String,
-    bytes: u64,
 }
 
 impl Reader {
@@ -269,11 +258,6 @@ fn refused(error: &mysql_async::Error) -> Error {
     }
 }
 
-fn lost(what: &str) -> Error {
-    Error::new(Code::LogLost, format!("the log is not there any more: {what}"))
-        .hint("compare the tables and make them equal, then set the bridge up anew; keep logs longer (binlog_expire_logs_seconds)")
-}
-
 async fn dump(mut client: Client, id: u32, file: &str, offset: u64) -> Result<BinlogStream> {
     // Set under both names: MySQL 8.0.26 reads the new one first.
     client
@@ -301,91 +285,6 @@ async fn settings(client: &mut Client) -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn files(client: &mut Client) -> Result<Vec<File>> {
-    let rows = client.rows("SHOW BINARY LOGS").await?;
-    Ok(rows.iter().filter_map(|row| Some(File { name: text(row, 0)?, bytes: number(row, 1)? })).collect())
-}
-
-/// Bytes from a place in the log to its end, and of all files.
-pub(crate) async fn log_bytes(
-    client: &mut Client,
-    since: Option<&Position>,
-    end: &Position,
-) -> Result<(Option<u64>, u64)> {
-    let files = files(client).await?;
-    let all = files.iter().map(|file| file.bytes).sum();
-    let Some(since) = since else { return Ok((None, all)) };
-    if let Some(bytes) = end.bytes_since(since) {
-        return Ok((Some(bytes), all));
-    }
-    let (Some(first), Position::Binlog { offset, .. }) = (since.binlog_file(), since) else { return Ok((None, all)) };
-    let Some(at) = files.iter().position(|file| file.name == first) else { return Ok((None, all)) };
-    let from: u64 = files[at..].iter().map(|file| file.bytes).sum();
-    Ok((Some(from.saturating_sub(*offset)), all))
-}
-
-/// The log's end, now.
-pub(crate) async fn log_end(client: &mut Client) -> Result<Position> {
-    let statement = client.server.log_end_statement();
-    let rows = client.rows(statement).await?;
-    let row = rows.first().ok_or_else(|| {
-        Error::new(Code::SettingWrong, "the server writes no binary log").hint("start it with log_bin")
-    })?;
-    let (base, file) = split(&text(row, 0).unwrap_or_default()).map(|(base, file)| (base.to_owned(), file))?;
-    Ok(Position::Binlog { base: base.into(), file, offset: number(row, 1).unwrap_or_default() })
-}
-
-fn split(file: &str) -> Result<(&str, u64)> {
-    file.rsplit_once('.')
-        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
-        .ok_or_else(|| Error::new(Code::Protocol, format!("the log file {file:?} has no number")))
-}
-
-/// File and offset to ask for, if the server still has them.
-fn place(files: &[File], start: &Position, end: &Position) -> Result<(String, u64)> {
-    let (Position::Binlog { base, offset, .. }, Some(name)) = (start, start.binlog_file()) else {
-        return Err(Error::new(Code::LogIdentityChanged, format!("the position {start} is none of a binary log")));
-    };
-    let first = files.first().map_or("none", |file| file.name.as_str());
-    let Some(at) = files.iter().position(|file| file.name == name) else {
-        let known = files.iter().any(|file| split(&file.name).is_ok_and(|(known, _)| *known == **base));
-        if known && !end.covers(start) {
-            return Err(behind(start, end));
-        }
-        return Err(lost(&format!("{name} is gone, the first file is {first}")));
-    };
-    // The last file's size in the list may lag behind its end.
-    let last = at + 1 == files.len();
-    let bytes = if last { end.bytes_since(&start_of(start)).unwrap_or(files[at].bytes) } else { files[at].bytes };
-    if *offset > bytes {
-        return Err(behind(start, end));
-    }
-    if *offset > OFFSET_MAX {
-        // Only the end of a huge transaction lies there, and the file ends with it.
-        return match files.get(at + 1) {
-            Some(next) if *offset >= bytes => Ok((next.name.clone(), FIRST_OFFSET)),
-            _ => Err(Error::new(
-                Code::ServerBusy,
-                format!("the server cannot be asked for a position beyond 4 GiB: {start}"),
-            )
-            .hint("FLUSH BINARY LOGS on the server")),
-        };
-    }
-    Ok((name, (*offset).max(FIRST_OFFSET)))
-}
-
-fn start_of(position: &Position) -> Position {
-    match position {
-        Position::Binlog { base, file, .. } => Position::Binlog { base: base.clone(), file: *file, offset: 0 },
-        other => other.clone(),
-    }
-}
-
-fn behind(start: &Position, end: &Position) -> Error {
-    Error::new(Code::LogBehind, format!("the position {start} is applied on the other side, and the log ends at {end}"))
-        .hint("the server lost its last transactions: compare the tables and make them equal, then set the bridge up anew")
 }
 
 /// The server's clock in microseconds.
@@ -441,28 +340,6 @@ fn same_shape(before: &Option<NativeTable>, now: &Option<NativeTable>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn files() -> Vec<File> {
-        [("b.x.000002", 500), ("b.x.000003", 900)].map(|(name, bytes)| File { name: name.into(), bytes }).into()
-    }
-
-    fn at(text: &str) -> Position {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_place_is_found_or_the_reason_is_told() {
-        let end = at("b.x.000003:900");
-        let code = |start: &str| place(&files(), &at(start), &end).map_err(|error| error.code());
-        assert_eq!(code("b.x.000002:500"), Ok(("b.x.000002".into(), 500)));
-        assert_eq!(code("b.x.000003:900"), Ok(("b.x.000003".into(), 900)));
-        assert_eq!(code("b.x.000001:100"), Err(Code::LogLost));
-        assert_eq!(code("other.000002:100"), Err(Code::LogLost));
-        assert_eq!(code("b.x.000002:501"), Err(Code::LogBehind));
-        assert_eq!(code("b.x.000003:901"), Err(Code::LogBehind));
-        assert_eq!(code("b.x.000004:4"), Err(Code::LogBehind));
-        assert_eq!(code("0/1"), Err(Code::LogIdentityChanged));
-    }
 
     #[test]
     fn server_ids_step_aside() {

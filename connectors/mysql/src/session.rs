@@ -21,9 +21,9 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error,
+    decode, encode, error, files,
     node::MysqlNode,
-    reader, state,
+    state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
     tables::LEASE,
 };
@@ -233,7 +233,7 @@ impl Session for ApplySession {
     }
 
     async fn fence(&mut self) -> Result<Position> {
-        reader::log_end(&mut self.client).await
+        files::log_end(&mut self.client).await
     }
 
     async fn highest_resolution(&mut self) -> Result<i64> {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Change, Code, Error, Fragment, Kind, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Value,
+    Change, Code, Error, LogEvent, Operation, Origin, Position, Progress, Result, Value,
     change::{FRAGMENT_BYTES, Obstacle},
     node::Tables,
 };
@@ -25,8 +25,9 @@ use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
     rows::{Plan, Rows, Verb},
     statement::{self, Statement},
-    table_map::{self, ColumnType, TableMap},
-    values,
+    table_map::{self, TableMap},
+    target::{Target, no_metadata, own_plan, plan, unsupported},
+    transaction::Transaction,
 };
 use crate::{charset::Charsets, connect::Flavour, tables};
 
@@ -64,41 +65,6 @@ pub(crate) struct Assembler {
     pending: Option<Progress>,
     check: bool,
     doubts: HashMap<usize, (Position, Error)>,
-}
-
-/// What a table of the log is to the bridge.
-enum Target {
-    Foreign,
-    Checkpoint(TableMap, Plan),
-    Control(TableMap, Plan),
-    Mapped { index: usize, map: TableMap, plan: Plan },
-    Unfit(Error),
-}
-
-struct Transaction {
-    start: Position,
-    name: Arc<str>,
-    logged_time: Option<i64>,
-    commit_time: i64,
-    origin: Origin,
-    /// The first row event has been seen, and so the origin.
-    decided: bool,
-    /// Between BEGIN and COMMIT.
-    open: bool,
-    standalone: bool,
-    xa: bool,
-    compressed: bool,
-    barrier: bool,
-    /// A mapped row has been met.
-    mapped: bool,
-    changes: Vec<Change>,
-    bytes: usize,
-    /// Fragments have been made.
-    begun: bool,
-    /// It is one of the skips: kept back until its end shows whether anything is in its way.
-    held: Option<Vec<Fragment>>,
-    /// Something was in its way and it is passed over.
-    passed: bool,
 }
 
 impl Assembler {
@@ -558,43 +524,6 @@ impl Assembler {
     }
 }
 
-impl Transaction {
-    fn new(start: Position, begin: Begin, reading: &Reading) -> Transaction {
-        let name = if begin.name.is_empty() { start.to_string() } else { begin.name };
-        Transaction {
-            name: name.into(),
-            logged_time: begin.commit_time,
-            commit_time: begin.commit_time.unwrap_or_default(),
-            origin: Origin::Local,
-            decided: false,
-            open: false,
-            standalone: begin.standalone,
-            xa: begin.prepared,
-            compressed: false,
-            barrier: false,
-            mapped: false,
-            changes: Vec::new(),
-            bytes: 0,
-            begun: false,
-            held: reading.skips.contains(&start).then(Vec::new),
-            passed: false,
-            start,
-        }
-    }
-
-    fn fragment(&mut self, position: Option<Position>) -> Fragment {
-        self.bytes = 0;
-        Fragment {
-            transaction: self.name.clone(),
-            origin: self.origin.clone(),
-            commit_time: self.commit_time,
-            first: !std::mem::replace(&mut self.begun, true),
-            changes: std::mem::take(&mut self.changes),
-            position,
-        }
-    }
-}
-
 /// A statement that ends its transaction: all but MySQL's CREATE TABLE ... SELECT, whose rows and XID follow.
 fn ends(sql: &str) -> bool {
     !sql.trim_end().ends_with("START TRANSACTION")
@@ -605,51 +534,115 @@ fn widen(before: u64, end: u32) -> u64 {
     if wide < before { wide + (1 << 32) } else { wide }
 }
 
-fn unsupported(what: &str, remedy: &str) -> Error {
-    Error::new(Code::EventUnsupported, format!("the log holds {what}, which this version does not read"))
-        .hint(format!("{remedy}; pass over the transaction with `pontoon skip`"))
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-fn no_metadata(label: &str) -> Error {
-    Error::new(Code::SettingWrong, format!("{label}: the log holds no column names"))
-        .hint("SET GLOBAL binlog_row_metadata = FULL")
-}
+    use super::*;
+    use crate::{charset::tests::sample, log::event};
 
-/// Which column of the log becomes which of the mapped table.
-fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Result<Plan> {
-    if !map.named {
-        return Err(no_metadata(&table.label));
-    }
-    let mut places = vec![None; map.columns.len()];
-    for (place, mapped) in table.columns.iter().enumerate() {
-        let changed = |what: &str| {
-            Error::new(
-                Code::SchemaChanged,
-                format!("{}: in the log the column {} {what}", table.label, mapped.column.name),
-            )
-            .hint("make the same change on the other side and start again")
+    fn assembler(flavour: Flavour, skips: &[Position]) -> Assembler {
+        let reading = Reading {
+            bridge: "b".into(),
+            tables: Vec::new().into(),
+            all: false,
+            flavour,
+            shapes: Vec::new(),
+            charsets: Arc::new(sample()),
+            skips: skips.to_vec(),
         };
-        let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
-        let at = at.ok_or_else(|| changed("is not there"))?;
-        if !values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) {
-            return Err(changed("has another type"));
-        }
-        places[at] = Some(place);
+        Assembler::new(reading, "bin", 1, 100)
     }
-    Ok(Plan { places, kinds: table.columns.iter().map(|column| column.kind.clone()).collect() })
-}
 
-/// The same for the bridge's own tables.
-fn own_plan(map: &TableMap, names: &[&str]) -> Option<Plan> {
-    let mut places = vec![None; map.columns.len()];
-    let mut kinds = Vec::new();
-    for (place, name) in names.iter().enumerate() {
-        let at = map.columns.iter().position(|column| *column.name == **name)?;
-        places[at] = Some(place);
-        kinds.push(match map.columns[at].column_type {
-            ColumnType::Integer { .. } => Kind::Integer { min: 0, max: i64::MAX.into() },
-            _ => Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true },
-        });
+    fn frame(kind: u8, end: u32, body: &[u8]) -> Frame<'_> {
+        Frame { kind, seconds: 1, server: 1, size: 20, end, flags: 0, body }
     }
-    Some(Plan { places, kinds })
+
+    fn query(sql: &str) -> Message<'static> {
+        Message::Query { schema: "d".into(), sql: sql.into() }
+    }
+
+    #[test]
+    fn foreign_transactions_are_progress_up_to_their_end() {
+        let mut log = assembler(Flavour::Mysql, &[]);
+        let begin = Begin { commit_time: Some(7), ..Begin::default() };
+        log.feed(frame(33, 120, &[]), Message::Begin(begin), 0).unwrap();
+        log.feed(frame(2, 140, &[]), query("BEGIN"), 0).unwrap();
+        assert_eq!(log.take_progress(), None);
+        log.feed(frame(16, 160, &[]), Message::Xid, 0).unwrap();
+        let progress = log.take_progress().unwrap();
+        assert_eq!((progress.position.to_string().as_str(), progress.time), ("bin.000001:160", Some(7)));
+        // A statement of its own ends where it ends; a heartbeat further on tells the time.
+        log.feed(frame(34, 180, &[]), Message::Begin(Begin::default()), 0).unwrap();
+        log.feed(frame(2, 200, &[]), query("CREATE USER x"), 0).unwrap();
+        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000001:200");
+        log.feed(frame(27, 0, &[]), Message::Heartbeat { file: "bin.000001".into(), offset: 230 }, 99).unwrap();
+        let progress = log.take_progress().unwrap();
+        assert_eq!((progress.position.to_string().as_str(), progress.time), ("bin.000001:230", Some(99)));
+    }
+
+    #[test]
+    fn what_creates_a_table_from_rows_is_one_transaction() {
+        let mut log = assembler(Flavour::Mysql, &[]);
+        log.feed(frame(34, 120, &[]), Message::Begin(Begin::default()), 0).unwrap();
+        log.feed(frame(2, 140, &[]), query("CREATE TABLE `a` (`b` int) START TRANSACTION"), 0).unwrap();
+        assert_eq!(log.take_progress(), None);
+        log.feed(frame(16, 160, &[]), Message::Xid, 0).unwrap();
+        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000001:160");
+    }
+
+    #[test]
+    fn compressed_statements_stop_and_are_passed_over() {
+        let start: Position = "bin.000001:100".parse().unwrap();
+        let events = |log: &mut Assembler| {
+            log.feed(frame(0xa2, 120, &[]), Message::Begin(Begin { standalone: true, ..Begin::default() }), 0).unwrap();
+            log.feed(frame(0xa5, 140, &[]), Message::UnreadQuery, 0).unwrap();
+        };
+        let mut log = assembler(Flavour::Mariadb, &[]);
+        events(&mut log);
+        let Some(LogEvent::Obstacle(obstacle)) = log.take() else { panic!() };
+        assert_eq!((obstacle.position, obstacle.error.code()), (start.clone(), Code::EventUnsupported));
+        let mut log = assembler(Flavour::Mariadb, &[start]);
+        events(&mut log);
+        log.feed(frame(16, 160, &[]), Message::Xid, 0).unwrap();
+        assert_eq!(log.take(), None);
+        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000001:160");
+    }
+
+    #[test]
+    fn files_beyond_four_gigabytes_go_on() {
+        assert_eq!(widen(u64::from(u32::MAX) - 5, 10), (1 << 32) + 10);
+        assert_eq!(widen((1 << 32) + 10, 20), (1 << 32) + 20);
+        assert_eq!(widen(100, 100), 100);
+    }
+
+    #[test]
+    fn another_file_begins_anew() {
+        let mut log = assembler(Flavour::Mysql, &[]);
+        log.feed(frame(4, 150, &[]), Message::Rotate { file: "bin.000002".into(), offset: 4 }, 0).unwrap();
+        assert_eq!(log.position().to_string(), "bin.000002:4");
+        log.feed(frame(15, 126, &[]), Message::Other, 0).unwrap();
+        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000002:126");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_events_never_panic(
+            mariadb: bool,
+            events in proptest::collection::vec((any::<u8>(), any::<u32>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..40),
+        ) {
+            let flavour = if mariadb { Flavour::Mariadb } else { Flavour::Mysql };
+            let mut log = assembler(flavour, &[]);
+            for (kind, end, body) in &events {
+                let frame = frame(*kind, *end, body);
+                if let Ok(message) = event::parse(frame, flavour) {
+                    let _ = log.feed(frame, message, 0);
+                    if log.wants_check() {
+                        log.checked(Vec::new());
+                    }
+                    while log.take().is_some() {}
+                }
+            }
+        }
+    }
 }

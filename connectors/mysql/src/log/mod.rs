@@ -12,7 +12,8 @@
 //! | [`values`] | one column's value by its type |
 //! | [`jsonb`] | MySQL's binary JSON to text |
 //! | [`statement`] | what kind of statement a text is, as far as a bridge must know |
-//! | [`assemble`] | events to transactions: fragments, progress, obstacles |
+//! | [`target`] | what a table of the log is to the bridge |
+//! | [`transaction`] · [`assemble`] | events to transactions: fragments, progress, obstacles |
 
 pub(crate) mod assemble;
 pub(crate) mod cursor;
@@ -21,6 +22,8 @@ pub(crate) mod jsonb;
 pub(crate) mod rows;
 pub(crate) mod statement;
 pub(crate) mod table_map;
+pub(crate) mod target;
+pub(crate) mod transaction;
 pub(crate) mod values;
 
 /// Bytes that are not what the format says.

@@ -1,0 +1,68 @@
+//! What the tables of the log are to the bridge: mapped, its own, or another's; and what stands in the way.
+
+use pontoon_core::{Code, Error, Kind, MappedTable, Result};
+
+use super::{
+    rows::Plan,
+    table_map::{ColumnType, TableMap},
+    values,
+};
+use crate::charset::Charsets;
+
+/// What a table of the log is to the bridge.
+pub(crate) enum Target {
+    Foreign,
+    Checkpoint(TableMap, Plan),
+    Control(TableMap, Plan),
+    Mapped { index: usize, map: TableMap, plan: Plan },
+    Unfit(Error),
+}
+
+pub(crate) fn unsupported(what: &str, remedy: &str) -> Error {
+    Error::new(Code::EventUnsupported, format!("the log holds {what}, which this version does not read"))
+        .hint(format!("{remedy}; pass over the transaction with `pontoon skip`"))
+}
+
+pub(crate) fn no_metadata(label: &str) -> Error {
+    Error::new(Code::SettingWrong, format!("{label}: the log holds no column names"))
+        .hint("SET GLOBAL binlog_row_metadata = FULL")
+}
+
+/// Which column of the log becomes which of the mapped table.
+pub(crate) fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Result<Plan> {
+    if !map.named {
+        return Err(no_metadata(&table.label));
+    }
+    let mut places = vec![None; map.columns.len()];
+    for (place, mapped) in table.columns.iter().enumerate() {
+        let changed = |what: &str| {
+            Error::new(
+                Code::SchemaChanged,
+                format!("{}: in the log the column {} {what}", table.label, mapped.column.name),
+            )
+            .hint("make the same change on the other side and start again")
+        };
+        let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
+        let at = at.ok_or_else(|| changed("is not there"))?;
+        if !values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) {
+            return Err(changed("has another type"));
+        }
+        places[at] = Some(place);
+    }
+    Ok(Plan { places, kinds: table.columns.iter().map(|column| column.kind.clone()).collect() })
+}
+
+/// The same for the bridge's own tables.
+pub(crate) fn own_plan(map: &TableMap, names: &[&str]) -> Option<Plan> {
+    let mut places = vec![None; map.columns.len()];
+    let mut kinds = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let at = map.columns.iter().position(|column| *column.name == **name)?;
+        places[at] = Some(place);
+        kinds.push(match map.columns[at].column_type {
+            ColumnType::Integer { .. } => Kind::Integer { min: 0, max: i64::MAX.into() },
+            _ => Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true },
+        });
+    }
+    Some(Plan { places, kinds })
+}

@@ -1,0 +1,84 @@
+//! A transaction of the log while it is being read.
+
+use std::sync::Arc;
+
+use pontoon_core::{Change, Fragment, Origin, Position};
+
+use super::{assemble::Reading, event::Begin};
+
+/// A transaction, or a statement that is one.
+pub(crate) struct Transaction {
+    /// Where it begins, which an obstacle names.
+    pub(crate) start: Position,
+    /// For people.
+    pub(crate) name: Arc<str>,
+    /// The commit time of its first event.
+    pub(crate) logged_time: Option<i64>,
+    /// When the write was made: of a bridge, by its tag.
+    pub(crate) commit_time: i64,
+    /// Who made it.
+    pub(crate) origin: Origin,
+    /// The first row event has been seen, and so the origin.
+    pub(crate) decided: bool,
+    /// Between BEGIN and COMMIT.
+    pub(crate) open: bool,
+    /// It is one statement and has no commit.
+    pub(crate) standalone: bool,
+    /// It is an XA transaction.
+    pub(crate) xa: bool,
+    /// Its events come out of a compressed piece.
+    pub(crate) compressed: bool,
+    /// It marks a barrier.
+    pub(crate) barrier: bool,
+    /// A mapped row has been met.
+    pub(crate) mapped: bool,
+    /// Changes since the last piece.
+    pub(crate) changes: Vec<Change>,
+    /// What they take.
+    pub(crate) bytes: usize,
+    /// Fragments have been made.
+    pub(crate) begun: bool,
+    /// It is one of the skips: kept back until its end shows whether anything is in its way.
+    pub(crate) held: Option<Vec<Fragment>>,
+    /// Something was in its way and it is passed over.
+    pub(crate) passed: bool,
+}
+
+impl Transaction {
+    /// Begun at a place, with nothing read yet.
+    pub(crate) fn new(start: Position, begin: Begin, reading: &Reading) -> Transaction {
+        let name = if begin.name.is_empty() { start.to_string() } else { begin.name };
+        Transaction {
+            name: name.into(),
+            logged_time: begin.commit_time,
+            commit_time: begin.commit_time.unwrap_or_default(),
+            origin: Origin::Local,
+            decided: false,
+            open: false,
+            standalone: begin.standalone,
+            xa: begin.prepared,
+            compressed: false,
+            barrier: false,
+            mapped: false,
+            changes: Vec::new(),
+            bytes: 0,
+            begun: false,
+            held: reading.skips.contains(&start).then(Vec::new),
+            passed: false,
+            start,
+        }
+    }
+
+    /// What has been read of it since the last piece.
+    pub(crate) fn fragment(&mut self, position: Option<Position>) -> Fragment {
+        self.bytes = 0;
+        Fragment {
+            transaction: self.name.clone(),
+            origin: self.origin.clone(),
+            commit_time: self.commit_time,
+            first: !std::mem::replace(&mut self.begun, true),
+            changes: std::mem::take(&mut self.changes),
+            position,
+        }
+    }
+}
