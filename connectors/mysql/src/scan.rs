@@ -35,7 +35,13 @@ fn of(tables: &[TableSql], table: TableId) -> Result<&TableSql> {
 impl Scan for TableScan {
     async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
         let sql = of(&self.tables, table)?;
-        let rows = self.client.rows(sql.chunk(after, limit)).await?;
+        let statement = sql.chunk(after, limit).map_err(|_| {
+            Error::new(
+                Code::ValueMisfit,
+                format!("{}: a key has no form in which the next could be found", sql.table.name),
+            )
+        })?;
+        let rows = self.client.rows(statement).await?;
         Ok(rows.into_iter().map(|row| common(row, sql)).collect())
     }
 

@@ -119,12 +119,15 @@ impl TableSql {
         })
     }
 
-    /// Reads the next rows in key order.
-    pub(crate) fn chunk(&self, after: Option<&Key>, limit: usize) -> String {
+    /// Reads the next rows in key order. A key that is cut, or has no literal, has no next.
+    pub(crate) fn chunk(&self, after: Option<&Key>, limit: usize) -> Result<String, Impossible> {
         let names: Vec<String> = self.table.key.iter().map(|&at| format!("t.{}", self.columns[at].name)).collect();
-        let condition =
-            after.and_then(|key| self.beyond(&names, key)).map_or(String::new(), |sql| format!(" WHERE {sql}"));
-        format!("SELECT {} FROM {}{condition} ORDER BY {} LIMIT {limit}", self.fields(), self.from(), names.join(", "))
+        let condition = match after {
+            Some(key) => format!(" WHERE {}", self.beyond(&names, key).ok_or(Impossible)?),
+            None => String::new(),
+        };
+        let order = names.join(", ");
+        Ok(format!("SELECT {} FROM {}{condition} ORDER BY {order} LIMIT {limit}", self.fields(), self.from()))
     }
 
     /// `a >= 1 AND (a > 1 OR a = 1 AND b > 2)`: the first part is there for the index.
@@ -241,13 +244,21 @@ impl ColumnSql {
         }
     }
 
-    /// A condition that the index serves and that every equal row meets; `None` where there is none.
-    fn by_index(&self, listed: &str) -> Option<String> {
-        let cut = match (&self.kind, self.form) {
+    /// The common form holds less than the column.
+    fn is_cut(&self) -> bool {
+        match (&self.kind, self.form) {
             (Kind::Time { precision, .. }, Form::Time { precision: form })
             | (Kind::DateTime { precision, .. }, Form::DateTime { precision: form })
             | (Kind::Instant { precision, .. }, Form::Instant { precision: form }) => form < *precision,
             (Kind::Float64 { .. }, Form::Float32) => true,
+            _ => false,
+        }
+    }
+
+    /// A condition that the index serves and that every equal row meets; `None` where there is none.
+    fn by_index(&self, listed: &str) -> Option<String> {
+        let cut = match (&self.kind, self.form) {
+            _ if self.is_cut() => true,
             // Upper and lower case are one UUID, and not one text.
             (Kind::Text { .. }, Form::Uuid) => !self.collation.ends_with("_ci"),
             (Kind::Json { .. } | Kind::Enum { .. }, _) => true,
@@ -313,7 +324,7 @@ impl ColumnSql {
             return labels.iter().position(|label| label == text).map(|at| (at + 1).to_string());
         }
         let mut sql = String::new();
-        encode::push(&mut sql, value, &self.kind).then(|| self.as_own(&sql))
+        (!self.is_cut() && encode::push(&mut sql, value, &self.kind)).then(|| self.as_own(&sql))
     }
 }
 
@@ -460,7 +471,8 @@ mod tests {
 
     #[test]
     fn chunks_go_on_behind_a_key() {
-        let sql = items(Flavour::Mariadb).chunk(Some(&Key(vec![Value::Integer(7)])), 10);
+        let sql = items(Flavour::Mariadb).chunk(Some(&Key(vec![Value::Integer(7)])), 10).unwrap();
+        assert_eq!(items(Flavour::Mysql).chunk(Some(&Key(vec![Value::Unmapped("x".into())])), 10), Err(Impossible));
         assert!(sql.ends_with("WHERE t.`i``d` >= 7 AND (t.`i``d` > 7) ORDER BY t.`i``d` LIMIT 10"), "{sql}");
     }
 }

@@ -39,6 +39,9 @@ async fn all(kind: Kind) {
     say("definitions");
     large_transactions_come_in_pieces(&server).await;
     say("large");
+    if kind == Kind::Mysql {
+        tagged_identifiers_are_read(&server).await;
+    }
 }
 
 const HOSTILE: &str = "we`ird \"t'a.b\\le\" ßé SELECT";
@@ -374,6 +377,24 @@ async fn definitions_are_watched(server: &Server) {
     }
     run(&mut conn, &[&format!("DROP TABLE {table}")]).await;
     assert_eq!(obstacle(&mut reader).await.error.code(), Code::TruncateSeen);
+}
+
+/// MySQL 8.3 and later: a GTID may have a tag, and is another event then.
+async fn tagged_identifiers_are_read(server: &Server) {
+    let (node, tables) = items(server, "log.eight").await;
+    let table = quoted("log.eight");
+    let mut reader = set_up(&node, &tables).await;
+    let mut conn = root(server).await;
+    run(
+        &mut conn,
+        &["SET gtid_next = 'AUTOMATIC:some_tag'", &format!("INSERT INTO {table} (`i``d`, `Näme`) VALUES (1, 'a')")],
+    )
+    .await;
+    let seen = transaction(&mut reader).await;
+    assert!(seen.transaction.contains(":some_tag:"), "{}", seen.transaction);
+    assert_eq!(seen.changes[0].after(), Some(&row(1, "a")));
+    let now = node.log_status(None).await.unwrap().clock;
+    assert!((now - seen.commit_time).abs() < 30_000_000);
 }
 
 async fn large_transactions_come_in_pieces(server: &Server) {

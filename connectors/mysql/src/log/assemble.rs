@@ -15,24 +15,15 @@ use std::{
     sync::Arc,
 };
 
-use pontoon_core::{
-    Change, Code, Error, LogEvent, Operation, Origin, Position, Progress, Result, Value,
-    change::{FRAGMENT_BYTES, Obstacle},
-    node::Tables,
-};
+use pontoon_core::{Code, Error, LogEvent, Position, Progress, Result, change::Obstacle, node::Tables};
 
 use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
-    rows::{Plan, Rows, Verb},
     statement::{self, Statement},
-    table_map::{self, TableMap},
-    target::{Target, no_metadata, own_plan, plan, unsupported},
+    target::{Target, unsupported},
     transaction::Transaction,
 };
-use crate::{charset::Charsets, connect::Flavour, tables};
-
-/// Table maps remembered by their number, before all are forgotten; every statement sends its own anew.
-const MAPS_MAX: usize = 4096;
+use crate::{charset::Charsets, connect::Flavour};
 
 /// What is read and for whom.
 pub(crate) struct Reading {
@@ -54,17 +45,17 @@ pub(crate) struct Reading {
 
 /// Makes events into transactions.
 pub(crate) struct Assembler {
-    reading: Reading,
-    wanted: HashMap<(String, String), usize>,
-    base: Box<str>,
-    file: u64,
-    offset: u64,
-    maps: HashMap<u64, (Vec<u8>, Arc<Target>)>,
-    transaction: Option<Transaction>,
-    out: VecDeque<LogEvent>,
-    pending: Option<Progress>,
-    check: bool,
-    doubts: HashMap<usize, (Position, Error)>,
+    pub(super) reading: Reading,
+    pub(super) wanted: HashMap<(String, String), usize>,
+    pub(super) base: Box<str>,
+    pub(super) file: u64,
+    pub(super) offset: u64,
+    pub(super) maps: HashMap<u64, (Vec<u8>, Arc<Target>)>,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) out: VecDeque<LogEvent>,
+    pub(super) pending: Option<Progress>,
+    pub(super) check: bool,
+    pub(super) doubts: HashMap<usize, (Position, Error)>,
 }
 
 impl Assembler {
@@ -227,7 +218,7 @@ impl Assembler {
     }
 
     /// The transaction, begun here if none is.
-    fn open(&mut self, start: u64) -> &mut Transaction {
+    pub(super) fn open(&mut self, start: u64) -> &mut Transaction {
         let start = self.at(start);
         let reading = &self.reading;
         self.transaction.get_or_insert_with(|| Transaction::new(start, Begin::default(), reading))
@@ -316,166 +307,6 @@ impl Assembler {
         }
     }
 
-    fn table_map(&mut self, body: &[u8]) -> Result<()> {
-        let here = self.position();
-        let (id, schema, name) = table_map::names(body).map_err(|error| error.at(&here))?;
-        if self.maps.get(&id).is_some_and(|(known, _)| known == body) {
-            return Ok(());
-        }
-        if self.maps.len() >= MAPS_MAX {
-            self.maps.clear();
-        }
-        let own = schema == tables::DATABASE;
-        let index = self.wanted.get(&(schema, name.clone())).copied();
-        let target = match (index, own.then_some(name.as_str())) {
-            (Some(index), _) => {
-                let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
-                let names = map.columns.iter().map(|column| column.name.as_str());
-                let known =
-                    self.reading.shapes.get(index).is_some_and(|shape| names.eq(shape.iter().map(|name| &**name)));
-                if let Some((_, error)) = self.doubts.remove(&index).filter(|_| !known) {
-                    self.maps.insert(id, (body.to_vec(), Arc::new(Target::Unfit(error))));
-                    return Ok(());
-                }
-                match plan(&map, &self.reading.tables[index], &self.reading.charsets) {
-                    Ok(plan) => Target::Mapped { index, map, plan },
-                    Err(error) => Target::Unfit(error),
-                }
-            }
-            (None, Some(table @ (tables::CHECKPOINT | tables::CONTROL))) => {
-                let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
-                let second = if table == tables::CHECKPOINT { "commit_time" } else { "name" };
-                match own_plan(&map, &["bridge", second]) {
-                    Some(plan) if table == tables::CHECKPOINT => Target::Checkpoint(map, plan),
-                    Some(plan) => Target::Control(map, plan),
-                    None => Target::Unfit(no_metadata("pontoon")),
-                }
-            }
-            _ => Target::Foreign,
-        };
-        self.maps.insert(id, (body.to_vec(), Arc::new(target)));
-        Ok(())
-    }
-
-    fn rows(&mut self, mut rows: Rows<'_>, start: u64) -> Result<()> {
-        let target = self.maps.get(&rows.table).map(|(_, target)| target.clone());
-        let here = self.position();
-        let transaction = self.open(start);
-        let leading = !std::mem::replace(&mut transaction.decided, true);
-        if transaction.passed {
-            return Ok(());
-        }
-        let charsets = self.reading.charsets.clone();
-        match target.as_deref() {
-            None => return Err(super::malformed("rows come before their table map").at(&here)),
-            Some(Target::Foreign) => {}
-            Some(Target::Unfit(error)) => self.obstacle(error.clone()),
-            Some(Target::Checkpoint(map, plan)) => {
-                let row = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))?;
-                if let (true, Some((_, Some(row)))) = (leading, row) {
-                    self.tagged(&row);
-                }
-            }
-            Some(Target::Control(map, plan)) => {
-                let bridge = self.reading.bridge.clone();
-                while let Some((_, row)) = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))? {
-                    let is = |at: usize, text: &str| {
-                        row.as_ref()
-                            .is_some_and(|row| matches!(row.get(at), Some(Value::Text(found)) if **found == *text))
-                    };
-                    if is(0, &bridge) && is(1, tables::BARRIER) {
-                        self.open(start).barrier = true;
-                    }
-                }
-            }
-            Some(Target::Mapped { index, map, plan }) => self.mapped(rows, *index, map, plan, &charsets)?,
-        }
-        Ok(())
-    }
-
-    fn tagged(&mut self, row: &[Value]) {
-        let own = self.reading.bridge.clone();
-        let Some(transaction) = &mut self.transaction else { return };
-        if let Some(Value::Text(bridge)) = row.first() {
-            transaction.origin = if **bridge == *own { Origin::Own } else { Origin::Bridge(bridge.clone()) };
-        }
-        if let Some(&Value::Integer(time)) = row.get(1)
-            && time > 0
-        {
-            transaction.commit_time = i64::try_from(time).unwrap_or(transaction.commit_time);
-        }
-    }
-
-    fn mapped(
-        &mut self,
-        mut rows: Rows<'_>,
-        index: usize,
-        map: &TableMap,
-        plan: &Plan,
-        charsets: &Charsets,
-    ) -> Result<()> {
-        let here = self.position();
-        let tables = self.reading.tables.clone();
-        let table = &tables[index];
-        let full = rows.are_full(plan);
-        let Some(transaction) = &mut self.transaction else { return Ok(()) };
-        transaction.mapped = true;
-        let hindrance = if transaction.xa {
-            Some(unsupported("an XA transaction", "do not use XA on the mapped tables"))
-        } else if transaction.compressed {
-            Some(unsupported("a compressed transaction", "SET GLOBAL binlog_transaction_compression = OFF"))
-        } else if !full {
-            Some(
-                Error::new(
-                    Code::RowImagePartial,
-                    format!("{}: a change was logged with a part of its row", table.label),
-                )
-                .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
-            )
-        } else {
-            None
-        };
-        if let Some(error) = hindrance {
-            self.obstacle(error);
-            return Ok(());
-        }
-        while let Some((before, after)) = rows.next(map, plan, charsets).map_err(|error| error.at(&here))? {
-            let row = |values: Option<Vec<Value>>| table.to_common(values.unwrap_or_default());
-            let operation = match rows.verb {
-                Verb::Insert => Operation::Insert { after: row(after) },
-                Verb::Update => Operation::Update { before: row(before), after: row(after), unchanged: Vec::new() },
-                Verb::Delete => Operation::Delete { before: row(before) },
-            };
-            self.change(Change { table: table.id, operation });
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, change: Change) {
-        let Some(transaction) = &mut self.transaction else { return };
-        transaction.bytes += change.memory_bytes();
-        transaction.changes.push(change);
-        if transaction.bytes >= FRAGMENT_BYTES {
-            let fragment = transaction.fragment(None);
-            match &mut transaction.held {
-                Some(held) => held.push(fragment),
-                None => self.push(LogEvent::Fragment(fragment)),
-            }
-        }
-    }
-
-    fn unread_rows(&mut self, table: u64, setting: &str, start: u64) {
-        let transaction = self.open(start);
-        transaction.decided = true;
-        let concerns = match self.maps.get(&table).map(|(_, target)| &**target) {
-            Some(Target::Foreign) => false,
-            Some(_) | None => true,
-        };
-        if concerns {
-            self.obstacle(unsupported("a compressed or partial row", &format!("SET GLOBAL {setting}")));
-        }
-    }
-
     /// The end of the transaction, or of what was not even one.
     fn commit(&mut self) {
         let position = self.position();
@@ -497,7 +328,7 @@ impl Assembler {
         self.push(LogEvent::Fragment(last));
     }
 
-    fn push(&mut self, event: LogEvent) {
+    pub(super) fn push(&mut self, event: LogEvent) {
         if let Some(progress) = self.pending.take() {
             self.out.push_back(LogEvent::Progress(progress));
         }
@@ -505,7 +336,7 @@ impl Assembler {
     }
 
     /// Something is in the way of the transaction: it is passed over if the operator said so.
-    fn obstacle(&mut self, error: Error) {
+    pub(super) fn obstacle(&mut self, error: Error) {
         let position = self.position();
         let Some(transaction) = &mut self.transaction else { return };
         if transaction.passed {

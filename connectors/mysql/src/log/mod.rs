@@ -13,9 +13,10 @@
 //! | [`jsonb`] | MySQL's binary JSON to text |
 //! | [`statement`] | what kind of statement a text is, as far as a bridge must know |
 //! | [`target`] | what a table of the log is to the bridge |
-//! | [`transaction`] · [`assemble`] | events to transactions: fragments, progress, obstacles |
+//! | [`transaction`] · [`changes`] · [`assemble`] | events to transactions: fragments, progress, obstacles |
 
 pub(crate) mod assemble;
+pub(crate) mod changes;
 pub(crate) mod cursor;
 pub(crate) mod event;
 pub(crate) mod jsonb;
