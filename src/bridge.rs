@@ -30,7 +30,8 @@ use crate::{
         decide::{Policy, Reason},
         registry::Registry,
         resolutions::Resolutions,
-        settle::{Settler, Verdict},
+        settle::Settler,
+        verdict::Verdict,
     },
     direction::{
         apply::Direction,

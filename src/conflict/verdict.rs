@@ -1,0 +1,209 @@
+//! Under the locks: from rows, fences and pending writes to what both nodes shall hold, and its records.
+//!
+//! Pure but for looking up the records in force. Keys that one write joined (a row that moved from key to
+//! key) are one group, decided as one; so are those whose earlier settlement is half done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pontoon_core::{Position, Resolution, Row, TableId, node::TableBatch};
+
+use super::{
+    decide::{self, HalfDone, KeyState, Reason},
+    pending::{self, History, Pending},
+};
+use crate::{
+    bridge::Shared,
+    direction::plan::{self, Place},
+    event::ConflictKind,
+    rules::Rule,
+    side::{Pair, Side},
+};
+
+/// The rows of keys on one side.
+pub(super) type Rows = BTreeMap<Place, Option<Row>>;
+
+/// Keys that writes joined to those under rendezvous, and that are not among them.
+pub(super) fn linked(pending: &Pair<Pending>, keys: &BTreeSet<Place>) -> BTreeSet<Place> {
+    let links = pending.iter().flat_map(|pending| &pending.links);
+    links.flat_map(|(from, to)| [from, to]).filter(|place| !keys.contains(*place)).cloned().collect()
+}
+
+/// What both nodes shall hold of one key, and the record of it for each.
+pub(crate) struct Verdict {
+    pub(crate) place: Place,
+    pub(crate) reason: Reason,
+    pub(crate) row: Option<Row>,
+    /// Both sides had writes that the other had not got.
+    pub(crate) contended: bool,
+    /// There are pending writes that the record covers.
+    pub(super) covers_something: bool,
+    /// What the direction from each side met.
+    pub(crate) kinds: Pair<ConflictKind>,
+    pub(super) group: usize,
+    pub(super) records: Pair<Resolution>,
+}
+
+impl Verdict {
+    /// The rule that decided, in the words of the record.
+    pub(crate) fn rule(&self) -> &str {
+        &self.records[Side::A].rule
+    }
+}
+
+/// What a direction met: its last write of the key against the row on the other side.
+fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
+    let (before, after) = last.map_or((true, true), |write| (write.before.is_some(), write.after.is_some()));
+    match (before, after, target) {
+        (false, _, _) => ConflictKind::InsertExists,
+        (true, true, Some(_)) => ConflictKind::UpdateOriginDiffers,
+        (true, true, None) if target_deleted => ConflictKind::UpdateDeleted,
+        (true, true, None) => ConflictKind::UpdateMissing,
+        (true, false, Some(_)) => ConflictKind::DeleteOriginDiffers,
+        (true, false, None) => ConflictKind::DeleteMissing,
+    }
+}
+
+/// Everything known under the locks.
+pub(super) struct Case<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) keys: &'a BTreeSet<Place>,
+    pub(super) rows: &'a Pair<Rows>,
+    pub(super) fences: &'a Pair<Option<Position>>,
+    pub(super) pending: &'a Pair<Pending>,
+}
+
+impl Case<'_> {
+    pub(super) fn verdicts(&self) -> Vec<Verdict> {
+        let groups = groups(self.keys, self.pending, |place| self.shared.resolutions.half_done_with(place));
+        let mut verdicts = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let reason = self.reason(group);
+            verdicts.extend(group.iter().map(|place| self.verdict(place, reason, number)));
+        }
+        verdicts
+    }
+
+    fn reason(&self, group: &BTreeSet<Place>) -> Reason {
+        let Some((table, _)) = group.first() else { return Reason::Equal };
+        let (policy, preferred) = (self.shared.policies[table.index()], self.shared.preferred);
+        let half_done = self.shared.rules.has(Rule::Complete)
+            && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
+        if half_done {
+            let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
+            decide::complete(&keys, policy, preferred)
+        } else {
+            let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
+            decide::decide(&keys, policy, preferred)
+        }
+    }
+
+    fn row(&self, side: Side, place: &Place) -> Option<Row> {
+        self.rows[side].get(place).cloned().flatten()
+    }
+
+    /// The writes that are pending: those of the queue that no resolution on the other side covers.
+    fn history(&self, side: Side, place: &Place) -> History {
+        let mut history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
+        let settled = |write: &&pending::Write| self.shared.resolutions.settled(side.other(), place, &write.position);
+        let covered = history.writes.iter().take_while(settled).count();
+        history.writes.drain(..covered);
+        history.seen = if self.shared.rules.has(Rule::Seen) { history.seen.saturating_sub(covered) } else { 0 };
+        history
+    }
+
+    fn state(&self, place: &Place) -> KeyState {
+        KeyState {
+            rows: Pair::from_fn(|side| self.row(side, place)),
+            pending: Pair::from_fn(|side| self.history(side, place)),
+        }
+    }
+
+    fn half_done(&self, place: &Place) -> HalfDone {
+        let record = self.shared.resolutions.get(Side::A, place);
+        let since = |side: Side| {
+            let history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
+            let fence =
+                record.as_ref().and_then(|r| if side == Side::A { r.own_fence.clone() } else { r.other_fence.clone() });
+            let new = history.writes.into_iter().skip(history.seen);
+            new.filter(|write| fence.as_ref().is_none_or(|fence| !fence.covers(&write.position))).collect()
+        };
+        HalfDone {
+            rows: Pair::from_fn(|side| self.row(side, place)),
+            since: Pair::from_fn(since),
+            base: record.as_ref().and_then(|record| record.other_row.clone()),
+            settled_time: record.as_ref().map_or(i64::MIN, |record| record.commit_time),
+        }
+    }
+
+    fn verdict(&self, place: &Place, reason: Reason, group: usize) -> Verdict {
+        let row = self.row(reason.winner(), place);
+        let histories = Pair::from_fn(|side| self.history(side, place));
+        let times = histories.iter().flat_map(|history| &history.writes).map(|write| write.commit_time);
+        let earlier = self.shared.resolutions.get(Side::A, place).map(|record| record.commit_time);
+        let completed = matches!(reason, Reason::Completed(_)).then_some(earlier).flatten();
+        let commit_time = times.chain(completed).max().unwrap_or(0);
+        let record = |side: Side| Resolution {
+            id: 0,
+            group: 0,
+            table: place.0,
+            key: place.1.clone(),
+            other_fence: self.fences[side.other()].clone(),
+            own_fence: self.fences[side].clone(),
+            own_row: self.row(side, place),
+            other_row: self.row(side.other(), place),
+            verdict: row.clone(),
+            commit_time,
+            rule: reason.text(&self.shared.names).to_string(),
+        };
+        let met = |source: Side| {
+            let (own, other) = (&histories[source].writes, &histories[source.other()].writes);
+            let deleted = other.last().is_some_and(|write| write.after.is_none());
+            kind(own.last(), self.row(source.other(), place).as_ref(), deleted)
+        };
+        Verdict {
+            place: place.clone(),
+            reason,
+            kinds: Pair::from_fn(met),
+            contended: histories.iter().all(|history| !history.writes.is_empty()),
+            covers_something: histories.iter().any(|history| !history.writes.is_empty()),
+            group,
+            records: Pair::from_fn(record),
+            row,
+        }
+    }
+}
+
+/// Cuts keys into groups that stand or fall together.
+fn groups(
+    keys: &BTreeSet<Place>,
+    pending: &Pair<Pending>,
+    half_done_with: impl Fn(&Place) -> BTreeSet<Place>,
+) -> Vec<BTreeSet<Place>> {
+    let mut groups: Vec<BTreeSet<Place>> = keys.iter().map(|place| BTreeSet::from([place.clone()])).collect();
+    let mut join = |from: &Place, to: &Place| {
+        let Some(target) = groups.iter().position(|group| group.contains(from)) else { return };
+        let Some(source) = groups.iter().position(|group| group.contains(to)) else { return };
+        if source != target {
+            let joined = groups.swap_remove(source.max(target));
+            groups[source.min(target)].extend(joined);
+        }
+    };
+    for (from, to) in pending.iter().flat_map(|pending| &pending.links) {
+        join(from, to);
+    }
+    for place in keys {
+        for other in half_done_with(place) {
+            join(place, &other);
+        }
+    }
+    groups
+}
+
+/// What makes rows into verdicts.
+pub(super) fn batches(rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
+    let stage = verdicts.iter().map(|verdict| {
+        let before = rows.get(&verdict.place).cloned().flatten();
+        (verdict.place.clone(), plan::Net { before, after: verdict.row.clone() })
+    });
+    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect()).into_iter().collect()
+}
