@@ -4,4 +4,6 @@
 
 mod support;
 
+mod chaos;
+mod conflicts;
 mod main_way;

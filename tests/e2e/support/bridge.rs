@@ -16,6 +16,28 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
+/// What a command that was refused left as its last lines on standard error.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// Without its code.
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
+impl Ended {
+    /// The last lines of standard error, which must be an error of this code and its remedy.
+    #[track_caller]
+    pub(crate) fn refused(&self, exit: i32, code: &str) -> Refusal {
+        assert_eq!(self.code, exit, "{code} was expected: {self:#?}");
+        let mut lines = self.err.lines().rev();
+        let (hint, error) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let Some(hint) = hint.strip_prefix("hint: ") else { panic!("the last line is no hint: {self:#?}") };
+        let message = error.strip_prefix("error: ").and_then(|error| error.strip_suffix(&format!(" [{code}]")));
+        let Some(message) = message else { panic!("the line before the last is not of {code}: {self:#?}") };
+        Refusal { message: message.to_owned(), hint: hint.to_owned() }
+    }
+}
+
 /// Runs a command to its end, which must come.
 pub(crate) async fn pontoon(config: &Path, arguments: &[&str]) -> Ended {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon"));
@@ -100,6 +122,14 @@ impl Bridge {
         code.unwrap().code().unwrap_or(-1)
     }
 
+    /// Waits until it ends by itself; what it logged is its standard error.
+    pub(crate) async fn end(self) -> Ended {
+        let log = self.log.clone();
+        let code = self.ended().await;
+        let err = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+        Ended { code, out: String::new(), err }
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -113,6 +143,42 @@ impl Drop for Bridge {
         if std::thread::panicking() {
             eprintln!("--- the bridge's log:\n{}", self.log());
         }
+    }
+}
+
+/// A running `pontoon tail` of one node. It is killed when dropped.
+pub(crate) struct Tail {
+    child: Child,
+    out: PathBuf,
+}
+
+impl Tail {
+    /// Begins at the log's present end.
+    pub(crate) fn start(config: &Path, folder: &Path, node: &str) -> Tail {
+        let out = folder.join(format!("tail-{node}-{}.json", fastrand()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
+        command.arg("--config").arg(config).args(["--log", "warn", "tail", node]);
+        command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap());
+        Tail { child: command.spawn().unwrap(), out }
+    }
+
+    /// The events of a table so far.
+    pub(crate) fn events(&self, table: &str) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&self.out).unwrap();
+        // The last line may be half written.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let is_of = |event: &serde_json::Value| {
+            event["table"].as_str().is_some_and(|name| name.rsplit('.').next() == Some(table))
+        };
+        events.filter(is_of).collect()
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

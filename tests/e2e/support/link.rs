@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use pontoon_servers::{Kind, Options};
 
 use super::{
-    Bridge, DEADLINE, Database,
+    Bridge, DEADLINE, Database, Tail,
     bridge::{Ended, pontoon},
+    eventually,
 };
 
 /// How a link is made.
@@ -70,6 +71,35 @@ impl Link {
         self.folder.path().join("pontoon.toml")
     }
 
+    /// Writes something else in the place of a text that the configuration has.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from), "no {from:?} in {text}");
+        std::fs::write(self.config(), text.replace(from, to)).unwrap();
+    }
+
+    /// The PostgreSQL node of a mixed pair and its name.
+    pub(crate) fn postgres(&self) -> (&Database, &'static str) {
+        if self.a.is_postgres() { (&self.a, "a") } else { (&self.b, "b") }
+    }
+
+    /// The MySQL or MariaDB node of a mixed pair and its name.
+    pub(crate) fn mysql(&self) -> (&Database, &'static str) {
+        if self.a.is_postgres() { (&self.b, "b") } else { (&self.a, "a") }
+    }
+
+    /// What `check` found, and its exit code.
+    pub(crate) async fn check(&self) -> (i32, Vec<serde_json::Value>) {
+        let ended = self.command(&["check", "--json"]).await;
+        let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:#?}"));
+        (ended.code, document["findings"].as_array().unwrap().clone())
+    }
+
+    /// Applies what there is and ends.
+    pub(crate) async fn catch_up(&self) {
+        self.succeed(&["run", "--until-caught-up"]).await;
+    }
+
     /// Runs a command of pontoon to its end.
     pub(crate) async fn command(&self, arguments: &[&str]) -> Ended {
         pontoon(&self.config(), arguments).await
@@ -85,6 +115,21 @@ impl Link {
     /// Starts the bridge.
     pub(crate) fn run(&self) -> Bridge {
         Bridge::start(&self.config(), self.folder.path())
+    }
+
+    /// Follows a node's log, from now on at the latest: a row that is written to `table` again and again until it
+    /// has been seen shows that it does.
+    pub(crate) async fn tail(&self, node: &str, table: &str, key: i64) -> Tail {
+        let database = if node == "a" { &self.a } else { &self.b };
+        let tail = Tail::start(&self.config(), self.folder.path(), node);
+        let mut client = database.client().await;
+        eventually("tail follows the log", async || {
+            client.run(&format!("INSERT INTO {table} (id) VALUES ({key})")).await;
+            client.run(&format!("DELETE FROM {table} WHERE id = {key}")).await;
+            !tail.events(table).is_empty()
+        })
+        .await;
+        tail
     }
 
     /// Waits until all that is committed now is on the other side.

@@ -4,11 +4,31 @@ pub(crate) mod bridge;
 pub(crate) mod database;
 pub(crate) mod link;
 
-pub(crate) use bridge::Bridge;
+pub(crate) use bridge::{Bridge, Tail};
 pub(crate) use database::Database;
 pub(crate) use link::{Link, LinkOptions};
 
 use std::time::Duration;
+
+/// A test of a body for each of the two pairings that are tested in full.
+macro_rules! pairings {
+    ($($body:ident),+ $(,)?) => { $(
+        mod $body {
+            use pontoon_servers::Kind;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres_and_mariadb() {
+                super::$body([Kind::Postgres, Kind::Mariadb]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn mysql_and_postgres() {
+                super::$body([Kind::Mysql, Kind::Postgres]).await;
+            }
+        }
+    )+ };
+}
+pub(crate) use pairings;
 
 /// How long a state may take to come about before the test fails: much longer than it ever needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
