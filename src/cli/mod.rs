@@ -44,6 +44,7 @@ macro_rules! commands {
 }
 
 commands! {
+    demo => Demo(DemoArgs);
     check => Check(CheckArgs);
     setup => Setup(SetupArgs);
     teardown => Teardown(TeardownArgs);

@@ -32,8 +32,8 @@ const CLIENTS_PER_SIDE: u64 = 2;
 const WRITES_PER_CONTEST: u64 = 80;
 const CONTESTS_MIN: u64 = 5;
 
-/// Of so many writes of an item one is of the other side's assortment, and may meet another by chance.
-const STRANGE_ITEM: u32 = 40;
+/// Of so many writes of an item or a customer one is of the other side's half, and may meet another by chance.
+const STRANGE: u32 = 40;
 
 /// The longest pause between the two commits of a contest. The rows stay locked until then, so that
 /// neither write can cross before the other is made.
@@ -146,7 +146,7 @@ async fn client(shop: Arc<Shop>, side: Side, number: u64) -> Result<()> {
         shop: shop.clone(),
         side,
         dice: SmallRng::seed_from_u64(2 * number + side as u64),
-        customers: (1..=schema::CUSTOMERS).collect(),
+        registered: Vec::new(),
     };
     while let Some(turn) = shop.reserve() {
         sleep_until(shop.started + shop.pace.mul_f64(turn as f64)).await;
@@ -160,8 +160,8 @@ struct Client {
     shop: Arc<Shop>,
     side: Side,
     dice: SmallRng,
-    /// Those that are known to be on this side.
-    customers: Vec<u64>,
+    /// Customers that registered with this client: they are known to be on this side.
+    registered: Vec<u64>,
 }
 
 /// What a client does.
@@ -228,15 +228,23 @@ impl Client {
         }
     }
 
-    /// Of this side's half of the assortment, but for a few.
     fn item(&mut self) -> u64 {
-        let item = self.dice.random_range(0..schema::ITEMS / 2) * 2 + 1 + self.side as u64;
-        let strange = self.dice.random_range(0..STRANGE_ITEM) == 0;
-        if strange { self.dice.random_range(1..=schema::ITEMS) } else { item }
+        self.own_or_strange(schema::ITEMS)
     }
 
+    /// One of the customers from the start, or of those that registered here.
     fn customer(&mut self) -> u64 {
-        self.customers[self.dice.random_range(0..self.customers.len())]
+        match self.dice.random_range(0..2) {
+            0 if !self.registered.is_empty() => self.registered[self.dice.random_range(0..self.registered.len())],
+            _ => self.own_or_strange(schema::CUSTOMERS),
+        }
+    }
+
+    /// A key of this side's half of `1..=last`, but for a few.
+    fn own_or_strange(&mut self, last: u64) -> u64 {
+        let strange = self.dice.random_range(0..STRANGE) == 0;
+        let own = self.dice.random_range(0..last / 2) * 2 + 1 + self.side as u64;
+        if strange { self.dice.random_range(1..=last) } else { own }
     }
 
     /// An item's quantity and price, locked.
@@ -316,7 +324,7 @@ impl Client {
             schema::text(&schema::profile(number))
         );
         let id = self.session.insert(&sql).await?;
-        self.customers.push(id);
+        self.registered.push(id);
         self.shop.wrote(self.side, || format!("INSERT customers {id} {name}, {city}"));
         Ok(true)
     }

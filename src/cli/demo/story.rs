@@ -30,7 +30,7 @@ const CROSSED_EVERY: Duration = Duration::from_millis(400);
 const WROTE_EVERY: Duration = Duration::from_millis(250);
 
 /// Conflicts that are told at a time, and one more after each such pause. All are counted.
-const CONFLICT_BURST: u32 = 4;
+const CONFLICT_BURST: u32 = 8;
 const CONFLICT_EVERY: Duration = Duration::from_millis(200);
 
 /// Rows whose last writes are remembered, to say of a conflict what met. Settled are rows of the last moments.
@@ -229,7 +229,7 @@ impl Story {
                 (std::mem::take(&mut flow.transactions), std::mem::take(&mut flow.rows_applied));
             let lag = std::mem::take(&mut flow.lag);
             format!(
-                "applied {}, {}, {} after their commit",
+                "applied {}, {}, {} behind",
                 counted(transactions, "transaction"),
                 counted(rows, "row"),
                 human::seconds(f64::from(lag))
@@ -317,7 +317,14 @@ impl Crossed {
 impl Recent {
     /// `quantity 4`, `deleted`.
     fn told(&self, table: &MappedTable) -> String {
-        let named = |at: usize, value: &Value| format!("{} {}", table.columns[at].column.name, value_text(value));
+        let named = |at: usize, value: &Value| {
+            let name = &table.columns[at].column.name;
+            match value {
+                // Too long to be read by the way.
+                Value::Json(_) => name.to_string(),
+                value => format!("{name} {}", value_text(value)),
+            }
+        };
         match &self.change.operation {
             Operation::Insert { .. } => "inserted".to_owned(),
             Operation::Delete { .. } => "deleted".to_owned(),

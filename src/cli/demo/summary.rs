@@ -25,7 +25,7 @@ const DIFFERENCES_SHOWN: usize = 5;
 const SHOWN: [(&str, &[&str], usize); 3] = [
     ("customers", &["id", "name", "city", "newsletter"], 5),
     ("items", &["id", "name", "quantity", "price"], 8),
-    ("orders", &["id", "customer", "item", "quantity", "total", "paid"], 6),
+    ("orders", &["id", "item", "quantity", "total", "paid"], 6),
 ];
 
 /// Compares all rows of all tables.
@@ -128,7 +128,7 @@ fn cell(table: &MappedTable, at: usize, value: &Value) -> String {
     if let (Kind::Decimal { digits: Some((_, scale)) }, Value::Decimal(_)) = (&table.columns[at].kind, value) {
         // The common form of a number has no needless zeros.
         let have = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-        let scale = usize::try_from(*scale).unwrap_or_default();
+        let scale = usize::from(*scale);
         if have == 0 && scale > 0 {
             text.push('.');
         }
@@ -163,7 +163,7 @@ impl Figures<'_> {
         let directions = |number: &dyn Fn(Side) -> String| {
             Side::BOTH
                 .map(|side| format!("{} → {} {}", teller.node(side), teller.node(side.other()), number(side)))
-                .join(", ")
+                .join(" · ")
         };
         let mut lines = vec![String::new()];
         let mut add = |label: &str, text: String| {
@@ -215,7 +215,7 @@ impl Figures<'_> {
                 human::seconds(f64::from(max))
             )
         });
-        add("lag", lag.join(", "));
+        add("lag", lag.join(" · "));
         let rows = self.compared.iter().map(|(table, compared)| {
             let [a, b] = Side::BOTH.map(|side| human::count(compared.rows[side]));
             let style = if compared.different == 0 { Style::Good } else { Style::Bad };
