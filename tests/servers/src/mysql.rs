@@ -98,6 +98,8 @@ impl Programs {
         let mut command = self.server_command(home, account)?;
         command
             .arg(option("datadir", home.join("data")))
+            // A MariaDB that starts removes temporary tables of other servers from a folder that they share.
+            .arg(option("tmpdir", home.join("data")))
             // Without a folder, they are in the data folder.
             .args(["--socket=server.sock", "--pid-file=server.pid"])
             .args(["--bind-address=127.0.0.1", "--skip-name-resolve"])
