@@ -216,7 +216,8 @@ impl Look<'_> {
         let origins: Vec<_> = APPLIERS.iter().map(|applier| names.origin(applier.number())).collect();
         let row = one(
             self.client,
-            "SELECT to_regclass('pontoon.control') IS NOT NULL,
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'pontoon' AND c.relname = 'control'),
                 (SELECT count(*) FROM pg_replication_origin WHERE roname = ANY ($2)),
                 EXISTS (SELECT FROM pg_publication WHERE pubname = $1),
                 (SELECT coalesce(wal_status, 'reserved') FROM pg_replication_slots WHERE slot_name = $1)",

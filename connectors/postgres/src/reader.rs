@@ -167,6 +167,12 @@ impl Reader {
             Message::Logical { .. } | Message::Other => {}
             Message::Relation(relation) => self.relation(&relation)?,
             _ if self.skipping() => {}
+            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. }
+                if self.former(relation)?.is_some() =>
+            {
+                let error = self.former(relation)?;
+                return error.map_or(Ok(()), |error| self.obstacle(error));
+            }
             Message::Insert { relation, new } => {
                 let Some((table, after)) = self.row(relation, &new)? else { return Ok(()) };
                 if has_unchanged(&after) {
@@ -249,11 +255,20 @@ impl Reader {
         }
     }
 
+    /// Why a row of this relation cannot be read, if it is not one of the bridge's own.
+    fn former(&mut self, relation: u32) -> Result<Option<Error>> {
+        if self.transaction()?.origin == Origin::Own {
+            return Ok(None);
+        }
+        Ok(self.layouts.get(&relation).and_then(|layout| layout.former.clone()))
+    }
+
     /// The rest of the transaction cannot be passed on; the log is at its end here.
     fn obstacle(&mut self, error: Error) -> Result<()> {
-        let begin = self.transaction()?.begin;
+        let position = Position::Lsn(self.transaction()?.begin);
         self.ended = true;
-        self.ready.push_back(LogEvent::Obstacle(Obstacle { position: Position::Lsn(begin), error }));
+        let error = error.at(format!("the transaction at {position}"));
+        self.ready.push_back(LogEvent::Obstacle(Obstacle { position, error }));
         Ok(())
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct Layout {
     pub(crate) table: usize,
     /// The place in the pair of each column of the log, `None` for one that is not mapped.
     pub(crate) places: Vec<Option<u16>>,
+    /// Why only the bridge's own rows may be read by it: these have the shape of before, and of them the key is
+    /// enough.
+    pub(crate) former: Option<Error>,
 }
 
 const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod
@@ -110,12 +113,17 @@ impl Shapes {
             .iter()
             .map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok()))
             .collect();
+        let mut former = None;
         for (place, mapped) in table.columns.iter().enumerate() {
             if !places.iter().flatten().any(|&known| usize::from(known) == place) {
-                return Err(changed(table, &format!("column {:?} is not in the log", mapped.column.name)));
+                let error = changed(table, &format!("column {:?} is not in the log", mapped.column.name));
+                if table.key.contains(&place) {
+                    return Err(error);
+                }
+                former.get_or_insert(error);
             }
         }
-        Ok(Some(Layout { table: at, places }))
+        Ok(Some(Layout { table: at, places, former }))
     }
 }
 

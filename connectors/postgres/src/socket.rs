@@ -91,7 +91,10 @@ pub(crate) enum Socket {
 impl Socket {
     /// Connects, up to where the startup message is to be sent.
     pub(crate) async fn open(address: &Address, encryption: &Encryption) -> Result<Socket> {
-        let unreachable = |error: io::Error| Error::new(Code::Unreachable, format!("{address}: {error}"));
+        let unreachable = |error: io::Error| {
+            Error::new(Code::Unreachable, format!("{address}: {error}"))
+                .hint("does the server run, and is this its address?")
+        };
         let (host, port) = match address {
             Address::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path).await.map_err(unreachable)?)),
             Address::Tcp(host, port) => (host.as_str(), *port),

@@ -254,3 +254,94 @@ fn assigned(column: &MappedColumn, parameter: &str) -> String {
         _ => sought(column, parameter),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::{Column, TableId, TableName, schema::TextEquality};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn column(name: &str, kind: Kind, form: Form) -> MappedColumn {
+        let column = Column {
+            name: name.into(),
+            native: "jsonb".into(),
+            kind: Some(kind.clone()),
+            nullable: true,
+            generated: false,
+            generator: None,
+            text_equality: TextEquality::Exact,
+        };
+        MappedColumn { column, kind, form }
+    }
+
+    fn table(name: &str, note: &str) -> MappedTable {
+        let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false };
+        MappedTable {
+            id: TableId(0),
+            label: "t".into(),
+            name: TableName::new("public", name),
+            columns: vec![
+                column("id", Kind::Integer { min: 0, max: 9 }, Form::Integer),
+                column(note, text, Form::Text { padded: false }),
+                column("at", Kind::DateTime { precision: 6, micros: (0, 0) }, Form::DateTime { precision: 0 }),
+            ],
+            key: vec![0],
+            followed: true,
+        }
+    }
+
+    #[test]
+    fn statements_are_as_meant() {
+        let table = table("items", "note");
+        assert_eq!(
+            update(&table, &[1]),
+            "UPDATE \"public\".\"items\" AS t SET \"note\" = s.a1 \
+             FROM unnest($1::int8[], $2::text[], $3::timestamp[], $4::text[]) AS s(b0, b1, b2, a1) \
+             WHERE t.\"id\" = s.b0 AND (t.\"note\"::text) COLLATE pg_catalog.\"C\" IS NOT DISTINCT FROM s.b1 \
+             AND ((t.\"at\" - s.b2) >= interval '0' AND (t.\"at\" - s.b2) < interval '1 second' \
+             OR t.\"at\" IS NULL AND s.b2 IS NULL)"
+        );
+        assert_eq!(
+            insert(&table),
+            "INSERT INTO \"public\".\"items\" (\"id\", \"note\", \"at\") OVERRIDING SYSTEM VALUE SELECT s.a0, s.a1, s.a2 \
+             FROM unnest($1::int8[], $2::text[], $3::timestamp[]) AS s(a0, a1, a2) ON CONFLICT (\"id\") DO NOTHING"
+        );
+        assert_eq!(
+            by_key(&table, Locking::ForUpdate),
+            "SELECT s.n, t.\"id\"::text, t.\"note\"::text, t.\"at\"::text FROM unnest($1::int8[]) WITH ORDINALITY AS s(k0, n) \
+             JOIN \"public\".\"items\" AS t ON t.\"id\" = s.k0 ORDER BY s.n FOR NO KEY UPDATE OF t"
+        );
+        assert_eq!(
+            chunk(&table, true),
+            "SELECT t.\"id\"::text, t.\"note\"::text, t.\"at\"::text FROM \"public\".\"items\" AS t \
+             WHERE (t.\"id\") > (($1::int8[])[1]) ORDER BY t.\"id\" LIMIT $2::int8"
+        );
+    }
+
+    /// The statement with each quoted name as a star, read as the server's scanner does.
+    fn unquoted(sql: &str) -> String {
+        let (mut out, mut chars) = (String::new(), sql.chars().peekable());
+        while let Some(c) = chars.next() {
+            if c != '"' {
+                out.push(c);
+                continue;
+            }
+            while chars.next().is_some_and(|c| c != '"') || chars.next_if_eq(&'"').is_some() {}
+            out.push('*');
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_hostile_name_changes_nothing_outside_of_its_quotes(name in "[\"'\\\\;.$a-z -]{1,16}", note in "[\"'\\\\;.$a-z -]{1,16}") {
+            prop_assume!(note != "id" && note != "at");
+            let (plain, hostile) = (table("items", "note"), table(&name, &note));
+            let all = |t: &MappedTable| {
+                [update(t, &[1]), delete(t), insert(t), by_key(t, Locking::No), chunk(t, true)].map(|sql| unquoted(&sql))
+            };
+            prop_assert_eq!(all(&plain), all(&hostile));
+        }
+    }
+}

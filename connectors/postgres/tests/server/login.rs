@@ -1,12 +1,12 @@
 //! Who gets in, and how.
 
 use pontoon_core::{
-    Code,
-    node::{Node, NodeOptions, Secret},
+    Code, LogEvent,
+    node::{Admin, Node, NodeOptions, Secret},
 };
 use pontoon_servers::{Encryption, Kind, Options, Server};
 
-use crate::support::{Bench, options};
+use crate::support::{Bench, map, names, next, options, plan_of};
 
 async fn code(options: NodeOptions) -> Code {
     let node = pontoon_postgres::node(options).unwrap();
@@ -83,6 +83,36 @@ async fn tls_is_verified_as_the_mode_says() {
     ] {
         assert_eq!(code(with(parameters.clone())).await, Code::TlsFailed, "{parameters}");
     }
+}
+
+#[tokio::test]
+async fn the_log_comes_by_tls_too() {
+    let server = Server::start(Kind::Postgres, Options::default().encryption(Encryption::Private)).await.unwrap();
+    let sql = crate::support::connect(&server, "postgres").await;
+    sql.batch_execute("CREATE TABLE items (id int PRIMARY KEY); ALTER TABLE items REPLICA IDENTITY FULL")
+        .await
+        .unwrap();
+    let authority = server.authority().unwrap().display();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={authority}", server.url("postgres", "postgres"));
+    let password = Some(Secret::new(server.password()));
+    let options = NodeOptions { name: "shop".into(), bridge: "b".into(), url, password };
+    let node = pontoon_postgres::node(options).unwrap();
+    let plan = plan_of(map(&node, &names(&["items"]), &[]).await);
+    let start = node.setup(&plan).await.unwrap();
+    let mut reader = node.open_reader(&start, &plan.tables, &[]).await.unwrap();
+    sql.batch_execute("INSERT INTO items SELECT generate_series(1, 20000)").await.unwrap();
+    let mut count = 0;
+    while count < 20_000 {
+        if let LogEvent::Fragment(fragment) = next(&mut reader).await {
+            count += fragment.changes.len();
+        }
+    }
+    let encrypted: i64 = sql
+        .query_one("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(encrypted, 1);
 }
 
 /// The reader's own login: by each method that a server may ask for, in the clear and by TLS.
