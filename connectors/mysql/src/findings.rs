@@ -134,6 +134,10 @@ impl Look<'_> {
             words,
             "upgrade the server".into(),
         );
+        let fine = server.flavour == Flavour::Mysql;
+        let actual = if fine { "microseconds" } else { "seconds: of two writes in one second the other node's wins" };
+        let remedy = "prefer:NODE for tables where that matters; there is no setting for it".into();
+        self.add("commit-time", fine, Severity::Warning, actual.into(), "the log tells microseconds", remedy);
     }
 
     fn ensure_log_settings(&mut self) {

@@ -25,9 +25,7 @@ pub(crate) async fn start(kind: Kind) -> Server {
         .setting("binlog_format", "ROW")
         .setting("binlog_row_image", "FULL")
         .setting("binlog_row_metadata", "FULL")
-        .setting("server_id", "7")
-        // A MariaDB that starts removes the temporary tables of every other that shares its folder.
-        .setting("tmpdir", ".");
+        .setting("server_id", "7");
     Server::start(kind, options).await.unwrap()
 }
 
