@@ -10,6 +10,7 @@ use std::{
 };
 
 use pontoon_core::{Code, Error, Result};
+use pontoon_servers::Kind;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
     task::JoinSet,
@@ -22,7 +23,10 @@ use super::{
     story::Story,
     teller::Who,
 };
-use crate::side::{Pair, Side};
+use crate::{
+    observe::now_micros,
+    side::{Pair, Side},
+};
 
 /// Sessions on each side.
 const CLIENTS_PER_SIDE: u64 = 2;
@@ -38,6 +42,10 @@ const STRANGE: u32 = 40;
 /// The longest pause between the two commits of a contest. The rows stay locked until then, so that
 /// neither write can cross before the other is made.
 const CONTEST_PAUSE_MAX_MILLIS: u64 = 8;
+
+/// A contest that has to straddle the turn of a second begins so long before it: longer than its statements take.
+const BEFORE_TURN: Duration = Duration::from_millis(25);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How often a write is tried again that met a lock, before it is an error.
 const ATTEMPTS_MAX: u32 = 50;
@@ -398,6 +406,12 @@ fn random_uuid(dice: &mut SmallRng) -> u128 {
     dice.random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
 }
 
+/// The time until the clock's next whole second.
+fn until_turn() -> Duration {
+    let micros = now_micros().rem_euclid(1_000_000);
+    SECOND.saturating_sub(Duration::from_micros(micros.unsigned_abs()))
+}
+
 /// What two rivals do to one row.
 #[derive(Debug, Clone, Copy)]
 enum Contest {
@@ -472,6 +486,13 @@ impl Rivals {
         let number = self.dice.random_range(0..10_000);
         // Who deletes, who changes the price, who commits last: by chance.
         let (one, last) = (self.some_side(), self.some_side());
+        // MariaDB's log has the times of commits in whole seconds. To be the later one by that, its write is made
+        // after the turn of a second, and the other before.
+        let straddles = self.sessions[last].kind == Kind::Mariadb;
+        if straddles {
+            let turn = until_turn();
+            sleep(turn.checked_sub(BEFORE_TURN).unwrap_or(turn + SECOND - BEFORE_TURN)).await;
+        }
         let mut told = Pair::<String>::default();
         for side in Side::BOTH {
             self.sessions[side].run("BEGIN").await?;
@@ -483,7 +504,9 @@ impl Rivals {
         let pause = Duration::from_micros(self.dice.random_range(500..CONTEST_PAUSE_MAX_MILLIS * 1000));
         for side in [last.other(), last] {
             if side == last {
-                sleep(pause).await;
+                let turn = until_turn();
+                // Where the statements took so long that it is past already, nothing is gained by waiting.
+                sleep(if straddles && turn < BEFORE_TURN { turn + pause } else { pause }).await;
             }
             self.sessions[side].run("COMMIT").await?;
             self.shop.written[side].fetch_add(1, Ordering::Relaxed);

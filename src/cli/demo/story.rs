@@ -51,6 +51,8 @@ pub(super) struct Counts {
     pub(super) won: Pair<u64>,
     /// Of these, by the priority of nodes, as the times were equal.
     pub(super) ties: u64,
+    /// Whose log tells the times of commits in whole seconds only.
+    pub(super) coarse: Pair<bool>,
 }
 
 /// What crossed in a direction.
@@ -117,7 +119,8 @@ struct Recent {
 impl Story {
     pub(super) fn new(teller: Arc<Teller>, tables: Pair<Tables>) -> Story {
         let state = State {
-            counts: Counts::default(),
+            // Until a time says otherwise.
+            counts: Counts { coarse: Pair::new(true, true), ..Counts::default() },
             flows: Pair::default(),
             recent: HashMap::new(),
             conflict_due: Instant::now(),
@@ -188,6 +191,7 @@ impl Story {
             state.counts.directions[source].echoes += u64::from(fragment.position.is_some());
             return;
         }
+        state.counts.coarse[source] &= fragment.commit_time % 1_000_000 == 0;
         for change in &fragment.changes {
             let Some(table) = self.tables[source].get(change.table.index()) else { continue };
             let Some(row) = change.after().or(change.before()) else { continue };
@@ -269,6 +273,7 @@ impl Story {
         });
         match times {
             _ if conflict.tie => text += ", as its priority is higher and the times are equal",
+            Some(_) if state.counts.coarse.iter().any(|coarse| *coarse) => text += ", later by the clock's seconds",
             Some(later) if later > 0 => text += &format!(", {} later", millis(later)),
             _ => {}
         }
@@ -322,6 +327,7 @@ impl Recent {
             match value {
                 // Too long to be read by the way.
                 Value::Json(_) => name.to_string(),
+                Value::Text(text) => format!("{name} {text:?}"),
                 value => format!("{name} {}", value_text(value)),
             }
         };

@@ -196,7 +196,7 @@ impl Figures<'_> {
         add(
             "conflicts",
             format!(
-                "{} settled alike on both sides, the later write stands{ties}: {}",
+                "{} settled alike on both sides{ties}: {}",
                 human::count(counts.conflicts()),
                 each(&|side| format!("won {}", human::count(counts.won[side])))
             ),
@@ -216,6 +216,16 @@ impl Figures<'_> {
             )
         });
         add("lag", lag.join(" · "));
+        for side in Side::BOTH.into_iter().filter(|side| self.counts.coarse[*side]) {
+            let (node, other) = (teller.node(side), teller.node(side.other()));
+            add(
+                "",
+                format!(
+                    "{node}'s log tells a commit's second and no more: within one, {other}'s write counts as the later, \
+                     and lags from there look up to 1 s longer"
+                ),
+            );
+        }
         let rows = self.compared.iter().map(|(table, compared)| {
             let [a, b] = Side::BOTH.map(|side| human::count(compared.rows[side]));
             let style = if compared.different == 0 { Style::Good } else { Style::Bad };
