@@ -29,16 +29,24 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter(Targets);
 
+impl Filter {
+    /// What pontoon itself says up to this level; the libraries under it only warn, whatever it is, so that what
+    /// they would print of a login is never printed.
+    pub fn level(level: impl Into<LevelFilter>) -> Self {
+        let level = level.into();
+        Filter(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("pontoon", level))
+    }
+}
+
 impl FromStr for Filter {
     type Err = String;
 
     /// `info`, or `warn,pontoon::direction=debug`.
     ///
-    /// A level alone is that of pontoon; the libraries under it only warn, whatever it is, so that what they
-    /// would print of a login is never printed.
+    /// A level alone is as in [`Filter::level`].
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(level) = text.parse::<LevelFilter>() {
-            return Ok(Filter(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("pontoon", level)));
+            return Ok(Filter::level(level));
         }
         if !text.contains(['=', ',']) {
             return Err(

@@ -6,6 +6,6 @@ use pontoon::{cli, logging};
 
 fn main() -> ExitCode {
     let arguments = cli::arguments();
-    let started = logging::start(arguments.global.log_format, arguments.global.log.clone());
+    let started = logging::start(arguments.global.log_format, arguments.log());
     cli::exit_code(started.and_then(|()| cli::run(arguments)))
 }

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pontoon_core::{Code, Error, Position, Result};
 use serde::Serialize;
+use tracing::Level;
 
 use self::terminal::Terminal;
 use crate::{
@@ -82,9 +83,17 @@ pub struct Global {
     /// How lines of the log look
     #[arg(long, value_name = "FORMAT", global = true, default_value = "text", help_heading = "Global options")]
     pub log_format: logging::Format,
-    /// What is logged, to standard error: error, warn, info, debug, trace, off
-    #[arg(long, value_name = "LEVEL", global = true, default_value = "info", help_heading = "Global options")]
-    pub log: logging::Filter,
+    /// What is logged, to standard error: error, warn, info, debug, trace, off [default: info; of demo: warn]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = "Global options")]
+    pub log: Option<logging::Filter>,
+}
+
+impl Arguments {
+    /// What is logged. A demo tells what happens by itself, on the same terminal.
+    pub fn log(&self) -> logging::Filter {
+        let quiet = matches!(self.command, Command::Demo(_));
+        self.global.log.clone().unwrap_or_else(|| logging::Filter::level(if quiet { Level::WARN } else { Level::INFO }))
+    }
 }
 
 /// Shows the bridge at work between two private servers
@@ -513,9 +522,12 @@ mod tests {
     fn global_options_stand_before_and_after_the_command() {
         for line in ["pontoon --config x.toml --log warn explain", "pontoon explain --config x.toml --log warn"] {
             let arguments = arguments_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.log(), "warn".parse().unwrap());
             assert_eq!(arguments.global.config.unwrap(), PathBuf::from("x.toml"));
-            assert_eq!(arguments.global.log, "warn".parse().unwrap());
             assert_eq!(arguments.global.log_format, logging::Format::Text);
+        }
+        for (line, level) in [("pontoon run", "info"), ("pontoon demo", "warn"), ("pontoon demo --log info", "info")] {
+            assert_eq!(arguments_from(line.split(' ')).unwrap().log(), level.parse().unwrap(), "{line}");
         }
         for line in ["pontoon", "pontoon --log loud explain", "pontoon fly", "pontoon --log-format xml explain"] {
             assert_eq!(arguments_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
