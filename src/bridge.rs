@@ -170,12 +170,16 @@ async fn session(
     };
     let (tokens, states) = take_over(plan, &mut leases).await?;
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
-    let mut tasks = JoinSet::new();
-    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    // Both logs are found to be whole before anything of either is applied.
+    let mut readers = Vec::new();
     for source in shared.read_sides() {
         let start = checkpoint(plan, &states, source)?;
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
-        let reader = reader.map_err(|error| error.at(plan.nodes[source].name()))?;
+        readers.push((source, reader.map_err(|error| error.at(plan.nodes[source].name()))?));
+    }
+    let mut tasks = JoinSet::new();
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    for (source, reader) in readers {
         tasks.spawn(failing(read::run(shared.clone(), source, reader)));
         tasks.spawn(Direction::new(shared.clone(), source, requests.clone()).run());
     }

@@ -446,11 +446,9 @@ pub fn exit_code(ended: Result<u8>) -> ExitCode {
 }
 
 fn last_lines(error: &Error) -> String {
-    let mut lines = format!("error: {} [{}]\n", one_line(error.message()), error.code());
-    if let Some(hint) = error.remedy() {
-        lines += &format!("hint: {}\n", one_line(hint));
-    }
-    lines
+    let (message, code) = (one_line(error.message()), error.code());
+    let hint = error.remedy().map_or_else(|| format!("pontoon explain {code}"), one_line);
+    format!("error: {message} [{code}]\nhint: {hint}\n")
 }
 
 /// A server's message may have several lines, and anything in them.
@@ -542,5 +540,7 @@ mod tests {
             last_lines(&error),
             "error: shop: the slot is gone; DETAIL: \\u{1b}[31mred [log-lost]\nhint: run setup\n"
         );
+        let bare = Error::new(Code::ConnectionLost, "shop: the connection broke");
+        assert!(last_lines(&bare).ends_with("[connection-lost]\nhint: pontoon explain connection-lost\n"));
     }
 }

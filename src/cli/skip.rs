@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pontoon_core::{LogEvent, Position, Result, change::Event};
+use pontoon_core::{LogEvent, Origin, Result, change::Event};
 use tokio::time::timeout;
 
 use super::{Context, DONE, SkipArgs};
@@ -25,16 +25,21 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
         loop {
             match reader.next().await? {
                 LogEvent::Fragment(fragment) => {
-                    let end: Option<Position> = fragment.position.clone();
+                    let (end, echo) = (fragment.position.clone(), fragment.origin == Origin::Own);
                     open.push(fragment);
                     match end {
-                        Some(end) if end == arguments.position => return Ok(true),
-                        Some(end) if end.covers(&arguments.position) => return Ok(false),
+                        Some(end) if end == arguments.position && !echo => return Ok(true),
+                        // Where one transaction ends, the next may begin.
+                        Some(end) if end != arguments.position && end.covers(&arguments.position) => return Ok(false),
                         Some(_) => open.clear(),
                         None => {}
                     }
                 }
-                LogEvent::Progress(progress) if progress.position.covers(&arguments.position) => return Ok(false),
+                LogEvent::Progress(progress)
+                    if progress.position != arguments.position && progress.position.covers(&arguments.position) =>
+                {
+                    return Ok(false);
+                }
                 LogEvent::Progress(_) => {}
                 LogEvent::Obstacle(obstacle) => {
                     open.clear();

@@ -161,10 +161,13 @@ impl Error {
         self
     }
 
-    /// Puts where it happened before the message: `shop: ...`.
+    /// Puts where it happened before the message: `shop: ...`. A place that stands there already is not said twice.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        let place = format!("{place}: ");
+        if !self.message.starts_with(&place) {
+            self.message.insert_str(0, &place);
+        }
         self
     }
 
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn place_stands_before_the_message() {
-        let error = Error::new(Code::Unreachable, "no answer").at("shop").hint("start it");
+        let error = Error::new(Code::Unreachable, "no answer").at("shop").at("shop").hint("start it");
         assert_eq!(error.to_string(), "shop: no answer [unreachable]");
         assert_eq!(error.remedy(), Some("start it"));
     }

@@ -37,9 +37,12 @@ pub(crate) fn at_login(error: &Driver, address: &str) -> Error {
             Error::new(Code::TlsFailed, format!("TLS failed: {io}"))
                 .hint("the certificate must be valid for this host and of a trusted authority: see ssl-ca and ssl-mode")
         }
-        Driver::Io(IoError::Io(io)) => Error::new(Code::Unreachable, format!("no connection: {io}")),
+        Driver::Io(IoError::Io(io)) => Error::new(Code::Unreachable, format!("no connection: {io}"))
+            .hint("does the server run, and is this its address?"),
         Driver::Server(server) if server.code == NO_SUCH_DATABASE || server.code == 1044 => {
-            Error::new(Code::LoginRefused, format!("the server refused the database: {}", server.message))
+            Error::new(Code::LoginRefused, format!("the server refused the database: {}", server.message)).hint(
+                "check the database's name in the url; `pontoon setup --print-sql` prints the grants that are needed",
+            )
         }
         other => match convert(other) {
             error if error.code() == Code::ConnectionLost => {
@@ -148,6 +151,7 @@ fn of_server(error: &ServerError) -> Error {
     let message = if code == Code::RowRefused { without_values(error) } else { error.message.clone() };
     let converted = Error::new(code, format!("{} (error {})", one_line(&message), error.code));
     match code {
+        Code::LoginRefused => converted.hint("check the user, the password and the host that the account is for"),
         Code::PrivilegeMissing => converted.hint("run what `pontoon setup --print-sql` prints as an administrator"),
         Code::RowRefused if error.code == 1153 => packet_too_large(),
         _ => converted,
