@@ -147,6 +147,12 @@ impl Reader {
     }
 
     fn take_message(&mut self, message: Message<'_>) -> Result<()> {
+        if let Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } =
+            &message
+            && let Some(error) = self.former(*relation)?
+        {
+            return self.obstacle(error);
+        }
         match message {
             Message::Begin { final_lsn, commit_time, xid } => {
                 self.transaction = Some(Transaction {
@@ -167,12 +173,6 @@ impl Reader {
             Message::Logical { .. } | Message::Other => {}
             Message::Relation(relation) => self.relation(&relation)?,
             _ if self.skipping() => {}
-            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. }
-                if self.former(relation)?.is_some() =>
-            {
-                let error = self.former(relation)?;
-                return error.map_or(Ok(()), |error| self.obstacle(error));
-            }
             Message::Insert { relation, new } => {
                 let Some((table, after)) = self.row(relation, &new)? else { return Ok(()) };
                 if has_unchanged(&after) {
@@ -257,7 +257,8 @@ impl Reader {
 
     /// Why a row of this relation cannot be read, if it is not one of the bridge's own.
     fn former(&mut self, relation: u32) -> Result<Option<Error>> {
-        if self.transaction()?.origin == Origin::Own {
+        let transaction = self.transaction()?;
+        if transaction.origin == Origin::Own || transaction.skipped {
             return Ok(None);
         }
         Ok(self.layouts.get(&relation).and_then(|layout| layout.former.clone()))
@@ -319,7 +320,8 @@ impl Reader {
             return Err(error::protocol("a row in the log has not the columns of its table"));
         }
         let columns = &self.opened.tables[layout.table].columns;
-        let mut row = vec![Value::Unchanged; columns.len()];
+        let absent = if layout.former.is_some() { Value::Null } else { Value::Unchanged };
+        let mut row = vec![absent; columns.len()];
         for (datum, place) in values.iter().zip(&layout.places) {
             let Some(place) = place.map(usize::from) else { continue };
             row[place] = match datum {

@@ -8,7 +8,7 @@ use super::{
     assemble::Assembler,
     rows::{Plan, Rows, Verb},
     table_map::{self, TableMap},
-    target::{Target, no_metadata, own_plan, plan, unsupported},
+    target::{Target, key_plan, no_metadata, own_plan, plan, unsupported},
 };
 use crate::{charset::Charsets, tables};
 
@@ -39,13 +39,16 @@ impl Assembler {
                 }
                 match plan(&map, &self.reading.tables[index], &self.reading.charsets) {
                     Ok(plan) => Target::Mapped { index, map, plan },
-                    Err(error) => Target::Unfit(error),
+                    Err(error) => match key_plan(&map, &self.reading.tables[index], &self.reading.charsets) {
+                        Some(plan) => Target::Former { index, map, plan, error },
+                        None => Target::Unfit(error),
+                    },
                 }
             }
             (None, Some(table @ (tables::CHECKPOINT | tables::CONTROL))) => {
                 let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
-                let second = if table == tables::CHECKPOINT { "commit_time" } else { "name" };
-                match own_plan(&map, &["bridge", second]) {
+                let second = if table == tables::CHECKPOINT { ("commit_time", 6) } else { ("name", 1) };
+                match own_plan(&map, &[("bridge", 0), second]) {
                     Some(plan) if table == tables::CHECKPOINT => Target::Checkpoint(map, plan),
                     Some(plan) => Target::Control(map, plan),
                     None => Target::Unfit(no_metadata("pontoon")),
@@ -65,11 +68,15 @@ impl Assembler {
         if transaction.passed {
             return Ok(());
         }
+        let is_own = transaction.origin == Origin::Own;
         let charsets = self.reading.charsets.clone();
         match target.as_deref() {
             None => return Err(super::malformed("rows come before their table map").at(&here)),
             Some(Target::Foreign) => {}
-            Some(Target::Unfit(error)) => self.obstacle(error.clone()),
+            Some(Target::Former { index, map, plan, .. }) if is_own => {
+                self.mapped(rows, *index, map, plan, &charsets)?;
+            }
+            Some(Target::Unfit(error) | Target::Former { error, .. }) => self.obstacle(error.clone()),
             Some(Target::Checkpoint(map, plan)) => {
                 let row = rows.next(map, plan, &charsets).map_err(|error| error.at(&here))?;
                 if let (true, Some((_, Some(row)))) = (leading, row) {

@@ -14,8 +14,19 @@ pub(crate) enum Target {
     Foreign,
     Checkpoint(TableMap, Plan),
     Control(TableMap, Plan),
-    Mapped { index: usize, map: TableMap, plan: Plan },
+    Mapped {
+        index: usize,
+        map: TableMap,
+        plan: Plan,
+    },
     Unfit(Error),
+    /// A mapped table in another shape than it has now. Of the bridge's own rows the key is enough.
+    Former {
+        index: usize,
+        map: TableMap,
+        plan: Plan,
+        error: Error,
+    },
 }
 
 pub(crate) fn unsupported(what: &str, remedy: &str) -> Error {
@@ -52,12 +63,34 @@ pub(crate) fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> 
     Ok(Plan { places, kinds: table.columns.iter().map(|column| column.kind.clone()).collect() })
 }
 
-/// The same for the bridge's own tables.
-pub(crate) fn own_plan(map: &TableMap, names: &[&str]) -> Option<Plan> {
+/// The same for a table in another shape than it has now: the key, and of the rest what is as it was.
+pub(crate) fn key_plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Option<Plan> {
+    let mut places = vec![None; map.columns.len()];
+    for (place, mapped) in table.columns.iter().enumerate() {
+        let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
+        let is_key = table.key.contains(&place);
+        match at {
+            Some(at) if is_key || values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) => {
+                places[at] = Some(place);
+            }
+            None if is_key => return None,
+            _ => {}
+        }
+    }
+    let kinds = table.columns.iter().map(|column| column.kind.clone()).collect();
+    map.named.then_some(Plan { places, kinds })
+}
+
+/// The same for the bridge's own tables: each column by its name, or by its place in the table that setup made
+/// where the log holds no names.
+pub(crate) fn own_plan(map: &TableMap, columns: &[(&str, usize)]) -> Option<Plan> {
     let mut places = vec![None; map.columns.len()];
     let mut kinds = Vec::new();
-    for (place, name) in names.iter().enumerate() {
-        let at = map.columns.iter().position(|column| *column.name == **name)?;
+    for (place, (name, made_at)) in columns.iter().enumerate() {
+        let at = match map.named {
+            true => map.columns.iter().position(|column| *column.name == **name)?,
+            false => Some(*made_at).filter(|&at| at < map.columns.len())?,
+        };
         places[at] = Some(place);
         kinds.push(match map.columns[at].column_type {
             ColumnType::Integer { .. } => Kind::Integer { min: 0, max: i64::MAX.into() },
