@@ -9,7 +9,7 @@ use std::time::Duration;
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, Link, LinkOptions, Tail, eventually};
+use crate::support::{Database, Link, LinkOptions, Tail, eventually, pairings};
 
 const CONFIGURATION: &str = r#"
 [[tables]]
@@ -67,8 +67,21 @@ struct Case {
     late: (At, &'static str),
     winner: At,
     rule: &'static str,
-    /// Keys of the conflict, and the name that each side held, then the one that stands; `None`: no row.
-    keys: &'static [(i64, [Option<&'static str>; 2], Option<&'static str>)],
+    keys: &'static [Key],
+}
+
+/// A name that a row has; `None` where there is no row.
+type Name = Option<&'static str>;
+
+/// A key of a conflict: what each side held, and what stands.
+struct Key {
+    id: i64,
+    held: [Name; 2],
+    stands: Name,
+}
+
+const fn key(id: i64, held: [Name; 2], stands: Name) -> Key {
+    Key { id, held, stands }
 }
 
 const LAST_WRITER: &str = "last_writer_wins";
@@ -81,7 +94,7 @@ const CASES: &[Case] = &[
         late: (B, "UPDATE items SET name = 'of b' WHERE id = 10"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(10, [Some("of a"), Some("of b")], Some("of b"))],
+        keys: &[key(10, [Some("of a"), Some("of b")], Some("of b"))],
     },
     Case {
         what: "update against a later update on a",
@@ -90,7 +103,7 @@ const CASES: &[Case] = &[
         late: (A, "UPDATE items SET name = 'of a', quantity = 21 WHERE id = 20"),
         winner: A,
         rule: LAST_WRITER,
-        keys: &[(20, [Some("of a"), Some("of b")], Some("of a"))],
+        keys: &[key(20, [Some("of a"), Some("of b")], Some("of a"))],
     },
     Case {
         what: "update against a later delete",
@@ -99,7 +112,7 @@ const CASES: &[Case] = &[
         late: (B, "DELETE FROM items WHERE id = 30"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(30, [Some("of a"), None], None)],
+        keys: &[key(30, [Some("of a"), None], None)],
     },
     Case {
         what: "delete against a later update",
@@ -108,7 +121,7 @@ const CASES: &[Case] = &[
         late: (A, "UPDATE items SET name = 'of a' WHERE id = 40"),
         winner: A,
         rule: LAST_WRITER,
-        keys: &[(40, [Some("of a"), None], Some("of a"))],
+        keys: &[key(40, [Some("of a"), None], Some("of a"))],
     },
     Case {
         what: "insert against a later insert",
@@ -117,7 +130,7 @@ const CASES: &[Case] = &[
         late: (B, "INSERT INTO items VALUES (50, 'of b', 2)"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(50, [Some("of a"), Some("of b")], Some("of b"))],
+        keys: &[key(50, [Some("of a"), Some("of b")], Some("of b"))],
     },
     Case {
         what: "a row moved to another key against a later update",
@@ -126,7 +139,7 @@ const CASES: &[Case] = &[
         late: (B, "UPDATE items SET name = 'of b' WHERE id = 70"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(70, [None, Some("of b")], Some("of b")), (71, [Some("moved"), None], None)],
+        keys: &[key(70, [None, Some("of b")], Some("of b")), key(71, [Some("moved"), None], None)],
     },
     Case {
         what: "update against a later move of the row to another key",
@@ -135,7 +148,7 @@ const CASES: &[Case] = &[
         late: (B, "UPDATE items SET id = 81, name = 'moved' WHERE id = 80"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(80, [Some("of a"), None], None), (81, [None, Some("moved")], Some("moved"))],
+        keys: &[key(80, [Some("of a"), None], None), key(81, [None, Some("moved")], Some("moved"))],
     },
     Case {
         what: "the preferred node against a later update",
@@ -144,7 +157,7 @@ const CASES: &[Case] = &[
         late: (B, "UPDATE favoured SET name = 'of b' WHERE id = 10"),
         winner: A,
         rule: "prefer",
-        keys: &[(10, [Some("of a"), Some("of b")], Some("of a"))],
+        keys: &[key(10, [Some("of a"), Some("of b")], Some("of a"))],
     },
     Case {
         what: "a transaction of several rows, one of which loses",
@@ -157,7 +170,7 @@ const CASES: &[Case] = &[
         late: (B, "UPDATE items SET name = 'of b' WHERE id = 102"),
         winner: B,
         rule: LAST_WRITER,
-        keys: &[(102, [Some("of a"), Some("of b")], Some("of b"))],
+        keys: &[key(102, [Some("of a"), Some("of b")], Some("of b"))],
     },
     Case {
         what: "a transaction of several rows, one of which wins",
@@ -170,7 +183,7 @@ const CASES: &[Case] = &[
         ),
         winner: A,
         rule: LAST_WRITER,
-        keys: &[(112, [Some("of a"), Some("of b")], Some("of a"))],
+        keys: &[key(112, [Some("of a"), Some("of b")], Some("of a"))],
     },
 ];
 
@@ -229,7 +242,7 @@ async fn records(node: &Database, table: &str, id: i64) -> Vec<Record> {
 
 async fn is_settled(link: &Link, case: &Case) {
     let mut groups = Vec::new();
-    for (id, held, stands) in case.keys {
+    for Key { id, held, stands } in case.keys {
         both_hold(link, case.what, case.table, *id, *stands).await;
         let mut ids = Vec::new();
         for (at, side) in [A, B].into_iter().enumerate() {
@@ -264,7 +277,7 @@ fn is_atomic(tail: &Tail, items: [i64; 2], part: i64) {
     assert_eq!(items.map(|id| applied("items", id)), [part.clone(), part]);
 }
 
-async fn conflicts(kinds: [Kind; 2]) {
+async fn settled(kinds: [Kind; 2]) {
     let link = Link::start(kinds, LinkOptions { configuration: CONFIGURATION.into(), ..LinkOptions::default() }).await;
     for table in ["items", "parts", "favoured", "feed"] {
         link.create(table, COLUMNS).await;
@@ -388,12 +401,4 @@ async fn written_on_top_survives(link: &Link, clock: At, other: At) {
     assert_eq!(records(&link.a, "items", 92).await.len(), before, "what was seen is no conflict");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn postgres_and_mariadb() {
-    conflicts([Kind::Postgres, Kind::Mariadb]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mysql_and_postgres() {
-    conflicts([Kind::Mysql, Kind::Postgres]).await;
-}
+pairings!(settled);

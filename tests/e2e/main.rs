@@ -4,6 +4,9 @@
 
 mod support;
 
+mod at_rest;
 mod chaos;
 mod conflicts;
+mod large;
 mod main_way;
+mod standby;

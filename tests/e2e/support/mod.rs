@@ -3,6 +3,7 @@
 pub(crate) mod bridge;
 pub(crate) mod database;
 pub(crate) mod link;
+pub(crate) mod workload;
 
 pub(crate) use bridge::{Bridge, Tail};
 pub(crate) use database::Database;
