@@ -44,7 +44,7 @@ const STRANGE: u32 = 40;
 const CONTEST_PAUSE_MAX_MILLIS: u64 = 8;
 
 /// A contest that has to straddle the turn of a second begins so long before it: longer than its statements take.
-const BEFORE_TURN: Duration = Duration::from_millis(25);
+const BEFORE_TURN: Duration = Duration::from_millis(40);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How often a write is tried again that met a lock, before it is an error.
@@ -300,7 +300,7 @@ impl Client {
 
     async fn pay_order(&mut self) -> Result<bool, Failure> {
         let Some(order) = self.shop.some_order(&mut self.dice) else { return Ok(false) };
-        let note = format!("shipped, parcel {}", self.dice.random_range(10_000..99_999));
+        let note = format!("parcel {}", self.dice.random_range(10_000..99_999));
         let key = schema::uuid(self.session.kind, order);
         let sql = format!("UPDATE orders SET paid = true, note = {} WHERE id = {key}", schema::text(&note));
         if self.session.run(&sql).await? == 0 {
@@ -551,7 +551,7 @@ impl Rivals {
             }
             Contest::UpdateAgainstDelete => {
                 let key = schema::uuid(session.kind, order);
-                let note = format!("call back about {number}");
+                let note = format!("call back {number}");
                 let (sql, told) = if is_one {
                     (format!("DELETE FROM orders WHERE id = {key}"), format!("DELETE orders {}", short(order)))
                 } else {

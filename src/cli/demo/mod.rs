@@ -230,7 +230,7 @@ async fn with_status<T>(shop: &Shop, story: &Story, teller: &Teller, work: impl 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let say = async |last: Instant| {
         let status = story.status(shop.written_in_all(), shop.total(), last.elapsed());
-        teller.line(teller.told(&Who::Demo, &status)).await
+        teller.line(teller.told(&Who::Both, &status)).await
     };
     loop {
         tokio::select! {

@@ -97,7 +97,8 @@ struct State {
 /// What is on its way in a direction.
 #[derive(Default)]
 struct Flow {
-    /// Read and not yet applied: where each transaction ends, and when it was committed.
+    /// Read and not yet applied: where each transaction ends, and when it was committed (or read, where the log does
+    /// not tell that well enough).
     open: VecDeque<(Position, i64)>,
     /// The transaction that is being read has rows.
     rows: bool,
@@ -162,22 +163,23 @@ impl Story {
         self.teller.try_line(self.teller.told(who, what));
     }
 
-    /// Where everything stands, since the last time it was asked.
+    /// Where everything stands: writes made, for each direction transactions per second and the lag, both since
+    /// the last time it was asked, and what came of it so far.
     pub(super) fn status(&self, written: u64, total: u64, since: Duration) -> String {
         let mut state = self.state();
         let mut parts = vec![format!("{} of {}", human::count(written), human::count(total))];
         for source in Side::BOTH {
             let flow = &mut state.flows[source];
             let (transactions, mut lags) = std::mem::take(&mut flow.status);
-            let rate = human::rate(transactions as f64 / since.as_secs_f64().max(0.001), "tx");
+            let rate = transactions as f64 / since.as_secs_f64().max(0.001);
             let waiting = flow.open.front().map(|(_, time)| seconds_since(*time));
             let lag = match (quantile(&mut lags, 0.5), waiting) {
                 (Some(lag), waiting) => human::seconds(f64::from(waiting.unwrap_or(0.0).max(lag))),
                 (None, Some(waiting)) => human::seconds(f64::from(waiting)),
                 (None, None) => "idle".to_owned(),
             };
-            let [from, to] = [self.teller.node(source), self.teller.node(source.other())];
-            parts.push(format!("{from} → {to} {rate}, {lag}"));
+            let arrow = if source == Side::A { "→" } else { "←" };
+            parts.push(format!("{arrow} {rate:.0}/s {lag}"));
         }
         parts.push(counted(state.counts.conflicts(), "conflict"));
         parts.push(format!("{} echoes", human::count(state.counts.echoes())));
@@ -201,10 +203,12 @@ impl Story {
             let recent = Recent { commit_time: fragment.commit_time, change: change.clone() };
             state.recent.entry((change.table, table.key_of(row))).or_default()[source] = Some(recent);
         }
+        // A whole second can be early by one. What is read just now was committed just now, on a link that keeps up.
+        let time = if state.counts.coarse[source] { now_micros() } else { fragment.commit_time };
         let flow = &mut state.flows[source];
         flow.rows = !fragment.changes.is_empty() || flow.rows && !fragment.first;
         if let Some(position) = fragment.position.as_ref().filter(|_| flow.rows) {
-            flow.open.push_back((position.clone(), fragment.commit_time));
+            flow.open.push_back((position.clone(), time));
         }
     }
 
@@ -260,11 +264,12 @@ impl Story {
         let mut text = format!("{} {}: ", conflict.table, key_text(conflict.key));
         if let (Some(table), Some(recent)) = (found, recent) {
             let did = Side::BOTH.map(|side| {
-                let did = recent[side].as_ref().map_or("wrote".to_owned(), |recent| recent.told(table));
+                let did = recent[side].as_ref().map_or("wrote".to_owned(), |one| one.told(table, recent[side.other()].as_ref()));
                 format!("{} {did}", self.teller.node(side))
             });
             text += &format!("{}, {}; ", did[0], did[1]);
         }
+        let fine = state.counts.coarse.iter().all(|coarse| !coarse);
         let winner = self.teller.out.paint(Style::Strong, NAMES[conflict.winner as usize]);
         text += &format!("{winner} wins");
         let times = recent.and_then(|recent| {
@@ -273,7 +278,7 @@ impl Story {
         });
         match times {
             _ if conflict.tie => text += ", as its priority is higher and the times are equal",
-            Some(_) if state.counts.coarse.iter().any(|coarse| *coarse) => text += ", later by the clock's seconds",
+            Some(later) if later > 0 && !fine => text += " as the later",
             Some(later) if later > 0 => text += &format!(", {} later", millis(later)),
             _ => {}
         }
@@ -292,7 +297,7 @@ impl Observer for Story {
             }
             EngineEvent::Interrupted { error, .. } => {
                 let text = format!("interrupted, goes on in a moment: {error}");
-                self.tell(&Who::Demo, &self.teller.out.paint(Style::Warning, &text));
+                self.tell(&Who::Both, &self.teller.out.paint(Style::Warning, &text));
             }
             EngineEvent::Received { source, event } => self.received(source, event),
             EngineEvent::Applied { source, transactions, rows, position, .. } => {
@@ -320,8 +325,9 @@ impl Crossed {
 }
 
 impl Recent {
-    /// `quantity 4`, `deleted`.
-    fn told(&self, table: &MappedTable) -> String {
+    /// `quantity 4`, `deleted`. What the other side has written alike is left out.
+    fn told(&self, table: &MappedTable, other: Option<&Recent>) -> String {
+        let other = other.and_then(|other| other.change.after());
         let named = |at: usize, value: &Value| {
             let name = &table.columns[at].column.name;
             match value {
@@ -336,7 +342,9 @@ impl Recent {
             Operation::Delete { .. } => "deleted".to_owned(),
             Operation::Update { before, after, .. } => {
                 let changed = after.0.iter().zip(&before.0).enumerate().filter(|(at, (after, before))| {
-                    after != before && !SILENT_COLUMNS.contains(&&*table.columns[*at].column.name)
+                    after != before
+                        && other.is_none_or(|other| other.0[*at] != **after)
+                        && !SILENT_COLUMNS.contains(&&*table.columns[*at].column.name)
                 });
                 let texts: Vec<String> = changed.map(|(at, (after, _))| named(at, after)).collect();
                 if texts.is_empty() { "wrote".to_owned() } else { texts.join(" ") }

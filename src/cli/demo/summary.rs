@@ -218,13 +218,8 @@ impl Figures<'_> {
         add("lag", lag.join(" · "));
         for side in Side::BOTH.into_iter().filter(|side| self.counts.coarse[*side]) {
             let (node, other) = (teller.node(side), teller.node(side.other()));
-            add(
-                "",
-                format!(
-                    "{node}'s log tells a commit's second and no more: within one, {other}'s write counts as the later, \
-                     and lags from there look up to 1 s longer"
-                ),
-            );
+            add("", format!("The log of {node} tells the second of a commit and no more: within the same second"));
+            add("", format!("{other}'s write counts as the later, and lags are taken from when it was read."));
         }
         let rows = self.compared.iter().map(|(table, compared)| {
             let [a, b] = Side::BOTH.map(|side| human::count(compared.rows[side]));

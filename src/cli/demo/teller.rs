@@ -111,6 +111,7 @@ impl Teller {
                 format!("{} → {}", self.node(*source), self.node(source.other()))
             }
             Who::Conflict => self.out.paint(Style::Warning, &who.plain()).into_owned(),
+            Who::Both => format!("{} ⇄ {}", self.node(Side::A), self.node(Side::B)),
             Who::Demo => self.out.paint(Style::Faint, &who.plain()).into_owned(),
         }
     }
@@ -134,7 +135,9 @@ pub(super) enum Who {
     Direction(Side),
     /// What both wrote.
     Conflict,
-    /// Where everything stands.
+    /// Where both directions stand.
+    Both,
+    /// How far the demo is.
     Demo,
 }
 
@@ -144,7 +147,8 @@ impl Who {
             Who::Node(side) => NAMES[*side as usize].to_owned(),
             Who::Direction(source) => format!("{} → {}", NAMES[*source as usize], NAMES[source.other() as usize]),
             Who::Conflict => "conflict".to_owned(),
-            Who::Demo => "bridge".to_owned(),
+            Who::Both => format!("{} ⇄ {}", NAMES[0], NAMES[1]),
+            Who::Demo => "demo".to_owned(),
         }
     }
 }
