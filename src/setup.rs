@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use pontoon_core::{
-    Code, Error, LogIdentity, Result,
+    Code, Error, LogIdentity, MappedTable, Result, TableId, TableName,
     node::{Node, SetupPlan, Tables},
 };
 
@@ -44,6 +44,36 @@ async fn plans_of(
         other_name: config.node(side.other()).name.clone(),
         other_log: identities[side.other() as usize].clone(),
     }))
+}
+
+/// What the configuration alone tells: for the SQL to print while the bridge's user may not even see the
+/// tables, which it will not before that SQL has been run. Tables of a pattern are not known then.
+pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
+    let tables = Pair::from_fn(|side| {
+        let exact = config.tables.iter().filter_map(|rule| Some((rule, rule.names[side as usize].exact()?)));
+        exact
+            .zip(0..)
+            .map(|((rule, name), number)| MappedTable {
+                id: TableId(number),
+                label: rule.written[Side::A as usize].as_str().into(),
+                name: TableName {
+                    schema: name.schema.or_else(|| Some(config.node(side).default_schema().into())),
+                    name: name.name,
+                },
+                columns: Vec::new(),
+                key: Vec::new(),
+                followed: rule.direction.follows(side),
+            })
+            .collect::<Tables>()
+    });
+    let follows = |side: Side| config.tables.iter().any(|rule| rule.direction.follows(side));
+    Pair::from_fn(|side| SetupPlan {
+        tables: tables[side].clone(),
+        followed: follows(side),
+        written: follows(side.other()),
+        other_name: config.node(side.other()).name.clone(),
+        other_log: LogIdentity("unknown".into()),
+    })
 }
 
 /// Connects to both nodes.

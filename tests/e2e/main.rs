@@ -9,4 +9,6 @@ mod chaos;
 mod conflicts;
 mod large;
 mod main_way;
+mod privileges;
+mod refusals;
 mod standby;

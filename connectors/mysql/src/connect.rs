@@ -75,6 +75,8 @@ pub(crate) struct Target {
     plain_if_refused: bool,
     /// Host and port, for messages.
     pub(crate) address: String,
+    /// Who logs in.
+    pub(crate) user: String,
     /// The database of the URL, in which names without one are looked for.
     pub(crate) database: Option<String>,
 }
@@ -122,7 +124,7 @@ impl Target {
         let opts = OptsBuilder::default()
             .ip_or_hostname(host)
             .tcp_port(port)
-            .user(Some(user))
+            .user(Some(user.clone()))
             .pass(password)
             .db_name(database.clone())
             .prefer_socket(false)
@@ -137,7 +139,7 @@ impl Target {
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .wait_timeout(Some(IDLE_SECONDS as usize))
             .connect_attribute("program_name", "pontoon");
-        Ok(Target { options: opts, tls, plain_if_refused, address, database })
+        Ok(Target { options: opts, tls, plain_if_refused, address, user, database })
     }
 
     /// Connects and pins the settings.

@@ -47,6 +47,11 @@ impl MysqlNode {
         &self.bridge
     }
 
+    /// Who logs in.
+    pub(crate) fn user(&self) -> &str {
+        &self.target.user
+    }
+
     /// A connection; errors say which node.
     pub(crate) async fn client(&self, purpose: Purpose) -> Result<Client> {
         self.target.connect(purpose).await
