@@ -12,3 +12,4 @@ mod main_way;
 mod privileges;
 mod refusals;
 mod standby;
+mod types;
