@@ -6,9 +6,11 @@ mod support;
 
 mod at_rest;
 mod chaos;
+mod commands;
 mod conflicts;
 mod large;
 mod main_way;
+mod names;
 mod privileges;
 mod refusals;
 mod standby;
