@@ -20,7 +20,7 @@ const PASSWORD: &str = "hunter2-never-shown";
 fn variable(name: &str) -> Option<String> {
     match name {
         "CREDENTIALS_DIRECTORY" => Some("/run/credentials".into()),
-        "STOCK_PASSWORD" => Some(PASSWORD.into()),
+        "SHOP_PASSWORD" | "STOCK_PASSWORD" => Some(PASSWORD.into()),
         "HOME" => Some("/home/ann".into()),
         "EMPTY" => Some(String::new()),
         _ => None,
@@ -88,6 +88,31 @@ fn the_sample_loads_and_shows_the_defaults() {
     assert_eq!(bare.server.listen.as_deref(), Some("127.0.0.1:9787"));
     assert_eq!(bare.defaults.conflict, Conflict::LastWriterWins);
     assert_eq!(bare.defaults.direction, Direction::Both);
+}
+
+/// The examples of the README are files that load.
+#[test]
+fn the_readme_s_examples_load() {
+    let readme = include_str!("../README.md");
+    let examples: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let config = parse(example).unwrap_or_else(|invalid| panic!("{invalid}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+}
+
+/// Every command that the README names is one.
+#[test]
+fn the_readme_s_commands_exist() {
+    let readme = include_str!("../README.md");
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `pontoon "));
+    let named: Vec<&str> = rows.filter_map(|row| row.split([' ', '`']).next()).collect();
+    assert!(named.len() > 8, "{named:?}");
+    for command in named {
+        let help = pontoon::cli::arguments_from(["pontoon", command, "--help"]).unwrap_err();
+        assert_eq!(help.exit_code(), 0, "{command}: {help}");
+    }
 }
 
 #[test]
