@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     bridge::Shared,
-    direction::plan::Place,
+    direction::plan::{self, Net, Place},
     event::EngineEvent,
     rules::Rule,
     side::{Pair, Side},
@@ -320,6 +320,7 @@ impl Settler {
         let records = Pair::from_fn(|side| verdicts.iter().map(|v| v.records[side].clone()).collect::<Vec<_>>());
         let commit_time = records[Side::A].iter().map(|record| record.commit_time).max().unwrap_or(0);
         for side in Side::BOTH {
+            self.verdicts_fit(side, &rows[side], verdicts)?;
             let session = self.session(side)?;
             session.tag(&Tag { position: None, commit_time }).await?;
             for (table, batch) in verdict::batches(&rows[side], verdicts) {
@@ -341,6 +342,20 @@ impl Settler {
             self.shared.settled(source, verdict);
         }
         Ok(Attempt::Settled)
+    }
+
+    /// Whether a side can hold what it is to hold; a server may round in silence.
+    fn verdicts_fit(&self, side: Side, rows: &Rows, verdicts: &[Verdict]) -> Result<()> {
+        for Verdict { place, row, records, .. } in verdicts {
+            let net = Net { before: rows.get(place).cloned().flatten(), after: row.clone() };
+            if net.before == net.after {
+                continue;
+            }
+            let fence = records[side].other_fence.as_ref();
+            let at = fence.map_or("a settlement".to_owned(), |fence| format!("a settlement at {fence}"));
+            plan::fits(plan::table(&self.shared.tables[side], place.0)?, &place.1, &net, &at)?;
+        }
+        Ok(())
     }
 
     /// Takes out of force what no log can reach any more: on A first, then on B.

@@ -56,6 +56,9 @@ const SUSPECT_EVERY: u32 = 5;
 /// Conflicting keys that are looked for at a time.
 const CONFLICTS_MAX: usize = 10_000;
 
+/// How long what follows a refused change is waited for: it may be its mend.
+const READ_ON_WAIT: Duration = Duration::from_secs(5);
+
 /// A session that was idle this long is opened anew: the server, or what lies between, may have given
 /// it up.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -87,11 +90,13 @@ pub(crate) struct Direction {
     used: Instant,
     /// The number of the next event of the queue.
     at: u64,
+    /// From this event on, what follows has been waited for.
+    read_on: Option<u64>,
 }
 
 impl Direction {
     pub(crate) fn new(shared: Arc<Shared>, source: Side, settler: mpsc::Sender<Request>) -> Self {
-        Direction { shared, source, settler, session: None, used: Instant::now(), at: 0 }
+        Direction { shared, source, settler, session: None, used: Instant::now(), at: 0, read_on: None }
     }
 
     fn target(&self) -> Side {
@@ -143,8 +148,8 @@ impl Direction {
     }
 
     async fn carry(&mut self, run: &Run) -> Result<()> {
-        if run.changes > 0 {
-            self.apply(run).await?;
+        if run.changes > 0 && !self.apply(run).await? {
+            return Ok(());
         }
         self.at = run.events.1;
         self.shared.queues[self.source].release(self.at);
@@ -212,11 +217,19 @@ impl Direction {
 
     /// Applies a run as one transaction. Where the data is refused, its transactions are applied one by
     /// one, so that the bridge stops exactly before the one that cannot be, and names it.
-    async fn apply(&mut self, run: &Run) -> Result<()> {
+    ///
+    /// Before that, what else there is in the log is read: a row that has been mended since, or taken away, comes
+    /// out well together with its mend. `false`: it is to be gathered again.
+    async fn apply(&mut self, run: &Run) -> Result<bool> {
         let refused = match self.apply_way(run, Way::Collapsed).await {
             Err(error) if error.class() == Class::Definite => error,
-            done => return done,
+            done => return done.map(|()| true),
         };
+        if self.read_on != Some(self.at) {
+            self.read_on = Some(self.at);
+            read_to_the_end(&self.shared.clone(), self.source).await?;
+            return Ok(false);
+        }
         tracing::debug!(error = %refused, "applied one by one to find the change");
         for part in run.split() {
             match self.apply_way(&part, Way::Collapsed).await {
@@ -224,7 +237,7 @@ impl Direction {
                 done => done?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn apply_way(&mut self, run: &Run, way: Way) -> Result<()> {
@@ -288,6 +301,12 @@ impl Direction {
         while at < run.events.1 || !run.is_large() {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
             let plan = self.plan(&pieces, way)?;
+            if !plan.incomparable.is_empty() {
+                self.roll_back().await?;
+                let mut keys = plan.incomparable;
+                close_over(&mut keys, &plan.links);
+                return Ok(Attempt::Conflicts(keys));
+            }
             if self.write(&plan, run, way).await? == Applied::Missed {
                 self.roll_back().await?;
                 let suspects = plan.stages.into_iter().flatten().map(|(place, _)| place).collect();
@@ -422,6 +441,18 @@ impl Direction {
         self.used = Instant::now();
         Ok(())
     }
+}
+
+/// Waits until the reader is where the log ends now, but not for long.
+async fn read_to_the_end(shared: &Shared, source: Side) -> Result<()> {
+    let end = shared.nodes[source].log_status(None).await?.end;
+    let mut stopping = shared.stopping.clone();
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stop| *stop) => {}
+        _ = tokio::time::timeout(READ_ON_WAIT, shared.has_read(source, &end)) => {}
+    }
+    Ok(())
 }
 
 /// Adds the keys that a change joined to one of the conflicting ones: they stand or fall together.

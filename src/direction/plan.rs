@@ -35,6 +35,9 @@ pub(crate) struct Plan {
     /// Keys whose changes do not link: what the log has between them is our own write, or a key that
     /// was moved onto before it was moved away. If the run misses, they are among the suspects.
     pub(crate) unlinked: BTreeSet<Place>,
+    /// Keys whose row before has a value that the target cannot hold, so that it is another there: conflicts
+    /// for certain.
+    pub(crate) incomparable: BTreeSet<Place>,
     /// Changes left out because a resolution covers them.
     pub(crate) skipped: u64,
 }
@@ -50,15 +53,35 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Plans the changes of a chunk. Errors: a value that the target's column cannot hold.
+    /// Plans the changes of a chunk. Errors: a value that the target's column cannot hold. Of changes that
+    /// collapse, what counts is what comes out: a row that was mended since is no obstacle any more.
     pub(crate) fn plan(&self, pieces: &[Piece]) -> Result<Plan> {
         let mut plan = Plan::default();
         for piece in pieces {
             for change in piece.fragment().into_iter().flat_map(|fragment| &fragment.changes) {
                 self.add(&mut plan, change, &piece.position)?;
             }
+            if self.one_by_one {
+                self.look_at(&mut plan, &piece.position)?;
+            }
+        }
+        if let Some(last) = pieces.last().filter(|_| !self.one_by_one) {
+            self.look_at(&mut plan, &last.position)?;
         }
         Ok(plan)
+    }
+
+    /// Whether the target can hold what the plan writes, and can have held what it expects.
+    fn look_at(&self, plan: &mut Plan, position: &Position) -> Result<()> {
+        let mut met = BTreeSet::new();
+        for (place, net) in plan.stages.iter().flatten() {
+            let table = table(self.target, place.0)?;
+            if met.insert(place) && net.before.iter().any(|row| row.0.iter().any(is_unmapped)) {
+                plan.incomparable.insert(place.clone());
+            }
+            fits(table, &place.1, net, position)?;
+        }
+        Ok(())
     }
 
     fn add(&self, plan: &mut Plan, change: &Change, position: &Position) -> Result<()> {
@@ -75,7 +98,6 @@ impl Planner<'_> {
                 plan.skipped += 1;
                 continue;
             }
-            fits(table, &place.1, &net, position)?;
             plan.put(place, net);
         }
         Ok(())
@@ -166,18 +188,24 @@ pub(crate) fn table(tables: &Tables, id: TableId) -> Result<&MappedTable> {
     tables.get(id.index()).ok_or_else(|| Error::new(Code::Internal, format!("no table number {}", id.0)))
 }
 
+fn is_unmapped(value: &Value) -> bool {
+    matches!(value, Value::Unmapped(_))
+}
+
 /// Whether the target can hold the row, asked before the server is, since a server may round in silence.
-fn fits(table: &MappedTable, key: &Key, net: &Net, position: &Position) -> Result<()> {
+/// `place` says where the row comes from.
+pub(crate) fn fits(table: &MappedTable, key: &Key, net: &Net, place: &impl std::fmt::Display) -> Result<()> {
     for (at, column) in table.columns.iter().enumerate() {
         let before = net.before.as_ref().map(|row| &row.0[at]);
         let after = net.after.as_ref().map(|row| &row.0[at]);
-        let unmapped = before.filter(|value| matches!(value, Value::Unmapped(_) | Value::Unchanged));
-        let written = after.filter(|after| Some(*after) != before);
-        for value in unmapped.into_iter().chain(written) {
+        // What the target cannot have held it has not got: it is not spared as unchanged.
+        let unknown = before.filter(|value| matches!(value, Value::Unchanged));
+        let written = after.filter(|after| Some(*after) != before || is_unmapped(after));
+        for value in unknown.into_iter().chain(written) {
             column.kind.fits(value).map_err(|why| {
                 let name = &column.column.name;
                 let message =
-                    format!("{} key ({key}) column {name} at {position}: {why} ({})", table.label, column.column.native);
+                    format!("{} key ({key}) column {name} at {place}: {why} ({})", table.label, column.column.native);
                 Error::new(Code::ValueMisfit, message).hint(
                     "widen the column or mend the row on the source, then start again; or pass over the transaction with pontoon skip",
                 )
@@ -333,6 +361,21 @@ mod tests {
         let error = plan(vec![Change { table: TableId(0), operation: insert }], false).unwrap_err();
         assert_eq!(error.code(), Code::ValueMisfit);
         assert_eq!(error.message(), "items key (7) column v at #1: outside 0 to 99 (smallint)");
+    }
+
+    #[test]
+    fn what_was_mended_since_is_no_obstacle_and_a_row_that_the_target_cannot_have_is_a_conflict() {
+        let change = |operation| Change { table: TableId(0), operation };
+        let update = |before, after| change(Operation::Update { before, after, unchanged: vec![] });
+        let mended = vec![change(Operation::Insert { after: row(7, 100) }), update(row(7, 100), row(7, 9))];
+        assert_eq!(plan(mended.clone(), true).unwrap_err().code(), Code::ValueMisfit);
+        let plan_of = plan(mended, false).unwrap();
+        assert_eq!(plan_of.stages[0].values().next().unwrap().after, Some(row(7, 9)));
+        assert!(plan_of.incomparable.is_empty());
+        let strange = Row(vec![Value::Integer(7), Value::Unmapped("infinity".into())]);
+        let met = plan(vec![update(strange.clone(), row(7, 9))], false).unwrap();
+        assert_eq!(met.incomparable.len(), 1);
+        assert!(plan(vec![update(strange.clone(), strange)], false).is_err());
     }
 
     #[test]
