@@ -2,7 +2,7 @@
 //!
 //! `PONTOON_KILLS` says how often is killed, `PONTOON_SEED` repeats the choices of a run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pontoon_servers::Kind;
 use rand::Rng;
@@ -50,7 +50,9 @@ async fn databases_are_killed(kinds: [Kind; 2]) {
         database.server.kill().await.unwrap();
         sleep(Duration::from_millis(down)).await;
         database.server.restart().await.unwrap();
+        let up = Instant::now();
         crosses_again(&link, &mut bridge, number).await;
+        println!("writes cross {:?} after a restart", up.elapsed());
     }
     assert!(bridge.is_running(), "the bridge outlives its databases");
     workload.check(&link, &format!("{kills} kills of a database")).await;
