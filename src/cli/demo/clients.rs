@@ -438,13 +438,15 @@ async fn rivals(shop: Arc<Shop>) -> Result<()> {
         sessions: Pair::new(Session::open(&shop.logins[Side::A]).await?, Session::open(&shop.logins[Side::B]).await?),
         dice: SmallRng::seed_from_u64(99),
         shop: shop.clone(),
+        late: false,
     };
     for number in 0..shop.contests {
         // Spread over the writes of the others.
-        let due = (shop.total - 2 * shop.contests) * (number + 1) / (shop.contests + 1);
-        while shop.written_in_all() < due + 2 * number {
+        let due = |number: u64| (shop.total - 2 * shop.contests) * (number + 1) / (shop.contests + 1) + 2 * number;
+        while shop.written_in_all() < due(number) {
             sleep(Duration::from_millis(2)).await;
         }
+        rivals.late = shop.written_in_all() >= due(number + 1);
         let kinds = Contest::ALL.len() as u64;
         let mut contest = Contest::ALL[usize::try_from(number % kinds).unwrap_or_default()];
         let mut attempts = 0;
@@ -471,6 +473,8 @@ struct Rivals {
     sessions: Pair<Session>,
     dice: SmallRng,
     shop: Arc<Shop>,
+    /// The next contest is due as well: there is no time to wait for the turn of a second.
+    late: bool,
 }
 
 impl Rivals {
@@ -485,10 +489,14 @@ impl Rivals {
         };
         let number = self.dice.random_range(0..10_000);
         // Who deletes, who changes the price, who commits last: by chance.
-        let (one, last) = (self.some_side(), self.some_side());
+        let (one, mut last) = (self.some_side(), self.some_side());
         // MariaDB's log has the times of commits in whole seconds. To be the later one by that, its write is made
-        // after the turn of a second, and the other before.
-        let straddles = self.sessions[last].kind == Kind::Mariadb;
+        // after the turn of a second, and the other before. With no time for that, the other is to be the later one.
+        let coarse = |side: Side| self.sessions[side].kind == Kind::Mariadb;
+        if self.late && coarse(last) {
+            last = last.other();
+        }
+        let straddles = !self.late && coarse(last);
         if straddles {
             let turn = until_turn();
             sleep(turn.checked_sub(BEFORE_TURN).unwrap_or(turn + SECOND - BEFORE_TURN)).await;
