@@ -272,7 +272,11 @@ impl Client {
         self.session.run("COMMIT").await?;
         self.shop.orders().push(order);
         self.shop.wrote(self.side, || {
-            format!("INSERT orders {} {wanted} × item {item} for customer {customer}, {}", short(order), cents(wanted * price))
+            format!(
+                "INSERT orders {} {wanted} × item {item} for customer {customer}, {}",
+                short(order),
+                cents(wanted * price)
+            )
         });
         self.shop.wrote(self.side, || format!("UPDATE items {item} quantity {stock} -> {left}"));
         Ok(true)
@@ -355,7 +359,8 @@ impl Client {
 /// An item's quantity and price in cents, its row locked.
 async fn lock_item(session: &mut Session, item: u64) -> Result<(i64, i64), Failure> {
     let rows = session.rows(&format!("SELECT quantity, price FROM items WHERE id = {item} FOR UPDATE")).await?;
-    let numbers = rows.first().and_then(|row| Some((row.first()?.parse().ok()?, row.get(1)?.replace('.', "").parse().ok()?)));
+    let numbers =
+        rows.first().and_then(|row| Some((row.first()?.parse().ok()?, row.get(1)?.replace('.', "").parse().ok()?)));
     numbers.ok_or_else(|| Failure::Lasting(Error::new(Code::Internal, format!("the demo's item {item} is gone"))))
 }
 

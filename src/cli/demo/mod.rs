@@ -163,7 +163,7 @@ async fn introduce(stage: &Stage, teller: &Teller, took: Duration) -> Result<()>
         teller.line(teller.told(&Who::Node(side), &text)).await?;
     }
     let text = format!(
-        "set up after {}: tables {}, both ways, the last writer wins",
+        "set up after {}: {} both ways; the last writer wins",
         human::seconds(took.as_secs_f64()),
         schema::TABLES.join(", ")
     );

@@ -86,7 +86,9 @@ impl Session {
         };
         let mut session = Session { kind: login.kind, node: login.node, link };
         let settings = match login.kind {
-            Kind::Postgres => ["SET TIME ZONE 'UTC'".to_owned(), format!("SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")],
+            Kind::Postgres => {
+                ["SET TIME ZONE 'UTC'".to_owned(), format!("SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")]
+            }
             Kind::Mariadb | Kind::Mysql => [
                 format!("SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_TIMEOUT_SECONDS}"),
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
@@ -124,7 +126,9 @@ impl Session {
                     SimpleQueryMessage::Row(row) => Some(row),
                     _ => None,
                 });
-                Ok(rows.map(|row| (0..row.len()).map(|at| row.get(at).unwrap_or("NULL").to_owned()).collect()).collect())
+                Ok(rows
+                    .map(|row| (0..row.len()).map(|at| row.get(at).unwrap_or("NULL").to_owned()).collect())
+                    .collect())
             }
             Link::Mysql(connection) => {
                 let rows: Vec<mysql_async::Row> =

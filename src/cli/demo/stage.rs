@@ -129,9 +129,7 @@ async fn create_shop(superuser: &Login, side: Side, passwords: &Passwords) -> Re
     let mut session = Session::open(superuser).await?;
     let mut statements = schema::create(kind, side);
     statements.extend(schema::seed());
-    for (user, password, write) in
-        [(CLIENT_USER, &passwords.clients, true), (BRIDGE_USER, &passwords.bridge, false)]
-    {
+    for (user, password, write) in [(CLIENT_USER, &passwords.clients, true), (BRIDGE_USER, &passwords.bridge, false)] {
         statements.push(schema::create_user(kind, user, password));
         statements.push(schema::grant(kind, user, write));
     }

@@ -233,8 +233,7 @@ impl Story {
                 return;
             }
             flow.told = Some(now);
-            let (transactions, rows) =
-                (std::mem::take(&mut flow.transactions), std::mem::take(&mut flow.rows_applied));
+            let (transactions, rows) = (std::mem::take(&mut flow.transactions), std::mem::take(&mut flow.rows_applied));
             let lag = std::mem::take(&mut flow.lag);
             format!(
                 "applied {}, {}, {} behind",
@@ -264,7 +263,9 @@ impl Story {
         let mut text = format!("{} {}: ", conflict.table, key_text(conflict.key));
         if let (Some(table), Some(recent)) = (found, recent) {
             let did = Side::BOTH.map(|side| {
-                let did = recent[side].as_ref().map_or("wrote".to_owned(), |one| one.told(table, recent[side.other()].as_ref()));
+                let did = recent[side]
+                    .as_ref()
+                    .map_or("wrote".to_owned(), |one| one.told(table, recent[side.other()].as_ref()));
                 format!("{} {did}", self.teller.node(side))
             });
             text += &format!("{}, {}; ", did[0], did[1]);

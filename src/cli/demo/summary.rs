@@ -39,11 +39,7 @@ pub(super) async fn compare(stage: &Stage) -> Result<Vec<(MappedTable, Compared)
 }
 
 /// The first rows of each table on both sides.
-pub(super) async fn side_by_side(
-    stage: &Stage,
-    compared: &[(MappedTable, Compared)],
-    teller: &Teller,
-) -> Result<()> {
+pub(super) async fn side_by_side(stage: &Stage, compared: &[(MappedTable, Compared)], teller: &Teller) -> Result<()> {
     let open = async |side: Side| {
         let node: &Arc<dyn Node> = &stage.nodes.nodes[side];
         node.open_scan(&stage.mapping.tables[side]).await
@@ -189,10 +185,14 @@ impl Figures<'_> {
                 format!("{}, {}", counted(crossed.transactions, "transaction"), counted(crossed.rows, "row"))
             }),
         );
-        add("echoes", format!("{} suppressed: {}", human::count(counts.echoes()), {
-            each(&|side| human::count(counts.directions[side].echoes))
-        }));
-        let ties = if counts.ties > 0 { format!(" ({} by priority)", human::count(counts.ties)) } else { String::new() };
+        add(
+            "echoes",
+            format!("{} suppressed: {}", human::count(counts.echoes()), {
+                each(&|side| human::count(counts.directions[side].echoes))
+            }),
+        );
+        let ties =
+            if counts.ties > 0 { format!(" ({} by priority)", human::count(counts.ties)) } else { String::new() };
         add(
             "conflicts",
             format!(
@@ -270,6 +270,9 @@ pub(super) fn invitation(stage: &Stage, teller: &Teller) -> Vec<String> {
     }
     add("config", file.to_string());
     add("try", format!("pontoon status --config {file}"));
-    add("", format!("UPDATE items SET quantity = 7 WHERE id = 1, on either side; tables: {}", schema::TABLES.join(", ")));
+    add(
+        "",
+        format!("UPDATE items SET quantity = 7 WHERE id = 1, on either side; tables: {}", schema::TABLES.join(", ")),
+    );
     lines
 }
