@@ -35,7 +35,7 @@ pub(crate) const IDLE_SECONDS: u32 = 90;
 pub(crate) const TRANSACTION_SECONDS: u32 = 20;
 
 /// How long the lease may be idle; it is renewed every 3 s.
-const LEASE_SECONDS: u32 = 15;
+const LEASE_SECONDS: u32 = 10;
 
 /// When the kernel asks a silent peer whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(10);

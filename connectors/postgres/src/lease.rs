@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The server ends a lease of which it has heard nothing for so long; it is renewed every three seconds.
-const IDLE_TIMEOUT: &str = "15s";
+const IDLE_TIMEOUT: &str = "10s";
 
 /// How long a take-over waits for transactions of the holder before: longer than their own idle
 /// time-out in a transaction (20 s).
