@@ -158,10 +158,16 @@ async fn nothing_comes_back(kinds: [Kind; 2]) {
         eventually("the log is followed", async || tails[at].events("parts").len() > seen).await;
         assert_eq!(written(&tails[at]), expected(at), "{}: written at rest", node.kind);
     }
+    // The one row of `parts` that was inserted and deleted again on each side counts, too, once it has crossed.
+    let (rows_a, rows_b) = (on_a + 2, on_b + 2);
+    eventually("every row is counted", async || {
+        let [from_a, from_b] = Counted::of(&bridge).await.since(&counted);
+        from_a.applied >= rows_a as f64 && from_b.applied >= rows_b as f64
+    })
+    .await;
     let [from_a, from_b] = Counted::of(&bridge).await.since(&counted);
     println!("from a: {from_a:?}; from b: {from_b:?}");
-    // The one row of `parts` that was inserted and deleted again on each side counts, too.
-    for (counted, rows) in [(from_a, on_a + 2), (from_b, on_b + 2)] {
+    for (counted, rows) in [(from_a, rows_a), (from_b, rows_b)] {
         assert_eq!([counted.received, counted.applied], [rows as f64; 2]);
         assert!(counted.echoes >= 3.0, "{counted:?}");
         assert_eq!(counted.loops, 0.0);
