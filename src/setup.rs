@@ -41,7 +41,9 @@ async fn plans_of(
         tables: tables[side].clone(),
         followed: reads[side],
         written: reads[side.other()],
+        database: config.node(side).database.clone(),
         other_name: config.node(side.other()).name.clone(),
+        other_database: config.node(side.other()).database.clone(),
         other_log: identities[side.other() as usize].clone(),
     }))
 }
@@ -71,7 +73,9 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
         tables: tables[side].clone(),
         followed: follows(side),
         written: follows(side.other()),
+        database: config.node(side).database.clone(),
         other_name: config.node(side.other()).name.clone(),
+        other_database: config.node(side.other()).database.clone(),
         other_log: LogIdentity("unknown".into()),
     })
 }

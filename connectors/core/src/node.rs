@@ -342,8 +342,12 @@ pub struct SetupPlan {
     pub followed: bool,
     /// The other node writes here.
     pub written: bool,
+    /// The database on this node, as its URL names it.
+    pub database: String,
     /// The other node's name in the configuration.
     pub other_name: String,
+    /// The database there.
+    pub other_database: String,
     /// The other node's log.
     pub other_log: LogIdentity,
 }

@@ -159,8 +159,10 @@ fn pair_text(node: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
     json!({
         "node": node,
         "log": log.to_string(),
+        "database": plan.database,
         "other": plan.other_name,
         "other_log": plan.other_log.to_string(),
+        "other_database": plan.other_database,
     })
     .to_string()
 }

@@ -247,8 +247,16 @@ async fn create_publication_in_step(client: &Client, names: &Names, plan: &Setup
 
 /// The slot; and from where on it has the log.
 async fn create_slot(client: &Client, names: &Names) -> Result<u64> {
-    const LOOK: &str = "SELECT confirmed_flush_lsn, wal_status FROM pg_replication_slots WHERE slot_name = $1";
+    const LOOK: &str = "SELECT confirmed_flush_lsn, wal_status, database::text, current_database()::text
+        FROM pg_replication_slots WHERE slot_name = $1";
     if let Some(row) = client.query_opt(LOOK, &[&names.slot]).await.map_err(|error| error::of_statement(&error))? {
+        let (of, here): (Option<String>, String) = (get(&row, 2)?, get(&row, 3)?);
+        if of.as_deref() != Some(&here) {
+            let of = of.unwrap_or_default();
+            let text =
+                format!("the slot {:?} of this server is of its database {of:?}, and not of {here:?}", names.slot);
+            return Err(Error::new(Code::BridgeNameTaken, text).hint("give this bridge another name"));
+        }
         let confirmed = get::<Option<PgLsn>>(&row, 0)?.map(u64::from);
         return match (confirmed, get::<Option<String>>(&row, 1)?.as_deref()) {
             (Some(confirmed), status) if status != Some("lost") => Ok(confirmed),
@@ -329,8 +337,10 @@ fn pair_text(node_name: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
     json!({
         "node": node_name,
         "log": log.to_string(),
+        "database": plan.database,
         "other": plan.other_name,
         "other_log": plan.other_log.to_string(),
+        "other_database": plan.other_database,
     })
     .to_string()
 }

@@ -86,7 +86,9 @@ pub(crate) fn plan(tables: &Tables) -> SetupPlan {
         tables: tables.clone(),
         followed: true,
         written: true,
+        database: "shop".into(),
         other_name: "shop".into(),
+        other_database: "stock".into(),
         other_log: LogIdentity("postgres:1/1".into()),
     }
 }

@@ -92,7 +92,15 @@ pub(crate) fn other() -> Checkpoint {
 }
 
 pub(crate) fn plan_of(tables: Tables) -> SetupPlan {
-    SetupPlan { tables, followed: true, written: true, other_name: "stock".into(), other_log: other().log }
+    SetupPlan {
+        tables,
+        followed: true,
+        written: true,
+        database: "shop".into(),
+        other_name: "stock".into(),
+        other_database: "stock".into(),
+        other_log: other().log,
+    }
 }
 
 pub(crate) fn names(names: &[&str]) -> Vec<TableName> {
