@@ -344,16 +344,27 @@ impl Settler {
         Ok(Attempt::Settled)
     }
 
-    /// Whether a side can hold what it is to hold; a server may round in silence.
+    /// Whether a side can hold what it is to hold, since a server may round in silence; and whether what it holds
+    /// can be said to it, as the row is only overwritten if it is still the same.
     fn verdicts_fit(&self, side: Side, rows: &Rows, verdicts: &[Verdict]) -> Result<()> {
         for Verdict { place, row, records, .. } in verdicts {
             let net = Net { before: rows.get(place).cloned().flatten(), after: row.clone() };
             if net.before == net.after {
                 continue;
             }
+            let table = plan::table(&self.shared.tables[side], place.0)?;
+            if let Some(at) = net.before.iter().find_map(|row| row.0.iter().position(plan::is_unmapped)) {
+                let (name, key, column) = (&self.shared.names[side], &place.1, &table.columns[at].column.name);
+                let message = format!(
+                    "{name}: {} key ({key}) lost a conflict, and its column {column} has no form on the other side",
+                    table.label
+                );
+                let hint = format!("write another value to the column on {name}, then start again");
+                return Err(Error::new(Code::ValueMisfit, message).hint(hint));
+            }
             let fence = records[side].other_fence.as_ref();
             let at = fence.map_or("a settlement".to_owned(), |fence| format!("a settlement at {fence}"));
-            plan::fits(plan::table(&self.shared.tables[side], place.0)?, &place.1, &net, &at)?;
+            plan::fits(table, &place.1, &net, &at)?;
         }
         Ok(())
     }

@@ -188,7 +188,7 @@ pub(crate) fn table(tables: &Tables, id: TableId) -> Result<&MappedTable> {
     tables.get(id.index()).ok_or_else(|| Error::new(Code::Internal, format!("no table number {}", id.0)))
 }
 
-fn is_unmapped(value: &Value) -> bool {
+pub(crate) fn is_unmapped(value: &Value) -> bool {
     matches!(value, Value::Unmapped(_))
 }
 
