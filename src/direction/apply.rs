@@ -371,8 +371,11 @@ impl Direction {
             Way::OneByOne => plan.stages.iter().map(label).collect(),
             Way::Collapsed => Vec::new(),
         };
-        let session = self.session().await?;
         for (number, stage) in plan.stages.iter().enumerate() {
+            if !self.differing(&plan::unwritten(stage)).await?.is_empty() {
+                return Ok(Applied::Missed);
+            }
+            let session = self.session().await?;
             for (table, batch) in plan::batches(stage) {
                 let applied = session.apply(table, &batch).await;
                 let applied = applied.map_err(|error| match places.get(number) {

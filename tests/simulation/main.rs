@@ -69,17 +69,42 @@ fn a_ledger_loses_and_doubles_nothing() {
     all_hold(Topology::Chain, Workload::Ledger);
 }
 
-/// The shapes and seeds that are tried to show what a rule is for.
-fn some_schedule_fails(rule: Rule) {
-    const SEEDS_MAX: u64 = 400;
-    for seed in 0..SEEDS_MAX {
-        for (topology, workload, deletes, crashes) in [
+/// Schedules that failed once, each for a mistake in the engine, with what it was.
+const FAILED_ONCE: &[&str] = &[
+    // Changes of a key that came back to where they began were passed over, though the target had another row.
+    "chain register deletes=true crashes=0.3 seed=461",
+];
+
+#[test]
+fn what_failed_once_holds() {
+    for line in FAILED_ONCE {
+        let schedule: Schedule = line.parse().unwrap();
+        if let Err(failure) = world::run(&schedule) {
+            panic!("{schedule}: {}\n{}", failure.what, failure.trace.join("\n"));
+        }
+    }
+}
+
+/// The shapes in which a rule's absence shows. What is done twice, or on a state that is out of date, is told
+/// from what is done once only by a row that comes and goes.
+fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
+    match rule {
+        Rule::Checkpoint | Rule::TakeOver => {
+            &[(Topology::Pair, Workload::Toggle, true, 0.3), (Topology::Pair, Workload::Toggle, true, 1.0)]
+        }
+        _ => &[
             (Topology::Pair, Workload::Register, true, 0.3),
             (Topology::Pair, Workload::Register, false, 0.1),
             (Topology::Chain, Workload::Register, true, 0.0),
-            (Topology::Pair, Workload::Toggle, true, 0.3),
             (Topology::Pair, Workload::Toggle, true, 1.0),
-        ] {
+        ],
+    }
+}
+
+fn some_schedule_fails(rule: Rule) {
+    const SEEDS_MAX: u64 = 3_000;
+    for seed in 0..SEEDS_MAX {
+        for &(topology, workload, deletes, crashes) in shapes_for(rule) {
             let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::without(rule) };
             if let Err(failure) = world::run(&schedule) {
                 println!("without {rule:?}: {schedule}: {}", failure.what);

@@ -421,10 +421,11 @@ impl World {
             keys.insert(self.dice.between(0, self.keys - 1));
         }
         let keys: Vec<i64> = keys.into_iter().collect();
+        let deleted = if self.schedule.workload == Workload::Toggle { 0.9 } else { 0.3 };
         let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
         node.transact(&places, |rows| {
             let after = keys.iter().zip(rows).map(|(key, before)| match before {
-                Some(_) if self.schedule.deletes && self.dice.chance(0.3) => None,
+                Some(_) if self.schedule.deletes && self.dice.chance(deleted) => None,
                 Some(before) if self.dice.chance(0.5) => {
                     let mut after = before.clone();
                     after.0[1] = Value::Text(self.value(node).into());
