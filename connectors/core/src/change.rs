@@ -154,9 +154,9 @@ pub enum LogEvent {
 /// Why the bridge has to stop before a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
-    /// Where the transaction begins in the log (PostgreSQL: the commit's LSN as Begin tells it; MySQL,
-    /// MariaDB: the start of its GTID event), which is known before its end. `pontoon skip` takes this
-    /// position.
+    /// What names the transaction before its end is known (PostgreSQL: the commit's LSN as Begin tells it;
+    /// MySQL, MariaDB: the end of its GTID event). No transaction's position, so that it names no other one.
+    /// `pontoon skip` takes it.
     pub position: Position,
     /// What is in the way, and the remedy.
     pub error: Error,

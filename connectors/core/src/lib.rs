@@ -34,7 +34,7 @@ pub use change::{Change, Fragment, Key, LogEvent, Operation, Origin, Progress, R
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;
-pub use position::{LogIdentity, Position};
+pub use position::{Birth, LogIdentity, Position};
 pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
 pub use state::{Checkpoint, Resolution, Tag};
 pub use value::Value;

@@ -3,11 +3,37 @@
 //! Positions are typed: an LSN is never compared with a binlog offset, and a position is only
 //! meaningful beside the [`LogIdentity`] of the log that it was taken from.
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error};
+
+/// When a binary log's file was begun, in seconds since 1970 UTC as its first event says; `None` where
+/// only the place is known. After a reset, or in a server that was restored from a copy of its files, a
+/// file of the same name is another one, and the place in it is none of ours.
+///
+/// It goes along with a position into what is durable, and is no part of the place: whichever of two
+/// equal places knows it, they are equal.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Birth(pub Option<u32>);
+
+impl PartialEq for Birth {
+    fn eq(&self, _: &Birth) -> bool {
+        true
+    }
+}
+
+impl Eq for Birth {}
+
+impl Hash for Birth {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
 
 /// A place in one server's log. A transaction's position is the *end* of its commit: a fence at `f`
 /// covers exactly the transactions whose position is at most `f`.
@@ -28,6 +54,8 @@ pub enum Position {
         file: u64,
         /// Bytes from the beginning of the file.
         offset: u64,
+        /// When the file was begun.
+        birth: Birth,
     },
     /// The number of entries of a simulated log.
     Index(u64),
@@ -52,6 +80,15 @@ impl Position {
         }
     }
 
+    /// The text that is kept where the position is durable: as it is shown, and when the file was begun,
+    /// `binlog.000003:1234@1764000000`.
+    pub fn durable(&self) -> String {
+        match self {
+            Position::Binlog { birth: Birth(Some(birth)), .. } => format!("{self}@{birth}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// The name of the binary log file, with its number padded as the server does (six digits).
     pub fn binlog_file(&self) -> Option<String> {
         match self {
@@ -65,9 +102,10 @@ impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Position::Lsn(a), Position::Lsn(b)) | (Position::Index(a), Position::Index(b)) => Some(a.cmp(b)),
-            (Position::Binlog { file: a, offset: x, base }, Position::Binlog { file: b, offset: y, base: other }) => {
-                (base == other).then(|| (a, x).cmp(&(b, y)))
-            }
+            (
+                Position::Binlog { file: a, offset: x, base, .. },
+                Position::Binlog { file: b, offset: y, base: other, .. },
+            ) => (base == other).then(|| (a, x).cmp(&(b, y))),
             _ => None,
         }
     }
@@ -77,7 +115,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Position::Lsn(lsn) => write!(f, "{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF),
-            Position::Binlog { base, file, offset } => write!(f, "{base}.{file:06}:{offset}"),
+            Position::Binlog { base, file, offset, .. } => write!(f, "{base}.{file:06}:{offset}"),
             Position::Index(index) => write!(f, "#{index}"),
         }
     }
@@ -100,8 +138,12 @@ fn parse(text: &str) -> Option<Position> {
     }
     if let Some((path, offset)) = text.rsplit_once(':') {
         let (base, file) = path.rsplit_once('.')?;
+        let (offset, birth) = match offset.split_once('@') {
+            Some((offset, birth)) => (offset, Birth(Some(u32::try_from(digits(birth)?).ok()?))),
+            None => (offset, Birth(None)),
+        };
         let (file, offset) = (digits(file)?, digits(offset)?);
-        return (!base.is_empty()).then(|| Position::Binlog { base: base.into(), file, offset });
+        return (!base.is_empty()).then(|| Position::Binlog { base: base.into(), file, offset, birth });
     }
     let (high, low) = text.split_once('/')?;
     let half = |s: &str| (s.len() <= 8 && !s.starts_with('+')).then(|| u64::from_str_radix(s, 16).ok()).flatten();
@@ -135,15 +177,22 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(Position::Lsn),
             any::<u64>().prop_map(Position::Index),
-            ("[a-z][a-z.:-]{0,12}", any::<u64>(), any::<u64>())
-                .prop_map(|(base, file, offset)| { Position::Binlog { base: base.into(), file, offset } }),
+            ("[a-z][a-z.:@-]{0,12}", any::<u64>(), any::<u64>(), any::<Option<u32>>()).prop_map(
+                |(base, file, offset, birth)| {
+                    Position::Binlog { base: base.into(), file, offset, birth: Birth(birth) }
+                }
+            ),
         ]
     }
 
     proptest! {
         #[test]
         fn text_round_trips(position in positions()) {
-            prop_assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+            prop_assert_eq!(&position.to_string().parse::<Position>().unwrap(), &position);
+            let durable = position.durable();
+            let read: Position = durable.parse().unwrap();
+            prop_assert_eq!(&read, &position);
+            prop_assert_eq!(read.durable(), durable);
         }
 
         #[test]

@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Result,
+    Birth, Checkpoint, Code, Error, LogIdentity, Position, Result,
     node::{Admin, Finding, SetupPlan},
 };
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::{
     encode, files, findings, lease,
     node::{MysqlNode, identity},
     quote::Table,
-    state, tables,
+    reader, state, tables,
 };
 
 #[async_trait]
@@ -48,10 +48,14 @@ impl Admin for MysqlNode {
         create(&mut client, self.bridge()).await.map_err(privileged)?;
         let log = identity(&mut client).await?;
         let position = match files::log_end(&mut client).await {
+            Ok(end) if plan.followed => {
+                let seed = format!("setup/{}/{}/{}", self.bridge(), self.label(), std::process::id());
+                reader::with_birth(self.client(Purpose::Read).await?, end, &seed).await?
+            }
             Ok(end) => end,
             // A server that is only written to need not write a log; nobody will read from here.
             Err(error) if !plan.followed && error.code() == Code::SettingWrong => {
-                Position::Binlog { base: "none".into(), file: 0, offset: 0 }
+                Position::Binlog { base: "none".into(), file: 0, offset: 0, birth: Birth(None) }
             }
             Err(error) => return Err(error),
         };
@@ -202,7 +206,7 @@ async fn install(
     script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));
     script.push(format!(
         "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} WHERE bridge = {bridge} AND applier = 0 AND `log` IS NULL",
-        encode::text(&other.position.to_string()),
+        encode::text(&other.position.durable()),
         encode::text(&other.log.0)
     ));
     script.push("COMMIT");

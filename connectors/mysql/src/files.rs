@@ -4,7 +4,7 @@
 //! last file's size may lag behind it. A place in a file that is gone is lost; one beyond a file's end is
 //! of a log that was longer: the server lost its last transactions.
 
-use pontoon_core::{Code, Error, Position, Result};
+use pontoon_core::{Birth, Code, Error, Position, Result};
 
 use crate::connect::{Client, number, text};
 
@@ -12,7 +12,7 @@ use crate::connect::{Client, number, text};
 const OFFSET_MAX: u64 = u32::MAX as u64;
 
 /// The beginning of the events of a file.
-const FIRST_OFFSET: u64 = 4;
+pub(crate) const FIRST_OFFSET: u64 = 4;
 
 /// One file of the log.
 pub(crate) struct File {
@@ -58,7 +58,7 @@ pub(crate) async fn log_end(client: &mut Client) -> Result<Position> {
         Error::new(Code::SettingWrong, "the server writes no binary log").hint("start it with log_bin")
     })?;
     let (base, file) = split(&text(row, 0).unwrap_or_default()).map(|(base, file)| (base.to_owned(), file))?;
-    Ok(Position::Binlog { base: base.into(), file, offset: number(row, 1).unwrap_or_default() })
+    Ok(Position::Binlog { base: base.into(), file, offset: number(row, 1).unwrap_or_default(), birth: Birth(None) })
 }
 
 /// Base and number of a file's name.
@@ -103,7 +103,9 @@ pub(crate) fn place(files: &[File], start: &Position, end: &Position) -> Result<
 
 fn start_of(position: &Position) -> Position {
     match position {
-        Position::Binlog { base, file, .. } => Position::Binlog { base: base.clone(), file: *file, offset: 0 },
+        Position::Binlog { base, file, birth, .. } => {
+            Position::Binlog { base: base.clone(), file: *file, offset: 0, birth: *birth }
+        }
         other => other.clone(),
     }
 }

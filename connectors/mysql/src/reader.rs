@@ -1,7 +1,11 @@
 //! Reads the log as a replica would, from a file and an offset.
 //!
 //! Before the first event it is made sure that the log is the one meant, that its settings are fit and
-//! that the server still has the place. While the log is idle the server sends a heartbeat each second:
+//! that the server still has the place. The server's identity is not enough for that: a log that was reset, or that
+//! a server restored from a copy has written since, may have grown past the place again. So a position goes with the
+//! time at which its file was begun, in the first event of every file; both servers show it also to who reads from
+//! the file's middle (`Binlog_sender::send_format_description_event` of MySQL's `sql/rpl_binlog_sender.cc`,
+//! `send_format_descriptor_event` of MariaDB's `sql/sql_repl.cc`: only the position and the creation flag are blanked). While the log is idle the server sends a heartbeat each second:
 //! it says that everything up to its position has been sent, so its arrival is progress with a time; and
 //! its absence is a dead peer.
 //!
@@ -20,7 +24,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::{BinlogStream, BinlogStreamRequest, binlog::events};
 use pontoon_core::{
-    Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
+    Birth, Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
     node::{LogReader, Tables},
 };
 
@@ -29,7 +33,7 @@ use crate::{
     charset::Charsets,
     connect::{Client, Flavour, Purpose, Target, number, text},
     error,
-    files::{files, log_end, lost, place, split},
+    files::{FIRST_OFFSET, files, log_end, lost, place, split},
     log::{
         assemble::{Assembler, Reading},
         event::{self, Begin, Frame, Message, TAGGED_GTID},
@@ -131,7 +135,11 @@ impl Reader {
             skips: skips.to_vec(),
         };
         let (base, number) = split(&file)?;
-        let assembler = Assembler::new(reading, base, number, offset);
+        let birth = match &start {
+            Position::Binlog { birth, .. } if start.binlog_file().as_deref() == Some(&file) => *birth,
+            _ => Birth(None),
+        };
+        let assembler = Assembler::new(reading, base, number, offset, birth);
         let stream = dump(client, id, &file, offset).await?;
         Ok(Reader { stream, assembler, target, shape, names, clock, told: Instant::now(), headed: false })
     }
@@ -161,7 +169,6 @@ impl Reader {
             kind: header.event_type_raw(),
             seconds: header.timestamp(),
             server: header.server_id(),
-            size: header.event_size(),
             end: header.log_pos(),
             flags: header.flags_raw(),
             body: read.data(),
@@ -255,6 +262,29 @@ fn refused(error: &mysql_async::Error) -> Error {
             }
         }
         other => error::convert(other),
+    }
+}
+
+/// The position, and when its file was begun; asked for under `seed` as the reader's name.
+pub(crate) async fn with_birth(mut client: Client, position: Position, seed: &str) -> Result<Position> {
+    let (Position::Binlog { base, file, offset, .. }, Some(name)) = (&position, position.binlog_file()) else {
+        return Ok(position);
+    };
+    let id = server_id(&mut client, seed).await?;
+    let mut stream = dump(client, id, &name, FIRST_OFFSET).await?;
+    loop {
+        let read = tokio::time::timeout(SILENCE_MAX, stream.next()).await;
+        let header = match read {
+            Ok(Some(Ok(read))) => read.header(),
+            Ok(Some(Err(error))) => return Err(refused(&error)),
+            Ok(None) | Err(_) => {
+                return Err(Error::new(Code::ConnectionLost, format!("the server does not show {name}")));
+            }
+        };
+        if header.event_type_raw() == event::FORMAT {
+            let birth = Birth(Some(header.timestamp()));
+            return Ok(Position::Binlog { base: base.clone(), file: *file, offset: *offset, birth });
+        }
     }
 }
 

@@ -111,10 +111,8 @@ impl ApplySession {
     }
 
     fn tag_statement(&self, tag: &Tag) -> String {
-        let position = tag
-            .position
-            .as_ref()
-            .map_or(String::new(), |at| format!("`position` = {}, ", encode::text(&at.to_string())));
+        let position =
+            tag.position.as_ref().map_or(String::new(), |at| format!("`position` = {}, ", encode::text(&at.durable())));
         format!(
             "UPDATE `pontoon`.`checkpoint` SET {position}`sequence` = `sequence` + 1, commit_time = {} \
              WHERE bridge = {} AND applier = {}",

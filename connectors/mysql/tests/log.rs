@@ -42,6 +42,7 @@ async fn all(kind: Kind) {
     if kind == Kind::Mysql {
         tagged_identifiers_are_read(&server).await;
     }
+    another_log_of_the_same_server_is_noticed(server).await;
 }
 
 const HOSTILE: &str = "we`ird \"t'a.b\\le\" ßé SELECT";
@@ -251,8 +252,8 @@ async fn places_are_found_or_refused(server: &Server) {
         }
     };
     let end = node.log_status(None).await.unwrap().end;
-    let Position::Binlog { base, file, offset } = end.clone() else { panic!() };
-    let at = |file, offset| Position::Binlog { base: base.clone(), file, offset };
+    let Position::Binlog { base, file, offset, birth } = end.clone() else { panic!() };
+    let at = |file, offset| Position::Binlog { base: base.clone(), file, offset, birth };
     assert_eq!(refused(at(file, offset + 1), &log).await, Code::LogBehind);
     assert_eq!(refused(at(file + 1, 4), &log).await, Code::LogBehind);
     assert_eq!(refused(end.clone(), &pontoon_core::LogIdentity("mysql:x".into())).await, Code::LogIdentityChanged);
@@ -265,6 +266,82 @@ async fn places_are_found_or_refused(server: &Server) {
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     run(&mut root, &[&format!("PURGE BINARY LOGS TO '{newest}'")]).await;
     assert_eq!(refused(end, &log).await, Code::LogLost);
+}
+
+/// The log after the place is another one although the server is the same and has the place: it was reset and has
+/// grown again, or the server goes on from an older copy of its files.
+async fn another_log_of_the_same_server_is_noticed(mut server: Server) {
+    let (node, tables) = items(&server, "log.nine").await;
+    let log = node.identity().await.unwrap();
+    let mut conn = root(&server).await;
+    let reset = match server.kind() {
+        Kind::Mysql => "RESET BINARY LOGS AND GTIDS",
+        _ => "RESET MASTER",
+    };
+    run(&mut conn, &[reset]).await;
+    let here = node.setup(&plan(&tables)).await.unwrap();
+    assert!(here.position.durable().contains('@'), "{here:?}");
+    let after_a_row = async |id: u32| {
+        let at = Checkpoint { position: here.position.clone(), log: log.clone() };
+        let mut reader = node.open_reader(&at, &tables, &[]).await.unwrap();
+        run(&mut root(&server).await, &[&format!("INSERT INTO {} (`i``d`) VALUES ({id})", quoted("log.nine"))]).await;
+        let position = transaction(&mut reader).await.position.unwrap();
+        // As it is kept, and read back.
+        Checkpoint { position: position.durable().parse().unwrap(), log: log.clone() }
+    };
+    let read = after_a_row(1).await;
+    node.open_reader(&read, &tables, &[]).await.unwrap().next().await.unwrap();
+    second_passes(&mut conn).await;
+    run(&mut conn, &[reset]).await;
+    grow(&mut conn, &node, &read.position).await;
+    refused_at(&node, &tables, &here).await;
+    refused_at(&node, &tables, &read).await;
+
+    // A restored copy: it begins a file of its own when it starts, of the name that the lost one had.
+    drop(conn);
+    server.stop().await.unwrap();
+    let copy = server.folder().join("copy");
+    let status = std::process::Command::new("cp").arg("-a").arg(server.data()).arg(&copy).status().unwrap();
+    assert!(status.success());
+    server.restart().await.unwrap();
+    let here = Checkpoint { position: node.log_status(None).await.unwrap().end, log: log.clone() };
+    let mut reader = node.open_reader(&here, &tables, &[]).await.unwrap();
+    let mut conn = root(&server).await;
+    run(&mut conn, &[&format!("INSERT INTO {} (`i``d`) VALUES (2)", quoted("log.nine"))]).await;
+    let lost = transaction(&mut reader).await.position.unwrap();
+    second_passes(&mut conn).await;
+    drop((conn, reader));
+    server.stop().await.unwrap();
+    std::fs::remove_dir_all(server.data()).unwrap();
+    std::fs::rename(&copy, server.data()).unwrap();
+    server.restart().await.unwrap();
+    grow(&mut root(&server).await, &node, &lost).await;
+    refused_at(&node, &tables, &Checkpoint { position: lost, log }).await;
+}
+
+/// Files are told apart by the second in which they were begun.
+async fn second_passes(conn: &mut mysql_async::Conn) {
+    run(conn, &["DO SLEEP(1.1)"]).await;
+}
+
+/// Writes until the log has the place again.
+async fn grow(conn: &mut mysql_async::Conn, node: &pontoon_mysql::MysqlNode, to: &Position) {
+    while !node.log_status(None).await.unwrap().end.covers(to) {
+        run(
+            conn,
+            &["CREATE TABLE IF NOT EXISTS `log.nine`.filler (a int)", "INSERT INTO `log.nine`.filler VALUES (1)"],
+        )
+        .await;
+    }
+}
+
+async fn refused_at(node: &pontoon_mysql::MysqlNode, tables: &Tables, at: &Checkpoint) {
+    let refused = match node.open_reader(at, tables, &[]).await {
+        Ok(mut reader) => reader.next().await.expect_err("it reads on in another log"),
+        Err(refused) => refused,
+    };
+    assert_eq!(refused.code(), Code::LogIdentityChanged, "{refused}");
+    assert!(refused.message().contains("was begun at"), "{refused}");
 }
 
 async fn obstacles_stop_before_their_transaction(server: &Server) {

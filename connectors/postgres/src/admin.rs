@@ -318,7 +318,7 @@ async fn install_checkpoint(
             .hint("give the bridge another name, or remove the other one with `pontoon teardown`"));
     }
     transaction.execute(LEASE, &[&names.bridge]).await.map_err(failed)?;
-    let (position, log) = (other.position.to_string(), other.log.to_string());
+    let (position, log) = (other.position.durable(), other.log.to_string());
     for applier in APPLIERS {
         let (position, log) = match applier {
             Applier::Direction => (Some(&position), Some(&log)),

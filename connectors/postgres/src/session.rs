@@ -238,7 +238,7 @@ impl PostgresSession {
     }
 
     async fn move_checkpoint(&self, client: &Client, statement: &Statement, tag: &Tag) -> Result<()> {
-        let position = tag.position.as_ref().map(Position::to_string);
+        let position = tag.position.as_ref().map(Position::durable);
         let moved = client.execute(statement, &[&self.names.bridge, &self.applier, &position, &tag.commit_time]).await;
         moved.map(|_| ()).map_err(|error| error::of_statement(&error))
     }

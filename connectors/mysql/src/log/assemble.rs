@@ -1,7 +1,8 @@
 //! From events to what the engine reads: transactions in fragments, progress, obstacles. Pure.
 //!
 //! A transaction is what lies between its GTID event and its XID or COMMIT. Its position is the end of
-//! that last event; where it begins is known with the first and is what an obstacle names.
+//! that last event. An obstacle names it by the end of the first: that is known before the last is, and no
+//! other transaction ends there.
 //!
 //! Who made it is told by its first row event: the bridge's own writes, and those of other bridges,
 //! begin with a row of `pontoon.checkpoint`, whose `bridge` column names them and whose `commit_time`
@@ -15,7 +16,9 @@ use std::{
     sync::Arc,
 };
 
-use pontoon_core::{Code, Error, LogEvent, Position, Progress, Result, change::Obstacle, node::Tables};
+use pontoon_core::{
+    Birth, Code, Error, LogEvent, Position, Progress, Result, calendar, change::Obstacle, node::Tables,
+};
 
 use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
@@ -39,7 +42,7 @@ pub(crate) struct Reading {
     pub(crate) shapes: Vec<Vec<Box<str>>>,
     /// Its charsets.
     pub(crate) charsets: Arc<Charsets>,
-    /// Beginnings of transactions to pass over if something is in their way.
+    /// Names of transactions (where their first event ends) to pass over if something is in their way.
     pub(crate) skips: Vec<Position>,
 }
 
@@ -50,6 +53,7 @@ pub(crate) struct Assembler {
     pub(super) base: Box<str>,
     pub(super) file: u64,
     pub(super) offset: u64,
+    pub(super) birth: Birth,
     pub(super) maps: HashMap<u64, (Vec<u8>, Arc<Target>)>,
     pub(super) transaction: Option<Transaction>,
     pub(super) out: VecDeque<LogEvent>,
@@ -59,8 +63,8 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// Begins at a position.
-    pub(crate) fn new(reading: Reading, base: &str, file: u64, offset: u64) -> Assembler {
+    /// Begins at a place, in the file that was begun at `birth`.
+    pub(crate) fn new(reading: Reading, base: &str, file: u64, offset: u64, birth: Birth) -> Assembler {
         let wanted = reading.tables.iter().enumerate().filter(|(_, table)| reading.all || table.followed);
         let wanted = wanted.map(|(index, table)| {
             let schema = table.name.schema.as_deref().unwrap_or_default();
@@ -72,6 +76,7 @@ impl Assembler {
             base: base.into(),
             file,
             offset,
+            birth,
             maps: HashMap::new(),
             transaction: None,
             out: VecDeque::new(),
@@ -88,11 +93,7 @@ impl Assembler {
 
     /// Where the last event ended.
     pub(crate) fn position(&self) -> Position {
-        self.at(self.offset)
-    }
-
-    fn at(&self, offset: u64) -> Position {
-        Position::Binlog { base: self.base.clone(), file: self.file, offset }
+        Position::Binlog { base: self.base.clone(), file: self.file, offset: self.offset, birth: self.birth }
     }
 
     /// The next event that is ready.
@@ -118,8 +119,8 @@ impl Assembler {
     pub(crate) fn checked(&mut self, changed: Vec<(usize, Error)>) {
         self.check = false;
         if let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.held.is_none()) {
-            let start = transaction.start.clone();
-            self.doubts.extend(changed.into_iter().map(|(index, error)| (index, (start.clone(), error))));
+            let first = transaction.first.clone();
+            self.doubts.extend(changed.into_iter().map(|(index, error)| (index, (first.clone(), error))));
         }
         self.end_of_statement();
     }
@@ -141,7 +142,6 @@ impl Assembler {
     /// Takes an event; `now` is the server's clock.
     pub(crate) fn feed(&mut self, frame: Frame<'_>, message: Message<'_>, now: i64) -> Result<()> {
         let inner = self.transaction.as_ref().is_some_and(|transaction| transaction.compressed);
-        let start = self.offset;
         if frame.end != 0
             && frame.flags & FLAG_ARTIFICIAL == 0
             && !inner
@@ -149,20 +149,19 @@ impl Assembler {
         {
             self.offset = widen(self.offset, frame.end);
         }
-        let start = self.offset.checked_sub(u64::from(frame.size)).filter(|_| !inner).unwrap_or(start);
         match message {
-            Message::Begin(begin) => self.begin(begin, start),
-            Message::Query { schema, sql } => self.query(&schema, &sql, start),
+            Message::Begin(begin) => self.begin(begin),
+            Message::Query { schema, sql } => self.query(&schema, &sql),
             Message::Xid => self.commit(),
             Message::XaPrepare => self.commit(),
             Message::TableMap => self.table_map(frame.body)?,
-            Message::Rows(rows) => self.rows(rows, start)?,
-            Message::UnreadRows { table, setting } => self.unread_rows(table, setting, start),
+            Message::Rows(rows) => self.rows(rows)?,
+            Message::UnreadRows { table, setting } => self.unread_rows(table, setting),
             Message::UnreadQuery => {
-                self.open(start);
+                self.open();
                 self.obstacle(unsupported("a compressed statement", "SET GLOBAL log_bin_compress = OFF"));
             }
-            Message::Payload => self.open(start).compressed = true,
+            Message::Payload => self.open().compressed = true,
             Message::Rotate { file, offset } => {
                 self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?
             }
@@ -174,7 +173,7 @@ impl Assembler {
                 )
                 .hint("compare the tables and make them equal, then set the bridge up anew"));
             }
-            // Also the head of a file: a fence may stand behind it.
+            Message::Head => self.head(frame.seconds)?,
             Message::Other => self.progress(None),
         }
         Ok(())
@@ -192,12 +191,41 @@ impl Assembler {
                 format!("the log at {} ends within a transaction", self.position()),
             ));
         }
+        if !same {
+            self.birth = Birth(None);
+        }
         if !same || artificial {
             self.base = base.into();
             self.file = number;
             self.offset = offset;
             self.transaction = None;
         }
+        Ok(())
+    }
+
+    /// The head of a file, which says when it was begun; a fence may stand behind it. Read from its middle, a
+    /// file shows its head all the same.
+    fn head(&mut self, seconds: u32) -> Result<()> {
+        if let Birth(Some(expected)) = self.birth
+            && expected != seconds
+        {
+            let time = |seconds: u32| calendar::format_instant(i64::from(seconds) * 1_000_000);
+            return Err(Error::new(
+                Code::LogIdentityChanged,
+                format!(
+                    "the position {} is in a file that was begun at {}, the server's was begun at {}",
+                    self.position(),
+                    time(expected),
+                    time(seconds)
+                ),
+            )
+            .hint(
+                "the log was reset, or the server restored from a copy: compare the tables and make them equal, then \
+                 set the bridge up anew",
+            ));
+        }
+        self.birth = Birth(Some(seconds));
+        self.progress(None);
         Ok(())
     }
 
@@ -218,23 +246,23 @@ impl Assembler {
     }
 
     /// The transaction, begun here if none is.
-    pub(super) fn open(&mut self, start: u64) -> &mut Transaction {
-        let start = self.at(start);
+    pub(super) fn open(&mut self) -> &mut Transaction {
+        let first = self.position();
         let reading = &self.reading;
-        self.transaction.get_or_insert_with(|| Transaction::new(start, Begin::default(), reading))
+        self.transaction.get_or_insert_with(|| Transaction::new(first, Begin::default(), reading))
     }
 
-    fn begin(&mut self, begin: Begin, start: u64) {
-        self.transaction = Some(Transaction::new(self.at(start), begin, &self.reading));
+    fn begin(&mut self, begin: Begin) {
+        self.transaction = Some(Transaction::new(self.position(), begin, &self.reading));
     }
 
-    fn query(&mut self, schema: &str, sql: &str, start: u64) {
+    fn query(&mut self, schema: &str, sql: &str) {
         let kind = statement::classify(sql);
         let concerned = |this: &Assembler| {
             let mut tables = this.wanted.values().map(|&index| &this.reading.tables[index]);
             tables.find(|table| statement::may_concern(sql, schema, &table.name)).map(|table| table.label.clone())
         };
-        let transaction = self.open(start);
+        let transaction = self.open();
         match kind {
             Statement::Begin => transaction.open = true,
             Statement::Commit => return self.commit(),
@@ -347,9 +375,9 @@ impl Assembler {
         match &mut transaction.held {
             Some(held) => held.clear(),
             None => {
-                let start = transaction.start.clone();
-                let error = error.at(format!("the transaction at {start} (met at {position})"));
-                self.push(LogEvent::Obstacle(Obstacle { position: start, error }));
+                let first = transaction.first.clone();
+                let error = error.at(format!("the transaction at {first} (met at {position})"));
+                self.push(LogEvent::Obstacle(Obstacle { position: first, error }));
             }
         }
     }
@@ -382,11 +410,11 @@ mod tests {
             charsets: Arc::new(sample()),
             skips: skips.to_vec(),
         };
-        Assembler::new(reading, "bin", 1, 100)
+        Assembler::new(reading, "bin", 1, 100, Birth(None))
     }
 
     fn frame(kind: u8, end: u32, body: &[u8]) -> Frame<'_> {
-        Frame { kind, seconds: 1, server: 1, size: 20, end, flags: 0, body }
+        Frame { kind, seconds: 1, server: 1, end, flags: 0, body }
     }
 
     fn query(sql: &str) -> Message<'static> {
@@ -424,7 +452,7 @@ mod tests {
 
     #[test]
     fn compressed_statements_stop_and_are_passed_over() {
-        let start: Position = "bin.000001:100".parse().unwrap();
+        let first: Position = "bin.000001:120".parse().unwrap();
         let events = |log: &mut Assembler| {
             log.feed(frame(0xa2, 120, &[]), Message::Begin(Begin { standalone: true, ..Begin::default() }), 0).unwrap();
             log.feed(frame(0xa5, 140, &[]), Message::UnreadQuery, 0).unwrap();
@@ -432,8 +460,8 @@ mod tests {
         let mut log = assembler(Flavour::Mariadb, &[]);
         events(&mut log);
         let Some(LogEvent::Obstacle(obstacle)) = log.take() else { panic!() };
-        assert_eq!((obstacle.position, obstacle.error.code()), (start.clone(), Code::EventUnsupported));
-        let mut log = assembler(Flavour::Mariadb, &[start]);
+        assert_eq!((obstacle.position, obstacle.error.code()), (first.clone(), Code::EventUnsupported));
+        let mut log = assembler(Flavour::Mariadb, &[first]);
         events(&mut log);
         log.feed(frame(16, 160, &[]), Message::Xid, 0).unwrap();
         assert_eq!(log.take(), None);
@@ -448,12 +476,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_same_name_is_not_the_same_file() {
+        let mut log = assembler(Flavour::Mysql, &[]);
+        log.feed(frame(15, 0, &[]), Message::Head, 0).unwrap();
+        assert_eq!(log.position().durable(), "bin.000001:100@1");
+        log.feed(frame(15, 0, &[]), Message::Head, 0).unwrap();
+        let refused = log.feed(Frame { seconds: 2, ..frame(15, 0, &[]) }, Message::Head, 0).unwrap_err();
+        assert_eq!(refused.code(), Code::LogIdentityChanged);
+    }
+
+    #[test]
     fn another_file_begins_anew() {
         let mut log = assembler(Flavour::Mysql, &[]);
         log.feed(frame(4, 150, &[]), Message::Rotate { file: "bin.000002".into(), offset: 4 }, 0).unwrap();
         assert_eq!(log.position().to_string(), "bin.000002:4");
-        log.feed(frame(15, 126, &[]), Message::Other, 0).unwrap();
-        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000002:126");
+        log.feed(frame(15, 126, &[]), Message::Head, 0).unwrap();
+        assert_eq!(log.take_progress().unwrap().position.durable(), "bin.000002:126@1");
     }
 
     proptest! {

@@ -60,10 +60,10 @@ impl Assembler {
         Ok(())
     }
 
-    pub(super) fn rows(&mut self, mut rows: Rows<'_>, start: u64) -> Result<()> {
+    pub(super) fn rows(&mut self, mut rows: Rows<'_>) -> Result<()> {
         let target = self.maps.get(&rows.table).map(|(_, target)| target.clone());
         let here = self.position();
-        let transaction = self.open(start);
+        let transaction = self.open();
         let leading = !std::mem::replace(&mut transaction.decided, true);
         if transaction.passed {
             return Ok(());
@@ -91,7 +91,7 @@ impl Assembler {
                             .is_some_and(|row| matches!(row.get(at), Some(Value::Text(found)) if **found == *text))
                     };
                     if is(0, &bridge) && is(1, tables::BARRIER) {
-                        self.open(start).barrier = true;
+                        self.open().barrier = true;
                     }
                 }
             }
@@ -171,8 +171,8 @@ impl Assembler {
         }
     }
 
-    pub(super) fn unread_rows(&mut self, table: u64, setting: &str, start: u64) {
-        let transaction = self.open(start);
+    pub(super) fn unread_rows(&mut self, table: u64, setting: &str) {
+        let transaction = self.open();
         transaction.decided = true;
         let concerns = match self.maps.get(&table).map(|(_, target)| &**target) {
             Some(Target::Foreign) => false,

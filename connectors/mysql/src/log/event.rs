@@ -17,8 +17,6 @@ pub(crate) struct Frame<'a> {
     pub(crate) seconds: u32,
     /// The server that it was first written on.
     pub(crate) server: u32,
-    /// Its size in the file, header and checksum included.
-    pub(crate) size: u32,
     /// Where it ends in the file, as far as 32 bits go; 0 where it is not in the file.
     pub(crate) end: u32,
     /// Flags of the header.
@@ -52,7 +50,9 @@ pub(crate) struct Begin {
 /// An event as far as a bridge cares.
 #[derive(Debug, Clone)]
 pub(crate) enum Message<'a> {
-    /// Another file begins.
+    /// The head of a file.
+    Head,
+    /// Another file follows.
     Rotate { file: String, offset: u64 },
     /// A transaction begins.
     Begin(Begin),
@@ -91,6 +91,7 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
             let offset = cursor.little(8)?;
             Message::Rotate { file: String::from_utf8_lossy(cursor.0).into_owned(), offset }
         }
+        FORMAT => Message::Head,
         16 => Message::Xid,
         19 => Message::TableMap,
         23..=25 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 23), false)?),
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, body: &[u8]) -> Frame<'_> {
-        Frame { kind, seconds: 5, server: 11, size: 0, end: 0, flags: 0, body }
+        Frame { kind, seconds: 5, server: 11, end: 0, flags: 0, body }
     }
 
     proptest! {

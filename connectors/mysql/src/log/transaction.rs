@@ -8,8 +8,8 @@ use super::{assemble::Reading, event::Begin};
 
 /// A transaction, or a statement that is one.
 pub(crate) struct Transaction {
-    /// Where it begins, which an obstacle names.
-    pub(crate) start: Position,
+    /// Where its first event ends, which an obstacle names.
+    pub(crate) first: Position,
     /// For people.
     pub(crate) name: Arc<str>,
     /// The commit time of its first event.
@@ -45,9 +45,9 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Begun at a place, with nothing read yet.
-    pub(crate) fn new(start: Position, begin: Begin, reading: &Reading) -> Transaction {
-        let name = if begin.name.is_empty() { start.to_string() } else { begin.name };
+    /// Begun with the event that ends at `first`, with nothing read yet.
+    pub(crate) fn new(first: Position, begin: Begin, reading: &Reading) -> Transaction {
+        let name = if begin.name.is_empty() { first.to_string() } else { begin.name };
         Transaction {
             name: name.into(),
             logged_time: begin.commit_time,
@@ -63,9 +63,9 @@ impl Transaction {
             changes: Vec::new(),
             bytes: 0,
             begun: false,
-            held: reading.skips.contains(&start).then(Vec::new),
+            held: reading.skips.contains(&first).then(Vec::new),
             passed: false,
-            start,
+            first,
         }
     }
 
