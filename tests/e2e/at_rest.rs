@@ -192,7 +192,8 @@ async fn unconfirmed(link: &Link, node: &Database) -> u64 {
             node.value(&sql).await.parse().unwrap()
         }
         Kind::Mariadb | Kind::Mysql => {
-            let (file, offset) = position.split_once(':').unwrap();
+            // After it stands when the file was begun.
+            let (file, offset) = position.split_once('@').unwrap().0.split_once(':').unwrap();
             let files = node.rows("SHOW BINARY LOGS").await;
             let from = files.iter().position(|row| row[0].as_deref() == Some(file)).expect("the log is still there");
             let size = |row: &Vec<Option<String>>| row[1].as_ref().unwrap().parse::<u64>().unwrap();

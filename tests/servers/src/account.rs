@@ -50,9 +50,10 @@ pub(crate) fn command(program: &Path, account: Option<Account>, folder: &Path) -
     }
     command
         .arg(program)
-        // The caller's folder and home may be closed to the account.
+        // The caller's folder and home may be closed to the account, and its folder for temporary files too.
         .current_dir(folder)
         .env("HOME", folder)
+        .env("TMPDIR", folder)
         .env("LC_ALL", "C.UTF-8")
         // cargo sets it for tests, to libraries that are not the server's.
         .env_remove("LD_LIBRARY_PATH")
