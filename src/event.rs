@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pontoon_core::{Error, Key, LogEvent, Position};
+use pontoon_core::{Change, Error, Fragment, Key, LogEvent, Operation, Position};
 
 use crate::{
     direction::queue::Limits,
@@ -26,12 +26,23 @@ pub enum EngineEvent<'a> {
         /// The pause before the next attempt.
         pause: Duration,
     },
-    /// An event was read.
+    /// An event was read that is no part of an undecided transaction.
     Received {
         /// The direction.
         source: Side,
         /// The event.
         event: &'a LogEvent,
+    },
+    /// The commit of a transaction was read of which pieces had been read before.
+    Decided {
+        /// The direction.
+        source: Side,
+        /// Its last fragment.
+        fragment: &'a Fragment,
+        /// What it did.
+        rows: Rows,
+        /// The size of its rows in memory.
+        bytes: u64,
     },
     /// The spill has reached its limit, and the reader has stopped.
     SpillFull {
@@ -114,6 +125,16 @@ pub struct Rows {
     pub updates: u64,
     /// Deleted.
     pub deletes: u64,
+}
+
+impl Rows {
+    pub(crate) fn count(&mut self, change: &Change) {
+        match change.operation {
+            Operation::Insert { .. } => self.inserts += 1,
+            Operation::Update { .. } => self.updates += 1,
+            Operation::Delete { .. } => self.deletes += 1,
+        }
+    }
 }
 
 /// A conflict by the names of PostgreSQL's `pg_stat_subscription_stats`.

@@ -14,6 +14,8 @@ pub enum Rule {
     Echo,
     /// The checkpoint moves in the transaction that holds the rows.
     Checkpoint,
+    /// What is read of a transaction before its decision is dropped where it is rolled back.
+    Undo,
     /// A change that a resolution covers is skipped, before its before image is looked at.
     Skip,
     /// A rendezvous waits till both logs are read up to its fences.
@@ -36,9 +38,10 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 12] = [
         Rule::Echo,
         Rule::Checkpoint,
+        Rule::Undo,
         Rule::Skip,
         Rule::Fence,
         Rule::Reread,

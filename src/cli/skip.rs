@@ -6,7 +6,7 @@ use pontoon_core::{LogEvent, Origin, Result, change::Event};
 use tokio::time::timeout;
 
 use super::{Context, DONE, SkipArgs};
-use crate::{mapping, nodes, setup};
+use crate::{direction::look::Look, mapping, nodes, setup};
 
 /// How long the transaction is looked for: it is next to the checkpoint, if it is there.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -19,14 +19,16 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
     let state = nodes.nodes[side.other()].state(&tables[side.other()]).await?;
     let start = state.checkpoint.map(|checkpoint| checkpoint.position);
-    let mut reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side]).await?;
+    let reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side]).await?;
+    let mut look = Look::new(reader, &config.limits);
     let mut open = Vec::new();
     let looked = timeout(LOOK_MAX, async {
         loop {
-            match reader.next().await? {
+            let event = look.next().await?;
+            match &*event {
                 LogEvent::Fragment(fragment) => {
                     let (end, echo) = (fragment.position.clone(), fragment.origin == Origin::Own);
-                    open.push(fragment);
+                    open.push(fragment.clone());
                     match end {
                         Some(end) if end == arguments.position && !echo => return Ok(true),
                         // Where one transaction ends, the next may begin.
@@ -40,7 +42,7 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
                 {
                     return Ok(false);
                 }
-                LogEvent::Progress(_) => {}
+                LogEvent::Progress(_) | LogEvent::Held(_) => {}
                 LogEvent::Obstacle(obstacle) => {
                     open.clear();
                     context.out.line(&format!("{}", obstacle.error))?;

@@ -3,7 +3,7 @@
 use pontoon_core::{LogEvent, MappedTable, Position, Result, change::Event};
 
 use super::{Context, DONE, TailArgs, TailFormat, run::told_to_stop};
-use crate::{config::Config, mapping, nodes, side::Side};
+use crate::{config::Config, direction::look::Look, mapping, nodes, side::Side};
 
 pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -13,7 +13,7 @@ pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
     let tables = mapping::map(&config, &nodes).await?.require()?.tables[side].clone();
     let node = &nodes[side];
     let opened = node.open_tail(arguments.from.as_ref(), &tables).await;
-    let mut reader = opened.map_err(|error| error.at(node.name()))?;
+    let mut look = Look::new(opened.map_err(|error| error.at(node.name()))?, &config.limits);
     let TailFormat::Json = arguments.format;
     let mut printer = Printer { config: &config, side, tables: &tables, context, left: arguments.limit, at: None };
     let stop = told_to_stop()?;
@@ -22,7 +22,7 @@ pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
         let event = tokio::select! {
             biased;
             () = &mut stop => return Ok(DONE),
-            event = reader.next() => event.map_err(|error| error.at(node.name()))?,
+            event = look.next() => event.map_err(|error| error.at(node.name()))?,
         };
         printer.print(&event)?;
     }
@@ -49,8 +49,9 @@ impl Printer<'_> {
             LogEvent::Obstacle(obstacle) => {
                 return Err(obstacle.error.clone().at(&self.config.node(self.side).name));
             }
+            LogEvent::Held(_) => return Ok(()),
         };
-        // Where its end is not read yet, a large transaction's piece says where the one before ended.
+        // Of a large transaction all but the last piece say where the one before ended.
         let position = fragment.position.clone().or_else(|| self.at.clone()).unwrap_or(Position::Index(0));
         for change in &fragment.changes {
             if self.left == Some(0) {

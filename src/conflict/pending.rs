@@ -66,7 +66,7 @@ pub(crate) fn scan(queue: &Arc<Queue>, tables: &Tables, keys: &BTreeSet<Place>, 
                         return Ok(scan.pending);
                     }
                 }
-                LogEvent::Progress(_) => {}
+                LogEvent::Progress(_) | LogEvent::Held(_) => {}
                 LogEvent::Obstacle(_) => return Ok(scan.pending),
             }
         }

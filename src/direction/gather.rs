@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pontoon_core::{Fragment, LogEvent, Operation, Origin, Position, Result, change::Obstacle};
+use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, change::Obstacle};
 
 use super::queue::Queue;
 use crate::event::Rows;
@@ -28,7 +28,7 @@ impl Piece {
     pub(crate) fn fragment(&self) -> Option<&Fragment> {
         match &*self.event {
             LogEvent::Fragment(fragment) => Some(fragment),
-            LogEvent::Progress(_) | LogEvent::Obstacle(_) => None,
+            LogEvent::Progress(_) | LogEvent::Obstacle(_) | LogEvent::Held(_) => None,
         }
     }
 }
@@ -85,11 +85,7 @@ impl Run {
         self.changes += fragment.changes.len();
         for change in &fragment.changes {
             self.bytes += change.memory_bytes() as u64;
-            match change.operation {
-                Operation::Insert { .. } => self.rows.inserts += 1,
-                Operation::Update { .. } => self.rows.updates += 1,
-                Operation::Delete { .. } => self.rows.deletes += 1,
-            }
+            self.rows.count(change);
         }
     }
 
@@ -175,6 +171,7 @@ pub(crate) fn gather(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gat
             }
             LogEvent::Obstacle(obstacle) if run.events.1 == from => return Ok(Gathered::Obstacle(obstacle.clone())),
             LogEvent::Obstacle(_) => break,
+            LogEvent::Held(_) => {}
         }
         run.events.1 = number + 1;
     }
@@ -238,7 +235,7 @@ fn large(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gathered> {
                     return Ok(Gathered::Run(run));
                 }
                 LogEvent::Obstacle(obstacle) => return Ok(Gathered::Obstacle(obstacle.clone())),
-                LogEvent::Progress(_) => {}
+                LogEvent::Progress(_) | LogEvent::Held(_) => {}
             }
         }
     }

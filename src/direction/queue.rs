@@ -5,7 +5,8 @@
 //! them once their commit is known. A rendezvous scans what is not released, for pending writes.
 //!
 //! Only whole transactions are visible: what a reader left unfinished when its connection broke never
-//! was there. Memory is bounded by `memory_max` and one open block; the index has one entry a block.
+//! was there. What comes of a transaction before its decision is kept in the `hold`, within the same limits.
+//! Memory is bounded by `memory_max` and a few open blocks; the index has one entry a block.
 
 use std::{
     collections::VecDeque,
@@ -13,25 +14,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use pontoon_core::{LogEvent, Position, Result};
+use pontoon_core::{Code, Error, Fragment, Held, LogEvent, Position, Result};
 use tokio::sync::{Notify, watch};
 
-use super::spill::{Spill, Spilled};
-
-/// What an event costs beyond its changes: its slot, its reference counts, its strings.
-const EVENT_BYTES: usize = 256;
-
-struct Block {
-    first: u64,
-    count: u64,
-    bytes: usize,
-    content: Content,
-}
-
-enum Content {
-    Memory(Vec<Arc<LogEvent>>),
-    Spilled(Spilled),
-}
+use super::{
+    block::{Block, Room, event_bytes},
+    hold::{self, Hold, Tally},
+};
 
 /// How far a log has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +59,8 @@ struct Inner {
     blocks: VecDeque<Block>,
     next: u64,
     released: u64,
-    memory_bytes: usize,
-    spill_bytes: u64,
-    spill: Spill,
+    hold: Hold,
+    room: Room,
     /// The block that was last read back, since neighbours are asked for one after the other.
     recent: Option<(u64, Arc<Vec<Arc<LogEvent>>>)>,
 }
@@ -93,9 +81,8 @@ impl Queue {
                 blocks: VecDeque::new(),
                 next: 0,
                 released: 0,
-                memory_bytes: 0,
-                spill_bytes: 0,
-                spill: Spill::new(folder),
+                hold: Hold::default(),
+                room: Room::new(limits, folder),
                 recent: None,
             }),
             limits,
@@ -108,24 +95,40 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event; the end of a transaction makes all of it visible. Errors: spill failed.
+    /// Appends an event; the end of a transaction makes all of it visible. What is held of an undecided transaction
+    /// is kept aside until its decision. Errors: spill failed.
     pub fn push(&self, event: LogEvent) -> Result<()> {
-        let position = match &event {
-            LogEvent::Fragment(fragment) => fragment.position.clone(),
-            LogEvent::Progress(progress) => Some(progress.position.clone()),
-            // The transaction of an obstacle is never read: where the log is read up to stays.
-            LogEvent::Obstacle(_) => Some(self.read.borrow().position.clone()),
-        };
+        let mut position = None;
         let next = {
             let mut inner = self.inner();
-            let bytes = event_bytes(&event);
-            inner.append(Arc::new(event), bytes, self.limits)?;
+            match event {
+                LogEvent::Held(Held::Decided { id, fragment }) => {
+                    inner.decide(&id, &fragment)?;
+                    position = fragment.position;
+                }
+                LogEvent::Held(held) => inner.hold(held)?,
+                event => {
+                    match &event {
+                        LogEvent::Fragment(fragment) => position.clone_from(&fragment.position),
+                        LogEvent::Progress(progress) => position = Some(progress.position.clone()),
+                        // The transaction of an obstacle is never read: where the log is read up to stays.
+                        LogEvent::Obstacle(_) => position = Some(self.read.borrow().position.clone()),
+                        LogEvent::Held(_) => {}
+                    }
+                    inner.append(event)?;
+                }
+            }
             inner.next
         };
         if let Some(position) = position {
             self.read.send_replace(ReadUpTo { event: next, position });
         }
         Ok(())
+    }
+
+    /// What an undecided transaction has done so far.
+    pub(crate) fn held(&self, id: &str) -> Tally {
+        self.inner().hold.tally(id)
     }
 
     /// The limits.
@@ -178,7 +181,16 @@ impl Queue {
 
     /// Whether the spill has reached its limit.
     pub fn is_full(&self) -> bool {
-        self.inner().spill_bytes >= self.limits.spill_max
+        self.inner().room.spill_bytes >= self.limits.spill_max
+    }
+
+    /// An error where all that is kept is of transactions whose end is not read yet: no release will make room.
+    pub(crate) fn stuck_check(&self) -> Result<()> {
+        if self.first() < self.read.borrow().event {
+            return Ok(());
+        }
+        let text = format!("transactions whose end is not read yet fill the spill file ({} bytes)", self.bytes().1);
+        Err(Error::new(Code::SpillFailed, text).hint("raise [limits] spill_gib"))
     }
 
     /// Waits for the next release.
@@ -186,92 +198,103 @@ impl Queue {
         self.released.notified().await;
     }
 
-    /// Bytes in memory and in the spill file.
+    /// Bytes in memory and in the spill file, with what is held.
     pub fn bytes(&self) -> (usize, u64) {
         let inner = self.inner();
-        (inner.memory_bytes, inner.spill_bytes)
+        (inner.room.memory_bytes, inner.room.spill_bytes)
     }
 }
 
 impl Inner {
-    fn append(&mut self, event: Arc<LogEvent>, bytes: usize, limits: Limits) -> Result<()> {
-        let open = self
-            .blocks
-            .back()
-            .is_some_and(|block| block.bytes < limits.block_bytes && matches!(block.content, Content::Memory(_)));
-        if !open {
-            self.spill_last(limits.memory_max)?;
-            let (first, content) = (self.next, Content::Memory(Vec::new()));
-            self.blocks.push_back(Block { first, count: 0, bytes: 0, content });
+    fn append(&mut self, event: LogEvent) -> Result<()> {
+        if let LogEvent::Obstacle(_) = event {
+            self.hold.clear(&mut self.room);
         }
-        if let Some(Block { content: Content::Memory(events), count, bytes: block_bytes, .. }) = self.blocks.back_mut()
-        {
-            events.push(event);
-            *count += 1;
-            *block_bytes += bytes;
+        let (bytes, bytes_max) = (event_bytes(&event), self.room.limits.block_bytes);
+        let mut event = Arc::new(event);
+        if let Some(last) = self.blocks.back_mut() {
+            match last.add(event, bytes, bytes_max) {
+                Ok(()) => {
+                    self.room.memory_bytes += bytes;
+                    self.next += 1;
+                    return Ok(());
+                }
+                Err(refused) => event = refused,
+            }
         }
-        self.memory_bytes += bytes;
+        self.spill_last()?;
+        let mut block = Block::new(self.next);
+        // An empty block takes any event.
+        let _ = block.add(event, bytes, bytes_max);
+        self.blocks.push_back(block);
+        self.room.memory_bytes += bytes;
         self.next += 1;
         Ok(())
     }
 
-    /// Moves the closed last block to disk where memory is used up. Blocks nearer to the applier stay.
-    fn spill_last(&mut self, memory_max: usize) -> Result<()> {
-        if self.memory_bytes < memory_max {
-            return Ok(());
+    /// Moves the last block to disk where memory is used up. Blocks nearer to the applier stay.
+    fn spill_last(&mut self) -> Result<()> {
+        match self.blocks.back_mut() {
+            Some(block) if self.room.is_used_up() => self.room.spill(block),
+            _ => Ok(()),
         }
-        let Some(block) = self.blocks.back_mut() else { return Ok(()) };
-        if let Content::Memory(events) = &block.content {
-            let spilled = self.spill.write(events)?;
-            self.memory_bytes -= block.bytes;
-            self.spill_bytes += spilled.bytes();
-            block.content = Content::Spilled(spilled);
+    }
+
+    fn hold(&mut self, held: Held) -> Result<()> {
+        match held {
+            Held::Undone { id, part } => self.hold.undo(&id, part, &mut self.room),
+            piece => self.hold.add(LogEvent::Held(piece), &mut self.room)?,
         }
         Ok(())
+    }
+
+    /// Appends a transaction of which all is held, as if it had been read here.
+    fn decide(&mut self, id: &str, fragment: &Fragment) -> Result<()> {
+        let decided = self.hold.decide(id, fragment, &mut self.room);
+        let (first, last) = hold::ends(fragment);
+        self.append(first)?;
+        for mut block in decided.blocks {
+            self.spill_last()?;
+            block.first = self.next;
+            self.next += block.count;
+            self.blocks.push_back(block);
+        }
+        for fragment in decided.fragments {
+            self.append(fragment)?;
+        }
+        self.append(last)
     }
 
     /// The events of the block that holds number `at`, and the number of its first.
     fn block(&mut self, at: u64) -> Result<(u64, Arc<Vec<Arc<LogEvent>>>)> {
         let index = self.blocks.partition_point(|block| block.first + block.count <= at);
         let Some(block) = self.blocks.get(index) else { return Ok((at, Arc::default())) };
-        match &block.content {
-            Content::Memory(events) => Ok((block.first, Arc::new(events.clone()))),
-            Content::Spilled(spilled) => {
-                if let Some((first, events)) = &self.recent
-                    && *first == block.first
-                {
-                    return Ok((*first, events.clone()));
-                }
-                let events = Arc::new(spilled.read()?);
-                self.recent = Some((block.first, events.clone()));
-                Ok((block.first, events))
-            }
+        if !block.is_spilled() {
+            return Ok((block.first, Arc::new(block.events()?)));
         }
+        if let Some((first, events)) = &self.recent
+            && *first == block.first
+        {
+            return Ok((*first, events.clone()));
+        }
+        let events = Arc::new(block.events()?);
+        self.recent = Some((block.first, events.clone()));
+        Ok((block.first, events))
     }
 
     fn pop_block(&mut self) {
-        let Some(block) = self.blocks.pop_front() else { return };
-        match block.content {
-            Content::Memory(_) => self.memory_bytes -= block.bytes,
-            Content::Spilled(spilled) => self.spill_bytes -= spilled.bytes(),
+        if let Some(block) = self.blocks.pop_front() {
+            self.room.give_back(&block);
         }
     }
-}
-
-fn event_bytes(event: &LogEvent) -> usize {
-    let changes = match event {
-        LogEvent::Fragment(fragment) => fragment.changes.iter().map(pontoon_core::Change::memory_bytes).sum(),
-        LogEvent::Progress(_) | LogEvent::Obstacle(_) => 0,
-    };
-    EVENT_BYTES + changes
 }
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Fragment, Origin, Progress};
+    use pontoon_core::{Origin, Progress};
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::block::EVENT_BYTES, *};
 
     fn progress(number: u64) -> LogEvent {
         LogEvent::Progress(Progress { position: Position::Index(number), time: None, barrier: false })

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use pontoon_core::{LogEvent, Result, node::LogReader};
+use pontoon_core::{Held, LogEvent, Result, node::LogReader};
 
-use crate::{bridge::Shared, event::EngineEvent, side::Side};
+use super::hold::Tally;
+use crate::{bridge::Shared, event::EngineEvent, rules::Rule, side::Side};
 
 /// Reads the log of `source` until it fails or meets an obstacle, behind which nothing is read.
 pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn LogReader>) -> Result<()> {
@@ -28,8 +29,7 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
             event = reader.next() => {
                 let event = event?;
                 let last = matches!(event, LogEvent::Obstacle(_));
-                shared.observe(&EngineEvent::Received { source, event: &event });
-                queue.push(event)?;
+                take(&shared, source, event)?;
                 if last {
                     // The applier ends the bridge when it gets there.
                     std::future::pending::<()>().await;
@@ -39,6 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
         if queue.is_full() && *urgent.borrow() == 0 {
             shared.observe(&EngineEvent::SpillFull { source });
             while queue.is_full() && *urgent.borrow_and_update() == 0 {
+                queue.stuck_check()?;
                 tokio::select! {
                     () = queue.wait_for_release() => {}
                     _ = urgent.changed() => {}
@@ -46,4 +47,19 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
             }
         }
     }
+}
+
+/// Tells of an event, and puts it into the queue.
+fn take(shared: &Shared, source: Side, event: LogEvent) -> Result<()> {
+    let queue = &shared.queues[source];
+    match &event {
+        LogEvent::Held(Held::Decided { id, fragment }) => {
+            let Tally { rows, bytes } = queue.held(id);
+            shared.observe(&EngineEvent::Decided { source, fragment, rows, bytes });
+        }
+        LogEvent::Held(Held::Undone { .. }) if !shared.rules.has(Rule::Undo) => return Ok(()),
+        LogEvent::Held(_) => {}
+        event => shared.observe(&EngineEvent::Received { source, event }),
+    }
+    queue.push(event)
 }

@@ -31,11 +31,10 @@ impl Spilled {
     }
 
     /// Reads the block back.
-    pub(super) fn read(&self) -> Result<Vec<Arc<LogEvent>>> {
+    pub(super) fn read(&self) -> Result<Vec<LogEvent>> {
         let mut buffer = vec![0; self.bytes as usize];
         self.segment.read_exact_at(&mut buffer, self.offset).map_err(|error| failed("read", &error))?;
-        let events: Vec<LogEvent> = postcard::from_bytes(&buffer).map_err(|error| failed("read", &error))?;
-        Ok(events.into_iter().map(Arc::new).collect())
+        postcard::from_bytes(&buffer).map_err(|error| failed("read", &error))
     }
 }
 

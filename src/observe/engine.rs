@@ -1,6 +1,6 @@
 //! What the engine tells becomes events: [`Metrics`] is the engine's observer.
 
-use pontoon_core::{Change, LogEvent, Origin};
+use pontoon_core::{Change, Fragment, LogEvent, Origin};
 
 use super::{
     ConflictKind, DirectionState, Metrics, Outcome, RowCounts, SkipReason,
@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    event::{self, EngineEvent, Observer},
+    event::{self, EngineEvent, Observer, Rows},
     side::Side,
 };
 
@@ -32,6 +32,7 @@ impl Observer for Metrics {
             }
             EngineEvent::Interrupted { error, pause } => Interrupted { error, pause }.emit(self),
             EngineEvent::Received { source, event } => self.received(source, event),
+            EngineEvent::Decided { source, fragment, rows, bytes } => self.decided(source, fragment, rows, bytes),
             EngineEvent::SpillFull { source } => SpillFull { source }.emit(self),
             EngineEvent::Queued { memory_bytes, spill_bytes, limits } => {
                 for source in Side::BOTH {
@@ -40,7 +41,7 @@ impl Observer for Metrics {
                 self.set_spill_bytes(spill_bytes, 2 * limits.spill_max);
             }
             EngineEvent::Applied { source, transactions, rows, bytes, position, commit_time, took } => {
-                let rows = RowCounts { insert: rows.inserts, update: rows.updates, delete: rows.deletes };
+                let rows = rows.into();
                 TransactionApplied { source, transactions, rows, bytes, position, commit_time, took }.emit(self);
             }
             EngineEvent::Passed { source, position, time, .. } => {
@@ -92,7 +93,18 @@ impl Metrics {
             LogEvent::Progress(progress) => self.direction(source).received_up_to(&progress.position),
             // The engine ends with its error when it gets there.
             LogEvent::Obstacle(_) => {}
+            // Told as a decision.
+            LogEvent::Held(_) => {}
         }
+    }
+
+    fn decided(&self, source: Side, fragment: &Fragment, rows: Rows, bytes: u64) {
+        let Some(position) = &fragment.position else { return };
+        if fragment.origin == Origin::Own {
+            return EchoSuppressed { source, position }.emit(self);
+        }
+        let (rows, end, commit_time) = (rows.into(), Some((position, bytes)), fragment.commit_time);
+        TransactionReceived { source, rows, bytes, end, commit_time }.emit(self);
     }
 
     /// Says whether a direction streams or catches up, by its lag; by positions while that is not known.
@@ -111,6 +123,12 @@ impl Metrics {
             _ => return,
         };
         StateChanged { source, state }.emit(self);
+    }
+}
+
+impl From<Rows> for RowCounts {
+    fn from(rows: Rows) -> Self {
+        RowCounts { insert: rows.inserts, update: rows.updates, delete: rows.deletes }
     }
 }
 
@@ -136,7 +154,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{event::Rows, observe::now_micros};
+    use crate::observe::now_micros;
 
     fn fragment(origin: Origin, first: bool, position: Option<Position>) -> LogEvent {
         let insert =
@@ -194,11 +212,16 @@ mod tests {
         assert_eq!((direction.rows_received, direction.rows_applied), (2, 2));
         assert_eq!((direction.echo_transactions, direction.conflicts), (1, 1));
         assert_eq!(direction.position.applied.as_deref(), Some("0/11"));
+        let LogEvent::Fragment(last) = fragment(Origin::Local, true, Some(Position::Lsn(18))) else { panic!() };
+        metrics.observe(&EngineEvent::Decided { source: a, fragment: &last, rows, bytes: 9 });
+        let decided = &metrics.status().directions[0];
+        assert_eq!((decided.transactions_received, decided.rows_received), (2, 4));
+        assert_eq!(decided.position.received.as_deref(), Some("0/12"));
         let page = metrics.encode().unwrap();
         assert!(page.contains(
             "conflicts_total{bridge=\"b\",outcome=\"target\",source=\"shop\",target=\"stock\",type=\"insert_exists\"} 1"
         ));
-        assert!(page.contains("transaction_size_bytes_count{bridge=\"b\",source=\"shop\",target=\"stock\"} 1"));
+        assert!(page.contains("transaction_size_bytes_count{bridge=\"b\",source=\"shop\",target=\"stock\"} 2"));
         assert!(!page.contains("4711"));
 
         let error = Error::new(Code::ConnectionLost, "stock: broken");

@@ -2,7 +2,8 @@
 //!
 //! A schedule is a seed and a shape. It runs applications and bridges, with crashes at any await, cut
 //! connections, commits whose answer is lost, inserts that slip in, lock time-outs and wrong clocks,
-//! until all writing has stopped and everything is at rest; then the promises are checked. The same seed
+//! with transactions that are in the log in
+//! pieces before they are decided or rolled back, until all writing has stopped and everything is at rest; then the promises are checked. The same seed
 //! gives the same schedule again:
 //!
 //! ```text
@@ -18,6 +19,7 @@ mod schedule;
 mod world;
 
 use pontoon::rules::{Rule, Rules};
+use pontoon_memory::early::Met;
 use schedule::{Schedule, Topology, Workload};
 
 /// Seeds of each shape where the environment does not say otherwise: some thousand schedules in all.
@@ -41,6 +43,9 @@ fn all_hold(topology: Topology, workload: Workload) {
     }
     println!("{topology} {workload}: {totals}");
     assert!(totals.transactions > 0, "nothing was written");
+    let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
+    let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
+    assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
 }
 
 #[test]
@@ -127,6 +132,7 @@ macro_rules! rules_are_needed {
 rules_are_needed! {
     without_echo_some_schedule_fails: Echo,
     without_checkpoint_some_schedule_fails: Checkpoint,
+    without_undo_some_schedule_fails: Undo,
     without_skip_some_schedule_fails: Skip,
     without_fence_some_schedule_fails: Fence,
     without_reread_some_schedule_fails: Reread,

@@ -23,6 +23,7 @@ use pontoon_core::{
 use pontoon_memory::{
     Database, Dice, Faults, MemoryNode,
     database::{Clock, Place},
+    early::Met,
 };
 use tokio::time::{Instant, sleep};
 
@@ -42,6 +43,8 @@ pub(crate) struct Outcome {
     pub(crate) conflicts: usize,
     pub(crate) crashes: usize,
     pub(crate) interruptions: usize,
+    /// Of transactions that were in the log before they were decided.
+    pub(crate) held: Met,
     pub(crate) trace: Vec<String>,
 }
 
@@ -60,6 +63,7 @@ pub(crate) struct Totals {
     conflicts: usize,
     crashes: usize,
     interruptions: usize,
+    pub(crate) held: Met,
 }
 
 impl Totals {
@@ -69,15 +73,16 @@ impl Totals {
         self.conflicts += outcome.conflicts;
         self.crashes += outcome.crashes;
         self.interruptions += outcome.interruptions;
+        self.held = self.held + outcome.held;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions } = self;
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost; before their decision: {held:?}"
         )
     }
 }
@@ -148,6 +153,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<Outcome, Failure> {
             conflicts: counts.conflicts,
             crashes: counts.crashes,
             interruptions: counts.interruptions,
+            held: world.nodes.iter().map(|node| node.met()).fold(Met::default(), std::ops::Add::add),
             trace: lines,
         }),
         Err(what) => Err(Failure { what, trace: lines }),
@@ -213,7 +219,9 @@ impl World {
         let _inside = runtime.enter();
         let patient = Faults { lock_wait: None, ..Faults::default() };
         let kind = if schedule.rules.has(Rule::Timeout) { Faults::default() } else { patient };
-        let faults = Faults { cut: schedule.crashes * 0.01, lost_answer: schedule.crashes * 0.1, ..kind };
+        // Every other schedule has transactions that are in the log before they are decided.
+        let early = if schedule.seed.is_multiple_of(2) { 0.5 } else { 0.0 };
+        let faults = Faults { cut: schedule.crashes * 0.01, lost_answer: schedule.crashes * 0.1, early, ..kind };
         let dice = Dice::new(schedule.seed, faults);
         let odd_clock = dice.chance(0.3);
         let names: BTreeSet<&str> = schedule.topology.links().iter().flat_map(|(a, b)| [*a, *b]).collect();

@@ -1,4 +1,5 @@
-//! What a log reader yields: transactions in commit order, in fragments, and what lies between them.
+//! What a log reader yields: transactions in commit order, in fragments, what lies between them, and pieces of
+//! those whose commit is not known yet.
 
 use std::sync::Arc;
 
@@ -139,6 +140,45 @@ pub struct Progress {
     pub barrier: bool,
 }
 
+/// Of a transaction that the log hands over before it is decided: PostgreSQL streams one that is too large for
+/// the server's memory while it is still open, MySQL and MariaDB log what XA prepared long before its decision.
+///
+/// * Pieces come in the order of the log, between whole transactions: before, after and between pieces of other
+///   undecided transactions, never between the fragments of one that is whole. They move no position.
+/// * Nothing of it counts before [`Held::Decided`]. That stands at its place in commit order, like the last fragment
+///   of any other transaction, and from there on the transaction is as if all its fragments came there.
+/// * An obstacle within is yielded only where the transaction is known to commit, in place of the decision.
+/// * Nothing about pieces is durable. A restart forgets them; a reader that is opened at a position yields again the
+///   pieces of every transaction that is decided after it, wherever in the log they lie. It is for the reader to
+///   see to it that the server keeps them: what `confirm` is given says nothing about undecided transactions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// More of it, and perhaps the first of it. A reader keeps pieces below [`FRAGMENT_BYTES`].
+    Piece {
+        /// Names the transaction among all that are undecided; free for another one after the decision.
+        id: Arc<str>,
+        /// The subtransaction that made the changes, by a number that is used once in the transaction.
+        part: u32,
+        /// The changes of mapped tables, in the order of the log.
+        changes: Vec<Change>,
+    },
+    /// Rolled back: all of it, or the changes of one subtransaction (those nested in it are undone each by its own
+    /// number). May name what no piece was yielded of.
+    Undone {
+        /// The transaction.
+        id: Arc<str>,
+        /// The subtransaction; `None` for the whole transaction.
+        part: Option<u32>,
+    },
+    /// It commits now, here. Its pieces have all been yielded, if it has any.
+    Decided {
+        /// The transaction.
+        id: Arc<str>,
+        /// The first and last fragment in one, without changes: name, origin, commit time and position.
+        fragment: Fragment,
+    },
+}
+
 /// What a log reader yields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogEvent {
@@ -149,6 +189,8 @@ pub enum LogEvent {
     /// The next transaction cannot be passed on. What was yielded of it is void: its commit never
     /// comes, and the reader yields nothing more.
     Obstacle(Obstacle),
+    /// Of a transaction that is not decided yet, or its decision.
+    Held(Held),
 }
 
 /// Why the bridge has to stop before a transaction.

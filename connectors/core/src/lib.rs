@@ -30,7 +30,7 @@ pub mod schema;
 pub mod state;
 pub mod value;
 
-pub use change::{Change, Fragment, Key, LogEvent, Operation, Origin, Progress, Row};
+pub use change::{Change, Fragment, Held, Key, LogEvent, Operation, Origin, Progress, Row};
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;

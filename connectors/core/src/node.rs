@@ -175,7 +175,8 @@ pub trait Lease: Send {
     async fn renew(&mut self) -> Result<()>;
 }
 
-/// Reads one log, in commit order, without gap or duplicate after its start.
+/// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before
+/// its commit, under the contract of [`crate::change::Held`].
 #[async_trait]
 pub trait LogReader: Send {
     /// The next event. Never waits for the target. While the log is idle it yields

@@ -40,10 +40,19 @@ impl Database {
             LoggedChange { place: from.clone(), before, after: None, moved_from: None },
             LoggedChange { place: to.clone(), before: None, after, moved_from: Some(from.clone()) },
         ];
+        if self.gives_up(id, &changes).await {
+            return Ok(Vec::new());
+        }
         let mut inner = self.inner();
         let time = self.commit_time(&mut inner);
         self.commit_rows(&mut inner, id, changes.clone(), None, time);
         Ok(changes)
+    }
+
+    /// Writes pieces of a transaction to the log before its commit, at chance; then perhaps it is to be rolled back.
+    async fn gives_up(&self, id: u64, changes: &[LoggedChange]) -> bool {
+        self.write_early(id, changes).await;
+        self.inner().undecided.contains_key(&id) && self.dice.chance(0.2)
     }
 
     /// Reads rows under their locks, lets `write` say what they become, holds the locks for a while and
@@ -85,6 +94,9 @@ impl Database {
             changes.push(LoggedChange { place: place.clone(), before, after, moved_from: None });
         }
         self.dice.pause().await;
+        if self.gives_up(id, &changes).await {
+            return Ok(Vec::new());
+        }
         if !changes.is_empty() {
             let mut inner = self.inner();
             let time = self.commit_time(&mut inner);

@@ -9,7 +9,10 @@ use std::{
 use pontoon_core::{Checkpoint, Code, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::dice::Dice;
+use crate::{
+    dice::Dice,
+    early::{Early, Undecided},
+};
 
 /// A row's place: its table and its key.
 pub type Place = (TableId, Key);
@@ -38,6 +41,8 @@ pub struct Entry {
     pub changes: Vec<LoggedChange>,
     /// Somebody waits for it to be read.
     pub barrier: bool,
+    /// The number of the transaction, where all of it was in the log before its commit.
+    pub early: Option<u64>,
 }
 
 /// What a bridge keeps in the database.
@@ -60,6 +65,11 @@ pub(crate) struct Inner {
     pub(crate) log: Vec<Entry>,
     pub(crate) locks: BTreeMap<Place, u64>,
     pub(crate) bridges: BTreeMap<String, BridgeTables>,
+    /// What was in the log of transactions before their commit.
+    pub(crate) early: Vec<Early>,
+    pub(crate) undecided: BTreeMap<u64, Undecided>,
+    /// Readers that were opened while some were undecided.
+    pub(crate) reopened: usize,
     last_id: u64,
     clock: i64,
 }
@@ -74,7 +84,9 @@ impl Inner {
         self.bridges.entry(name.to_owned()).or_default()
     }
 
+    /// The transaction is over.
     pub(crate) fn release(&mut self, transaction: u64) {
+        self.undo_early(transaction);
         self.locks.retain(|_, owner| *owner != transaction);
         for bridge in self.bridges.values_mut() {
             bridge.lease_shared.remove(&transaction);
@@ -247,7 +259,8 @@ impl Database {
                 None => inner.rows.remove(&change.place),
             };
         }
-        inner.log.push(Entry { origin: origin.map(str::to_owned), commit_time, changes, barrier: false });
+        let early = inner.decide_early(transaction, &changes);
+        inner.log.push(Entry { origin: origin.map(str::to_owned), commit_time, changes, barrier: false, early });
         inner.release(transaction);
     }
 }

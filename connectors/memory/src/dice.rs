@@ -19,6 +19,8 @@ pub struct Faults {
     pub long_pause: f64,
     /// The longest usual pause before and after each call.
     pub pause_max: Duration,
+    /// A transaction is in the log in pieces before its commit. (No fault, but as much a matter of chance.)
+    pub early: f64,
     /// When a wait for a lock ends; `None`: never (to show why it has to).
     pub lock_wait: Option<Duration>,
 }
@@ -30,6 +32,7 @@ impl Default for Faults {
             lost_answer: 0.0,
             long_pause: 0.01,
             pause_max: Duration::from_millis(8),
+            early: 0.0,
             lock_wait: Some(Duration::from_secs(2)),
         }
     }

@@ -18,12 +18,14 @@
 //! | --- | --- |
 //! | [`dice`] | the seed: delays and faults |
 //! | [`database`] | rows, locks, log, and what each bridge keeps |
+//! | [`early`] | transactions that are in the log, in pieces, before they commit |
 //! | [`application`] | transactions that are not the bridge's |
 //! | [`node`] · [`reader`] · [`session`] · [`lease`] · [`scan`] | the traits, under the file names of the real connectors |
 
 pub mod application;
 pub mod database;
 pub mod dice;
+pub mod early;
 pub mod lease;
 pub mod node;
 pub mod reader;

@@ -112,7 +112,7 @@ impl Node for MemoryNode {
     async fn mark(&self, mark: Mark) -> Result<()> {
         self.database.dice.call().await?;
         if mark == Mark::Barrier {
-            let entry = Entry { origin: None, commit_time: 0, changes: Vec::new(), barrier: true };
+            let entry = Entry { origin: None, commit_time: 0, changes: Vec::new(), barrier: true, early: None };
             self.database.inner().log.push(entry);
         }
         self.database.changed.notify_waiters();

@@ -1,14 +1,21 @@
 //! The log reader of a simulated database.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Change, Code, Error, Fragment, LogEvent, Operation, Origin, Position, Progress, Result, node::LogReader,
+    Change, Code, Error, Fragment, Held, LogEvent, Operation, Origin, Position, Progress, Result, node::LogReader,
     node::Tables,
 };
 
-use crate::database::{Database, Entry, LoggedChange};
+use crate::{
+    database::{Database, Entry, Inner, LoggedChange},
+    early::{Early, What},
+};
 
 /// How long an idle reader waits before it says where it stands.
 const IDLE: Duration = Duration::from_secs(2);
@@ -20,6 +27,10 @@ pub struct MemoryReader {
     tables: Tables,
     /// Entries read so far.
     at: u64,
+    /// What has been read of the pieces that stand between them.
+    early_at: usize,
+    /// Transactions decided before the start, and those that were rolled back by then: a server knows of them too.
+    behind: BTreeSet<u64>,
     ready: VecDeque<LogEvent>,
 }
 
@@ -28,10 +39,49 @@ impl MemoryReader {
         let Position::Index(at) = *start else {
             return Err(Error::new(Code::Config, format!("{start} is not a position of a log in memory")));
         };
-        Ok(MemoryReader { database, bridge: bridge.to_owned(), tables: tables.clone(), at, ready: VecDeque::new() })
+        let behind = {
+            let mut inner = database.inner();
+            let decided = inner.log.iter().take(at as usize).filter_map(|entry| entry.early);
+            let undone = |early: &&Early| early.what == What::Undone { part: None };
+            let undone = inner.early.iter().filter(undone).map(|early| early.transaction);
+            let behind: BTreeSet<u64> = decided.chain(undone).collect();
+            let open = inner.early.iter().any(|early| early.at <= at && !behind.contains(&early.transaction));
+            inner.reopened += usize::from(open && at > 0);
+            behind
+        };
+        let (bridge, tables, ready) = (bridge.to_owned(), tables.clone(), VecDeque::new());
+        Ok(MemoryReader { database, bridge, tables, at, early_at: 0, behind, ready })
     }
 
-    fn decode(&mut self, entry: &Entry) {
+    /// What comes next in the log: a piece, from the first one of each transaction that is not behind, or the next entry.
+    fn advance(&mut self) -> bool {
+        let database = self.database.clone();
+        let inner = database.inner();
+        if let Some(early) = inner.early.get(self.early_at).filter(|early| early.at <= self.at) {
+            self.early_at += 1;
+            if !self.behind.contains(&early.transaction) {
+                let held = self.held(early);
+                self.ready.push_back(held);
+            }
+            return true;
+        }
+        let Some(entry) = inner.log.get(self.at as usize).cloned() else { return false };
+        let name = entry.early.and_then(|early| name_of(&inner, early));
+        drop(inner);
+        self.decode(&entry, name);
+        true
+    }
+
+    fn held(&self, early: &Early) -> LogEvent {
+        let id = early.name.to_string().into();
+        let held = match &early.what {
+            What::Undone { part } => Held::Undone { id, part: *part },
+            What::Piece { part, changes } => Held::Piece { id, part: *part, changes: self.changes(changes) },
+        };
+        LogEvent::Held(held)
+    }
+
+    fn decode(&mut self, entry: &Entry, held: Option<u64>) {
         self.at += 1;
         let position = Position::Index(self.at);
         let origin = match &entry.origin {
@@ -39,6 +89,19 @@ impl MemoryReader {
             Some(name) if *name == self.bridge => Origin::Own,
             Some(name) => Origin::Bridge(name.as_str().into()),
         };
+        let fragment = Fragment {
+            transaction: format!("{}", self.at).into(),
+            origin,
+            commit_time: entry.commit_time,
+            first: true,
+            changes: Vec::new(),
+            position: Some(position.clone()),
+        };
+        if let Some(name) = held {
+            let decided = Held::Decided { id: name.to_string().into(), fragment };
+            self.ready.push_back(LogEvent::Held(decided));
+            return;
+        }
         let changes = self.changes(&entry.changes);
         if changes.is_empty() {
             let progress = Progress { position, time: None, barrier: entry.barrier };
@@ -48,13 +111,12 @@ impl MemoryReader {
         let pieces = self.pieces(changes);
         let last = pieces.len() - 1;
         for (index, changes) in pieces.into_iter().enumerate() {
+            let position = (index == last).then(|| position.clone());
             self.ready.push_back(LogEvent::Fragment(Fragment {
-                transaction: format!("{}", self.at).into(),
-                origin: origin.clone(),
-                commit_time: entry.commit_time,
                 first: index == 0,
                 changes,
-                position: (index == last).then(|| position.clone()),
+                position,
+                ..fragment.clone()
             }));
         }
     }
@@ -105,14 +167,9 @@ impl LogReader for MemoryReader {
             self.database.dice.call().await?;
             let changed = self.database.clone();
             let changed = changed.changed.notified();
-            let next = self.database.inner().log.get(self.at as usize).cloned();
-            match next {
-                Some(entry) => self.decode(&entry),
-                None if tokio::time::timeout(IDLE, changed).await.is_err() => {
-                    let progress = Progress { position: Position::Index(self.at), time: None, barrier: false };
-                    return Ok(LogEvent::Progress(progress));
-                }
-                None => {}
+            if !self.advance() && tokio::time::timeout(IDLE, changed).await.is_err() {
+                let progress = Progress { position: Position::Index(self.at), time: None, barrier: false };
+                return Ok(LogEvent::Progress(progress));
             }
         }
     }
@@ -120,4 +177,8 @@ impl LogReader for MemoryReader {
     fn confirm(&mut self, _durable: &Position) {
         // A log in memory is kept whole.
     }
+}
+
+fn name_of(inner: &Inner, transaction: u64) -> Option<u64> {
+    inner.early.iter().find(|early| early.transaction == transaction).map(|early| early.name)
 }

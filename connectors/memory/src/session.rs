@@ -26,6 +26,18 @@ struct Transaction {
     committing: bool,
 }
 
+impl Transaction {
+    /// What the log gets.
+    fn changes(&self) -> Vec<LoggedChange> {
+        let writes = self.order.iter().filter_map(|place| {
+            let (before, after) = self.writes.get(place)?;
+            let (place, before, after) = (place.clone(), before.clone(), after.clone());
+            (before != after).then_some(LoggedChange { place, before, after, moved_from: None })
+        });
+        writes.collect()
+    }
+}
+
 /// A session of one bridge.
 pub struct MemorySession {
     database: Arc<Database>,
@@ -169,7 +181,10 @@ impl Session for MemorySession {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.transaction()?.committing = true;
+        let transaction = self.transaction()?;
+        transaction.committing = true;
+        let (id, changes) = (transaction.id, transaction.changes());
+        self.database.write_early(id, &changes).await;
         self.call().await?;
         let Some(transaction) = self.transaction.take() else {
             return Err(Error::new(Code::Internal, "no transaction has begun"));
@@ -195,12 +210,7 @@ impl Session for MemorySession {
 /// Everything at one instant: rows, log, checkpoint, resolutions, and then the locks.
 fn commit(database: &Database, bridge: &str, transaction: &Transaction) {
     let mut inner = database.inner();
-    let writes = transaction.order.iter().filter_map(|place| {
-        let (before, after) = transaction.writes.get(place)?;
-        let (place, before, after) = (place.clone(), before.clone(), after.clone());
-        (before != after).then_some(LoggedChange { place, before, after, moved_from: None })
-    });
-    let changes = writes.collect();
+    let changes = transaction.changes();
     if let Some(tag) = &transaction.tag {
         keep(&mut inner, bridge, transaction, tag);
         database.commit_rows(&mut inner, transaction.id, changes, Some(bridge), tag.commit_time);

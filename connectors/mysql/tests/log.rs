@@ -503,7 +503,7 @@ async fn large_transactions_come_in_pieces(server: &Server) {
                     break;
                 }
             }
-            LogEvent::Progress(_) => {}
+            LogEvent::Progress(_) | LogEvent::Held(_) => {}
             LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Change, Key, LogEvent, MappedTable, Operation, Origin, Position, TableId, Value, node::Tables, value::format_uuid,
+    Change, Fragment, Key, LogEvent, MappedTable, Operation, Origin, Position, TableId, Value, node::Tables, value::format_uuid,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -117,6 +117,18 @@ struct Recent {
     change: Change,
 }
 
+impl State {
+    /// A fragment was read, perhaps the last of a transaction that has rows.
+    fn ended(&mut self, source: Side, fragment: &Fragment) {
+        // A whole second can be early by one. What is read just now was committed just now, on a link that keeps up.
+        let time = if self.counts.coarse[source] { now_micros() } else { fragment.commit_time };
+        let flow = &mut self.flows[source];
+        if let Some(position) = fragment.position.as_ref().filter(|_| flow.rows) {
+            flow.open.push_back((position.clone(), time));
+        }
+    }
+}
+
 impl Story {
     pub(super) fn new(teller: Arc<Teller>, tables: Pair<Tables>) -> Story {
         let state = State {
@@ -203,13 +215,19 @@ impl Story {
             let recent = Recent { commit_time: fragment.commit_time, change: change.clone() };
             state.recent.entry((change.table, table.key_of(row))).or_default()[source] = Some(recent);
         }
-        // A whole second can be early by one. What is read just now was committed just now, on a link that keeps up.
-        let time = if state.counts.coarse[source] { now_micros() } else { fragment.commit_time };
         let flow = &mut state.flows[source];
         flow.rows = !fragment.changes.is_empty() || flow.rows && !fragment.first;
-        if let Some(position) = fragment.position.as_ref().filter(|_| flow.rows) {
-            flow.open.push_back((position.clone(), time));
+        state.ended(source, fragment);
+    }
+
+    fn decided(&self, source: Side, fragment: &Fragment, rows: u64) {
+        let mut state = self.state();
+        if fragment.origin == Origin::Own {
+            state.counts.directions[source].echoes += 1;
+            return;
         }
+        state.flows[source].rows = rows > 0;
+        state.ended(source, fragment);
     }
 
     fn applied(&self, source: Side, transactions: u64, rows: u64, position: &Position) {
@@ -301,6 +319,9 @@ impl Observer for Story {
                 self.tell(&Who::Both, &self.teller.out.paint(Style::Warning, &text));
             }
             EngineEvent::Received { source, event } => self.received(source, event),
+            EngineEvent::Decided { source, fragment, rows, .. } => {
+                self.decided(source, fragment, rows.inserts + rows.updates + rows.deletes);
+            }
             EngineEvent::Applied { source, transactions, rows, position, .. } => {
                 self.applied(source, transactions, rows.inserts + rows.updates + rows.deletes, position);
             }

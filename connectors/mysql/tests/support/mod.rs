@@ -126,7 +126,7 @@ pub(crate) async fn transaction(reader: &mut Box<dyn LogReader>) -> Fragment {
                     return whole.unwrap();
                 }
             }
-            LogEvent::Progress(_) => {}
+            LogEvent::Progress(_) | LogEvent::Held(_) => {}
             LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
         }
     }
@@ -139,7 +139,7 @@ pub(crate) async fn obstacle(reader: &mut Box<dyn LogReader>) -> Obstacle {
         assert!(std::time::Instant::now() < deadline, "no obstacle in time");
         match next(reader).await {
             LogEvent::Fragment(fragment) => assert_eq!(fragment.position, None, "{fragment:?}"),
-            LogEvent::Progress(_) => {}
+            LogEvent::Progress(_) | LogEvent::Held(_) => {}
             LogEvent::Obstacle(obstacle) => return obstacle,
         }
     }
@@ -157,6 +157,7 @@ pub(crate) async fn read_to(reader: &mut Box<dyn LogReader>, fence: &Position) -
                 fragment.position
             }
             LogEvent::Progress(progress) => Some(progress.position),
+            LogEvent::Held(_) => None,
             LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
         };
         if reached.is_some_and(|position| position.covers(fence)) {

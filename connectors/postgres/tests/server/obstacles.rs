@@ -103,7 +103,7 @@ async fn a_table_that_falls_out_of_the_publication_is_noticed() {
         match next(&mut reader).await {
             LogEvent::Obstacle(obstacle) => break obstacle,
             LogEvent::Fragment(fragment) => panic!("{fragment:?}"),
-            LogEvent::Progress(_) => {}
+            LogEvent::Progress(_) | LogEvent::Held(_) => {}
         }
     };
     assert_eq!(obstacle.error.code(), Code::SchemaChanged);

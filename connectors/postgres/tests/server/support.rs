@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Checkpoint, Form, Fragment, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId, TableName, Tag,
+    Checkpoint, Form, Fragment, Held, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId, TableName,
+    Tag,
     node::{Admin, Applier, LeaseAttempt, LogReader, Mark, Node, NodeOptions, Secret, Session, SetupPlan, Tables},
 };
 use pontoon_postgres::PostgresNode;
@@ -173,6 +174,7 @@ impl Bench {
                 LogEvent::Fragment(fragment) => Some(fragment),
                 LogEvent::Progress(_) => None,
                 LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
+                LogEvent::Held(held) => panic!("{held:?}"),
             })
             .collect()
     }
@@ -186,7 +188,8 @@ pub(crate) fn position_of(event: &LogEvent) -> Option<Position> {
     match event {
         LogEvent::Fragment(fragment) => fragment.position.clone(),
         LogEvent::Progress(progress) => Some(progress.position.clone()),
-        LogEvent::Obstacle(_) => None,
+        LogEvent::Held(Held::Decided { fragment, .. }) => fragment.position.clone(),
+        LogEvent::Held(_) | LogEvent::Obstacle(_) => None,
     }
 }
 
