@@ -33,6 +33,7 @@ use crate::{
         settle::Settler,
         verdict::Verdict,
     },
+    copy::{self, Underway, Windows},
     direction::{
         apply::Direction,
         queue::{Limits, Queue},
@@ -68,6 +69,17 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(8);
 /// Requests for a rendezvous that can wait: one for each direction.
 const REQUESTS_MAX: usize = 2;
 
+/// When a bridge ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When both logs are applied up to where they stood at the start.
+    CaughtUp,
+    /// When the first loads that were asked for are done.
+    Copied,
+}
+
 /// Everything that a bridge needs to know.
 pub struct Plan {
     /// The nodes; A is the first by name.
@@ -86,8 +98,10 @@ pub struct Plan {
     pub spill_folder: PathBuf,
     /// This process, for people: host and process id.
     pub holder: String,
-    /// End when both logs are applied up to where they stood at the start.
-    pub until_caught_up: bool,
+    /// When to end by itself.
+    pub until: Until,
+    /// Rows of a chunk of a copy; `None` for as many as fit its aim in bytes.
+    pub chunk_rows: Option<usize>,
     /// The seed of random pauses; `None` for one of the system's.
     pub seed: Option<u64>,
     /// The rules in force: [`Rules::ALL`] but in a simulation.
@@ -96,8 +110,7 @@ pub struct Plan {
     pub observer: Arc<dyn Observer>,
 }
 
-/// Runs a bridge until `shutdown` completes, or until both logs are caught up where the plan says so, or
-/// until something needs a person. What is in hand is finished first. The first connection has to
+/// Runs a bridge until `shutdown` completes, or until it is done with what the plan says, or until something needs a person. What is in hand is finished first. The first connection has to
 /// succeed; after it, connections are made anew for ever.
 pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     for side in Side::BOTH {
@@ -178,24 +191,31 @@ async fn session(
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
         readers.push((source, reader.map_err(|error| error.at(plan.nodes[source].name()))?));
     }
+    for side in Side::BOTH {
+        let copies = plan.nodes[side].copies(&plan.tables[side]).await;
+        copies.map_err(|error| error.at(plan.nodes[side].name()))?.iter().for_each(|copy| shared.underway.note(copy));
+    }
     let mut tasks = JoinSet::new();
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     for (source, reader) in readers {
+        let (chunks, arriving) = mpsc::channel(copy::AHEAD_MAX);
         tasks.spawn(failing(read::run(shared.clone(), source, reader)));
-        tasks.spawn(Direction::new(shared.clone(), source, requests.clone()).run());
+        tasks.spawn(Direction::new(shared.clone(), source, requests.clone(), arriving).run());
+        tasks.spawn(failing(copy::feed(shared.clone(), source, chunks)));
     }
     drop(requests);
     tasks.spawn(failing(Settler::new(shared.clone(), requested).run()));
     tasks.spawn(failing(keep(leases)));
     tasks.spawn(failing(heartbeat(shared.clone())));
     plan.observer.observe(&EngineEvent::Active);
-    let caught_up = async {
-        match plan.until_caught_up {
-            true => caught_up(&shared).await,
-            false => std::future::pending().await,
+    let ending = async {
+        match plan.until {
+            Until::Stopped => std::future::pending().await,
+            Until::CaughtUp => caught_up(&shared).await,
+            Until::Copied => copy::copied(&shared).await,
         }
     };
-    tokio::pin!(caught_up);
+    tokio::pin!(ending);
     let mut directions = shared.read_sides().count();
     while directions > 0 {
         tokio::select! {
@@ -206,7 +226,7 @@ async fn session(
                 Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}"))),
                 None => return Ok(()),
             },
-            done = &mut caught_up, if !*stop.borrow() => {
+            done = &mut ending, if !*stop.borrow() => {
                 done?;
                 stop.send_replace(true);
             }
@@ -341,6 +361,11 @@ pub(crate) struct Shared {
     pub(crate) passed: Pair<watch::Sender<Position>>,
     /// Up to where the other side's checkpoint says so.
     pub(crate) durable: Pair<watch::Sender<Position>>,
+    /// What a copy from a side has to know of that side's log.
+    pub(crate) windows: Pair<Windows>,
+    pub(crate) chunk_rows: Option<usize>,
+    /// The tables that are being copied.
+    pub(crate) underway: Underway,
     /// How many rendezvous wait for a reader.
     pub(crate) urgent: watch::Sender<usize>,
     pub(crate) stopping: watch::Receiver<bool>,
@@ -380,6 +405,9 @@ impl Shared {
             resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
             passed: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
+            windows: Pair::default(),
+            chunk_rows: plan.chunk_rows,
+            underway: Underway::default(),
             urgent: watch::Sender::new(0),
             stopping,
             tokens,

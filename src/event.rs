@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pontoon_core::{Change, Error, Fragment, Key, LogEvent, Operation, Position};
+use pontoon_core::{Change, CopyState, Error, Fragment, Key, LogEvent, Operation, Position};
 
 use crate::{
     direction::queue::Limits,
@@ -106,6 +106,19 @@ pub enum EngineEvent<'a> {
         source: Option<Side>,
         /// What was settled.
         conflict: &'a Conflict<'a>,
+    },
+    /// A chunk of a first load has arrived and is durable.
+    Copied {
+        /// The direction.
+        source: Side,
+        /// The pair of tables.
+        table: &'a str,
+        /// Rows of the chunk.
+        rows: u64,
+        /// How far the copy has come.
+        state: &'a CopyState,
+        /// From when it was taken to the commit's answer, settlements included.
+        took: Duration,
     },
     /// A rendezvous is over.
     Rendezvous {

@@ -4,6 +4,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod conflict;
+mod copy;
 pub mod direction;
 pub mod event;
 pub mod human;

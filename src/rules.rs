@@ -34,11 +34,17 @@ pub enum Rule {
     Timeout,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
+    /// A copy leaves out rows that the source's log has touched since they were begun to be read.
+    Window,
+    /// A copy leaves out rows whose keys the target has written itself.
+    Meanwhile,
+    /// While a table is being copied, keys that the target has written itself are settled before a run writes them.
+    Apart,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 15] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -51,6 +57,9 @@ impl Rule {
         Rule::Registry,
         Rule::Timeout,
         Rule::TakeOver,
+        Rule::Window,
+        Rule::Meanwhile,
+        Rule::Apart,
     ];
 }
 

@@ -6,7 +6,7 @@ use pontoon_core::{Error, Result};
 use tokio::sync::watch;
 
 use crate::{
-    bridge::{self, Plan},
+    bridge::{self, Plan, Until},
     config::Config,
     direction::queue::Limits,
     event::{EngineEvent, Observer},
@@ -17,12 +17,12 @@ use crate::{
     side::{Pair, Side},
 };
 
-/// Runs the bridge of a configuration until `shutdown` completes, or until it is caught up where that is
+/// Runs the bridge of a configuration until `shutdown` completes, or until it is done with what is
 /// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], and pairs of tables
 /// that are unfit.
 pub async fn run(
     config: &Config,
-    until_caught_up: bool,
+    until: Until,
     also: Option<Arc<dyn Observer>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -36,7 +36,7 @@ pub async fn run(
         metrics.direction(side).set_used(mapping.reads[side]);
     }
     let observer = Arc::new(Both { metrics: metrics.clone(), also });
-    let plan = plan(config, nodes.clone(), mapping, until_caught_up, observer);
+    let plan = plan(config, nodes.clone(), mapping, until, observer);
     let (stop, stopped) = watch::channel(false);
     let ended = |mut stopped: watch::Receiver<bool>| async move {
         // The sender lives until both have ended.
@@ -71,7 +71,7 @@ fn plan(
     config: &Config,
     nodes: Pair<Arc<dyn pontoon_core::node::Node>>,
     mapping: Mapping,
-    until_caught_up: bool,
+    until: Until,
     observer: Arc<dyn Observer>,
 ) -> Plan {
     // Each direction gets half of what the configuration gives both.
@@ -85,7 +85,8 @@ fn plan(
         limits: Limits::new(memory, config.limits.spill_bytes / 2),
         spill_folder: config.limits.spill_dir.clone(),
         holder: holder(),
-        until_caught_up,
+        until,
+        chunk_rows: None,
         seed: None,
         rules: Rules::ALL,
         observer,

@@ -44,6 +44,8 @@ pub(crate) enum Reason {
     Preferred(Side),
     /// The rows differ and no write in either log explains it; the preferred side's stands.
     Drift(Side),
+    /// A copy brought this side's row, and the other had none.
+    Copied(Side),
     /// A settlement that a crash had cut in two was completed; this side's row stands.
     Completed(Side),
 }
@@ -58,6 +60,7 @@ impl Reason {
             | Reason::Priority(side)
             | Reason::Preferred(side)
             | Reason::Drift(side)
+            | Reason::Copied(side)
             | Reason::Completed(side) => side,
         }
     }
@@ -72,14 +75,16 @@ impl Reason {
             Reason::Priority(_) => format!("last_writer_wins, equal times, priority: {name}"),
             Reason::Preferred(_) => format!("prefer: {name}"),
             Reason::Drift(_) => format!("drift, no write explains it: {name}"),
+            Reason::Copied(_) => format!("copied from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
         }
     }
 }
 
 /// Decides for keys that stand or fall together: usually one, more where a write moved a row from one
-/// key to another. `preferred` is the side with the higher priority.
-pub(crate) fn decide(group: &[KeyState], policy: Policy, preferred: Side) -> Reason {
+/// key to another. `preferred` is the side with the higher priority; `arriving` the one that a copy brings the
+/// rows from.
+pub(crate) fn decide(group: &[KeyState], policy: Policy, preferred: Side, arriving: Option<Side>) -> Reason {
     if group.iter().all(|key| key.rows[Side::A] == key.rows[Side::B]) {
         return Reason::Equal;
     }
@@ -89,13 +94,28 @@ pub(crate) fn decide(group: &[KeyState], policy: Policy, preferred: Side) -> Rea
         _ => unseen,
     };
     match (latest[Side::A], latest[Side::B]) {
-        (None, None) => Reason::Drift(preferred),
+        (None, None) => arriving.map_or(Reason::Drift(preferred), |source| arrived(group, policy, preferred, source)),
         (Some(_), None) => Reason::OnlyWriter(Side::A),
         (None, Some(_)) => Reason::OnlyWriter(Side::B),
         (Some(a), Some(b)) => match policy {
             Policy::Prefer(side) => Reason::Preferred(side),
             Policy::LastWriterWins => later(a, b, preferred),
         },
+    }
+}
+
+/// No write explains why the rows differ: they did before there was a bridge. A copy brings rows that are not
+/// there, lets the table's rule choose between two (neither has a time), and takes none away.
+fn arrived(group: &[KeyState], policy: Policy, preferred: Side, source: Side) -> Reason {
+    if group.iter().all(|key| key.rows[source].is_none()) {
+        return Reason::Equal;
+    }
+    if group.iter().all(|key| key.rows[source.other()].is_none()) {
+        return Reason::Copied(source);
+    }
+    match policy {
+        Policy::Prefer(side) => Reason::Preferred(side),
+        Policy::LastWriterWins => Reason::Priority(preferred),
     }
 }
 
@@ -171,19 +191,22 @@ mod tests {
 
     #[test]
     fn causality_decides_before_clocks() {
-        assert_eq!(decide(&[key(1, 1, &[5], &[9])], LWW, Side::A), Reason::Equal);
-        assert_eq!(decide(&[key(1, 2, &[5], &[])], LWW, Side::B), Reason::OnlyWriter(Side::A));
+        assert_eq!(decide(&[key(1, 1, &[5], &[9])], LWW, Side::A, None), Reason::Equal);
+        assert_eq!(decide(&[key(1, 2, &[5], &[])], LWW, Side::B, None), Reason::OnlyWriter(Side::A));
         let mut seen = key(1, 2, &[99], &[5]);
         seen.pending[Side::A].seen = 1;
-        assert_eq!(decide(&[seen], LWW, Side::A), Reason::OnlyWriter(Side::B));
+        assert_eq!(decide(&[seen], LWW, Side::A, None), Reason::OnlyWriter(Side::B));
     }
 
     #[test]
     fn clocks_then_priority_break_ties() {
-        assert_eq!(decide(&[key(1, 2, &[5], &[9])], LWW, Side::A), Reason::LaterWrite(Side::B));
-        assert_eq!(decide(&[key(1, 2, &[9], &[9])], LWW, Side::B), Reason::Priority(Side::B));
-        assert_eq!(decide(&[key(1, 2, &[9], &[1])], Policy::Prefer(Side::B), Side::A), Reason::Preferred(Side::B));
-        assert_eq!(decide(&[key(1, 2, &[], &[])], LWW, Side::B), Reason::Drift(Side::B));
+        assert_eq!(decide(&[key(1, 2, &[5], &[9])], LWW, Side::A, None), Reason::LaterWrite(Side::B));
+        assert_eq!(decide(&[key(1, 2, &[9], &[9])], LWW, Side::B, None), Reason::Priority(Side::B));
+        assert_eq!(
+            decide(&[key(1, 2, &[9], &[1])], Policy::Prefer(Side::B), Side::A, None),
+            Reason::Preferred(Side::B)
+        );
+        assert_eq!(decide(&[key(1, 2, &[], &[])], LWW, Side::B, None), Reason::Drift(Side::B));
     }
 
     #[test]
@@ -191,14 +214,14 @@ mod tests {
         let mut both = key(1, 2, &[7], &[5]);
         both.pending[Side::A].seen = 1;
         both.pending[Side::B].seen = 1;
-        assert_eq!(decide(&[both], LWW, Side::B), Reason::LaterWrite(Side::A));
+        assert_eq!(decide(&[both], LWW, Side::B, None), Reason::LaterWrite(Side::A));
     }
 
     #[test]
     fn a_moved_row_stands_or_falls_as_one() {
         let old = KeyState { rows: Pair::new(None, row(2)), pending: Pair::new(history(&[5], 0), history(&[9], 0)) };
         let new = KeyState { rows: Pair::new(row(1), None), pending: Pair::new(history(&[5], 0), history(&[], 0)) };
-        assert_eq!(decide(&[old, new], LWW, Side::A), Reason::LaterWrite(Side::B));
+        assert_eq!(decide(&[old, new], LWW, Side::A, None), Reason::LaterWrite(Side::B));
     }
 
     #[test]
@@ -229,8 +252,8 @@ mod tests {
                 rows: Pair::new(state.rows[Side::B].clone(), state.rows[Side::A].clone()),
                 pending: Pair::new(state.pending[Side::B].clone(), state.pending[Side::A].clone()),
             };
-            let one = decide(&[state.clone()], LWW, Side::A);
-            let other = decide(std::slice::from_ref(&mirrored), LWW, Side::B);
+            let one = decide(&[state.clone()], LWW, Side::A, None);
+            let other = decide(std::slice::from_ref(&mirrored), LWW, Side::B, None);
             prop_assert_eq!(&state.rows[one.winner()], &mirrored.rows[other.winner()]);
         }
     }

@@ -51,7 +51,7 @@ use crate::{
 
 /// How long a rendezvous holds its locks for the readers to pass the fences. Normally milliseconds; a
 /// reader that needs longer is behind, and then the locks are better given back.
-const FENCE_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const FENCE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long readers may be behind before the locks are taken all the same.
 const CLOSE_WAIT: Duration = Duration::from_secs(30);
@@ -78,6 +78,8 @@ pub(crate) struct Request {
     pub(crate) keys: BTreeSet<Place>,
     /// Who saw the conflict: the direction from this side.
     pub(crate) source: Side,
+    /// The keys are those of rows that a copy brings from there.
+    pub(crate) arriving: bool,
     pub(crate) settled: oneshot::Sender<()>,
 }
 
@@ -112,7 +114,7 @@ impl Settler {
                 biased;
                 request = self.requests.recv() => match request {
                     Some(request) => {
-                        self.settle(request.keys, Some(request.source)).await?;
+                        self.settle(request.keys, Some(request.source), request.arriving).await?;
                         // An applier that is gone no longer wants to know.
                         let _ = request.settled.send(());
                     }
@@ -129,19 +131,19 @@ impl Settler {
         }
         let half_done: Vec<Place> = self.shared.resolutions.half_done(|_| true).into_iter().collect();
         for keys in half_done.chunks(KEYS_MAX) {
-            self.settle(keys.iter().cloned().collect(), None).await?;
+            self.settle(keys.iter().cloned().collect(), None, false).await?;
         }
         Ok(())
     }
 
-    async fn settle(&mut self, mut keys: BTreeSet<Place>, source: Option<Side>) -> Result<()> {
+    async fn settle(&mut self, mut keys: BTreeSet<Place>, source: Option<Side>, arriving: bool) -> Result<()> {
         let started = Instant::now();
         self.widen_half_done(&mut keys);
         loop {
             self.readers_are_close().await?;
             let registry = self.shared.registry.clone();
             let settling = registry.settle(&keys, self.shared.rules.has(Rule::Registry)).await;
-            let outcome = self.attempt(&keys, source, &settling).await;
+            let outcome = self.attempt(&keys, source, arriving, &settling).await;
             self.used = Instant::now();
             match outcome {
                 Ok(Attempt::Settled) => {
@@ -211,7 +213,13 @@ impl Settler {
         self.sessions[side].as_mut().ok_or_else(|| Error::new(Code::Internal, "the rendezvous has no session"))
     }
 
-    async fn attempt(&mut self, keys: &BTreeSet<Place>, source: Option<Side>, _: &Settling) -> Result<Attempt> {
+    async fn attempt(
+        &mut self,
+        keys: &BTreeSet<Place>,
+        source: Option<Side>,
+        arriving: bool,
+        _: &Settling,
+    ) -> Result<Attempt> {
         self.open().await?;
         for side in Side::BOTH {
             self.session(side)?.begin(None).await?;
@@ -249,7 +257,8 @@ impl Settler {
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
-        let case = Case { shared: &self.shared, keys, rows: &rows, fences: &fences, pending: &pending };
+        let arriving = source.filter(|_| arriving);
+        let case = Case { shared: &self.shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving };
         let mut verdicts = case.verdicts();
         // What the other direction met and had settled a moment ago needs no second record.
         verdicts.retain(|verdict| verdict.reason != Reason::Equal || verdict.covers_something);

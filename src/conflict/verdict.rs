@@ -70,6 +70,8 @@ pub(super) struct Case<'a> {
     pub(super) rows: &'a Pair<Rows>,
     pub(super) fences: &'a Pair<Option<Position>>,
     pub(super) pending: &'a Pair<Pending>,
+    /// The keys are those of rows that a copy brings from this side.
+    pub(super) arriving: Option<Side>,
 }
 
 impl Case<'_> {
@@ -93,7 +95,7 @@ impl Case<'_> {
             decide::complete(&keys, policy, preferred)
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            decide::decide(&keys, policy, preferred)
+            decide::decide(&keys, policy, preferred, self.arriving)
         }
     }
 

@@ -14,7 +14,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Class, Code, Error, Position, Result, Row, Tag,
+    Class, Code, Error, LogEvent, Position, Result, Row, Tag,
     node::{Applied, Applier, Session},
 };
 use tokio::{
@@ -32,6 +32,7 @@ use crate::{
         registry::{Claim, InHand},
         settle::{self, Request},
     },
+    copy::Chunk,
     event::EngineEvent,
     rules::Rule,
     side::Side,
@@ -83,9 +84,13 @@ enum Attempt {
 
 /// Applies the log of `source` to the other side.
 pub(crate) struct Direction {
-    shared: Arc<Shared>,
-    source: Side,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) source: Side,
     settler: mpsc::Sender<Request>,
+    /// Chunks of a copy that have been read.
+    chunks: mpsc::Receiver<Chunk>,
+    /// The next of them, until the log is applied up to where it was read.
+    chunk: Option<Chunk>,
     session: Option<Box<dyn Session>>,
     used: Instant,
     /// The number of the next event of the queue.
@@ -95,11 +100,17 @@ pub(crate) struct Direction {
 }
 
 impl Direction {
-    pub(crate) fn new(shared: Arc<Shared>, source: Side, settler: mpsc::Sender<Request>) -> Self {
-        Direction { shared, source, settler, session: None, used: Instant::now(), at: 0, read_on: None }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        source: Side,
+        settler: mpsc::Sender<Request>,
+        chunks: mpsc::Receiver<Chunk>,
+    ) -> Self {
+        let used = Instant::now();
+        Direction { shared, source, settler, chunks, chunk: None, session: None, used, at: 0, read_on: None }
     }
 
-    fn target(&self) -> Side {
+    pub(crate) fn target(&self) -> Side {
         self.source.other()
     }
 
@@ -114,6 +125,10 @@ impl Direction {
                 return self.finish().await;
             }
             read.mark_unchanged();
+            if let Some(chunk) = self.due_chunk() {
+                self.arrive(chunk).await?;
+                continue;
+            }
             match gather::gather(&shared.queues[self.source], self.at, self.gathering())? {
                 Gathered::Run(run) => self.carry(&run).await?,
                 Gathered::Obstacle(obstacle) => {
@@ -125,10 +140,20 @@ impl Direction {
                         biased;
                         _ = stopping.changed() => {}
                         _ = read.changed() => {}
+                        chunk = self.chunks.recv(), if self.chunk.is_none() && !self.chunks.is_closed() => self.chunk = chunk,
                     }
                 }
             }
         }
+    }
+
+    /// The next chunk of a copy, once the log is applied up to where it was read.
+    fn due_chunk(&mut self) -> Option<Chunk> {
+        if self.chunk.is_none() {
+            self.chunk = self.chunks.try_recv().ok();
+        }
+        let passed = self.shared.passed[self.source].borrow();
+        self.chunk.take_if(|chunk| passed.covers(chunk.end()))
     }
 
     fn gathering(&self) -> Gathering<'_> {
@@ -148,6 +173,7 @@ impl Direction {
     }
 
     async fn carry(&mut self, run: &Run) -> Result<()> {
+        self.note_windows(run)?;
         if run.changes > 0 && !self.apply(run).await? {
             return Ok(());
         }
@@ -164,6 +190,21 @@ impl Direction {
         let idle = run.position.bytes_since(&durable).is_none_or(|bytes| bytes >= IDLE_BYTES);
         if run.position != durable && (run.barrier || idle) {
             self.checkpoint(&run.position).await?;
+        }
+        Ok(())
+    }
+
+    /// What a copy has to know of the events of a run, echoes included.
+    fn note_windows(&self, run: &Run) -> Result<()> {
+        let (shared, mut at) = (&self.shared, self.at);
+        while at < run.events.1 && !shared.windows[self.source].are_closed() {
+            let queue = &shared.queues[self.source];
+            for event in queue.events(at, queue.limits().run_bytes)?.iter().take((run.events.1 - at) as usize) {
+                if let LogEvent::Fragment(fragment) = &**event {
+                    shared.windows[self.source].note(&shared.tables[self.source], fragment)?;
+                }
+                at += 1;
+            }
         }
         Ok(())
     }
@@ -187,7 +228,7 @@ impl Direction {
         session.commit().await.map_err(settle::outcome_unknown)
     }
 
-    async fn session(&mut self) -> Result<&mut Box<dyn Session>> {
+    pub(crate) async fn session(&mut self) -> Result<&mut Box<dyn Session>> {
         if self.used.elapsed() > IDLE_MAX {
             self.session = None;
         }
@@ -200,7 +241,7 @@ impl Direction {
     }
 
     /// After any error the transaction is rolled back explicitly, and others get a chance.
-    async fn back_off(&mut self, error: &Error) -> Result<()> {
+    pub(crate) async fn back_off(&mut self, error: &Error) -> Result<()> {
         tracing::debug!(%error, "rolled back, tried again");
         self.shared.observe(&EngineEvent::Retried { source: self.source, error });
         self.roll_back().await?;
@@ -208,7 +249,7 @@ impl Direction {
         Ok(())
     }
 
-    async fn roll_back(&mut self) -> Result<()> {
+    pub(crate) async fn roll_back(&mut self) -> Result<()> {
         match &mut self.session {
             Some(session) => session.rollback().await,
             None => Ok(()),
@@ -246,7 +287,7 @@ impl Direction {
         loop {
             match self.attempt(run, way).await {
                 Ok(Attempt::Committed) => break,
-                Ok(Attempt::Conflicts(keys)) => self.settle(keys).await?,
+                Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await?,
                 Ok(Attempt::Fruitless(tried)) => {
                     fruitless += 1;
                     if fruitless == FRUITLESS_MAX {
@@ -254,7 +295,7 @@ impl Direction {
                     }
                     self.shared.pause(PAUSE_MAX).await;
                     if fruitless % SUSPECT_EVERY == 0 {
-                        self.settle(tried).await?;
+                        self.settle(tried, false).await?;
                     }
                 }
                 Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
@@ -307,10 +348,15 @@ impl Direction {
                 close_over(&mut keys, &plan.links);
                 return Ok(Attempt::Conflicts(keys));
             }
+            let underway: BTreeSet<Place> = plan.underway(|table| self.shared.underway.has(table));
             if self.write(&plan, run, way).await? == Applied::Missed {
                 self.roll_back().await?;
                 let suspects = plan.stages.into_iter().flatten().map(|(place, _)| place).collect();
                 return self.conflicts(run, suspects).await;
+            }
+            if let Some(attempt) = self.apart(underway).await? {
+                self.roll_back().await?;
+                return Ok(attempt);
             }
             at = next;
             if !run.is_large() {
@@ -320,6 +366,19 @@ impl Direction {
         let session = self.session().await?;
         session.commit().await.map_err(settle::outcome_unknown)?;
         Ok(Attempt::Committed)
+    }
+
+    /// What keeps a run from being committed although its rows were as expected: keys of tables that are being
+    /// copied, which the target has written itself; see [`crate::copy`].
+    async fn apart(&mut self, keys: BTreeSet<Place>) -> Result<Option<Attempt>> {
+        if keys.is_empty() || !self.shared.rules.has(Rule::Apart) {
+            return Ok(None);
+        }
+        Ok(match self.unseen(&keys).await? {
+            Some(unseen) if unseen.is_empty() => None,
+            Some(unseen) => Some(Attempt::Conflicts(unseen)),
+            None => Some(Attempt::Fruitless(keys)),
+        })
     }
 
     /// Takes the run's keys in hand; or the keys among them that are half done, which come first.
@@ -335,14 +394,19 @@ impl Direction {
             }
             Claim::Keys(keys)
         };
+        Ok(self.claim_keys(claim).await)
+    }
+
+    /// Takes keys in hand; or the keys among them that are half done.
+    pub(crate) async fn claim_keys(&mut self, claim: Claim) -> Result<InHand, BTreeSet<Place>> {
         let in_hand = self.shared.registry.claim(self.target(), claim.clone()).await;
         if self.shared.rules.has(Rule::Complete) {
             let half_done = self.shared.resolutions.half_done(|place| claim.holds(place));
             if !half_done.is_empty() {
-                return Ok(Err(half_done));
+                return Err(half_done);
             }
         }
-        Ok(Ok(in_hand))
+        Ok(in_hand)
     }
 
     fn plan(&self, pieces: &[Piece], way: Way) -> Result<Plan> {
@@ -433,11 +497,12 @@ impl Direction {
         Ok(differing)
     }
 
-    async fn settle(&mut self, keys: BTreeSet<Place>) -> Result<()> {
+    /// Has keys settled; `arriving`: as the rows of a copy.
+    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) -> Result<()> {
         let keys: Vec<Place> = keys.into_iter().collect();
         for keys in keys.chunks(settle::KEYS_MAX) {
             let (settled, answer) = oneshot::channel();
-            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, settled };
+            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, arriving, settled };
             self.settler.send(request).await.map_err(|_| settler_gone())?;
             answer.await.map_err(|_| settler_gone())?;
         }

@@ -128,6 +128,11 @@ impl Plan {
         }
     }
 
+    /// The keys of tables that are being copied.
+    pub(crate) fn underway(&self, is: impl Fn(TableId) -> bool) -> BTreeSet<Place> {
+        self.stages.iter().flat_map(BTreeMap::keys).filter(|(table, _)| is(*table)).cloned().collect()
+    }
+
     /// Every key with the row that must be there before anything is written.
     pub(crate) fn expected(&self) -> BTreeMap<&Place, Option<&Row>> {
         let mut expected = BTreeMap::new();

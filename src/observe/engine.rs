@@ -6,7 +6,7 @@ use super::{
     ConflictKind, DirectionState, Metrics, Outcome, RowCounts, SkipReason,
     events::{
         Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, RendezvousDone, Retrying,
-        RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied, TransactionReceived,
+        RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied, TransactionReceived,
     },
 };
 use crate::{
@@ -63,6 +63,14 @@ impl Observer for Metrics {
             .emit(self),
             EngineEvent::Conflict { source: None, conflict } => {
                 HalfDoneCompleted { table: conflict.table, rule: conflict.rule }.emit();
+            }
+            EngineEvent::Copied { source, table, rows, state, took } => {
+                RowsCopied { source, table, rows, state, took }.emit(self);
+                let state = if state.done { DirectionState::CatchingUp } else { DirectionState::Copying };
+                if self.direction(source).state() != state {
+                    StateChanged { source, state }.emit(self);
+                }
+                self.follow(source);
             }
             EngineEvent::Rendezvous { source: Some(source), took } => RendezvousDone { source, took }.emit(self),
             EngineEvent::Rendezvous { source: None, .. } => {}

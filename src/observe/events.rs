@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Code, Error, Position};
+use pontoon_core::{Code, CopyState, Error, Position};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -87,6 +87,34 @@ impl EchoSuppressed<'_> {
         let direction = metrics.direction(self.source);
         direction.suppressed_echo(self.position);
         debug!(source = direction.source, target = direction.target, position = %self.position, "echo suppressed");
+    }
+}
+
+/// Rows of a first load became durable on the target, or were found to be there.
+pub struct RowsCopied<'a> {
+    /// The direction.
+    pub source: Side,
+    /// The pair of tables.
+    pub table: &'a str,
+    /// Rows of this chunk.
+    pub rows: u64,
+    /// How far the copy has come.
+    pub state: &'a CopyState,
+    /// From when the chunk was taken to the commit's answer.
+    pub took: Duration,
+}
+
+impl RowsCopied<'_> {
+    /// Counts them; the end of a table is worth a line.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.copied(self.rows, self.state.estimated);
+        let (source, target, table) = (&direction.source, &direction.target, self.table);
+        if self.state.done {
+            info!(%source, %target, table, rows = self.state.rows, "copied");
+        } else {
+            debug!(%source, %target, table, rows = self.rows, took = ?self.took, "rows copied");
+        }
     }
 }
 

@@ -83,7 +83,7 @@ fn versions(world: &World, node: &Database) -> BTreeSet<(Place, Row)> {
     let log = node.log();
     let logged = log.iter().flat_map(|entry| &entry.changes);
     let after = logged.filter_map(|change| Some((change.place.clone(), change.after.clone()?)));
-    after.chain(world.initial.iter().cloned()).collect()
+    after.chain(world.initial[&node.name].iter().cloned()).collect()
 }
 
 /// Promise 1: each row of a ledger is on each node once, written there once. A register's version that a

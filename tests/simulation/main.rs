@@ -74,6 +74,12 @@ fn a_ledger_loses_and_doubles_nothing() {
     all_hold(Topology::Chain, Workload::Ledger);
 }
 
+#[test]
+fn what_is_copied_while_both_sides_write_keeps_the_promises() {
+    all_hold(Topology::Pair, Workload::Copy);
+    all_hold(Topology::Chain, Workload::Copy);
+}
+
 /// Schedules that failed once, each for a mistake in the engine, with what it was.
 const FAILED_ONCE: &[&str] = &[
     // Changes of a key that came back to where they began were passed over, though the target had another row.
@@ -97,6 +103,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Checkpoint | Rule::TakeOver => {
             &[(Topology::Pair, Workload::Toggle, true, 0.3), (Topology::Pair, Workload::Toggle, true, 1.0)]
         }
+        Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
         _ => &[
             (Topology::Pair, Workload::Register, true, 0.3),
             (Topology::Pair, Workload::Register, false, 0.1),
@@ -142,6 +149,9 @@ rules_are_needed! {
     without_registry_some_schedule_fails: Registry,
     without_timeout_some_schedule_fails: Timeout,
     without_take_over_some_schedule_fails: TakeOver,
+    without_window_some_schedule_fails: Window,
+    without_meanwhile_some_schedule_fails: Meanwhile,
+    without_apart_some_schedule_fails: Apart,
 }
 
 /// Replays the schedule of `PONTOON_SIM_REPLAY`, or a fixed one, and prints its trace.
@@ -156,7 +166,9 @@ fn replay() {
         Err(failure) => failure.trace.clone(),
     };
     println!("{}", trace(&first).join("\n"));
-    assert_eq!(trace(&first), trace(&again), "the same seed gives the same schedule");
+    for (first, again) in trace(&first).iter().zip(trace(&again)) {
+        assert_eq!(*first, again, "the same seed gives the same schedule");
+    }
     if let Err(failure) = first {
         panic!("{schedule}: {}", failure.what);
     }

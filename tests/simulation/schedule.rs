@@ -32,6 +32,9 @@ pub(crate) enum Workload {
     /// One row that comes and goes, always the same: what is done twice, or on a state that is out of
     /// date, is not told from what is done once by its before image.
     Toggle,
+    /// As the register, and the rows that are there at the beginning are on the first node alone, or others on
+    /// the others: they are copied meanwhile.
+    Copy,
 }
 
 /// One schedule: the same one gives the same run.
@@ -62,6 +65,7 @@ impl fmt::Display for Workload {
             Workload::Moves => "moves",
             Workload::Ledger => "ledger",
             Workload::Toggle => "toggle",
+            Workload::Copy => "copy",
         })
     }
 }
@@ -97,6 +101,7 @@ impl FromStr for Schedule {
                 ("moves", _) => schedule.workload = Workload::Moves,
                 ("ledger", _) => schedule.workload = Workload::Ledger,
                 ("toggle", _) => schedule.workload = Workload::Toggle,
+                ("copy", _) => schedule.workload = Workload::Copy,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,
                 ("seed", value) => schedule.seed = value.parse().map_err(|_| format!("{word}?"))?,

@@ -1,14 +1,14 @@
 //! The nodes, the applications that write to them, the bridges between them, and the dice.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use pontoon::{
-    bridge::{self, Plan},
+    bridge::{self, Plan, Until},
     conflict::decide::Policy,
     direction::queue::Limits,
     event::{EngineEvent, Observer},
@@ -129,6 +129,7 @@ impl Observer for Watcher {
                 counts.interruptions += 1;
                 format!("interrupted: {error}")
             }
+            EngineEvent::Copied { source, state, rows, .. } => format!("copied {source:?} {rows} rows: {state:?}"),
             EngineEvent::Active => "active".into(),
             EngineEvent::StandingBy { .. } => "standing by".into(),
             _ => return,
@@ -173,7 +174,8 @@ pub(crate) struct World {
     pub(crate) links: Vec<Link>,
     /// Values are unique, so that a row tells which write it is.
     pub(crate) unique: bool,
-    pub(crate) initial: Vec<(Place, Row)>,
+    /// What each node held at the beginning.
+    pub(crate) initial: BTreeMap<String, Vec<(Place, Row)>>,
     keys: i64,
     writes: i64,
     limits: Limits,
@@ -241,15 +243,31 @@ impl World {
             link.nodes[Side::B].set_up(&link.name, &link.nodes[Side::A].name);
         }
         let toggles = schedule.workload == Workload::Toggle;
-        let keys = if toggles { 1 } else { dice.between(1, 4) };
+        let copies = schedule.workload == Workload::Copy;
+        let keys = match schedule.workload {
+            Workload::Toggle => 1,
+            Workload::Copy => dice.between(1, 12),
+            _ => dice.between(1, 4),
+        };
         let mut initial = Vec::new();
         for key in 0..keys {
             if schedule.workload != Workload::Ledger && (!schedule.deletes || dice.chance(0.5)) {
                 initial.push((place(key), row(key, "x", "x")));
             }
         }
-        for node in &nodes {
-            initial.iter().for_each(|(place, row)| node.seed_row(place.clone(), row.clone()));
+        let mut on_each = BTreeMap::new();
+        let mut own = initial;
+        for (number, node) in nodes.iter().enumerate() {
+            if copies && number > 0 {
+                // Of the keys that the node has that they are copied from: a copy has nothing to say of others.
+                own.retain(|_| dice.chance(0.4));
+                own.iter_mut().filter(|_| dice.chance(0.5)).for_each(|(_, row)| row.0[1] = Value::Text("other".into()));
+            }
+            own.iter().for_each(|(place, row)| node.seed_row(place.clone(), row.clone()));
+            on_each.insert(node.name.clone(), own.clone());
+        }
+        if copies {
+            links.iter().for_each(|link| link.nodes[Side::B].request_copy(&link.name, TABLE));
         }
         let mut limits = Limits::new(1 << 20, 1 << 30);
         if dice.chance(0.3) {
@@ -262,7 +280,7 @@ impl World {
             writes: if toggles { 80 } else { dice.between(6, 30) },
             nodes,
             links,
-            initial,
+            initial: on_each,
             keys,
             limits,
             dice,
@@ -330,6 +348,7 @@ impl World {
                     let end = pontoon_core::Position::Index(link.nodes[side].last_foreign(&link.name));
                     at.is_some_and(|at| at.covers(&end))
                 }) && checkers::half_done(link).is_empty()
+                    && link.nodes[Side::B].is_copied(&link.name)
             });
             if applied && self.nodes.iter().all(|node| node.is_quiet()) {
                 return;
@@ -344,6 +363,7 @@ impl World {
         let (name, nodes) = (name.clone(), nodes.clone());
         let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
         let (schedule, limits) = (self.schedule, self.limits);
+        let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
         async move {
             loop {
                 let node = |side: Side| -> Arc<dyn Node> { Arc::new(MemoryNode::new(nodes[side].clone(), &name)) };
@@ -356,7 +376,8 @@ impl World {
                     limits,
                     spill_folder: std::env::temp_dir(),
                     holder: name.clone(),
-                    until_caught_up: false,
+                    until: Until::Stopped,
+                    chunk_rows: Some(chunk_rows),
                     seed: Some(u64::try_from(dice.between(0, i64::MAX)).unwrap()),
                     rules: schedule.rules,
                     observer: Arc::new(Watcher { bridge: name.clone(), trace: trace.clone(), started }),
@@ -398,7 +419,7 @@ impl World {
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
-                Workload::Register | Workload::Moves | Workload::Toggle => self.overwrite(node).await,
+                Workload::Register | Workload::Moves | Workload::Toggle | Workload::Copy => self.overwrite(node).await,
             };
             // A lock time-out is the application's to live with.
             if let Ok(changes) = written

@@ -17,6 +17,13 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Row(pub Vec<Value>);
 
+impl Row {
+    /// Bytes of memory that the row takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.len() * size_of::<Value>() + self.0.iter().map(Value::heap_bytes).sum::<usize>() + size_of::<Row>()
+    }
+}
+
 /// The values of a row's key, in key order. Ordered, since locks are taken in key order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(pub Vec<Value>);
@@ -87,10 +94,7 @@ impl Change {
 
     /// Bytes of memory that the change takes, for the accounting of queues.
     pub fn memory_bytes(&self) -> usize {
-        let row = |row: &Row| {
-            row.0.len() * size_of::<Value>() + row.0.iter().map(Value::heap_bytes).sum::<usize>() + size_of::<Row>()
-        };
-        size_of::<Change>() + self.before().map_or(0, row) + self.after().map_or(0, row)
+        size_of::<Change>() + self.before().map_or(0, Row::memory_bytes) + self.after().map_or(0, Row::memory_bytes)
     }
 }
 

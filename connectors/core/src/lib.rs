@@ -13,7 +13,7 @@
 //! | [`decimal`] · [`json`] | canonical text of exact numbers and of documents |
 //! | [`schema`] | tables as a server describes them, and as a bridge maps them |
 //! | [`position`] | a place in a log, and which log that is |
-//! | [`state`] | what is durable: tag, checkpoint, resolution |
+//! | [`state`] | what is durable: tag, checkpoint, resolution, copy |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
 //! | [`error`] | every error's code, class, message and hint |
 
@@ -36,5 +36,5 @@ pub use form::Form;
 pub use kind::Kind;
 pub use position::{Birth, LogIdentity, Position};
 pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
-pub use state::{Checkpoint, Resolution, Tag};
+pub use state::{Checkpoint, CopyState, Resolution, Tag};
 pub use value::Value;

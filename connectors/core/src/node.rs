@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     position::{LogIdentity, Position},
     schema::{MappedTable, TableId, TableName, TableSchema},
-    state::{Checkpoint, NodeState, Resolution, Tag},
+    state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
 };
 
 /// The tables of a bridge as one side sees them; [`TableId`] is an index into it.
@@ -80,6 +80,12 @@ pub trait Node: Send + Sync {
 
     /// What the bridge keeps here. Errors: not set up, format unknown.
     async fn state(&self, tables: &Tables) -> Result<NodeState>;
+
+    /// The first loads of mapped tables that were asked for on this node, done or not.
+    async fn copies(&self, tables: &Tables) -> Result<Vec<CopyState>>;
+
+    /// About how many rows a table holds, as the server's statistics say; `None` where they say nothing.
+    async fn estimate(&self, table: &TableName) -> Result<Option<u64>>;
 
     /// Tries to become the one process that works for the bridge, as far as this node is concerned.
     async fn try_lease(&self) -> Result<LeaseAttempt>;
@@ -254,6 +260,13 @@ pub trait Session: Send {
     /// Writes resolutions, and takes older ones of the same keys out of force.
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
 
+    /// Writes many rows whose keys must be absent, as [`Session::apply`] does with inserts, in whatever way is
+    /// fastest for many. The rows are in ascending order of their keys.
+    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied>;
+
+    /// Writes how far a copy to this node has come.
+    async fn note_copy(&mut self, copy: &CopyState) -> Result<()>;
+
     /// Takes resolutions out of force; they stay as history.
     async fn retire(&mut self, ids: &[i64]) -> Result<()>;
 
@@ -271,6 +284,10 @@ pub trait Session: Send {
 pub trait Scan: Send {
     /// The next rows after `after` in this server's own key order, at most `limit`.
     async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
+
+    /// As [`Scan::chunk`], and with the effect of every transaction that ends at or before where the log ended
+    /// when this was called: a statement alone may miss one whose commit is in the log and not visible yet.
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
 
     /// The rows of these keys, in their order.
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
@@ -329,6 +346,10 @@ pub trait Admin: Send + Sync {
     /// Removes everything of this bridge, and the `pontoon` schema with the last one. Returns what is
     /// left of it, which should be nothing.
     async fn teardown(&self, plan: &SetupPlan) -> Result<Vec<String>>;
+
+    /// Asks durably for the first load of tables to this node. What is underway goes on where it is; what is
+    /// done is begun anew.
+    async fn request_copies(&self, tables: &Tables, copies: &[CopyState]) -> Result<()>;
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;

@@ -1,11 +1,13 @@
 //! What is durable: it lives inside the two databases, committed with the rows it describes.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
 use crate::{
     change::{Key, Row},
     position::{LogIdentity, Position},
-    schema::TableId,
+    schema::{MappedTable, TableId},
+    value::Value,
 };
 
 /// The version of the layout of the `pontoon` tables. A binary refuses a higher one.
@@ -59,6 +61,55 @@ pub struct Resolution {
     pub commit_time: i64,
     /// Which rule decided, and for whom: `last_writer_wins: shop, 10:00:02 after 10:00:01`.
     pub rule: String,
+}
+
+/// How far the first load of a table has come, kept on the node that it is copied to. It moves in the
+/// transaction that holds the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyState {
+    /// The pair of tables.
+    pub table: TableId,
+    /// All rows up to this key, in the order of the node that they come from, have been brought; `None` for
+    /// none yet.
+    pub after: Option<Key>,
+    /// Rows that have been looked at so far.
+    pub rows: u64,
+    /// Rows that the source thought it had when the copy was asked for.
+    pub estimated: Option<u64>,
+    /// There are no more.
+    pub done: bool,
+}
+
+impl CopyState {
+    /// The text that is kept.
+    pub fn to_text(&self) -> String {
+        let after = self.after.as_ref().map(|key| key.0.iter().map(Value::to_json).collect::<Vec<_>>());
+        json!({"after": after, "rows": self.rows, "estimated": self.estimated, "done": self.done}).to_string()
+    }
+
+    /// Reads back what [`CopyState::to_text`] wrote for this table; `None` where it is not that.
+    pub fn from_text(text: &str, table: &MappedTable) -> Option<CopyState> {
+        let json: Json = serde_json::from_str(text).ok()?;
+        let after = match json.get("after")? {
+            Json::Null => None,
+            Json::Array(values) if values.len() == table.key.len() => {
+                let forms = table.key.iter().map(|&at| table.columns[at].form);
+                Some(Key(values
+                    .iter()
+                    .zip(forms)
+                    .map(|(json, form)| Value::from_json(json, form))
+                    .collect::<Option<_>>()?))
+            }
+            _ => return None,
+        };
+        Some(CopyState {
+            table: table.id,
+            after,
+            rows: json.get("rows")?.as_u64()?,
+            estimated: json.get("estimated")?.as_u64(),
+            done: json.get("done")?.as_bool()?,
+        })
+    }
 }
 
 /// Everything of one bridge that a node keeps, read at the start under the exclusive lease.

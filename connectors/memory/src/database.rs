@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Checkpoint, Code, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId};
+use pontoon_core::{Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -57,6 +57,7 @@ pub(crate) struct BridgeTables {
     /// The connection that holds the advisory lock, and who that is.
     pub(crate) holder: Option<u64>,
     pub(crate) skips: Vec<Position>,
+    pub(crate) copies: BTreeMap<TableId, CopyState>,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +142,17 @@ impl Database {
     pub fn set_up(&self, bridge: &str, other: &str) {
         let start = Checkpoint { position: Position::Index(0), log: identity_of(other) };
         self.inner().bridge(bridge).checkpoint = Some(start);
+    }
+
+    /// Asks for the first load of a table to this node.
+    pub fn request_copy(&self, bridge: &str, table: TableId) {
+        let copy = CopyState { table, after: None, rows: 0, estimated: None, done: false };
+        self.inner().bridge(bridge).copies.insert(table, copy);
+    }
+
+    /// Whether every copy to this node that was asked for is done.
+    pub fn is_copied(&self, bridge: &str) -> bool {
+        self.inner().bridge(bridge).copies.values().all(|copy| copy.done)
     }
 
     /// All rows, now.

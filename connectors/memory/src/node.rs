@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Scan, Session, Tables},
     state::NodeState,
 };
@@ -66,6 +66,16 @@ impl Node for MemoryNode {
             skips: tables.skips.clone(),
             other_bridges,
         })
+    }
+
+    async fn copies(&self, _tables: &Tables) -> Result<Vec<CopyState>> {
+        self.database.dice.call().await?;
+        Ok(self.database.inner().bridge(&self.bridge).copies.values().cloned().collect())
+    }
+
+    async fn estimate(&self, _table: &TableName) -> Result<Option<u64>> {
+        self.database.dice.call().await?;
+        Ok(Some(self.database.inner().rows.len() as u64))
     }
 
     async fn try_lease(&self) -> Result<LeaseAttempt> {

@@ -36,6 +36,11 @@ impl Scan for MemoryScan {
         Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
     }
 
+    /// Here a transaction is in the log and visible at the same instant.
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+        self.chunk(table, after, limit).await
+    }
+
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.database.dice.call().await?;
         let inner = self.database.inner();

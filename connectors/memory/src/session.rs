@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
+    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
     node::{Applied, Session, TableBatch, Tables},
 };
 
@@ -23,6 +23,7 @@ struct Transaction {
     order: Vec<Place>,
     recorded: Vec<Resolution>,
     retired: Vec<i64>,
+    copied: Option<CopyState>,
     committing: bool,
 }
 
@@ -174,6 +175,16 @@ impl Session for MemorySession {
         Ok(())
     }
 
+    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
+        self.apply(table, &TableBatch { inserts: rows.to_vec(), ..TableBatch::default() }).await
+    }
+
+    async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.copied = Some(copy.clone());
+        Ok(())
+    }
+
     async fn retire(&mut self, ids: &[i64]) -> Result<()> {
         self.call().await?;
         self.transaction()?.retired.extend_from_slice(ids);
@@ -229,6 +240,9 @@ fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
         let superseded =
             transaction.recorded.iter().any(|new| new.table == resolution.table && new.key == resolution.key);
         *in_force &= !superseded && !transaction.retired.contains(&resolution.id);
+    }
+    if let Some(copy) = &transaction.copied {
+        tables.copies.insert(copy.table, copy.clone());
     }
     tables.resolutions.extend(transaction.recorded.iter().map(|resolution| (resolution.clone(), true)));
 }

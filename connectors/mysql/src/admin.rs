@@ -11,8 +11,8 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Birth, Checkpoint, Code, Error, LogIdentity, Position, Result,
-    node::{Admin, Finding, SetupPlan},
+    Birth, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result,
+    node::{Admin, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
 
@@ -85,6 +85,18 @@ impl Admin for MysqlNode {
                 .hint("stop it first; nothing was removed"));
         }
         teardown(&mut client, self.bridge()).await.map_err(privileged)
+    }
+
+    async fn request_copies(&self, tables: &Tables, copies: &[CopyState]) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        let there = state::copies(&mut client, self.bridge(), tables).await?;
+        let underway = |copy: &&CopyState| !there.iter().any(|found| found.table == copy.table && !found.done);
+        for copy in copies.iter().filter(underway) {
+            let Some(table) = tables.get(copy.table.index()) else { continue };
+            client.run(state::note_copy(self.bridge(), table, copy)).await?;
+        }
+        Ok(())
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

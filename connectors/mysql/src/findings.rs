@@ -150,6 +150,8 @@ impl Look<'_> {
         self.ensure_setting("binlog-row-value-options", "binlog_row_value_options", "", false);
         self.ensure_setting("binlog-compression", "binlog_transaction_compression", "OFF", false);
         self.ensure_setting("binlog-compression", "log_bin_compress", "OFF", false);
+        // A copy counts on it: what is before another commit in the log is visible when that is.
+        self.ensure_setting("binlog-order-commits", "binlog_order_commits", "ON", false);
         let id = self.setting("server_id").unwrap_or("0").to_owned();
         let remedy = "SET GLOBAL server_id = a number that no other server of the replication has".into();
         self.add(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
     state::NodeState,
 };
@@ -113,6 +113,23 @@ impl Node for MysqlNode {
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {
         state::load(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    }
+
+    async fn copies(&self, tables: &Tables) -> Result<Vec<CopyState>> {
+        state::copies(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    }
+
+    async fn estimate(&self, table: &TableName) -> Result<Option<u64>> {
+        let name = self.full_name(table);
+        let mut client = self.client(Purpose::Look).await?;
+        let rows = client
+            .rows(format!(
+                "SELECT table_rows FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+                encode::text(name.schema.as_deref().unwrap_or_default()),
+                encode::text(&name.name)
+            ))
+            .await?;
+        Ok(rows.first().and_then(|row| number(row, 0)))
     }
 
     async fn try_lease(&self) -> Result<LeaseAttempt> {

@@ -1,4 +1,9 @@
 //! Tables read whole, in key order.
+//!
+//! A transaction is in the log before it is visible: the log is written first, then the engine commits. Both
+//! servers let the engine commit in the order of the log (MySQL: `binlog_order_commits`, on by default, which
+//! `check` looks at; MariaDB: always, `TC_LOG_BINLOG::run_commit_ordered`). So once a commit of our own that
+//! began after a place in the log has been answered, all that ends before the place is visible.
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -8,14 +13,18 @@ use pontoon_core::{
 
 use crate::{
     connect::{Client, Purpose},
+    encode,
     node::MysqlNode,
     session::{common, prepare, rows_of},
+    state,
     statement::TableSql,
+    tables::VISIBLE,
 };
 
 /// A session that reads.
 pub(crate) struct TableScan {
     client: Client,
+    bridge: String,
     tables: Vec<TableSql>,
 }
 
@@ -23,7 +32,7 @@ impl TableScan {
     pub(crate) async fn open(node: &MysqlNode, tables: &Tables) -> Result<TableScan> {
         let mut client = node.client(Purpose::Read).await?;
         let tables = prepare(&mut client, tables).await?;
-        Ok(TableScan { client, tables })
+        Ok(TableScan { client, bridge: node.bridge().to_owned(), tables })
     }
 }
 
@@ -43,6 +52,18 @@ impl Scan for TableScan {
         })?;
         let rows = self.client.rows(statement).await?;
         Ok(rows.into_iter().map(|row| common(row, sql)).collect())
+    }
+
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+        let statement = format!(
+            "UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {} AND name = '{VISIBLE}'",
+            encode::text(&self.bridge)
+        );
+        let answers = self.client.run(statement).await.map_err(state::not_set_up)?;
+        if answers.first().map(|answer| answer.affected) != Some(1) {
+            return Err(state::missing(&self.bridge));
+        }
+        self.chunk(table, after, limit).await
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
     node::{Applied, Applier, Session, TableBatch, Tables},
 };
 
@@ -251,6 +251,15 @@ impl Session for ApplySession {
             self.client.run(script).await?;
         }
         Ok(())
+    }
+
+    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
+        self.apply(table, &TableBatch { inserts: rows.to_vec(), ..TableBatch::default() }).await
+    }
+
+    async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
+        let statement = state::note_copy(&self.bridge, &self.table(copy.table)?.table, copy);
+        self.client.run(statement).await.map(|_| ())
     }
 
     async fn retire(&mut self, ids: &[i64]) -> Result<()> {

@@ -4,7 +4,7 @@
 //! can read them, and are read back by the forms of the pair.
 
 use pontoon_core::{
-    Checkpoint, Code, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value,
+    Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value,
     node::Tables,
     state::{FORMAT_VERSION, NodeState},
 };
@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     connect::{Client, Field, Script, number, text},
     encode,
-    tables::{FORMAT, SKIP},
+    tables::{COPY, FORMAT, SKIP},
 };
 
 /// The tables are not there.
@@ -85,6 +85,37 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     }
     state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
     Ok(state)
+}
+
+/// How far the copies to this node have come; those of tables that are no longer mapped are left out.
+pub(crate) async fn copies(client: &mut Client, bridge: &str, tables: &Tables) -> Result<Vec<CopyState>> {
+    let rows = client
+        .rows(format!(
+            "SELECT name, value FROM `pontoon`.`control` WHERE bridge = {} AND name LIKE '{COPY}%' ORDER BY name",
+            encode::text(bridge)
+        ))
+        .await
+        .map_err(not_set_up)?;
+    let mut copies = Vec::new();
+    for row in &rows {
+        let name = text(row, 0).unwrap_or_default();
+        let label = name.strip_prefix(COPY).unwrap_or_default();
+        let Some(table) = tables.iter().find(|table| *table.label == *label) else { continue };
+        let state = text(row, 1).and_then(|text| CopyState::from_text(&text, table));
+        copies
+            .push(state.ok_or_else(|| Error::new(Code::Protocol, format!("the copy of {label} cannot be read back")))?);
+    }
+    Ok(copies)
+}
+
+/// Writes how far a copy has come.
+pub(crate) fn note_copy(bridge: &str, table: &MappedTable, copy: &CopyState) -> String {
+    format!(
+        "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({}, {}, {}) ON DUPLICATE KEY UPDATE value = VALUES(value)",
+        encode::text(bridge),
+        encode::text(&format!("{COPY}{}", table.label)),
+        encode::text(&copy.to_text())
+    )
 }
 
 /// A resolution; `None` for one of a table that is no longer mapped.

@@ -27,6 +27,10 @@ pub(crate) const PAIR: &str = "pair";
 pub(crate) const FORMAT: &str = "format";
 /// How rows of `control` begin that name a transaction to pass over.
 pub(crate) const SKIP: &str = "skip:";
+/// How rows of `control` begin that say how far the copy of a table has come.
+pub(crate) const COPY: &str = "copy:";
+/// The row of `control` whose commit shows that those before it in the log are visible.
+pub(crate) const VISIBLE: &str = "visible";
 
 /// Creates everything that is missing.
 pub(crate) fn create() -> Vec<String> {
@@ -82,9 +86,9 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, skip:POSITION, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of the barrier a count, of the format its version', \
-             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, as JSON', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, skip:POSITION, copy:TABLE, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of the format its version', \
+             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"
         ),
@@ -111,7 +115,7 @@ pub(crate) fn create_rows(bridge: &str) -> Vec<String> {
              WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {bridge} AND applier = {number})"
         )
     };
-    vec![applier(0), applier(1), control(LEASE), control(BARRIER)]
+    vec![applier(0), applier(1), control(LEASE), control(BARRIER), control(VISIBLE)]
 }
 
 /// Removes the rows of a bridge.

@@ -9,8 +9,8 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, MappedTable, Position, Result,
-    node::{Admin, Applier, Finding, SetupPlan},
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result,
+    node::{Admin, Applier, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
 use tokio_postgres::{Client, types::PgLsn};
@@ -22,7 +22,7 @@ use crate::{
     names::Names,
     node::PostgresNode,
     quote::{Ident, List, Literal, Table},
-    slot, tables,
+    slot, state, tables,
 };
 
 /// A slot can only be made once all transactions that are under way have ended.
@@ -81,6 +81,17 @@ impl Admin for PostgresNode {
     async fn teardown(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
         let link = self.admin_link().await?;
         self.at(teardown(&link.client, &self.names).await)
+    }
+
+    async fn request_copies(&self, tables: &Tables, copies: &[CopyState]) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        let there = self.at(state::copies(&link.client, &self.names, tables).await)?;
+        let underway = |copy: &&CopyState| !there.iter().any(|found| found.table == copy.table && !found.done);
+        for copy in copies.iter().filter(underway) {
+            self.at(state::note_copy(&link.client, &self.names, tables, copy).await)?;
+        }
+        Ok(())
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

@@ -68,6 +68,7 @@ mod session;
 mod shape;
 mod slot;
 mod socket;
+mod state;
 mod statement;
 mod tables;
 mod tls;

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
     state::NodeState,
 };
@@ -18,10 +18,11 @@ use crate::{
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
+    quote::Table,
     resolution,
     scan::PostgresScan,
     session::PostgresSession,
-    slot, tables,
+    slot, state, tables,
 };
 
 /// A mark or a look at the log that takes longer is given up with its connection: a server that does
@@ -111,7 +112,25 @@ impl Node for PostgresNode {
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {
         let link = self.link("state").await?;
-        self.at(state(&link.client, &self.names, tables).await)
+        self.at(node_state(&link.client, &self.names, tables).await)
+    }
+
+    async fn copies(&self, tables: &Tables) -> Result<Vec<CopyState>> {
+        let copies = self.with_helper(async |client| state::copies(client, &self.names, tables).await);
+        self.at(copies.await)
+    }
+
+    async fn estimate(&self, table: &TableName) -> Result<Option<u64>> {
+        // -1 where the table was never analysed; of a partitioned one the sum of what is below it.
+        const SQL: &str = "SELECT sum(c.reltuples)::bigint FROM pg_class c
+            WHERE c.relkind <> 'p' AND c.reltuples >= 0 AND c.oid IN (
+                SELECT to_regclass($1) UNION SELECT relid FROM pg_partition_tree(to_regclass($1)))";
+        let name = Table(table).to_string();
+        let estimate = self.with_helper(async |client| {
+            let row = client.query_one(SQL, &[&name]).await.map_err(|error| error::of_statement(&error))?;
+            Ok(get::<Option<i64>>(&row, 0)?.and_then(|rows| u64::try_from(rows).ok()))
+        });
+        self.at(estimate.await)
     }
 
     async fn try_lease(&self) -> Result<LeaseAttempt> {
@@ -185,7 +204,7 @@ fn helper_role(names: &Names) -> Role {
 }
 
 /// What the bridge keeps in this database.
-async fn state(client: &Client, names: &Names, tables: &Tables) -> Result<NodeState> {
+async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<NodeState> {
     tables::format_check(client).await?;
     Ok(NodeState {
         checkpoint: checkpoint(client, names).await?,

@@ -1,4 +1,10 @@
 //! Reads tables whole, in chunks by key, and rows by key.
+//!
+//! A transaction is in the log before it is visible: the commit record is written, flushed, and with a synchronous
+//! standby waited for, and only then does it leave the list of those in progress (`CommitTransaction` of xact.c).
+//! A statement in between sees the rows as they were. But whoever overwrites, removes or locks a row leaves its
+//! number in the row's `xmax` (manual, "System Columns"), so that such a row is known; read again under a
+//! lock it waits until that transaction is over. A row that such a transaction adds is not seen; its insert is in the log.
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -28,9 +34,9 @@ impl PostgresScan {
     }
 }
 
-#[async_trait]
-impl Scan for PostgresScan {
-    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+impl PostgresScan {
+    /// The next rows, each with whether somebody has locked or overwritten it.
+    async fn look(&self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<(Row, bool)>> {
         let table = &self.tables[table.index()];
         let bounds = match after {
             None => Vec::new(),
@@ -41,7 +47,28 @@ impl Scan for PostgresScan {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = bounds.iter().map(|array| array as _).collect();
         parameters.push(&limit);
         let rows = self.link.client.query(&sql, &parameters).await.map_err(|error| of_table(&error, table))?;
-        rows.iter().map(|row| row_of(table, row, 0)).collect()
+        rows.iter().map(|row| Ok((row_of(table, row, 0)?, get::<bool>(row, table.columns.len())?))).collect()
+    }
+}
+
+#[async_trait]
+impl Scan for PostgresScan {
+    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+        Ok(self.look(table, after, limit).await?.into_iter().map(|(row, _)| row).collect())
+    }
+
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+        let found = self.look(table, after, limit).await?;
+        let table = &self.tables[table.index()];
+        let touched: Vec<Key> =
+            found.iter().filter(|(_, touched)| *touched).map(|(row, _)| table.key_of(row)).collect();
+        let sql = statement::by_key(table, Locking::ForShare);
+        let statement = self.link.client.prepare(&sql).await.map_err(|error| of_table(&error, table))?;
+        let again = rows_of_keys(&self.link.client, &statement, table, &touched).await?;
+        let mut again = again.into_iter();
+        // What was removed meanwhile is left out.
+        let settled = found.into_iter().filter_map(|(row, touched)| if touched { again.next()? } else { Some(row) });
+        Ok(settled.collect())
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {

@@ -16,7 +16,7 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::join4;
 use pontoon_core::{
-    Code, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
+    Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
     node::{Applied, Applier, Session, TableBatch, Tables},
 };
 use tokio::time::{Instant, sleep};
@@ -33,6 +33,7 @@ use crate::{
     names::Names,
     resolution::{key_to_text, row_to_text},
     scan::{of_table, rows_of_keys},
+    state,
     statement::{self, Locking},
 };
 
@@ -419,6 +420,23 @@ impl Session for PostgresSession {
         for record in resolutions {
             self.record_one(record).await?;
         }
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
+        self.enter()?;
+        let inserts: Vec<_> = rows.iter().map(|row| Written { before: None, after: Some(row) }).collect();
+        let applied = self.apply_all(Prepared::Insert(table), table, &inserts).await?;
+        if applied == Applied::All {
+            self.state = State::Open;
+        }
+        Ok(applied)
+    }
+
+    async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
+        self.enter()?;
+        state::note_copy(&self.link.client, &self.names, &self.tables, copy).await?;
         self.state = State::Open;
         Ok(())
     }

@@ -76,6 +76,8 @@ pub(crate) enum Locking {
     No,
     /// Locked in the order of the keys. Not against inserts of children, which take a weaker lock.
     ForUpdate,
+    /// Held against being overwritten, once whoever overwrites them is through.
+    ForShare,
 }
 
 /// The rows of keys: first the key's number, from 1 on, then each column as text.
@@ -87,12 +89,16 @@ pub(crate) fn by_key(table: &MappedTable, locking: Locking) -> String {
         rows(table, &[('k', &table.key)], " WITH ORDINALITY"),
         Table(&table.name),
         matches.join(" AND "),
-        if locking == Locking::ForUpdate { " FOR NO KEY UPDATE OF t" } else { "" }
+        match locking {
+            Locking::No => "",
+            Locking::ForUpdate => " FOR NO KEY UPDATE OF t",
+            Locking::ForShare => " FOR SHARE OF t",
+        }
     )
 }
 
-/// The first rows in key order, after a key where `after` is set; each column as text. The limit is the
-/// last parameter.
+/// The first rows in key order, after a key where `after` is set; each column as text, and last whether somebody
+/// has locked or overwritten the row. The limit is the last parameter.
 pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
     let key: Vec<_> = table.key.iter().map(|&at| format!("t.{}", Ident(&table.columns[at].column.name))).collect();
     let mut condition = String::new();
@@ -111,7 +117,7 @@ pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
         limit += bounds.len();
     }
     format!(
-        "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT ${limit}::int8",
+        "SELECT {}, t.xmax <> '0'::xid FROM {} AS t{condition} ORDER BY {} LIMIT ${limit}::int8",
         texts(table),
         Table(&table.name),
         key.join(", ")

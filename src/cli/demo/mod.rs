@@ -42,6 +42,7 @@ use self::{
 };
 use super::{Context, DONE, DemoArgs, NO, run::told_to_stop, terminal::Style, wait};
 use crate::{
+    bridge::Until,
     human, service,
     side::{Pair, Side},
 };
@@ -144,7 +145,7 @@ fn start_bridge(stage: &Stage, story: Arc<Story>, mut finished: watch::Receiver<
     let config = stage.config.clone();
     tokio::spawn(async move {
         let shutdown = async move { told(&mut finished).await };
-        service::run(&config, false, Some(story), shutdown).await
+        service::run(&config, Until::Stopped, Some(story), shutdown).await
     })
 }
 

@@ -47,6 +47,8 @@ pub struct DirectionMetrics {
     rows_received: By<IntCounter>,
     rows_applied: By<IntCounter>,
     rows_skipped: By<IntCounter>,
+    copy_rows: IntCounter,
+    copy_estimated_rows: Gauge,
     received_bytes: IntCounter,
     applied_bytes: IntCounter,
     echo_transactions: IntCounter,
@@ -113,6 +115,8 @@ impl DirectionMetrics {
             rows_received: counters(&families.rows_received, RowCounts::OPERATIONS)?,
             rows_applied: counters(&families.rows_applied, RowCounts::OPERATIONS)?,
             rows_skipped: counters(&families.rows_skipped, SkipReason::TEXTS)?,
+            copy_rows: counter(&families.copy_rows)?,
+            copy_estimated_rows: gauge(&families.copy_estimated_rows)?,
             received_bytes: counter(&families.received_bytes)?,
             applied_bytes: counter(&families.applied_bytes)?,
             echo_transactions: counter(&families.echo_transactions)?,
@@ -133,9 +137,14 @@ impl DirectionMetrics {
             news: Mutex::new(None),
             words: Mutex::default(),
         };
-        for gauge in
-            [&made.lag_seconds, &made.last_received, &made.last_applied, &made.queue_bytes, &made.queue_limit_bytes]
-        {
+        for gauge in [
+            &made.lag_seconds,
+            &made.last_received,
+            &made.last_applied,
+            &made.queue_bytes,
+            &made.queue_limit_bytes,
+            &made.copy_estimated_rows,
+        ] {
             gauge.set(f64::NAN);
         }
         made.set_state(DirectionState::Stopped);
@@ -262,6 +271,12 @@ impl DirectionMetrics {
         if let Some(counter) = self.rows_skipped.at(reason as usize) {
             counter.inc_by(rows);
         }
+    }
+
+    /// Rows of a first load have arrived, or were found to be there; of about so many in all.
+    pub fn copied(&self, rows: u64, estimated: Option<u64>) {
+        self.copy_rows.inc_by(rows);
+        self.copy_estimated_rows.set(estimated.map_or(f64::NAN, |rows| rows as f64));
     }
 
     /// A conflict was settled.

@@ -45,6 +45,8 @@ pub(super) struct Families {
     pub(super) rows_received: IntCounterVec,
     pub(super) rows_applied: IntCounterVec,
     pub(super) rows_skipped: IntCounterVec,
+    pub(super) copy_rows: IntCounterVec,
+    pub(super) copy_estimated_rows: GaugeVec,
     pub(super) received_bytes: IntCounterVec,
     pub(super) applied_bytes: IntCounterVec,
     pub(super) echo_transactions: IntCounterVec,
@@ -124,6 +126,12 @@ impl Families {
             rows_received: counter("rows_received_total", "User rows read", with(D, &["op"]))?,
             rows_applied: counter("rows_applied_total", "User rows applied", with(D, &["op"]))?,
             rows_skipped: counter("rows_skipped_total", "User rows read and left out", with(D, &["reason"]))?,
+            copy_rows: counter("copy_rows_total", "User rows looked at by first loads", with(D, &[]))?,
+            copy_estimated_rows: gauge(
+                "copy_estimated_rows",
+                "Rows that the table of the first load that is underway has, by the source's statistics",
+                with(D, &[]),
+            )?,
             received_bytes: counter("received_bytes_total", "Size of the user rows read", with(D, &[]))?,
             applied_bytes: counter("applied_bytes_total", "Size of the user rows applied", with(D, &[]))?,
             echo_transactions: counter(

@@ -256,6 +256,8 @@ mod tests {
         ("rows_applied_total", "counter", 6),
         ("rows_received_total", "counter", 6),
         ("rows_skipped_total", "counter", 6),
+        ("copy_rows_total", "counter", 2),
+        ("copy_estimated_rows", "gauge", 2),
         ("source_log_headroom_bytes", "gauge", 2),
         ("source_log_headroom_seconds", "gauge", 2),
         ("source_log_lag_bytes", "gauge", 2),
