@@ -10,13 +10,13 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, str::FromStr, time::D
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use pontoon_core::{Code, Error, Position, Result};
+use pontoon_core::{Code, Error, MappedTable, Position, Result};
 use serde::Serialize;
 use tracing::Level;
 
 use self::terminal::Terminal;
 use crate::{
-    config::{Config, Invalid},
+    config::{Config, Invalid, suggest},
     human::parse_duration,
     logging,
     side::Side,
@@ -49,6 +49,7 @@ commands! {
     check => Check(CheckArgs);
     setup => Setup(SetupArgs);
     teardown => Teardown(TeardownArgs);
+    copy => Copy(CopyArgs);
     run => Run(RunArgs);
     status => Status(StatusArgs);
     wait => Wait(WaitArgs);
@@ -190,6 +191,28 @@ pub struct TeardownArgs {
     /// Do it
     #[arg(long)]
     pub execute: bool,
+}
+
+/// Loads what a table holds already to the other side, while both are written
+///
+/// After `setup`, with or without `run` beside it: where none is up, this process does its work until the load is done.
+/// Rows are read in chunks by key, without a long transaction or lock. Cut off, it goes on at the chunk where it was
+/// when it is started again, or when `run` is. A target that holds rows is refused without --merge.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon copy --from shop
+  pontoon copy --from shop --table customers --table items
+  pontoon copy --from stock --table items --merge")]
+pub struct CopyArgs {
+    /// The node whose rows are loaded to the other
+    #[arg(long, value_name = "NODE")]
+    pub from: String,
+    /// Only this table, as the configuration names it; may be given several times
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Compare with the rows that are there: what is missing is added, what differs is decided by the table's conflict rule
+    #[arg(long)]
+    pub merge: bool,
 }
 
 /// Runs the bridge
@@ -359,6 +382,25 @@ impl Context {
         }
         Ok(config)
     }
+}
+
+/// The tables of these names, or all of them.
+fn chosen<'a>(tables: &'a [MappedTable], names: &[String]) -> Result<Vec<&'a MappedTable>> {
+    if names.is_empty() {
+        return Ok(tables.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = tables.iter().find(|table| &*table.label == name.as_str() || table.name.to_string() == *name);
+        found.ok_or_else(|| {
+            let near = suggest(name, tables.iter().map(|table| &*table.label));
+            let error = Error::new(Code::Config, format!("{name:?} is no table of the bridge"));
+            match near {
+                Some(near) => error.hint(format!("did you mean {near:?}?")),
+                None => error,
+            }
+        })
+    };
+    names.iter().map(find).collect()
 }
 
 /// The side of a node by its name.

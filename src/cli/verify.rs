@@ -1,15 +1,15 @@
 //! `pontoon verify`: do both sides hold the same rows?
 
-use pontoon_core::{Code, Error, MappedTable, Result};
+use pontoon_core::{MappedTable, Result};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Context, DONE, NO, VerifyArgs,
+    Context, DONE, NO, VerifyArgs, chosen,
     terminal::{Style, Table},
 };
 use crate::{
-    config::{Config, suggest},
+    config::Config,
     human, mapping, nodes, setup,
     side::Side,
     verify::{Compared, Comparison, Difference, Kind},
@@ -64,24 +64,6 @@ pub(crate) async fn run(arguments: VerifyArgs, context: &Context) -> Result<u8> 
         print(&config, &document, context)?;
     }
     Ok(if document.equal { DONE } else { NO })
-}
-
-fn chosen<'a>(tables: &'a [MappedTable], names: &[String]) -> Result<Vec<&'a MappedTable>> {
-    if names.is_empty() {
-        return Ok(tables.iter().collect());
-    }
-    let find = |name: &String| {
-        let found = tables.iter().find(|table| &*table.label == name.as_str() || table.name.to_string() == *name);
-        found.ok_or_else(|| {
-            let near = suggest(name, tables.iter().map(|table| &*table.label));
-            let error = Error::new(Code::Config, format!("{name:?} is no table of the bridge"));
-            match near {
-                Some(near) => error.hint(format!("did you mean {near:?}?")),
-                None => error,
-            }
-        })
-    };
-    names.iter().map(find).collect()
 }
 
 fn describe(config: &Config, table: &MappedTable, compared: Compared) -> TableDocument {

@@ -75,6 +75,9 @@ codes! {
     /// The login lacks a privilege.
     PrivilegeMissing = "privilege-missing", Fatal, exit 4,
         "The bridge's user may not do something that is needed. `pontoon setup --print-sql` prints the least grants that everything works with.";
+    /// A first load was asked for into a table that holds rows.
+    TargetNotEmpty = "target-not-empty", Fatal, exit 4,
+        "`pontoon copy` was asked to load a table that already holds rows on the other side. With `--merge` rows that are missing there are added, and where both sides hold different rows of one key the table's conflict rule decides; rows that only the other side has stay as they are. Nothing was changed.";
     /// A server setting does not permit a bridge.
     SettingWrong = "setting-wrong", Fatal, exit 4,
         "A server setting makes its log unfit as a source. The message names the setting, what is needed and what was found.";
