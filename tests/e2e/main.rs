@@ -8,6 +8,7 @@ mod at_rest;
 mod chaos;
 mod commands;
 mod conflicts;
+mod copy;
 mod large;
 mod main_way;
 mod names;

@@ -58,11 +58,16 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) fn start(config: &Path, folder: &Path) -> Bridge {
+        Bridge::command(config, folder, &["run"])
+    }
+
+    /// A command that does the bridge's work.
+    pub(crate) fn command(config: &Path, folder: &Path, arguments: &[&str]) -> Bridge {
         let number = std::fs::read_dir(folder).unwrap().count();
         let log = folder.join(format!("run-{number}-{}.log", fastrand()));
         let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
-        command.arg("--config").arg(config).args(["--log", "debug", "run"]);
+        command.arg("--config").arg(config).args(["--log", "debug"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Bridge { child: command.spawn().unwrap(), log }
     }
