@@ -1,10 +1,10 @@
 //! The shapes of the mapped tables when a log was opened, against which the log's own Relation messages
 //! are held.
 //!
-//! A Relation tells the shape as of its place in the log. One before the place where the shapes were
-//! loaded may be older: a schema change that is already part of what was loaded must pass. It only has
-//! to have every mapped column then; a type that was narrower has the same text form, and what cannot
-//! be read becomes unmapped. From that place on it must be exactly what was loaded.
+//! A Relation tells the shape as of its place in the log. That of a transaction which commits before the place where
+//! the shapes were loaded may be older: a schema change that is already part of what was loaded must pass. It only
+//! has to have every mapped column then; a type that was narrower has the same text form, and what cannot
+//! be read becomes unmapped. Of one that commits later it must be exactly what was loaded.
 
 use std::collections::HashMap;
 
@@ -36,11 +36,21 @@ pub(crate) struct Shapes {
     pub(crate) loaded_at: u64,
 }
 
+/// What is known of the table of a Relation, for all rows that follow it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The table's place.
+    pub(crate) table: usize,
+    /// How its rows are read; `None` if they are not.
+    pub(crate) layout: Option<Layout>,
+    /// Why a transaction with such rows cannot be passed on, and whether only if it commits after the shapes were
+    /// loaded.
+    pub(crate) changed: Option<(Error, bool)>,
+}
+
 /// How the values of a Relation's rows become a row of the pair.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// The table's place.
-    pub(crate) table: usize,
     /// The place in the pair of each column of the log, `None` for one that is not mapped.
     pub(crate) places: Vec<Option<u16>>,
     /// Why only the bridge's own rows may be read by it: these have the shape of before, and of them the key is
@@ -83,48 +93,47 @@ impl Shapes {
         Ok(Shapes { shapes, by_name, loaded_at })
     }
 
-    /// The numbers of the tables whose changes are wanted.
-    pub(crate) fn followed(&self, tables: &Tables) -> Vec<u32> {
-        let pairs = self.shapes.iter().zip(tables.iter());
-        pairs.filter(|(_, table)| table.followed).map(|(shape, _)| shape.oid).collect()
+    /// The tables whose changes are wanted, by place and number.
+    pub(crate) fn followed(&self, tables: &Tables) -> Vec<(usize, u32)> {
+        let pairs = self.shapes.iter().zip(tables.iter()).enumerate();
+        pairs.filter(|(_, (_, table))| table.followed).map(|(at, (shape, _))| (at, shape.oid)).collect()
     }
 
-    /// What to do with the rows of a Relation that was met at `lsn`: `None` if its table is not mapped.
-    /// Errors: schema changed.
-    pub(crate) fn layout(&self, relation: &Relation<'_>, lsn: u64, tables: &Tables) -> Result<Option<Layout>> {
+    /// What to do with the rows of a Relation: `None` if its table is not mapped.
+    pub(crate) fn told(&self, relation: &Relation<'_>, tables: &Tables) -> Option<Told> {
         let schema = if relation.schema.is_empty() { "pg_catalog" } else { relation.schema };
         let name = TableName::new(schema, relation.name);
-        let settled = lsn >= self.loaded_at;
         let Some(&at) = self.by_name.get(&name) else {
             // A table of another name with a mapped one's number: renamed since.
-            let renamed = self.shapes.iter().position(|shape| shape.oid == relation.id);
-            return match renamed {
-                Some(at) if settled => Err(changed(&tables[at], &format!("it is called {name} now"))),
-                _ => Ok(None),
-            };
+            let at = self.shapes.iter().position(|shape| shape.oid == relation.id)?;
+            let error = changed(&tables[at], &format!("it is called {name} now"));
+            return Some(Told { table: at, layout: None, changed: Some((error, true)) });
         };
         let table = &tables[at];
-        let expected = &self.shapes[at];
-        if settled && let Some(text) = difference(&expected.columns, relation) {
-            return Err(changed(table, &text));
+        let differs = difference(&self.shapes[at].columns, relation).map(|text| (changed(table, &text), true));
+        match layout(relation, table) {
+            Ok(layout) => Some(Told { table: at, layout: Some(layout), changed: differs }),
+            Err(error) => Some(Told { table: at, layout: None, changed: Some((error, false)) }),
         }
-        let places: Vec<Option<u16>> = relation
-            .columns
-            .iter()
-            .map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok()))
-            .collect();
-        let mut former = None;
-        for (place, mapped) in table.columns.iter().enumerate() {
-            if !places.iter().flatten().any(|&known| usize::from(known) == place) {
-                let error = changed(table, &format!("column {:?} is not in the log", mapped.column.name));
-                if table.key.contains(&place) {
-                    return Err(error);
-                }
-                former.get_or_insert(error);
-            }
-        }
-        Ok(Some(Layout { table: at, places, former }))
     }
+}
+
+/// Errors: schema changed, where not even the key can be read.
+fn layout(relation: &Relation<'_>, table: &MappedTable) -> Result<Layout> {
+    let columns = relation.columns.iter();
+    let places: Vec<Option<u16>> =
+        columns.map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok())).collect();
+    let mut former = None;
+    for (place, mapped) in table.columns.iter().enumerate() {
+        if !places.iter().flatten().any(|&known| usize::from(known) == place) {
+            let error = changed(table, &format!("column {:?} is not in the log", mapped.column.name));
+            if table.key.contains(&place) {
+                return Err(error);
+            }
+            former.get_or_insert(error);
+        }
+    }
+    Ok(Layout { places, former })
 }
 
 /// In which column a Relation differs, if in any.

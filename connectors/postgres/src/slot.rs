@@ -14,10 +14,10 @@ use crate::{
     catalog::{self, get, text},
     connect::{Role, Target},
     error,
-    log::wire::Wire,
+    log::{assemble::Reading, wire::Wire},
     names::Names,
     quote::{Ident, Literal},
-    reader::{Opened, Reader},
+    reader::Reader,
     shape::Shapes,
 };
 
@@ -40,30 +40,52 @@ pub(crate) async fn identity(client: &Client) -> Result<LogIdentity> {
     Ok(LogIdentity(text(&row, 0)?.into()))
 }
 
-/// Tables up to which a heartbeat names each: a few kB. Beyond it carries their hash.
+/// Tables up to which a heartbeat tells each: a few kB. Beyond it carries their hash.
 const NAMED_TABLES_MAX: usize = 200;
 
-/// A publication's tables as text, as a subselect: their numbers, or a hash of them. `parameter` is the
-/// publication's name.
+/// A publication's tables as text, as a subselect: of each its number and a hash of its name, or a hash of it all.
+/// `parameter` is the publication's name.
 pub(crate) fn members_sql(parameter: &str) -> String {
     format!(
-        "(SELECT CASE WHEN count(*) <= {NAMED_TABLES_MAX} THEN coalesce(string_agg(r.prrelid::text, ',' ORDER BY r.prrelid), '') \
-         ELSE md5(string_agg(r.prrelid::text, ',' ORDER BY r.prrelid)) END FROM pg_publication p \
-         JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = {parameter})"
+        "(SELECT CASE WHEN count(*) <= {NAMED_TABLES_MAX} THEN coalesce(string_agg(m.member, ',' ORDER BY m.prrelid), '') \
+         ELSE md5(string_agg(m.member, ',' ORDER BY m.prrelid)) END \
+         FROM (SELECT r.prrelid, r.prrelid || ':' || left(md5(n.nspname || '.' || c.relname), 8) AS member \
+         FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+         JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE p.pubname = {parameter}) AS m)"
     )
 }
 
 /// The tables that a publication had when the log was opened.
 pub(crate) struct Members {
     text: String,
-    followed: Vec<u32>,
+    /// Those that are followed, by their place.
+    followed: Vec<(usize, String)>,
 }
 
 impl Members {
-    /// Whether what a heartbeat says still holds all followed tables. Tables may have come.
-    pub(crate) fn still_hold(&self, text: &str) -> bool {
-        let numbers: Option<Vec<u32>> = text.split(',').map(|number| number.parse().ok()).collect();
-        text == self.text || numbers.is_some_and(|numbers| self.followed.iter().all(|oid| numbers.contains(oid)))
+    /// `text` is what [`members_sql`] gave; `followed` are the places and numbers of the followed tables.
+    fn new(text: String, followed: Vec<(usize, u32)>) -> Members {
+        let member = |oid: u32| {
+            let start = format!("{oid}:");
+            text.split(',').find(|member| member.starts_with(&start)).map_or(start.clone(), str::to_owned)
+        };
+        let followed = followed.into_iter().map(|(at, oid)| (at, member(oid))).collect();
+        Members { text, followed }
+    }
+
+    /// Whether what a heartbeat says still holds all followed tables by their names; else the place of one that is
+    /// missing, where it tells them. Tables may have come.
+    pub(crate) fn still_hold(&self, text: &str) -> std::result::Result<(), Option<usize>> {
+        if text == self.text {
+            return Ok(());
+        }
+        let members: Vec<&str> = text.split(',').collect();
+        let told = text.is_empty() || text.contains(':');
+        match self.followed.iter().find(|(_, member)| !members.contains(&member.as_str())) {
+            Some((at, _)) => Err(told.then_some(*at)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -101,9 +123,9 @@ pub(crate) async fn open_reader(
     let mut wire = Wire::connect(target, &role(names, "reader")).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
     let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
-    let members = Members { text: look.members, followed: shapes.followed(tables) };
+    let members = Members::new(look.members, shapes.followed(tables));
     let (names, tables) = (names.clone(), tables.clone());
-    Ok(Reader::new(Opened { wire, names, tables, shapes, members, start: from, skips, everything: false }))
+    Ok(Reader::new(wire, Reading { names, tables, shapes, members, start: from, skips, everything: false }))
 }
 
 /// Opens the log by a slot that is gone with the connection.
@@ -137,9 +159,9 @@ pub(crate) async fn open_tail(
         return Err(no_slot(names, from));
     }
     start_streaming(&mut wire, names, &slot, from).await?;
-    let members = Members { text: look.members, followed: shapes.followed(tables) };
-    let (names, tables) = (names.clone(), tables.clone());
-    Ok(Reader::new(Opened { wire, names, tables, shapes, members, start: from, skips: Vec::new(), everything: true }))
+    let members = Members::new(look.members, shapes.followed(tables));
+    let (names, tables, skips) = (names.clone(), tables.clone(), Vec::new());
+    Ok(Reader::new(wire, Reading { names, tables, shapes, members, start: from, skips, everything: true }))
 }
 
 fn role(names: &Names, what: &str) -> Role {
@@ -158,7 +180,7 @@ async fn start_streaming(wire: &mut Wire, names: &Names, slot: &str, from: u64) 
     // A list of names in one option; each name is quoted as an identifier within the literal.
     let publication = Ident(&names.slot).to_string();
     let command = format!(
-        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', publication_names {}, messages 'true')",
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', publication_names {}, messages 'true', streaming 'on')",
         Ident(slot),
         Position::Lsn(from),
         Literal(&publication)

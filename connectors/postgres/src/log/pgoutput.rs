@@ -1,13 +1,23 @@
 //! The messages of the output plugin `pgoutput` (manual, "Logical Replication Message Formats"),
 //! decoded from bytes without copying and without any I/O. Arbitrary bytes give an error, never a panic.
 //!
-//! Asked for is protocol version 2 without streaming and without two-phase commits, in text format: the
-//! messages below are all there are then. With streaming each message within a streamed block would
-//! carry the transaction's number before its content; this is the place to read it.
+//! Asked for is protocol version 2 with streaming and without two-phase commits, in text format: the
+//! messages below are all there are then. Between Stream Start and Stop, what is of a transaction carries the
+//! number of its subtransaction before its content.
+
+use pontoon_core::Error;
+
+use crate::error;
 
 /// Bytes that are not what the protocol says, and what they should have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl Malformed {
+    pub(crate) fn into_error(self) -> Error {
+        error::protocol(format!("the replication stream: {}", self.0))
+    }
+}
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +26,15 @@ pub(crate) enum Message<'a> {
     Begin { final_lsn: u64, commit_time: i64, xid: u32 },
     /// It ends.
     Commit { end_lsn: u64 },
-    /// Who made it; follows Begin.
+    /// A block of a transaction that is not decided yet, or its first one.
+    StreamStart { xid: u32, first: bool },
+    /// The block ends.
+    StreamStop,
+    /// A streamed transaction commits.
+    StreamCommit { xid: u32, commit_lsn: u64, end_lsn: u64, commit_time: i64 },
+    /// A streamed transaction is rolled back, or the subtransaction `part` of it.
+    StreamAbort { xid: u32, part: u32 },
+    /// Who made it; follows Begin, or the first Stream Start.
     Origin { name: &'a str },
     /// A logical message.
     Logical { transactional: bool, prefix: &'a str, content: &'a [u8] },
@@ -78,10 +96,21 @@ pub(crate) enum Datum<'a> {
     Text(&'a [u8]),
 }
 
-/// Decodes one message. `wanted` says whether rows are wanted of a table: others are not looked into.
-pub(crate) fn decode<'a>(bytes: &'a [u8], wanted: impl Fn(u32) -> bool) -> Result<Message<'a>, Malformed> {
+/// Decodes one message, and the number of its subtransaction, which is zero outside of a streamed `block`. `wanted`
+/// says whether rows are wanted of a table: others are not looked into.
+pub(crate) fn decode<'a>(
+    bytes: &'a [u8],
+    block: bool,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<(u32, Message<'a>), Malformed> {
     let mut cursor = Cursor::new(bytes);
-    let message = match cursor.u8()? {
+    let kind = cursor.u8()?;
+    let part = if block && matches!(kind, b'M' | b'R' | b'Y' | b'T' | b'I' | b'U' | b'D') { cursor.u32()? } else { 0 };
+    Ok((part, content(kind, &mut cursor, wanted)?))
+}
+
+fn content<'a>(kind: u8, cursor: &mut Cursor<'a>, wanted: impl Fn(u32) -> bool) -> Result<Message<'a>, Malformed> {
+    let message = match kind {
         b'B' => Message::Begin { final_lsn: cursor.u64()?, commit_time: cursor.i64()?, xid: cursor.u32()? },
         b'C' => {
             let (_flags, _commit_lsn) = (cursor.u8()?, cursor.u64()?);
@@ -89,6 +118,13 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], wanted: impl Fn(u32) -> bool) -> Resul
             let _time = cursor.i64()?;
             Message::Commit { end_lsn }
         }
+        b'S' => Message::StreamStart { xid: cursor.u32()?, first: cursor.u8()? == 1 },
+        b'E' => Message::StreamStop,
+        b'c' => {
+            let (xid, _flags, commit_lsn) = (cursor.u32()?, cursor.u8()?, cursor.u64()?);
+            Message::StreamCommit { xid, commit_lsn, end_lsn: cursor.u64()?, commit_time: cursor.i64()? }
+        }
+        b'A' => Message::StreamAbort { xid: cursor.u32()?, part: cursor.u32()? },
         b'O' => {
             let _origin_lsn = cursor.u64()?;
             Message::Origin { name: cursor.text()? }
@@ -98,7 +134,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], wanted: impl Fn(u32) -> bool) -> Resul
             let (_lsn, prefix, length) = (cursor.u64()?, cursor.text()?, cursor.length()?);
             Message::Logical { transactional, prefix, content: cursor.bytes(length)? }
         }
-        b'R' => Message::Relation(relation(&mut cursor)?),
+        b'R' => Message::Relation(relation(cursor)?),
         b'Y' => return Ok(Message::Other),
         b'T' => {
             let count = cursor.length()?;
@@ -110,7 +146,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], wanted: impl Fn(u32) -> bool) -> Resul
             if !wanted(relation) {
                 return Ok(Message::Other);
             }
-            return row_change(change, relation, &mut cursor);
+            return row_change(change, relation, cursor);
         }
         _ => return Err(Malformed("a message of an unknown kind")),
     };
@@ -240,18 +276,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in "[BCOMRYTIUDX]", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn arbitrary_bytes_never_panic(
+            kind in "[BCOMRYTIUDSEcAX]",
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+            block: bool,
+        ) {
             let mut message = kind.into_bytes();
             message.extend(bytes);
-            let _ = decode(&message, |_| true);
+            let _ = decode(&message, block, |_| true);
         }
 
         #[test]
         fn a_cut_message_is_an_error(cut in 0_usize..33) {
             let whole = update();
             prop_assume!(cut < whole.len());
-            prop_assert!(decode(&whole[..cut], |_| true).is_err());
+            prop_assert!(decode(&whole[..cut], false, |_| true).is_err());
         }
+    }
+
+    #[test]
+    fn within_a_block_the_subtransaction_comes_first() {
+        let bytes = b"D\0\0\0\x09\0\0\0\x05K\0\x01t\0\0\0\x011";
+        assert_eq!(decode(bytes, true, |_| true), Ok((9, Message::Delete { relation: 5, old: Old::Key })));
+        assert_eq!(decode(b"E", true, |_| true), Ok((0, Message::StreamStop)));
+        let abort = b"A\0\0\0\x07\0\0\0\x09";
+        assert_eq!(decode(abort, false, |_| true), Ok((0, Message::StreamAbort { xid: 7, part: 9 })));
     }
 
     /// `U`, table 5, old row (1, null), new row (unchanged, "ab").
@@ -269,7 +318,7 @@ mod tests {
             old: Old::Full(vec![Datum::Text(b"1"), Datum::Null]),
             new: vec![Datum::Unchanged, Datum::Text(b"ab")],
         };
-        assert_eq!(decode(&bytes, |_| true), Ok(expected));
-        assert_eq!(decode(&bytes, |relation| relation != 5), Ok(Message::Other));
+        assert_eq!(decode(&bytes, false, |_| true), Ok((0, expected)));
+        assert_eq!(decode(&bytes, false, |relation| relation != 5), Ok((0, Message::Other)));
     }
 }
