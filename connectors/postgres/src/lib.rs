@@ -26,13 +26,17 @@
 //!   (`SnapBuildXactNeedsSkip` in snapbuild.c), and `end_lsn` of the one before is that position.
 //! * A keepalive's position is how far the server has decoded, `sentPtr` in walsender.c.
 //! * The frames of Relation messages carry no position (`WalSndPrepareWrite`, `last_write`), so the
-//!   transaction's commit stands for it.
+//!   transaction's commit stands for it, which a streamed one tells last.
+//! * A transaction is streamed once all that is decoded and undecided passes `logical_decoding_work_mem`; what a
+//!   PREPARE TRANSACTION ended counts, without `two_phase`, when it commits (`what_is_prepared_counts_when_it_commits`).
 //! * pgoutput marks a row before as whole or as key by the *root's* replica identity where it publishes
 //!   by the root: a partitioned table needs FULL on itself and on each partition
-//!   (`partitions_are_their_root`).
-//! * A table that is dropped falls out of the publication without an error; made anew it is not in it.
+//!   (`partitions_are_their_root`). A new partition does not inherit it: of one that has it not each heartbeat tells
+//!   (`a_partition_that_logs_partial_rows_is_noticed`).
+//! * A table that is dropped falls out of the publication without an error; made anew it is not in it. One that is
+//!   renamed stays in it, and another that takes its name does not come in.
 //!   So each heartbeat names the publication's tables
-//!   (`a_table_that_falls_out_of_the_publication_is_noticed`).
+//!   (`a_table_that_falls_out_of_the_publication_is_noticed`, `a_table_that_takes_a_mapped_ones_name_is_noticed`).
 //! * A session with an origin commits with time zero in the log unless
 //!   `pg_replication_origin_xact_setup` gave one (`echoes_and_other_origins_are_told_apart`).
 //! * `session_replication_role = replica` also keeps off the server's own triggers that check deferrable

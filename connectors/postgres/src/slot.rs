@@ -43,17 +43,31 @@ pub(crate) async fn identity(client: &Client) -> Result<LogIdentity> {
 /// Tables up to which a heartbeat tells each: a few kB. Beyond it carries their hash.
 const NAMED_TABLES_MAX: usize = 200;
 
-/// A publication's tables as text, as a subselect: of each its number and a hash of its name, or a hash of it all.
-/// `parameter` is the publication's name.
+/// A publication's tables as text, as a subselect: of each its number, a hash of its name and [`PARTIAL`] where a
+/// partition does not log whole rows; or a hash of it all. `parameter` is the publication's name.
 pub(crate) fn members_sql(parameter: &str) -> String {
     format!(
         "(SELECT CASE WHEN count(*) <= {NAMED_TABLES_MAX} THEN coalesce(string_agg(m.member, ',' ORDER BY m.prrelid), '') \
          ELSE md5(string_agg(m.member, ',' ORDER BY m.prrelid)) END \
-         FROM (SELECT r.prrelid, r.prrelid || ':' || left(md5(n.nspname || '.' || c.relname), 8) AS member \
+         FROM (SELECT r.prrelid, r.prrelid || ':' || left(md5(n.nspname || '.' || c.relname), 8) || CASE WHEN c.relkind = 'p' \
+         AND EXISTS (SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid \
+         WHERE t.isleaf AND l.relreplident <> 'f') THEN '{PARTIAL}' ELSE '' END AS member \
          FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
          JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE p.pubname = {parameter}) AS m)"
     )
+}
+
+/// Marks a table of which a partition has another replica identity than FULL. Its rows before would come with nulls for
+/// what is not in the log, as pgoutput goes by the root's identity; a new partition does not inherit it.
+const PARTIAL: char = '!';
+
+/// What a heartbeat says against a table, by its place where that is known.
+pub(crate) enum Fault {
+    /// It is not in the publication, or not by its name.
+    Gone(Option<usize>),
+    /// A partition of it does not log whole rows.
+    Partial(usize),
 }
 
 /// The tables that a publication had when the log was opened.
@@ -68,24 +82,23 @@ impl Members {
     fn new(text: String, followed: Vec<(usize, u32)>) -> Members {
         let member = |oid: u32| {
             let start = format!("{oid}:");
-            text.split(',').find(|member| member.starts_with(&start)).map_or(start.clone(), str::to_owned)
+            let found = text.split(',').find(|member| member.starts_with(&start)).unwrap_or(&start);
+            found.trim_end_matches(PARTIAL).to_owned()
         };
         let followed = followed.into_iter().map(|(at, oid)| (at, member(oid))).collect();
         Members { text, followed }
     }
 
-    /// Whether what a heartbeat says still holds all followed tables by their names; else the place of one that is
-    /// missing, where it tells them. Tables may have come.
-    pub(crate) fn still_hold(&self, text: &str) -> std::result::Result<(), Option<usize>> {
-        if text == self.text {
-            return Ok(());
-        }
+    /// What is wrong with a followed table by what a heartbeat says. Tables may have come.
+    pub(crate) fn fault(&self, text: &str) -> Option<Fault> {
         let members: Vec<&str> = text.split(',').collect();
-        let told = text.is_empty() || text.contains(':');
-        match self.followed.iter().find(|(_, member)| !members.contains(&member.as_str())) {
-            Some((at, _)) => Err(told.then_some(*at)),
-            None => Ok(()),
+        let partial = |member: &str| members.iter().any(|found| found.strip_suffix(PARTIAL) == Some(member));
+        if let Some((at, _)) = self.followed.iter().find(|(_, member)| partial(member)) {
+            return Some(Fault::Partial(*at));
         }
+        let told = text.is_empty() || text.contains(':');
+        let gone = self.followed.iter().find(|(_, member)| !members.contains(&member.as_str()));
+        gone.filter(|_| text != self.text).map(|(at, _)| Fault::Gone(told.then_some(*at)))
     }
 }
 

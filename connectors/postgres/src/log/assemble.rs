@@ -45,7 +45,7 @@ use crate::{
     names::Names,
     quote::Table,
     shape::{Layout, Shapes, Told},
-    slot::Members,
+    slot::{Fault, Members},
 };
 
 /// What is read and for whom.
@@ -236,17 +236,28 @@ impl Assembler {
     /// have written to it: one that commits after the shapes were loaded has met them.
     fn in_the_way(&self, transaction: &Transaction, lsn: u64) -> Option<Error> {
         let settled = lsn >= self.reading.shapes.loaded_at;
-        let fell_out = || {
-            let text = transaction.members.as_ref().filter(|_| settled)?;
-            let table = self.reading.members.still_hold(text).err()?;
-            let name = table.map_or_else(|| "a mapped one".into(), |at| self.reading.tables[at].name.to_string());
-            let text = format!("table {name} is not in the publication {:?} any more", self.reading.names.slot);
-            Some(Error::new(Code::SchemaChanged, text).hint(
-                "it was dropped, renamed, or taken out of it; what was written to it since is not in the log: \
-                 run `pontoon setup`, then `pontoon verify`",
-            ))
-        };
-        transaction.obstacle(settled).cloned().or_else(fell_out)
+        let told = || self.told(transaction.members.as_ref().filter(|_| settled)?);
+        transaction.obstacle(settled).cloned().or_else(told)
+    }
+
+    /// What a heartbeat says against a table.
+    fn told(&self, members: &str) -> Option<Error> {
+        let name = |at: usize| &self.reading.tables[at].name;
+        Some(match self.reading.members.fault(members)? {
+            Fault::Gone(table) => {
+                let table = table.map_or_else(|| "a mapped table".into(), |at| format!("table {}", name(at)));
+                let text = format!("{table} is not in the publication {:?} any more", self.reading.names.slot);
+                Error::new(Code::SchemaChanged, text).hint(
+                    "it was dropped, renamed, or taken out of it; what was written to it since is not in the log: \
+                     run `pontoon setup`, then `pontoon verify`",
+                )
+            }
+            Fault::Partial(at) => {
+                let text = format!("table {}: a partition does not log whole rows as they were before", name(at));
+                Error::new(Code::RowImagePartial, text)
+                    .hint("ALTER TABLE ... REPLICA IDENTITY FULL on each partition (`pontoon check` names them), then start again")
+            }
+        })
     }
 
     fn progress(&mut self, position: u64, time: Option<i64>, barrier: bool) {

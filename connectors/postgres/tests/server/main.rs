@@ -5,9 +5,11 @@
 
 mod admin;
 mod fence;
+mod held;
 mod lease;
 mod login;
 mod obstacles;
+mod shapes;
 mod stream;
 mod support;
 mod values;

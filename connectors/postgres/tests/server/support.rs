@@ -1,10 +1,10 @@
 //! A server with a shop in it, set up for a bridge.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Checkpoint, Form, Fragment, Held, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId, TableName,
-    Tag,
+    Change, Checkpoint, Form, Fragment, Held, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId,
+    TableName, Tag,
     node::{Admin, Applier, LeaseAttempt, LogReader, Mark, Node, NodeOptions, Secret, Session, SetupPlan, Tables},
 };
 use pontoon_postgres::PostgresNode;
@@ -47,6 +47,7 @@ pub(crate) fn options(server: &Server, bridge: &str) -> NodeOptions {
 /// A server with a database, its superuser's session there, and a plain user.
 pub(crate) async fn server(ddl: &str) -> (Server, Client) {
     let options = Options::default().setting("wal_level", "logical").setting("max_slot_wal_keep_size", "64MB");
+    let options = options.setting("max_prepared_transactions", "4");
     let server = Server::start(Kind::Postgres, options).await.unwrap();
     let root = connect(&server, "postgres").await;
     root.batch_execute("CREATE DATABASE \"shop \"\"db'\"").await.unwrap();
@@ -177,6 +178,56 @@ impl Bench {
                 LogEvent::Held(held) => panic!("{held:?}"),
             })
             .collect()
+    }
+}
+
+/// A transaction with all its changes, and in how many pieces they came before its decision.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) fragment: Fragment,
+    pub(crate) pieces: usize,
+}
+
+/// Puts together what a reader yielded, as the engine would: whole transactions, each at its commit.
+#[derive(Default)]
+pub(crate) struct Putting {
+    held: HashMap<Arc<str>, Vec<(u32, Vec<Change>)>>,
+    open: Vec<Change>,
+}
+
+impl Putting {
+    pub(crate) fn take(&mut self, event: LogEvent) -> Option<Whole> {
+        match event {
+            LogEvent::Progress(_) => None,
+            LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
+            LogEvent::Fragment(mut fragment) => {
+                self.open.append(&mut fragment.changes);
+                fragment.position.as_ref()?;
+                Some(Whole { fragment: Fragment { changes: std::mem::take(&mut self.open), ..fragment }, pieces: 0 })
+            }
+            LogEvent::Held(Held::Piece { id, part, changes }) => {
+                self.held.entry(id).or_default().push((part, changes));
+                None
+            }
+            LogEvent::Held(Held::Undone { id, part: None }) => {
+                self.held.remove(&id);
+                None
+            }
+            LogEvent::Held(Held::Undone { id, part: Some(part) }) => {
+                self.held.entry(id).or_default().retain(|(of, _)| *of != part);
+                None
+            }
+            LogEvent::Held(Held::Decided { id, fragment }) => {
+                let pieces = self.held.remove(&id).expect("a decision follows pieces");
+                let (count, changes) = (pieces.len(), pieces.into_iter().flat_map(|(_, changes)| changes));
+                Some(Whole { fragment: Fragment { changes: changes.collect(), ..fragment }, pieces: count })
+            }
+        }
+    }
+
+    /// What is undecided.
+    pub(crate) fn undecided(&self) -> usize {
+        self.held.len()
     }
 }
 
