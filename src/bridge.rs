@@ -20,7 +20,7 @@ use pontoon_core::{
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -40,6 +40,7 @@ use crate::{
         read,
     },
     event::{Conflict, EngineEvent, Observer},
+    level,
     rules::{Rule, Rules},
     side::{Pair, Side},
 };
@@ -116,7 +117,7 @@ pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     for side in Side::BOTH {
         plan.nodes[side].connect().await.map_err(|error| error.at(plan.nodes[side].name()))?;
     }
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = level::channel(false);
     let dice = Arc::new(Mutex::new(plan.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64)));
     let sessions = sessions(&plan, &stop, stopping, dice);
     tokio::pin!(sessions, shutdown);
@@ -125,7 +126,7 @@ pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
         ended = &mut sessions => return ended,
         () = &mut shutdown => {}
     }
-    stop.send_replace(true);
+    stop.set(true);
     match tokio::time::timeout(SHUTDOWN_WAIT, sessions).await {
         Ok(ended) => ended,
         // Nothing is lost: what was in hand is rolled back, and done by the next process.
@@ -136,8 +137,8 @@ pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
 /// One session after the other.
 async fn sessions(
     plan: &Plan,
-    stop: &watch::Sender<bool>,
-    mut stopping: watch::Receiver<bool>,
+    stop: &level::Sender<bool>,
+    mut stopping: level::Receiver<bool>,
     dice: Arc<Mutex<SmallRng>>,
 ) -> Result<()> {
     let mut backoff = BACKOFF.0;
@@ -148,7 +149,7 @@ async fn sessions(
             Err(error) if error.class() == Class::Transient => error,
             Err(error) => return Err(error),
         };
-        if *stopping.borrow() {
+        if stopping.get() {
             return Ok(());
         }
         if started.elapsed() > GOOD_SESSION {
@@ -173,8 +174,8 @@ fn random(dice: &Mutex<SmallRng>, max: Duration) -> Duration {
 /// One session: from the lease to the first thing that fails, or to the end that was asked for.
 async fn session(
     plan: &Plan,
-    stop: &watch::Sender<bool>,
-    mut stopping: watch::Receiver<bool>,
+    stop: &level::Sender<bool>,
+    mut stopping: level::Receiver<bool>,
     dice: Arc<Mutex<SmallRng>>,
 ) -> Result<()> {
     let mut leases = tokio::select! {
@@ -226,9 +227,9 @@ async fn session(
                 Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}"))),
                 None => return Ok(()),
             },
-            done = &mut ending, if !*stop.borrow() => {
+            done = &mut ending, if !stop.get() => {
                 done?;
-                stop.send_replace(true);
+                stop.set(true);
             }
         }
     }
@@ -334,8 +335,7 @@ async fn caught_up(shared: &Shared) -> Result<()> {
     for side in shared.read_sides() {
         let end = shared.nodes[side].log_status(None).await?.end;
         let mut passed = shared.passed[side].subscribe();
-        // The sender lives as long as `shared`.
-        let _ = passed.wait_for(|passed| passed.covers(&end)).await;
+        passed.wait_for(|passed| passed.covers(&end)).await;
     }
     Ok(())
 }
@@ -358,17 +358,17 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) resolutions: Resolutions,
     /// Up to where a side's log is behind us, applied or nothing to apply.
-    pub(crate) passed: Pair<watch::Sender<Position>>,
+    pub(crate) passed: Pair<level::Sender<Position>>,
     /// Up to where the other side's checkpoint says so.
-    pub(crate) durable: Pair<watch::Sender<Position>>,
+    pub(crate) durable: Pair<level::Sender<Position>>,
     /// What a copy from a side has to know of that side's log.
     pub(crate) windows: Pair<Windows>,
     pub(crate) chunk_rows: Option<usize>,
     /// The tables that are being copied.
     pub(crate) underway: Underway,
     /// How many rendezvous wait for a reader.
-    pub(crate) urgent: watch::Sender<usize>,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) urgent: level::Sender<usize>,
+    pub(crate) stopping: level::Receiver<bool>,
     tokens: Pair<i64>,
     dice: Arc<Mutex<SmallRng>>,
     observer: Arc<dyn Observer>,
@@ -379,7 +379,7 @@ impl Shared {
         plan: &Plan,
         tokens: Pair<i64>,
         states: &Pair<NodeState>,
-        stopping: watch::Receiver<bool>,
+        stopping: level::Receiver<bool>,
         dice: Arc<Mutex<SmallRng>>,
     ) -> Result<Self> {
         let starts = Pair::new(checkpoint(plan, states, Side::A), checkpoint(plan, states, Side::B));
@@ -403,12 +403,12 @@ impl Shared {
             queues: Pair::from_fn(queue),
             registry: Arc::default(),
             resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
-            passed: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
-            durable: Pair::from_fn(|side| watch::Sender::new(starts[side].clone())),
+            passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
+            durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
-            urgent: watch::Sender::new(0),
+            urgent: level::Sender::new(0),
             stopping,
             tokens,
             dice,
@@ -425,19 +425,18 @@ impl Shared {
     /// Waits until the reader of a side's log has passed a position.
     pub(crate) async fn has_read(&self, side: Side, position: &Position) {
         let mut read = self.queues[side].read_up_to();
-        // The sender lives in the queue, and so as long as `self`.
-        let _ = read.wait_for(|read| read.position.covers(position)).await;
+        read.wait_for(|read| read.position.covers(position)).await;
     }
 
     /// Keeps readers from stopping at a full spill, until dropped.
     pub(crate) fn urgent(&self) -> Urgent<'_> {
-        self.urgent.send_modify(|count| *count += 1);
+        self.urgent.modify(|count| *count += 1);
         Urgent(&self.urgent)
     }
 
     /// The positions that are durable.
     pub(crate) fn durable(&self) -> Pair<Position> {
-        Pair::from_fn(|side| self.durable[side].borrow().clone())
+        Pair::from_fn(|side| self.durable[side].get())
     }
 
     /// Opens a session on a side, under its token.
@@ -474,10 +473,10 @@ impl Shared {
 }
 
 /// See [`Shared::urgent`].
-pub(crate) struct Urgent<'a>(&'a watch::Sender<usize>);
+pub(crate) struct Urgent<'a>(&'a level::Sender<usize>);
 
 impl Drop for Urgent<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.modify(|count| *count -= 1);
     }
 }

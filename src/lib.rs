@@ -8,6 +8,7 @@ mod copy;
 pub mod direction;
 pub mod event;
 pub mod human;
+pub mod level;
 pub mod logging;
 pub mod mapping;
 pub mod nodes;

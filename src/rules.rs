@@ -38,13 +38,15 @@ pub enum Rule {
     Window,
     /// A copy leaves out rows whose keys the target has written itself.
     Meanwhile,
+    /// A copy leaves out rows whose keys have been settled: the settlement may cover what the log has yet to bring.
+    Covered,
     /// While a table is being copied, keys that the target has written itself are settled before a run writes them.
     Apart,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 16] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -59,6 +61,7 @@ impl Rule {
         Rule::TakeOver,
         Rule::Window,
         Rule::Meanwhile,
+        Rule::Covered,
         Rule::Apart,
     ];
 }

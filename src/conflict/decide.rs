@@ -180,7 +180,7 @@ mod tests {
     fn history(times: &[i64], seen: usize) -> History {
         let write =
             |&commit_time: &i64| Write { position: Position::Index(0), commit_time, before: None, after: row(1) };
-        History { writes: times.iter().map(write).collect(), seen }
+        History { writes: times.iter().map(write).collect(), seen, own: false }
     }
 
     fn key(a: i64, b: i64, times_a: &[i64], times_b: &[i64]) -> KeyState {

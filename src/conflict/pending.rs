@@ -36,6 +36,8 @@ pub(crate) struct History {
     /// How many of them came before the bridge's own last write of the key in this log: that write was
     /// made on top of them, and so superseded them.
     pub(crate) seen: usize,
+    /// The bridge has written the key here as well.
+    pub(crate) own: bool,
 }
 
 /// What the scan of a log found.
@@ -119,6 +121,7 @@ impl Scan<'_> {
                 Open::Own(place) => {
                     let history = self.pending.histories.entry(place).or_default();
                     history.seen = history.writes.len();
+                    history.own = true;
                 }
                 Open::Local(place, commit_time, plan::Net { before, after }) => {
                     let write = Write { position: position.clone(), commit_time, before, after };

@@ -7,14 +7,14 @@ use std::{
 
 use pontoon_core::{
     Class, Code, Error, Position, Result, Row, Tag,
-    node::{Applied, Mark},
+    node::{Applied, Mark, TableBatch},
 };
 use tokio::time::{Instant, timeout};
 
 use super::feed::Chunk;
 use crate::{
     conflict::{
-        pending,
+        pending::{self, History},
         registry::Claim,
         settle::{self, FENCE_WAIT},
     },
@@ -37,6 +37,16 @@ const FRUITLESS_MAX: u32 = 20;
 /// Rows of a chunk that are not settled otherwise, by key.
 type Rows = BTreeMap<Place, Row>;
 
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As fast as can be.
+    Loaded,
+    /// So that what refuses them is named: another unique constraint than the key's looks like the key's where they are
+    /// loaded.
+    Applied,
+}
+
 enum Attempt {
     Arrived,
     /// These keys are in doubt.
@@ -48,8 +58,8 @@ enum Attempt {
 }
 
 impl Direction {
-    /// Writes a chunk's rows; what is in doubt is settled by a rendezvous first, so that nothing of the chunk is
-    /// forgotten when it is noted as arrived.
+    /// Writes a chunk's rows, then has what is in doubt settled, and only then notes the chunk as arrived: a crash in
+    /// between brings it again, and finds most of it there.
     pub(crate) async fn arrive(&mut self, chunk: Chunk) -> Result<()> {
         let started = Instant::now();
         let table = plan::table(&self.shared.tables[self.source], chunk.table)?;
@@ -58,42 +68,11 @@ impl Direction {
         let window = self.shared.rules.has(Rule::Window);
         let mut doubtful: BTreeSet<Place> =
             rows.keys().filter(|(_, key)| window && chunk.window.has(key)).cloned().collect();
-        let mut fruitless = 0;
-        loop {
-            if !doubtful.is_empty() {
-                rows.retain(|place, _| !doubtful.contains(place));
-                self.settle(std::mem::take(&mut doubtful), true).await?;
-            }
-            match self.try_arrive(&chunk, &rows).await {
-                Ok(Attempt::Arrived) => break,
-                Ok(Attempt::Doubtful(keys)) => {
-                    self.roll_back().await?;
-                    doubtful = keys;
-                }
-                Ok(Attempt::Present) => {
-                    self.roll_back().await?;
-                    fruitless += 1;
-                    doubtful = self.look_up(&mut rows, fruitless).await?;
-                }
-                Ok(Attempt::Again) => {
-                    self.roll_back().await?;
-                    fruitless += 1;
-                    self.shared.pause(PAUSE_MAX).await;
-                }
-                Err(error) if error.code() == Code::Contention => {
-                    fruitless += 1;
-                    self.back_off(&error).await?;
-                }
-                Err(error) if error.class() == Class::Definite => {
-                    self.roll_back().await?;
-                    return Err(self.refused(&error, &chunk));
-                }
-                Err(error) => return Err(error),
-            }
-            if fruitless >= FRUITLESS_MAX {
-                doubtful.extend(rows.keys().cloned());
-                fruitless = 0;
-            }
+        rows.retain(|place, _| !doubtful.contains(place));
+        self.write_undoubted(&chunk, &mut rows, &mut doubtful).await?;
+        if !doubtful.is_empty() {
+            self.settle(doubtful, true).await?;
+            self.write_undoubted(&chunk, &mut Rows::new(), &mut BTreeSet::new()).await?;
         }
         self.shared.windows[self.source].close(&chunk.window);
         self.shared.underway.note(&chunk.then);
@@ -110,26 +89,80 @@ impl Direction {
         Ok(())
     }
 
+    /// Writes rows until they are durable; those that turn out to be in doubt are left out. Where none was, the chunk is
+    /// noted as arrived with them.
+    async fn write_undoubted(&mut self, chunk: &Chunk, rows: &mut Rows, doubtful: &mut BTreeSet<Place>) -> Result<()> {
+        let (mut fruitless, mut way) = (0, Way::Loaded);
+        while !rows.is_empty() || doubtful.is_empty() {
+            match self.try_arrive(chunk, rows, way, doubtful.is_empty()).await {
+                Ok(Attempt::Arrived) => return Ok(()),
+                Ok(Attempt::Doubtful(keys)) => {
+                    self.roll_back().await?;
+                    doubtful.extend(keys);
+                }
+                Ok(Attempt::Present) => {
+                    self.roll_back().await?;
+                    fruitless += 1;
+                    let (rows_before, doubtful_before) = (rows.len(), doubtful.len());
+                    doubtful.extend(self.look_up(rows).await?);
+                    if (rows.len(), doubtful.len()) == (rows_before, doubtful_before) {
+                        way = Way::Applied;
+                    }
+                }
+                Ok(Attempt::Again) => {
+                    self.roll_back().await?;
+                    fruitless += 1;
+                    self.shared.pause(PAUSE_MAX).await;
+                }
+                Err(error) if error.code() == Code::Contention => {
+                    fruitless += 1;
+                    self.back_off(&error).await?;
+                }
+                Err(error) if error.class() == Class::Definite => {
+                    self.roll_back().await?;
+                    return Err(self.refused(&error, chunk));
+                }
+                Err(error) => return Err(error),
+            }
+            if fruitless >= FRUITLESS_MAX {
+                doubtful.extend(rows.keys().cloned());
+            }
+            rows.retain(|place, _| !doubtful.contains(place));
+        }
+        Ok(())
+    }
+
     /// One transaction on the target.
-    async fn try_arrive(&mut self, chunk: &Chunk, rows: &Rows) -> Result<Attempt> {
+    async fn try_arrive(&mut self, chunk: &Chunk, rows: &Rows, way: Way, note: bool) -> Result<Attempt> {
         let target = self.target();
         let keys: BTreeSet<Place> = rows.keys().cloned().collect();
         let _in_hand = match self.claim_keys(Claim::Keys(keys.clone())).await {
             Ok(in_hand) => in_hand,
             Err(half_done) => return Ok(Attempt::Doubtful(half_done)),
         };
+        let covered: BTreeSet<Place> = keys.iter().filter(|place| self.is_settled(place)).cloned().collect();
+        if !covered.is_empty() {
+            return Ok(Attempt::Doubtful(covered));
+        }
         let table = plan::table(&self.shared.tables[target], chunk.table)?.clone();
         for ((_, key), row) in rows {
             plan::fits(&table, key, &Net { before: None, after: Some(row.clone()) }, &"the copy")?;
         }
-        let passed = self.shared.passed[self.source].borrow().clone();
+        let passed = self.shared.passed[self.source].get();
         // When the rows were written nobody knows: longer ago than anything that is in a log.
         let tag = Tag { position: Some(passed.clone()), commit_time: 0 };
         let session = self.session().await?;
         session.begin(Some(&tag)).await?;
         if !rows.is_empty() {
             let rows: Vec<Row> = rows.values().cloned().collect();
-            if session.load(chunk.table, &rows).await? == Applied::Missed {
+            let written = match way {
+                Way::Loaded => session.load(chunk.table, &rows).await?,
+                Way::Applied => {
+                    let batch = TableBatch { inserts: rows, ..TableBatch::default() };
+                    session.apply(chunk.table, &batch).await?
+                }
+            };
+            if written == Applied::Missed {
                 return Ok(Attempt::Present);
             }
             if self.shared.rules.has(Rule::Meanwhile) {
@@ -141,10 +174,17 @@ impl Direction {
             }
         }
         let session = self.session().await?;
-        session.note_copy(&chunk.then).await?;
+        if note {
+            session.note_copy(&chunk.then).await?;
+        }
         session.commit().await.map_err(settle::outcome_unknown)?;
-        self.shared.durable[self.source].send_replace(passed);
+        self.shared.durable[self.source].set(passed);
         Ok(Attempt::Arrived)
+    }
+
+    /// Whether a key has been settled in a way that may cover what the source's log has not brought yet.
+    fn is_settled(&self, place: &Place) -> bool {
+        self.shared.rules.has(Rule::Covered) && self.shared.resolutions.get(self.source.other(), place).is_some()
     }
 
     /// Which keys, locked on the target by now, it has written itself so that the chunk cannot know; `None` where a
@@ -156,23 +196,30 @@ impl Direction {
         // First what the source has not got, then what it has got by then.
         let Some(mut doubtful) = self.unseen(keys).await? else { return Ok(None) };
         let end = self.shared.nodes[self.source].log_status(None).await?.end;
-        let Some(written) = self.written(self.source, keys, &end).await? else { return Ok(None) };
-        doubtful.extend(written);
+        let Some(histories) = self.histories(self.source, keys, &end).await? else { return Ok(None) };
+        // What the source writes itself comes with its log, on top of what is written here.
+        doubtful.extend(histories.into_iter().filter(|(_, history)| history.own).map(|(place, _)| place));
         Ok(Some(doubtful))
     }
 
     /// Which keys, locked on the target by now, it has written itself and the source has not got; `None` where the
     /// reader was late.
     pub(crate) async fn unseen(&mut self, keys: &BTreeSet<Place>) -> Result<Option<BTreeSet<Place>>> {
-        if !self.shared.reads[self.target()] {
+        if keys.is_empty() || !self.shared.reads[self.target()] {
             return Ok(Some(BTreeSet::new()));
         }
         let fence = self.session().await?.fence().await?;
-        self.written(self.target(), keys, &fence).await
+        let histories = self.histories(self.target(), keys, &fence).await?;
+        Ok(histories.map(|found| found.into_iter().filter(|(_, of)| !of.writes.is_empty()).map(|(at, _)| at).collect()))
     }
 
-    /// Which of the keys the queue of a side has writes of, the bridge's own included, up to a place in its log.
-    async fn written(&mut self, side: Side, keys: &BTreeSet<Place>, end: &Position) -> Result<Option<BTreeSet<Place>>> {
+    /// What the queue of a side has of the keys, up to a place in its log; `None` where the reader is late.
+    async fn histories(
+        &mut self,
+        side: Side,
+        keys: &BTreeSet<Place>,
+        end: &Position,
+    ) -> Result<Option<BTreeMap<Place, History>>> {
         let shared = &self.shared;
         let _urgent = shared.urgent();
         shared.nodes[side].mark(Mark::Heartbeat).await?;
@@ -180,20 +227,18 @@ impl Direction {
             return Ok(None);
         }
         let pending = pending::scan(&shared.queues[side], &shared.tables[side], keys, end)?;
-        Ok(Some(pending.histories.into_keys().filter(|place| keys.contains(place)).collect()))
+        Ok(Some(pending.histories.into_iter().filter(|(place, _)| keys.contains(place)).collect()))
     }
 
-    /// Drops the rows that the target has just so; those that it has otherwise are in doubt. After many attempts that
-    /// found nothing of either, all are.
-    async fn look_up(&mut self, rows: &mut Rows, fruitless: u32) -> Result<BTreeSet<Place>> {
+    /// Drops the rows that the target has just so; those that it has otherwise are in doubt. So are equal ones that it
+    /// has just written itself: what it wrote is yet to cross, and would meet what the source makes of its own row.
+    async fn look_up(&mut self, rows: &mut Rows) -> Result<BTreeSet<Place>> {
+        let Some((table, _)) = rows.keys().next().cloned() else { return Ok(BTreeSet::new()) };
+        let keys: Vec<_> = rows.keys().map(|(_, key)| key.clone()).collect();
         let session = self.session().await?;
         session.begin(None).await?;
-        let keys: Vec<_> = rows.keys().map(|(_, key)| key.clone()).collect();
-        let Some((table, _)) = rows.keys().next() else { return Ok(BTreeSet::new()) };
-        let found = session.read(*table, &keys).await?;
-        session.rollback().await?;
-        let mut doubtful = BTreeSet::new();
-        let mut equal = BTreeSet::new();
+        let found = session.lock(table, &keys).await?;
+        let (mut doubtful, mut equal) = (BTreeSet::new(), BTreeSet::new());
         for ((place, row), found) in rows.iter().zip(found) {
             match found {
                 Some(found) if found == *row => equal.insert(place.clone()),
@@ -201,9 +246,12 @@ impl Direction {
                 None => false,
             };
         }
-        rows.retain(|place, _| !equal.contains(place));
-        if fruitless >= FRUITLESS_MAX {
-            doubtful.extend(rows.keys().cloned());
+        let unseen = self.unseen(&equal).await?;
+        self.roll_back().await?;
+        // Where the reader is late all are looked at again.
+        if let Some(unseen) = unseen {
+            rows.retain(|place, _| !equal.contains(place));
+            doubtful.extend(unseen);
         }
         Ok(doubtful)
     }

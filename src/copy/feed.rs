@@ -30,6 +30,13 @@ const FIRST_ROWS: usize = 500;
 /// How much more a chunk may ask for than the one before, lest some wide rows after many small ones fill the memory.
 const GROWTH: usize = 4;
 
+/// Bytes of log that wait to be applied, beyond which no chunk is read: it would wait for them, and more of its keys
+/// would have been touched.
+const BACKLOG_MAX: u64 = 1 << 20;
+
+/// How often is looked whether they have been.
+const BACKLOG_EVERY: Duration = Duration::from_millis(20);
+
 /// Chunks that are read and not yet taken. With the one being written and the one being read there are three in
 /// memory.
 pub(crate) const AHEAD_MAX: usize = 1;
@@ -116,6 +123,10 @@ impl Feed {
 
     async fn chunk(&mut self, at: &CopyState) -> Result<Chunk> {
         let node = &self.shared.nodes[self.source];
+        let waiting = || self.shared.queues[self.source].bytes();
+        while waiting().0 as u64 + waiting().1 > BACKLOG_MAX {
+            sleep(BACKLOG_EVERY).await;
+        }
         let window = self.shared.windows[self.source].open(at.table);
         let rows = self.scan.settled_chunk(at.table, at.after.as_ref(), self.limit).await?;
         let end = node.log_status(None).await?.end;

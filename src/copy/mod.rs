@@ -15,18 +15,21 @@
 //!    the chunk was on its way, and would rise again. So when the rows are written and not yet committed, and with that locked,
 //!    a fence is taken on the target; once its reader has passed it, a key with a write that the source has not got is in
 //!    doubt. A write that the source has got is in the source's log as our own, between `L` and where that log ends now,
-//!    and once the source's reader has passed that: in doubt as well.
-//! 3. *A key that is there already* (the rows are not absent): equal rows need nothing, others are in doubt.
-//! 4. *What the log brings meanwhile* (rule `Apart`). The conditional write of [`crate::direction`] takes for granted that
+//!    and once the source's reader has passed that, it is in doubt as well.
+//! 3. *What has been settled* (rule `Covered`). A rendezvous may have covered writes that the source's log has not brought yet, and that
+//!    will be left out when it does: the row of the chunk is older than what was settled. Keys with a resolution in force are in doubt.
+//! 4. *A key that is there already* (the rows are not absent): equal rows need nothing, unless the target has written them itself
+//!    and the source has not got that; these, and rows that differ, are in doubt.
+//! 5. *What the log brings meanwhile* (rule `Apart`). The conditional write of [`crate::direction`] takes for granted that
 //!    both sides began equal. Until a table is copied they did not, and a before image may fit by chance: one side removes
 //!    a row that the other never had, the other adds just that row, and each crosses to where the other has been. So
 //!    while a copy is underway, a run in either direction is only committed where the target has no write of its keys that
 //!    the source has not got; else they are settled first.
-//! 5. The keys are in the registry meanwhile, as those of any run, so no rendezvous comes between.
+//! 6. The keys are in the registry meanwhile, as those of any run, so no rendezvous comes between.
 //!
 //! Keys in doubt are settled by a rendezvous, which asks no order of anything; what it finds different without a write
 //! in either log to explain it is the arrival of a row, or two rows that the table's rule has to choose from.
-//! Then the chunk goes on without them.
+//! The rest of the chunk is written before that, and only when they are settled the chunk is noted as arrived.
 
 mod arrive;
 mod feed;

@@ -121,10 +121,10 @@ impl Direction {
         let mut read = shared.queues[self.source].read_up_to();
         let mut stopping = shared.stopping.clone();
         loop {
-            if *stopping.borrow() {
+            if stopping.get() {
                 return self.finish().await;
             }
-            read.mark_unchanged();
+            read.see();
             if let Some(chunk) = self.due_chunk() {
                 self.arrive(chunk).await?;
                 continue;
@@ -138,8 +138,8 @@ impl Direction {
                 Gathered::Nothing => {
                     tokio::select! {
                         biased;
-                        _ = stopping.changed() => {}
-                        _ = read.changed() => {}
+                        () = stopping.changed() => {}
+                        () = read.changed() => {}
                         chunk = self.chunks.recv(), if self.chunk.is_none() && !self.chunks.is_closed() => self.chunk = chunk,
                     }
                 }
@@ -152,7 +152,7 @@ impl Direction {
         if self.chunk.is_none() {
             self.chunk = self.chunks.try_recv().ok();
         }
-        let passed = self.shared.passed[self.source].borrow();
+        let passed = self.shared.passed[self.source].get();
         self.chunk.take_if(|chunk| passed.covers(chunk.end()))
     }
 
@@ -165,8 +165,8 @@ impl Direction {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        let passed = self.shared.passed[self.source].borrow().clone();
-        if passed == *self.shared.durable[self.source].borrow() {
+        let passed = self.shared.passed[self.source].get();
+        if passed == self.shared.durable[self.source].get() {
             return Ok(());
         }
         self.checkpoint(&passed).await
@@ -179,14 +179,14 @@ impl Direction {
         }
         self.at = run.events.1;
         self.shared.queues[self.source].release(self.at);
-        self.shared.passed[self.source].send_replace(run.position.clone());
+        self.shared.passed[self.source].set(run.position.clone());
         self.shared.observe(&EngineEvent::Passed {
             source: self.source,
             position: &run.position,
             time: run.time,
             echoes: run.echoes,
         });
-        let durable = self.shared.durable[self.source].borrow().clone();
+        let durable = self.shared.durable[self.source].get();
         let idle = run.position.bytes_since(&durable).is_none_or(|bytes| bytes >= IDLE_BYTES);
         if run.position != durable && (run.barrier || idle) {
             self.checkpoint(&run.position).await?;
@@ -218,7 +218,7 @@ impl Direction {
                 Err(error) => return Err(error),
             }
         }
-        self.shared.durable[self.source].send_replace(position.clone());
+        self.shared.durable[self.source].set(position.clone());
         Ok(())
     }
 
@@ -309,7 +309,7 @@ impl Direction {
         if !self.shared.rules.has(Rule::Checkpoint) {
             self.checkpoint(&run.position).await?;
         }
-        self.shared.durable[self.source].send_replace(run.position.clone());
+        self.shared.durable[self.source].set(run.position.clone());
         self.shared.observe(&EngineEvent::Applied {
             source: self.source,
             transactions: run.transactions,

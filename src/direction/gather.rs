@@ -147,7 +147,7 @@ pub(crate) struct Gathering<'a> {
 
 /// Gathers from event number `from` on.
 pub(crate) fn gather(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gathered> {
-    let read = queue.read_up_to().borrow().clone();
+    let read = queue.read_up_to().get();
     let events = queue.events(from, queue.limits().run_bytes)?;
     let mut run = Run::new(from, read.position.clone());
     let mut open: Vec<Arc<LogEvent>> = Vec::new();
@@ -206,7 +206,7 @@ impl Run {
 
 /// A transaction that does not fit into a run: found to its end, without keeping it.
 fn large(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gathered> {
-    let mut run = Run::new(from, queue.read_up_to().borrow().position.clone());
+    let mut run = Run::new(from, queue.read_up_to().get().position);
     run.content = Content::Large;
     let mut at = from;
     loop {

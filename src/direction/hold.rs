@@ -354,7 +354,7 @@ mod tests {
                         undone.retain(|(of, _)| *of != id);
                         prop_assert_eq!(queue.held(&id.to_string()).rows.inserts, changes.len() as u64);
                         queue.push(decide(&id.to_string(), position)).unwrap();
-                        let read = queue.read_up_to().borrow().position.clone();
+                        let read = queue.read_up_to().get().position;
                         prop_assert_eq!(read, Position::Index(position));
                         prop_assert_eq!(visible(&queue, &mut at), vec![(changes, Position::Index(position))]);
                     }
@@ -368,7 +368,7 @@ mod tests {
             for id in expected.keys() {
                 queue.push(undo(&id.to_string(), None)).unwrap();
             }
-            let end = queue.read_up_to().borrow().event;
+            let end = queue.read_up_to().get().event;
             queue.release(end);
             prop_assert_eq!(queue.bytes(), (0, 0));
         }

@@ -15,12 +15,13 @@ use std::{
 };
 
 use pontoon_core::{Code, Error, Fragment, Held, LogEvent, Position, Result};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{
     block::{Block, Room, event_bytes},
     hold::{self, Hold, Tally},
 };
+use crate::level;
 
 /// How far a log has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ struct Inner {
 pub struct Queue {
     inner: Mutex<Inner>,
     limits: Limits,
-    read: watch::Sender<ReadUpTo>,
+    read: level::Sender<ReadUpTo>,
     released: Notify,
 }
 
@@ -86,7 +87,7 @@ impl Queue {
                 recent: None,
             }),
             limits,
-            read: watch::Sender::new(ReadUpTo { event: 0, position: start }),
+            read: level::Sender::new(ReadUpTo { event: 0, position: start }),
             released: Notify::new(),
         }
     }
@@ -112,7 +113,7 @@ impl Queue {
                         LogEvent::Fragment(fragment) => position.clone_from(&fragment.position),
                         LogEvent::Progress(progress) => position = Some(progress.position.clone()),
                         // The transaction of an obstacle is never read: where the log is read up to stays.
-                        LogEvent::Obstacle(_) => position = Some(self.read.borrow().position.clone()),
+                        LogEvent::Obstacle(_) => position = Some(self.read.get().position),
                         LogEvent::Held(_) => {}
                     }
                     inner.append(event)?;
@@ -121,7 +122,7 @@ impl Queue {
             inner.next
         };
         if let Some(position) = position {
-            self.read.send_replace(ReadUpTo { event: next, position });
+            self.read.set(ReadUpTo { event: next, position });
         }
         Ok(())
     }
@@ -137,14 +138,14 @@ impl Queue {
     }
 
     /// How far the log has been read, to look at or to wait for.
-    pub fn read_up_to(&self) -> watch::Receiver<ReadUpTo> {
+    pub fn read_up_to(&self) -> level::Receiver<ReadUpTo> {
         self.read.subscribe()
     }
 
     /// Visible events from number `from` on: at least one where there is one, then as many as are at
     /// hand without passing `bytes_max`.
     pub fn events(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<LogEvent>>> {
-        let visible = self.read.borrow().event;
+        let visible = self.read.get().event;
         let mut inner = self.inner();
         let mut events = Vec::new();
         let (mut at, mut bytes) = (from, 0);
@@ -186,7 +187,7 @@ impl Queue {
 
     /// An error where all that is kept is of transactions whose end is not read yet: no release will make room.
     pub(crate) fn stuck_check(&self) -> Result<()> {
-        if self.first() < self.read.borrow().event {
+        if self.first() < self.read.get().event {
             return Ok(());
         }
         let text = format!("transactions whose end is not read yet fill the spill file ({} bytes)", self.bytes().1);
@@ -347,10 +348,10 @@ mod tests {
         queue.push(piece(1, false)).unwrap();
         queue.push(piece(1, false)).unwrap();
         assert!(queue.events(0, 1_000).unwrap().is_empty());
-        assert_eq!(queue.read_up_to().borrow().position, Position::Index(0));
+        assert_eq!(queue.read_up_to().get().position, Position::Index(0));
         queue.push(piece(1, true)).unwrap();
         assert_eq!(queue.events(0, 10_000).unwrap().len(), 3);
-        assert_eq!(queue.read_up_to().borrow().position, Position::Index(1));
+        assert_eq!(queue.read_up_to().get().position, Position::Index(1));
     }
 
     #[test]

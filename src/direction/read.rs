@@ -20,12 +20,7 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
     loop {
         tokio::select! {
             biased;
-            changed = durable.changed() => {
-                if changed.is_ok() {
-                    let position = durable.borrow_and_update().clone();
-                    reader.confirm(&position);
-                }
-            }
+            () = durable.changed() => reader.confirm(&durable.get()),
             event = reader.next() => {
                 let event = event?;
                 let last = matches!(event, LogEvent::Obstacle(_));
@@ -36,13 +31,13 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
                 }
             }
         }
-        if queue.is_full() && *urgent.borrow() == 0 {
+        if queue.is_full() && urgent.get() == 0 {
             shared.observe(&EngineEvent::SpillFull { source });
-            while queue.is_full() && *urgent.borrow_and_update() == 0 {
+            while queue.is_full() && urgent.see() == 0 {
                 queue.stuck_check()?;
                 tokio::select! {
                     () = queue.wait_for_release() => {}
-                    _ = urgent.changed() => {}
+                    () = urgent.changed() => {}
                 }
             }
         }

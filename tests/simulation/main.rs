@@ -103,6 +103,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Checkpoint | Rule::TakeOver => {
             &[(Topology::Pair, Workload::Toggle, true, 0.3), (Topology::Pair, Workload::Toggle, true, 1.0)]
         }
+        Rule::Covered => &[(Topology::Chain, Workload::Copy, true, 0.0), (Topology::Pair, Workload::Copy, true, 0.0)],
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
         _ => &[
             (Topology::Pair, Workload::Register, true, 0.3),
@@ -152,6 +153,7 @@ rules_are_needed! {
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,
     without_apart_some_schedule_fails: Apart,
+    without_covered_some_schedule_fails: Covered,
 }
 
 /// Replays the schedule of `PONTOON_SIM_REPLAY`, or a fixed one, and prints its trace.

@@ -261,7 +261,8 @@ pub trait Session: Send {
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
 
     /// Writes many rows whose keys must be absent, as [`Session::apply`] does with inserts, in whatever way is
-    /// fastest for many. The rows are in ascending order of their keys.
+    /// fastest for many. The rows are in ascending order of their keys. [`Applied::Missed`] may also mean another unique
+    /// constraint than the key's, which [`Session::apply`] names.
     async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied>;
 
     /// Writes how far a copy to this node has come.

@@ -61,6 +61,7 @@ mod encode;
 mod error;
 mod findings;
 mod lease;
+mod load;
 mod log;
 mod names;
 mod node;

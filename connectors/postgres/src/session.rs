@@ -29,7 +29,7 @@ use crate::{
     catalog::get,
     connect::{Link, Role, Target},
     encode::Array,
-    error,
+    error, load,
     names::Names,
     resolution::{key_to_text, row_to_text},
     scan::{of_table, rows_of_keys},
@@ -426,8 +426,20 @@ impl Session for PostgresSession {
 
     async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
         self.enter()?;
-        let inserts: Vec<_> = rows.iter().map(|row| Written { before: None, after: Some(row) }).collect();
-        let applied = self.apply_all(Prepared::Insert(table), table, &inserts).await?;
+        let tables = self.tables.clone();
+        let mapped = &tables[table.index()];
+        let applied = match load::pieces(mapped, rows) {
+            Ok(pieces) => match load::copy_in(&self.link.client, mapped, pieces).await {
+                Ok(_) => Applied::All,
+                // Of the key or of another constraint: a write of single rows tells them apart.
+                Err(error) if matches!(error::sqlstate(&error), Some(("23505", _))) => Applied::Missed,
+                Err(error) => return Err(of_table(&error, mapped)),
+            },
+            Err(load::NoText) => {
+                let inserts: Vec<_> = rows.iter().map(|row| Written { before: None, after: Some(row) }).collect();
+                self.apply_all(Prepared::Insert(table), table, &inserts).await?
+            }
+        };
         if applied == Applied::All {
             self.state = State::Open;
         }
