@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod conflict;
 mod copy;
+pub mod create;
 pub mod direction;
 pub mod event;
 pub mod human;

@@ -13,7 +13,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    config::{Config, Conflict, Present, TableChoice},
+    config::{Absent, Choices, Config, Conflict, Present, TableChoice},
     conflict::decide::Policy,
     side::{Pair, Side},
 };
@@ -35,16 +35,28 @@ pub struct Mapping {
 impl Mapping {
     /// Refuses where any pair is unfit. Errors: table unfit, naming the first finding.
     pub fn require(self) -> Result<Self> {
-        let mut blocking = self.findings.iter().filter(|finding| finding.severity == Severity::Blocking);
-        let Some(first) = blocking.next() else { return Ok(self) };
-        let more = match blocking.count() {
-            0 => String::new(),
-            count => format!(" (and {count} more)"),
+        match self.refusal("pontoon check lists everything") {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
+    /// What is in the way.
+    pub(crate) fn blocking(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Blocking)
+    }
+
+    /// The error of the first finding that blocks; `more` goes with its remedy.
+    pub(crate) fn refusal(&self, more: &str) -> Option<Error> {
+        let first = self.blocking().next()?;
+        let others = match self.blocking().count() {
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
         };
-        let message = format!("{}: {}, needed is {}{more}", first.subject, first.actual, first.expected);
-        Err(Error::new(Code::TableUnfit, message).hint(match &first.remedy {
-            Some(remedy) => format!("{remedy}; pontoon check lists everything"),
-            None => "pontoon check lists everything".to_owned(),
+        let message = format!("{}: {}, needed is {}{others}", first.subject, first.actual, first.expected);
+        Some(Error::new(Code::TableUnfit, message).hint(match &first.remedy {
+            Some(remedy) => format!("{remedy}; {more}"),
+            None => more.to_owned(),
         }))
     }
 }
@@ -52,32 +64,62 @@ impl Mapping {
 /// Asks both nodes for their tables and pairs what the configuration names. Errors: unreachable and the
 /// like, and configuration errors (a table that is not there).
 pub async fn map(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<Mapping> {
+    Ok(survey(config, nodes, Absent::Refused).await?.map(config))
+}
+
+/// What the nodes have of what the configuration names, before it is judged.
+pub(crate) struct Survey {
+    /// The pairs, by label.
+    pub(crate) pairs: Vec<Surveyed>,
+    /// What an operator may not have meant.
+    notes: Vec<String>,
+}
+
+/// One pair.
+pub(crate) struct Surveyed {
+    /// What the configuration says of it.
+    pub(crate) choice: TableChoice,
+    /// The tables; `None` where there is none.
+    pub(crate) schemas: Pair<Option<TableSchema>>,
+}
+
+/// Asks both nodes. Errors as of [`map`].
+pub(crate) async fn survey(config: &Config, nodes: &Pair<Arc<dyn Node>>, absent: Absent) -> Result<Survey> {
     let mut present = Pair::<Vec<TableName>>::default();
     for side in Side::BOTH {
         present[side] = nodes[side].list_tables().await.map_err(|error| error.at(nodes[side].name()))?;
     }
     let of = |side: Side| Present { default_schema: config.node(side).default_schema(), tables: &present[side] };
-    let choices = config.choose_tables([of(Side::A), of(Side::B)])?;
+    let Choices { tables, notes } = config.choose_tables([of(Side::A), of(Side::B)], absent)?;
     let mut schemas = Pair::<Vec<Option<TableSchema>>>::default();
     for side in Side::BOTH {
-        let names: Vec<TableName> = choices.tables.iter().map(|choice| choice.names[side as usize].clone()).collect();
+        let names: Vec<TableName> = tables.iter().map(|choice| choice.names[side as usize].clone()).collect();
         schemas[side] = nodes[side].describe(&names).await.map_err(|error| error.at(nodes[side].name()))?;
     }
-    let mut mapping = Draft { config, tables: Pair::default(), policies: Vec::new(), findings: Vec::new() };
     let [a, b] = [std::mem::take(&mut schemas[Side::A]), std::mem::take(&mut schemas[Side::B])];
-    for (choice, (a, b)) in choices.tables.iter().zip(a.into_iter().zip(b)) {
-        match (a, b) {
-            (Some(a), Some(b)) => mapping.pair(choice, &Pair::new(a, b)),
-            _ => mapping.block(
-                "table-missing",
-                &choice.label,
-                "gone while it was looked at",
-                "a table on both sides",
-                None,
-            ),
+    let pairs = tables.into_iter().zip(a.into_iter().zip(b));
+    let pairs = pairs.map(|(choice, (a, b))| Surveyed { choice, schemas: Pair::new(a, b) }).collect();
+    Ok(Survey { pairs, notes })
+}
+
+impl Survey {
+    /// Judges it.
+    pub(crate) fn map(self, config: &Config) -> Mapping {
+        let mut mapping = Draft { config, tables: Pair::default(), policies: Vec::new(), findings: Vec::new() };
+        for Surveyed { choice, mut schemas } in self.pairs {
+            match (schemas[Side::A].take(), schemas[Side::B].take()) {
+                (Some(a), Some(b)) => mapping.pair(&choice, &Pair::new(a, b)),
+                _ => mapping.block(
+                    "table-missing",
+                    &choice.label,
+                    "gone while it was looked at",
+                    "a table on both sides",
+                    None,
+                ),
+            }
         }
+        mapping.finish(self.notes)
     }
-    Ok(mapping.finish(choices.notes))
 }
 
 struct Draft<'a> {

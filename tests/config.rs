@@ -10,7 +10,9 @@ use std::{
 };
 
 use pontoon::{
-    config::{Accept, ApplyOrder, Config, Conflict, Direction, Environment, Invalid, Present, Scheme, TableChoice},
+    config::{
+        Absent, Accept, ApplyOrder, Config, Conflict, Direction, Environment, Invalid, Present, Scheme, TableChoice,
+    },
     side::Side,
 };
 use pontoon_core::{Code, Error, TableName};
@@ -453,6 +455,10 @@ fn the_file_is_looked_for_where_the_contract_says() {
 
 /// The pairs of a file's tables on two databases, as `label: a = b`.
 fn pairs(tables: &str, a: &[&str], b: &[&str]) -> Result<(Vec<TableChoice>, Vec<String>), String> {
+    chosen(tables, a, b, Absent::Refused)
+}
+
+fn chosen(tables: &str, a: &[&str], b: &[&str], absent: Absent) -> Result<(Vec<TableChoice>, Vec<String>), String> {
     let config = parse(&with(tables)).unwrap();
     let names = |texts: &[&str]| texts.iter().map(|text| text.parse::<TableName>().unwrap()).collect::<Vec<_>>();
     let (a, b) = (names(a), names(b));
@@ -460,7 +466,7 @@ fn pairs(tables: &str, a: &[&str], b: &[&str]) -> Result<(Vec<TableChoice>, Vec<
         Present { default_schema: config.node(Side::A).default_schema(), tables: &a },
         Present { default_schema: config.node(Side::B).default_schema(), tables: &b },
     ];
-    match config.choose_tables(present) {
+    match config.choose_tables(present, absent) {
         Ok(choices) => Ok((choices.tables, choices.notes)),
         Err(error) => {
             assert_eq!(error.code(), Code::Config);
@@ -544,6 +550,42 @@ fn entries_that_say_more_win_then_later_ones() {
     let head = entry("audi*", "shop->stock");
     assert_eq!(directions(&format!("{tail}{head}{all}"))[1], a);
     assert_eq!(directions(&format!("{head}{tail}{all}"))[1], Direction::Both);
+}
+
+#[test]
+fn tables_that_one_side_lacks_are_chosen_to_be_made() {
+    let made = |tables: &str, a: &[&str], b: &[&str]| {
+        let (choices, notes) = chosen(tables, a, b, Absent::Chosen)?;
+        let pair = |c: &TableChoice| format!("{} = {} on {:?}", c.names[0], c.names[1], c.absent);
+        Ok::<_, String>((choices.iter().map(pair).collect::<Vec<_>>(), notes))
+    };
+    // A named one from either side, also against its direction, and with its schema.
+    let (named, notes) = made(
+        "[[tables]]\nname = \"x\"\ndirection = \"shop->stock\"\n[[tables]]\nname = { shop = \"crm.y\", stock = \"other.y\" }\n",
+        &["crm.y"],
+        &["stock.x"],
+    )
+    .unwrap();
+    assert_eq!(named, ["crm.y = other.y on Some(B)", "public.x = stock.x on Some(A)"]);
+    assert!(notes.is_empty(), "{notes:?}");
+    // Of a pattern only where rows go to, and nothing that another entry has.
+    let tables =
+        "[[tables]]\nname = \"*\"\ndirection = \"shop->stock\"\n[[tables]]\nname = { shop = \"x\", stock = \"z\" }\n";
+    let (matched, notes) =
+        made(tables, &["public.x", "public.y", "public.both"], &["stock.w", "stock.z", "stock.both"]).unwrap();
+    assert_eq!(
+        matched,
+        ["public.both = stock.both on None", "public.x = stock.z on None", "public.y = stock.y on Some(B)"]
+    );
+    assert_eq!(
+        notes,
+        ["pontoon.toml:5:8: \"*\" does not bridge what is on shop alone: stock.w".replace("shop", "stock")]
+    );
+    let (both_ways, _) = made("[[tables]]\nname = \"*\"\n", &["public.a"], &["stock.b"]).unwrap();
+    assert_eq!(both_ways, ["public.a = stock.a on Some(B)", "public.b = stock.b on Some(A)"]);
+    // What is nowhere is an error all the same.
+    let error = made("[[tables]]\nname = \"x\"\n", &["public.y"], &["stock.y"]).unwrap_err();
+    assert!(error.contains("node shop has no table public.x"), "{error}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ macro_rules! commands {
 
 commands! {
     demo => Demo(DemoArgs);
+    init => Init(InitArgs);
     check => Check(CheckArgs);
     setup => Setup(SetupArgs);
     teardown => Teardown(TeardownArgs);
@@ -147,6 +148,30 @@ impl FromStr for DemoPair {
     }
 }
 
+/// Writes a commented configuration for two databases
+///
+/// Asks for what is not said, on a terminal. Looks into both databases, where they let it in, and lists the tables
+/// that are on both sides, and those that are on one. A password in a url, or in the variable that the configuration
+/// will name ($SHOP_PASSWORD for a node shop), is used for that look and never written. The file is the one that
+/// --config names, else ./pontoon.toml; one that is there is not touched.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon init shop=postgresql://pontoon@db1/shop stock=mysql://pontoon@db2/shop
+  pontoon init shop=postgresql://pontoon@db1/shop stock=mysql://pontoon@db2/shop --table customers --table 'audit_*'
+  pontoon init                                   asks, on a terminal")]
+pub struct InitArgs {
+    /// The two databases, each a name of your choice and a url
+    #[arg(value_name = "NODE=URL", num_args = 0..=2)]
+    pub nodes: Vec<String>,
+    /// The bridge's name: the origin tag [default: both nodes' names]
+    #[arg(long, value_name = "NAME")]
+    pub bridge: Option<String>,
+    /// A table or a pattern to bridge, as the configuration names it, instead of what is on both sides; may be given
+    /// several times
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+}
+
 /// Looks whether the two databases can be bridged; changes nothing
 ///
 /// Reads settings, privileges, tables, keys, types, collations, clocks and limits on both sides, before or after
@@ -166,11 +191,19 @@ pub struct CheckArgs {
 ///
 /// The `pontoon` schema or database, slot, publication and origins. Safe to repeat. What is committed on either
 /// side after it returns will cross.
+///
+/// With --create-tables, a table that one side lacks is made there first, empty, from what the other side has: types,
+/// primary key, indexes, unique constraints, not null, constant defaults and comments. What does not carry over is
+/// named; a table that cannot be held is refused, and then none is made.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   pontoon setup
+  pontoon setup --create-tables --print-sql      what would be made, to read or to run
   pontoon setup --print-sql                      for a DBA to read or to run, with the least grants")]
 pub struct SetupArgs {
+    /// Make the tables that one side lacks
+    #[arg(long)]
+    pub create_tables: bool,
     /// Print the SQL, grants first, and do nothing
     #[arg(long)]
     pub print_sql: bool,
@@ -370,6 +403,11 @@ impl Context {
         Context { global, out: Terminal::stdout() }
     }
 
+    /// The file that a configuration is written to.
+    pub fn new_config(&self) -> PathBuf {
+        self.global.config.clone().unwrap_or_else(|| "pontoon.toml".into())
+    }
+
     /// The configuration. What works and should not be so is logged as a warning; of several things that are
     /// wrong the first is the error, and the others are printed before it.
     pub fn config(&self) -> Result<Config> {
@@ -513,6 +551,7 @@ mod tests {
         #[derive(Parser)]
         enum All {
             Demo(DemoArgs),
+            Init(InitArgs),
             Check(CheckArgs),
             Setup(SetupArgs),
             Teardown(TeardownArgs),
@@ -539,7 +578,15 @@ mod tests {
         let All::Skip(skip) = parse("skip stock binlog.000003:1234 --execute").unwrap() else { panic!() };
         assert!(skip.execute && skip.position.to_string() == "binlog.000003:1234");
         assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
-        assert!(matches!(parse("setup --print-sql").unwrap(), All::Setup(SetupArgs { print_sql: true })));
+        assert!(matches!(
+            parse("setup --create-tables --print-sql").unwrap(),
+            All::Setup(SetupArgs { create_tables: true, print_sql: true })
+        ));
+        let All::Init(init) = parse("init shop=postgresql://a@b/c stock=mysql://d@e/f --table x --table y").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((init.nodes.len(), init.tables.len(), init.bridge), (2, 2, None));
         assert!(matches!(parse("run --until-caught-up").unwrap(), All::Run(RunArgs { until_caught_up: true })));
         assert!(matches!(parse("status --watch").unwrap(), All::Status(StatusArgs { watch: true, .. })));
         assert!(matches!(parse("teardown --execute").unwrap(), All::Teardown(TeardownArgs { execute: true, .. })));
@@ -553,6 +600,7 @@ mod tests {
             "skip shop",
             "teardown --print-sql --execute",
             "tail shop --format debezium",
+            "init a=x b=y c=z",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

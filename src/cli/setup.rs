@@ -1,10 +1,11 @@
-//! `pontoon setup`: creates what the bridge needs on both sides.
+//! `pontoon setup`: creates what the bridge needs on both sides, and the tables that one side lacks.
 
-use pontoon_core::{Code, Result, node::SetupPlan};
+use pontoon_core::{Code, Result, TableDraft, node::SetupPlan};
 
-use super::{Context, DONE, SetupArgs};
+use super::{Context, DONE, SetupArgs, one_line};
 use crate::{
     config::Config,
+    create::{self, Creation},
     mapping,
     nodes::{self, Nodes},
     setup,
@@ -14,14 +15,21 @@ use crate::{
 pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let nodes = nodes::open(&config)?;
+    let creation = if arguments.create_tables { Some(creation(&config, &nodes).await?) } else { None };
     if arguments.print_sql {
-        let plans = plans(&config, &nodes).await?;
-        for side in Side::BOTH {
-            let name = nodes.nodes[side].name();
-            let sql = nodes.admins[side].setup_sql(&plans[side]).await.map_err(|error| error.at(name))?;
-            super::print_sql(context, name, &sql)?;
-        }
+        print_sql(&config, &nodes, creation, context).await?;
         return Ok(DONE);
+    }
+    if let Some(creation) = &creation {
+        create::make(&nodes, &creation.drafts).await?;
+        for side in Side::BOTH {
+            for draft in &creation.drafts[side] {
+                context.out.line(&one_line(&format!("{}: made {}", nodes.nodes[side].name(), draft.schema.name)))?;
+                for text in left_out(draft) {
+                    context.out.line(&format!("  {text}"))?;
+                }
+            }
+        }
     }
     let mapping = setup::setup(&config, &nodes).await?;
     for note in &mapping.notes {
@@ -39,6 +47,41 @@ pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
     }
     context.out.line("set up: what is committed on either side from now on will cross")?;
     Ok(DONE)
+}
+
+/// What is to be made. Where anything is in the way all of it is told, the first as the error.
+async fn creation(config: &Config, nodes: &Nodes) -> Result<Creation> {
+    let creation = create::plan(config, nodes).await?;
+    let Some(error) = creation.mapping.refusal("nothing was made") else { return Ok(creation) };
+    for finding in creation.mapping.blocking().skip(1) {
+        let remedy = finding.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        let line = format!("also: {}: {}, needed is {}{remedy}", finding.subject, finding.actual, finding.expected);
+        eprintln!("{}", one_line(&line));
+    }
+    Err(error)
+}
+
+/// What a table is made without, each on one line: a name may have several.
+fn left_out(draft: &TableDraft) -> impl Iterator<Item = String> {
+    draft.left_out.iter().map(|text| one_line(&format!("without {text}")))
+}
+
+async fn print_sql(config: &Config, nodes: &Nodes, creation: Option<Creation>, context: &Context) -> Result<()> {
+    let (plans, drafts) = match creation {
+        Some(Creation { mapping, drafts }) => (setup::plans(config, &nodes.nodes, &mapping).await?, drafts),
+        None => (plans(config, nodes).await?, Pair::default()),
+    };
+    for side in Side::BOTH {
+        let name = nodes.nodes[side].name();
+        let mut sql = Vec::new();
+        for draft in &drafts[side] {
+            sql.extend(left_out(draft).map(|text| format!("-- {text}")));
+            sql.extend_from_slice(&draft.statements);
+        }
+        sql.extend(nodes.admins[side].setup_sql(&plans[side]).await.map_err(|error| error.at(name))?);
+        super::print_sql(context, name, &sql)?;
+    }
+    Ok(())
 }
 
 /// What to print the SQL for. A user without any right sees no table, and on MySQL and MariaDB does not even

@@ -14,6 +14,7 @@
 //! | `place.rs` | places, problems, suggestions |
 //! | `url.rs` | what a node's URL says |
 //! | `tables.rs` | names and patterns of tables, and what they come to on two databases |
+//! | `write.rs` | a new file, for `pontoon init` |
 //! | `sample.toml` | the sample file |
 
 mod keys;
@@ -22,6 +23,7 @@ mod place;
 mod reader;
 mod tables;
 mod url;
+mod write;
 
 use std::{
     fmt, io,
@@ -32,7 +34,8 @@ use pontoon_core::node::{NodeOptions, Secret};
 
 pub use self::{
     place::{Invalid, Place, Problem},
-    tables::{Choices, NamePattern, Present, TableChoice, TableRule},
+    tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},
+    write::{Outline, OutlineNode, written},
 };
 use crate::side::{Pair, Side};
 

@@ -167,6 +167,15 @@ pub struct Present<'a> {
     pub tables: &'a [TableName],
 }
 
+/// What is done about a table that one node has and the other lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// A named one is an error, one of a pattern is noted.
+    Refused,
+    /// It is chosen all the same, to be made: a named one from either side, one of a pattern where rows go to.
+    Chosen,
+}
+
 /// A pair of tables to bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableChoice {
@@ -175,6 +184,8 @@ pub struct TableChoice {
     pub label: String,
     /// The tables on A and B, schemas included.
     pub names: [TableName; 2],
+    /// Where the table is not there yet.
+    pub absent: Option<Side>,
     /// Which way rows go.
     pub direction: Direction,
     /// Who wins.
@@ -205,8 +216,8 @@ impl Config {
     ///
     /// A pair is governed by exactly one entry: an exact name goes before a pattern, a pattern with more
     /// letters before one with fewer, and of equals the later one. Errors (configuration): a named table
-    /// that a node lacks, a table that belongs to two pairs, and no table at all.
-    pub fn choose_tables(&self, present: [Present<'_>; 2]) -> Result<Choices, Error> {
+    /// that a node lacks, unless `absent` has it chosen, a table that belongs to two pairs, and no table at all.
+    pub fn choose_tables(&self, present: [Present<'_>; 2], absent: Absent) -> Result<Choices, Error> {
         let full = present.map(|node| {
             let name = |table: &TableName| match table.schema {
                 Some(_) => table.clone(),
@@ -229,16 +240,18 @@ impl Config {
         let mut notes = Vec::new();
         for at in order {
             let rule = &self.tables[at];
-            let mut pairs: Vec<(String, [TableName; 2])> = Vec::new();
+            let mut pairs: Vec<(String, [TableName; 2], Option<Side>)> = Vec::new();
             if rule.is_exact() {
-                let missing = |side: Side, problems: &mut Vec<Problem>| {
-                    let name = rule.names[side as usize].fill("", present[side as usize].default_schema);
-                    if !known[side as usize].contains(&name) {
-                        problems.push(self.missing(rule, side, &name, &full[side as usize]));
-                    }
-                    name
-                };
-                let names = [missing(Side::A, &mut problems), missing(Side::B, &mut problems)];
+                let names =
+                    Side::BOTH.map(|side| rule.names[side as usize].fill("", present[side as usize].default_schema));
+                let lacking: Vec<Side> = Side::BOTH
+                    .into_iter()
+                    .filter(|&side| !known[side as usize].contains(&names[side as usize]))
+                    .collect();
+                let made = lacking.first().copied().filter(|_| absent == Absent::Chosen && lacking.len() == 1);
+                for &side in lacking.iter().filter(|_| made.is_none()) {
+                    problems.push(self.missing(rule, side, &names[side as usize], &full[side as usize]));
+                }
                 for side in Side::BOTH {
                     let Some(other) = taken[side as usize].get(&names[side as usize]) else { continue };
                     let message = format!(
@@ -249,7 +262,7 @@ impl Config {
                     );
                     problems.push(problem(rule, message, Some("take one of the two away".into())));
                 }
-                pairs.push((rule.names[0].exact().map(|name| name.to_string()).unwrap_or_default(), names));
+                pairs.push((rule.names[0].exact().map(|name| name.to_string()).unwrap_or_default(), names, made));
             } else {
                 let mut lonely: [Vec<String>; 2] = Default::default();
                 for a in full[0].iter().filter(|table| rule.names[0].matches(table, present[0].default_schema)) {
@@ -257,18 +270,22 @@ impl Config {
                     if taken[0].contains_key(a) || taken[1].contains_key(&b) {
                         continue;
                     }
-                    let label = match rule.names[0].schema {
-                        Some(_) => a.to_string(),
-                        None => TableName { schema: None, name: a.name.clone() }.to_string(),
-                    };
                     match known[1].contains(&b) {
-                        true => pairs.push((label, [a.clone(), b])),
+                        true => pairs.push((rule.label(a), [a.clone(), b], None)),
+                        false if rule.is_made(absent, Side::B) => {
+                            pairs.push((rule.label(a), [a.clone(), b], Some(Side::B)));
+                        }
                         false => lonely[0].push(a.to_string()),
                     }
                 }
                 for b in full[1].iter().filter(|table| rule.names[1].matches(table, present[1].default_schema)) {
                     let a = rule.partner(Side::B, b, present);
-                    if !taken[1].contains_key(b) && !known[0].contains(&a) {
+                    if taken[1].contains_key(b) || known[0].contains(&a) {
+                        continue;
+                    }
+                    if rule.is_made(absent, Side::A) && !taken[0].contains_key(&a) {
+                        pairs.push((rule.label(&a), [a, b.clone()], Some(Side::A)));
+                    } else {
                         lonely[1].push(b.to_string());
                     }
                 }
@@ -290,13 +307,14 @@ impl Config {
                     notes.push(format!("{}: {:?} matches no table", self.place_of(rule), rule.written[0]));
                 }
             }
-            for (label, names) in pairs {
+            for (label, names, absent) in pairs {
                 for side in Side::BOTH {
                     taken[side as usize].insert(names[side as usize].clone(), at);
                 }
                 tables.push(TableChoice {
                     label,
                     names,
+                    absent,
                     direction: rule.direction,
                     conflict: rule.conflict,
                     accept: rule.accept.clone(),
@@ -340,13 +358,29 @@ impl Config {
                 )
             }
             Some(near) => format!("{node} has {near}"),
-            None => "create the table on both sides first, or mend the name; case counts".into(),
+            None => {
+                "mend the name; case counts. `pontoon setup --create-tables` makes a table that only the other node has"
+                    .into()
+            }
         };
         problem(rule, format!("node {node} has no table {name}"), Some(hint))
     }
 }
 
 impl TableRule {
+    /// What a pair of a pattern is called, by its table on A.
+    fn label(&self, a: &TableName) -> String {
+        match self.names[0].schema {
+            Some(_) => a.to_string(),
+            None => TableName { schema: None, name: a.name.clone() }.to_string(),
+        }
+    }
+
+    /// Whether a table of a pattern that `side` lacks is to be made there.
+    fn is_made(&self, absent: Absent, side: Side) -> bool {
+        absent == Absent::Chosen && self.direction.follows(side.other())
+    }
+
     /// The name on the other side of a table that the pattern matches on `side`.
     fn partner(&self, side: Side, table: &TableName, present: [Present<'_>; 2]) -> TableName {
         let other = side.other();

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 
 use crate::{
     change::{Key, LogEvent, Row},
+    definition::{TableDefinition, TableDraft},
     error::Result,
     position::{LogIdentity, Position},
     schema::{MappedTable, TableId, TableName, TableSchema},
@@ -332,6 +333,21 @@ pub trait Admin: Send + Sync {
 
     /// What [`Admin::setup`] does, as SQL to read or to run by a superuser: the user's grants first.
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>>;
+
+    /// Whole definitions of tables that are there, in the order asked for; `None` where there is no such table.
+    async fn define_tables(&self, names: &[TableName]) -> Result<Vec<Option<TableDefinition>>>;
+
+    /// How tables that are not there would be made here; changes nothing. Schemas or databases that are
+    /// missing are made with the first table in them.
+    async fn draft_tables(&self, definitions: &[TableDefinition]) -> Result<Vec<TableDraft>>;
+
+    /// Makes tables, all or none, and returns once they are there. Errors: privilege missing, and whatever the
+    /// server refuses, naming the table.
+    async fn create_tables(&self, drafts: &[TableDraft]) -> Result<()>;
+
+    /// Takes back what [`Admin::create_tables`] made just now. A table in which somebody has written since stays;
+    /// returns what is left.
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>>;
 
     /// Creates schema, tables, publication, slot and origins where they are missing, and says where the
     /// log stands: what is committed after it returns is after that position. Safe to repeat.

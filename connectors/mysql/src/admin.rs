@@ -11,14 +11,14 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Birth, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result,
+    Birth, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableDefinition, TableDraft, TableName,
     node::{Admin, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
 
 use crate::{
     connect::{Client, Purpose, Script, number, text},
-    encode, files, findings, lease,
+    create, definition, encode, files, findings, lease,
     node::{MysqlNode, identity},
     quote::Table,
     reader, state, tables,
@@ -41,6 +41,23 @@ impl Admin for MysqlNode {
         sql.extend(tables::create());
         sql.extend(tables::create_rows(self.bridge()));
         Ok(sql)
+    }
+
+    async fn define_tables(&self, names: &[TableName]) -> Result<Vec<Option<TableDefinition>>> {
+        let names: Vec<TableName> = names.iter().map(|name| self.full_name(name)).collect();
+        definition::load(&mut self.client(Purpose::Look).await?, &names).await
+    }
+
+    async fn draft_tables(&self, definitions: &[TableDefinition]) -> Result<Vec<TableDraft>> {
+        create::drafts(&mut self.client(Purpose::Look).await?, definitions).await
+    }
+
+    async fn create_tables(&self, drafts: &[TableDraft]) -> Result<()> {
+        create::make(&mut self.client(Purpose::Look).await?, drafts).await
+    }
+
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+        Ok(create::unmake(&mut self.client(Purpose::Look).await?, drafts).await)
     }
 
     async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint> {

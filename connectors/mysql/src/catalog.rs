@@ -26,7 +26,7 @@ use crate::{
 const OWN_DATABASES: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'pontoon')";
 
 /// Tables asked for in one statement, so that it stays far below the smallest `max_allowed_packet`.
-const TABLES_PER_QUERY: usize = 200;
+pub(crate) const TABLES_PER_QUERY: usize = 200;
 
 /// A column with what a statement needs to know beyond [`Column`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Facts {
 }
 
 /// The last second of a timestamp; MariaDB 11.5 on 64 bits doubled the range (release notes, MDEV-32188).
-fn instant_max(server: &Server) -> i64 {
+pub(crate) fn instant_max(server: &Server) -> i64 {
     let seconds: i64 = match server.flavour {
         Flavour::Mariadb if server.version >= (11, 5, 0) => 4_294_967_295,
         _ => 2_147_483_647,
@@ -148,13 +148,8 @@ async fn load_chunk(
     facts: &Facts,
     names: &[TableName],
 ) -> Result<HashMap<TableName, NativeTable>> {
-    let pairs: Vec<String> = names
-        .iter()
-        .map(|name| {
-            format!("({}, {})", encode::text(name.schema.as_deref().unwrap_or_default()), encode::text(&name.name))
-        })
-        .collect();
-    let wanted = |what: &str| format!("(c.table_schema, c.table_name) IN ({}) {what}", pairs.join(", "));
+    let pairs = pairs(names);
+    let wanted = |what: &str| format!("(c.table_schema, c.table_name) IN ({pairs}) {what}");
     let columns = client
         .rows(format!(
             "SELECT c.table_schema, c.table_name, c.column_name, c.column_type, c.data_type, c.is_nullable, c.extra, \
@@ -210,7 +205,16 @@ async fn load_chunk(
     Ok(tables)
 }
 
-fn table_name(row: &[Field]) -> Option<TableName> {
+/// Names as literals: `('shop', 'items'), ...`.
+pub(crate) fn pairs(names: &[TableName]) -> String {
+    let pair = |name: &TableName| {
+        format!("({}, {})", encode::text(name.schema.as_deref().unwrap_or_default()), encode::text(&name.name))
+    };
+    names.iter().map(pair).collect::<Vec<_>>().join(", ")
+}
+
+/// A table's name from the first two fields.
+pub(crate) fn table_name(row: &[Field]) -> Option<TableName> {
     Some(TableName::new(text(row, 0)?, text(row, 1)?))
 }
 
@@ -290,10 +294,10 @@ fn kind(facts: &Facts, row: &[Field], data_type: &str, column_type: &str, is_jso
         "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
             Kind::Bytes { bytes_max: number(row, 13), fixed: false }
         }
-        "date" => Kind::Date { days: (calendar::days(1000, 1, 1)?, calendar::days(9999, 12, 31)?) },
+        "date" => date()?,
         "time" => Kind::Time { precision: precision(), span: true },
-        "datetime" => Kind::DateTime { precision: precision(), micros: datetime_range()? },
-        "timestamp" => Kind::Instant { precision: precision(), micros: (1_000_000, facts.instant_max) },
+        "datetime" => datetime(precision())?,
+        "timestamp" => instant(precision(), facts.instant_max),
         "enum" => {
             supported(facts, row)?;
             Kind::Enum { labels: labels(column_type)?.into() }
@@ -303,7 +307,7 @@ fn kind(facts: &Facts, row: &[Field], data_type: &str, column_type: &str, is_jso
     })
 }
 
-fn integer(bits: u32, unsigned: bool) -> Kind {
+pub(crate) fn integer(bits: u32, unsigned: bool) -> Kind {
     if unsigned {
         Kind::Integer { min: 0, max: (1 << bits) - 1 }
     } else {
@@ -311,10 +315,21 @@ fn integer(bits: u32, unsigned: bool) -> Kind {
     }
 }
 
-fn datetime_range() -> Option<(i64, i64)> {
+/// What `date` holds.
+pub(crate) fn date() -> Option<Kind> {
+    Some(Kind::Date { days: (calendar::days(1000, 1, 1)?, calendar::days(9999, 12, 31)?) })
+}
+
+/// What `datetime` holds.
+pub(crate) fn datetime(precision: u8) -> Option<Kind> {
     let first = calendar::micros(calendar::days(1000, 1, 1)?, 0);
     let last = calendar::micros(calendar::days(9999, 12, 31)?, MICROS_PER_DAY - 1);
-    Some((first, last))
+    Some(Kind::DateTime { precision, micros: (first, last) })
+}
+
+/// What `timestamp` holds, up to [`instant_max`].
+pub(crate) fn instant(precision: u8, instant_max: i64) -> Kind {
+    Kind::Instant { precision, micros: (1_000_000, instant_max) }
 }
 
 /// The character set and its bytes for one character, where it can be decoded.

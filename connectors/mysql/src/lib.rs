@@ -15,6 +15,7 @@
 //! | `node` | the node itself |
 //! | `reader` · `files` · `log` | the binary log: the connection; its files; the pure decoding of its format |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
+//! | `definition` · `create` | what a table is in whole; how its like is made |
 //! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
 //!
 //! # Facts about the servers that this rests on
@@ -25,7 +26,9 @@ mod admin;
 mod catalog;
 mod charset;
 mod connect;
+mod create;
 mod decode;
+mod definition;
 mod encode;
 mod error;
 mod files;

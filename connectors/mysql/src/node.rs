@@ -58,7 +58,7 @@ impl MysqlNode {
     }
 
     /// A name with the node's default database where it has none.
-    fn full_name(&self, name: &TableName) -> TableName {
+    pub(crate) fn full_name(&self, name: &TableName) -> TableName {
         let schema = name.schema.clone().or_else(|| self.target.database.as_deref().map(Into::into));
         TableName { schema, name: name.name.clone() }
     }

@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
     node::{Admin, Applier, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
@@ -18,7 +18,7 @@ use tokio_postgres::{Client, types::PgLsn};
 use crate::{
     catalog::{get, text},
     connect::{Link, Role},
-    error, findings, lease,
+    create, definition, error, findings, lease,
     names::Names,
     node::PostgresNode,
     quote::{Ident, List, Literal, Table},
@@ -59,6 +59,26 @@ impl Admin for PostgresNode {
         let link = self.link("check").await?;
         let version = self.at(server_version(&link.client).await)?;
         Ok(setup_sql(&self.names, self.user(), version, plan))
+    }
+
+    async fn define_tables(&self, names: &[TableName]) -> Result<Vec<Option<TableDefinition>>> {
+        let link = self.link("catalog").await?;
+        self.at(definition::load(&link.client, names).await)
+    }
+
+    async fn draft_tables(&self, definitions: &[TableDefinition]) -> Result<Vec<TableDraft>> {
+        let link = self.link("catalog").await?;
+        self.at(create::drafts(&link.client, definitions).await)
+    }
+
+    async fn create_tables(&self, drafts: &[TableDraft]) -> Result<()> {
+        let mut link = self.admin_link().await?;
+        self.at(create::make(&mut link.client, self.user(), drafts).await)
+    }
+
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+        let mut link = self.admin_link().await?;
+        self.at(create::unmake(&mut link.client, drafts).await)
     }
 
     async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint> {

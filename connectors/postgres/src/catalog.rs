@@ -127,7 +127,7 @@ fn column_of(row: &Row) -> Result<Column> {
 }
 
 /// The kind of a base type by its fixed oid (`pg_type.dat`) and its modifier.
-fn kind_of(oid: u32, typmod: i32) -> Option<Kind> {
+pub(crate) fn kind_of(oid: u32, typmod: i32) -> Option<Kind> {
     let integer = |min: i64, max: i64| Kind::Integer { min: min.into(), max: max.into() };
     // A character type's modifier is its length with the length of the header.
     let chars_max = u32::try_from(typmod - 4).ok();

@@ -14,6 +14,7 @@
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `decode` | the server's text to values |
 //! | `lease`, `scan`, `admin`, `findings` | who works; reading tables; set-up and teardown; what `check` looks at |
+//! | `definition`, `create` | what a table is in whole; how its like is made |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
 //!
 //! # What it relies on
@@ -56,7 +57,9 @@ use pontoon_core::{Result, node::NodeOptions};
 mod admin;
 mod catalog;
 mod connect;
+mod create;
 mod decode;
+mod definition;
 mod encode;
 mod error;
 mod findings;

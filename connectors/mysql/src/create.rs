@@ -1,0 +1,489 @@
+//! How the like of another server's table is made here: from its definition to statements. Pure, but for the
+//! functions at the end that run them.
+//!
+//! Each kind becomes the narrowest type that holds every value of it (both manuals, "Data Types"). Texts of the
+//! whole table compare by bytes, as everywhere a bridge looks at them, so a key means the same on both sides:
+//! `utf8mb4_0900_bin` and `utf8mb4_nopad_bin` are the collations that do not pad. A boolean is `bit(1)`, which holds
+//! nothing else, where `tinyint(1)` would; a UUID is `binary(16)` where there is no type for it, since as a text it
+//! has several spellings. Documents and long texts and bytes have a default only as an expression in parentheses,
+//! and no index. A key has at most 3072 bytes and 16 columns (MySQL manual, "InnoDB Limits"; MariaDB the same), its
+//! texts counted with four bytes for a character. Indexes get the names that the server gives by itself.
+//!
+//! A statement that defines something commits by itself here. So all that can be known is looked at before the
+//! first of them, and tables that were made are taken back where a later one is refused.
+
+use pontoon_core::{
+    Code, Column, Error, Form, Kind, Result, TableDefinition, TableDraft, TableName, TableSchema, Value, calendar,
+    definition::{ColumnDetail, DefaultValue, Index},
+    schema::TextEquality,
+};
+
+use crate::{
+    catalog,
+    connect::{Client, Flavour, Server, text},
+    encode,
+    quote::{Ident, Table},
+};
+
+/// The longest name in characters.
+const NAME_CHARS_MAX: usize = 64;
+/// The most that a key has (`MAX_KEY_LENGTH`).
+const KEY_BYTES_MAX: u32 = 3072;
+/// The most columns of a key on MySQL (`MAX_REF_PARTS`); MariaDB takes more.
+const KEY_COLUMNS_MAX: usize = 16;
+/// The longest comments (MySQL manual, "CREATE TABLE Statement").
+const TABLE_COMMENT_CHARS_MAX: usize = 2048;
+const COLUMN_COMMENT_CHARS_MAX: usize = 1024;
+/// The longest `varchar` and `varbinary` that is chosen: with longer ones a row of a few would not fit into the
+/// 65,535 bytes that all of them may have together.
+const ROW_PART_BYTES_MAX: u64 = 16_383;
+/// The longest label of an enum.
+const LABEL_CHARS_MAX: usize = 255;
+const DECIMAL_DIGITS_MAX: u16 = 65;
+/// MariaDB takes 38, which no literal of the bridge has.
+const DECIMAL_SCALE_MAX: u16 = 30;
+
+/// What a draft depends on.
+pub(crate) struct Facts {
+    pub(crate) server: Server,
+    /// Without it the first timestamp of a table that may not be null gets defaults of the server's own.
+    pub(crate) explicit_timestamps: bool,
+}
+
+/// A type, and what it holds.
+struct Type {
+    native: String,
+    held: Kind,
+    /// Bytes that it takes in a key; `None` for one that can be in none.
+    key_bytes: Option<u32>,
+}
+
+/// How a table would be made. `database_missing`: its database has to be made first.
+pub(crate) fn draft(definition: &TableDefinition, facts: &Facts, database_missing: bool) -> TableDraft {
+    let (definition, left_out) = definition.clone().portable();
+    let name = definition.schema.name.clone();
+    let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
+    let mut draft = TableDraft { schema, statements: Vec::new(), refusals: Vec::new(), left_out };
+    check_name(&mut draft, "", &name.name);
+    let mut lines = Vec::new();
+    let mut key_bytes = Vec::new();
+    for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
+        let line = self::column(&mut draft, facts, column, detail);
+        key_bytes.push(line.as_ref().and_then(|(_, bytes)| *bytes));
+        lines.extend(line.map(|(line, _)| line));
+    }
+    if !draft.refusals.is_empty() {
+        return draft;
+    }
+    let key: Vec<usize> = draft.schema.key.clone();
+    if !key.is_empty() {
+        if let Some((what, actual)) = unfit(&definition, &key, &key_bytes) {
+            refuse_key(&mut draft, &what, actual);
+        }
+        let names: Vec<_> = key.iter().map(|&at| Ident(&definition.schema.columns[at].name).to_string()).collect();
+        lines.push(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    for index in &definition.indexes {
+        lines.extend(index_line(&mut draft, &definition, index, &key_bytes));
+    }
+    if let Some(database) = name.schema.as_deref().filter(|_| database_missing) {
+        draft.statements.push(format!("CREATE DATABASE {} CHARACTER SET utf8mb4", Ident(database)));
+    }
+    let collation = match facts.server.flavour {
+        Flavour::Mysql => "utf8mb4_0900_bin",
+        Flavour::Mariadb => "utf8mb4_nopad_bin",
+    };
+    let comment = comment(&mut draft, "table", definition.comment.as_deref(), TABLE_COMMENT_CHARS_MAX);
+    draft.statements.push(format!(
+        "CREATE TABLE {} (\n  {}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE={collation}{comment}",
+        Table(&name),
+        lines.join(",\n  ")
+    ));
+    draft
+}
+
+fn check_name(draft: &mut TableDraft, what: &str, name: &str) {
+    let fits = name.chars().count() <= NAME_CHARS_MAX && !name.ends_with(' ') && name.chars().all(|c| c <= '\u{ffff}');
+    if !fits {
+        let remedy = "give it another name on the other side, or map the table by another name";
+        let expected = "at most 64 characters of the Basic Multilingual Plane, the last one no blank";
+        draft.refuse("name-not-portable", what, format!("{name:?}"), expected, remedy);
+    }
+}
+
+/// The column's line and its bytes in a key; none where it is refused.
+fn column(
+    draft: &mut TableDraft,
+    facts: &Facts,
+    column: &Column,
+    detail: &ColumnDetail,
+) -> Option<(String, Option<u32>)> {
+    let what = format!("column {}", column.name);
+    check_name(draft, &what, &column.name);
+    if draft.schema.columns.iter().any(|other| other.name.to_lowercase() == column.name.to_lowercase()) {
+        let remedy = "give one of the two another name on the other side";
+        draft.refuse(
+            "name-not-portable",
+            &what,
+            "differs from another column in case alone".into(),
+            "names that differ",
+            remedy,
+        );
+    }
+    let Some(kind) = &column.kind else {
+        let remedy = "leave the table out, or give the column another type on the other side";
+        let expected = "a type that this version has a rule for";
+        draft.refuse("column-type-unsupported", &what, column.native.to_string(), expected, remedy);
+        return None;
+    };
+    let chosen = match type_of(kind, &facts.server) {
+        Ok(chosen) => chosen,
+        Err((expected, remedy)) => {
+            draft.refuse("column-not-portable", &what, column.native.to_string(), expected, remedy);
+            return None;
+        }
+    };
+    let is_moment = matches!(chosen.held, Kind::Instant { .. });
+    let mut line = format!("{} {}", Ident(&column.name), chosen.native);
+    // A timestamp of which nothing is said cannot be null on some servers.
+    line += if !column.nullable {
+        " NOT NULL"
+    } else if is_moment {
+        " NULL"
+    } else {
+        ""
+    };
+    match &detail.default {
+        Some(default) => match default_text(default, kind, &chosen) {
+            Some(text) => line += &format!(" DEFAULT {text}"),
+            None => draft.left_out.push(format!("{what}: its default, which this server could not hold as it is")),
+        },
+        None if is_moment && !column.nullable && !facts.explicit_timestamps => {
+            let remedy = "SET GLOBAL explicit_defaults_for_timestamp = ON";
+            let actual = "explicit_defaults_for_timestamp = OFF, which gives it a default that it has not".into();
+            draft.refuse("timestamp-defaults", &what, actual, "explicit_defaults_for_timestamp = ON", remedy);
+        }
+        None => {}
+    }
+    if detail.on_update {
+        line += &format!(" ON UPDATE {}", now(&chosen.held));
+    }
+    line += &comment(draft, &what, detail.comment.as_deref(), COLUMN_COMMENT_CHARS_MAX);
+    narrower(draft, &what, kind, &chosen.held);
+    draft.schema.columns.push(Column {
+        name: column.name.clone(),
+        native: chosen.native.into(),
+        kind: Some(chosen.held),
+        nullable: column.nullable,
+        generated: false,
+        generator: None,
+        text_equality: TextEquality::Exact,
+    });
+    Some((line, chosen.key_bytes))
+}
+
+/// Says where the only type that goes with the other side's holds less.
+fn narrower(draft: &mut TableDraft, what: &str, from: &Kind, held: &Kind) {
+    if let (Kind::Instant { micros: theirs, .. }, Kind::Instant { micros: ours, .. }) = (from, held)
+        && (theirs.0 < ours.0 || theirs.1 > ours.1)
+    {
+        let last = encode::datetime(ours.1).unwrap_or_default();
+        draft.left_out.push(format!(
+            "{what}: moments before 1970 and after {last} UTC; before a change with one the bridge stops"
+        ));
+    }
+}
+
+/// The type that a kind is stored in, or what is needed instead and the remedy.
+fn type_of(kind: &Kind, server: &Server) -> Result<Type, (&'static str, &'static str)> {
+    let plain = |native: &str, bytes: u32| Type { native: native.into(), held: kind.clone(), key_bytes: Some(bytes) };
+    let fraction = |word: &str, held: Kind, precision: u8, bytes: u32| Type {
+        native: if precision == 0 { word.into() } else { format!("{word}({precision})") },
+        held,
+        key_bytes: Some(bytes),
+    };
+    Ok(match kind {
+        Kind::Boolean => plain("bit(1)", 1),
+        Kind::Integer { min, max } => integer(*min, *max)?,
+        Kind::Decimal { digits } => decimal(digits.ok_or(BOUNDED)?)?,
+        Kind::Float32 { .. } => Type { held: Kind::Float32 { special: false }, ..plain("float", 4) },
+        Kind::Float64 { .. } => Type { held: Kind::Float64 { special: false }, ..plain("double", 8) },
+        Kind::Text { chars_max, bytes_max, padded, .. } => text_type(*chars_max, *bytes_max, *padded),
+        Kind::Bytes { bytes_max, fixed } => bytes_type(*bytes_max, *fixed),
+        Kind::Date { .. } => Type { held: catalog::date().unwrap_or(kind.clone()), ..plain("date", 3) },
+        Kind::Time { precision, .. } => {
+            fraction("time", Kind::Time { precision: *precision, span: true }, *precision, 6)
+        }
+        Kind::DateTime { precision, .. } => {
+            fraction("datetime", catalog::datetime(*precision).unwrap_or(kind.clone()), *precision, 8)
+        }
+        Kind::Instant { precision, .. } => {
+            fraction("timestamp", catalog::instant(*precision, catalog::instant_max(server)), *precision, 7)
+        }
+        Kind::Json { .. } => {
+            let held = Kind::Json { exact_numbers: server.flavour == Flavour::Mariadb, nul: true };
+            Type { native: "json".into(), held, key_bytes: None }
+        }
+        Kind::Uuid if server.flavour == Flavour::Mariadb && server.version >= (10, 7, 0) => plain("uuid", 16),
+        Kind::Uuid => bytes_type(Some(16), true),
+        Kind::Enum { labels } => {
+            let fits = |label: &str| label.chars().count() <= LABEL_CHARS_MAX && !label.ends_with(' ');
+            if !labels.iter().all(|label| fits(label)) {
+                return Err((
+                    "labels of at most 255 characters, none of which ends with a blank",
+                    "rename the label on the other side, or give the column a text type there",
+                ));
+            }
+            let labels: Vec<_> = labels.iter().map(|label| encode::text(label)).collect();
+            plain(&format!("enum({})", labels.join(",")), 2)
+        }
+    })
+}
+
+/// What is said of a number that no type here holds.
+const BOUNDED: (&str, &str) = (
+    "an exact number of at most 65 digits, 30 of them after the point",
+    "give it digits on the other side: ALTER TABLE ... ALTER COLUMN ... TYPE numeric(20,6)",
+);
+
+fn integer(min: i128, max: i128) -> Result<Type, (&'static str, &'static str)> {
+    for (word, bytes) in [("tinyint", 1), ("smallint", 2), ("mediumint", 3), ("int", 4), ("bigint", 8)] {
+        for unsigned in [false, true] {
+            let held = catalog::integer(bytes * 8, unsigned);
+            if matches!(held, Kind::Integer { min: least, max: most } if least <= min && max <= most) {
+                let native = if unsigned { format!("{word} unsigned") } else { word.to_owned() };
+                return Ok(Type { native, held, key_bytes: Some(bytes) });
+            }
+        }
+    }
+    let digits = min.unsigned_abs().max(max.unsigned_abs()).to_string().len();
+    decimal((u16::try_from(digits).unwrap_or(u16::MAX), 0))
+}
+
+/// PostgreSQL has scales beyond the precision, for numbers with zeros after the point.
+fn decimal((precision, scale): (u16, u16)) -> Result<Type, (&'static str, &'static str)> {
+    let precision = precision.max(scale);
+    if precision > DECIMAL_DIGITS_MAX || scale > DECIMAL_SCALE_MAX {
+        return Err(BOUNDED);
+    }
+    let held = Kind::Decimal { digits: Some((precision, scale)) };
+    Ok(Type { native: format!("decimal({precision},{scale})"), held, key_bytes: Some(u32::from(precision) / 2 + 2) })
+}
+
+fn text_type(chars_max: Option<u32>, bytes_max: Option<u64>, padded: bool) -> Type {
+    let held = |chars_max, bytes_max, padded| Kind::Text { chars_max, bytes_max, padded, nul: true };
+    if let Some(length) = chars_max.filter(|&length| u64::from(length) <= ROW_PART_BYTES_MAX) {
+        let padded = padded && length <= 255;
+        let word = if padded { "char" } else { "varchar" };
+        let native = format!("{word}({length})");
+        return Type { native, held: held(Some(length), None, padded), key_bytes: Some(length * 4) };
+    }
+    let bytes = bytes_max.or(chars_max.map(|length| u64::from(length) * 4)).unwrap_or(u64::MAX);
+    let (prefix, most) = long(bytes);
+    Type { native: format!("{prefix}text"), held: held(None, Some(most), false), key_bytes: None }
+}
+
+fn bytes_type(bytes_max: Option<u64>, fixed: bool) -> Type {
+    let bytes = bytes_max.unwrap_or(u64::MAX);
+    let fixed = fixed && bytes <= 255;
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= ROW_PART_BYTES_MAX => {
+            let word = if fixed { "binary" } else { "varbinary" };
+            let held = Kind::Bytes { bytes_max: Some(bytes), fixed };
+            Type { native: format!("{word}({length})"), held, key_bytes: Some(length) }
+        }
+        _ => {
+            let (prefix, most) = long(bytes);
+            let held = Kind::Bytes { bytes_max: Some(most), fixed: false };
+            Type { native: format!("{prefix}blob"), held, key_bytes: None }
+        }
+    }
+}
+
+/// The first of the long types that holds so many bytes, by its prefix, and what it holds.
+fn long(bytes: u64) -> (&'static str, u64) {
+    let sizes = [("tiny", 0xff), ("", 0xffff), ("medium", 0xff_ffff)];
+    sizes.into_iter().find(|(_, most)| bytes <= *most).unwrap_or(("long", 0xffff_ffff))
+}
+
+fn now(held: &Kind) -> String {
+    match held {
+        Kind::DateTime { precision: digits @ 1.., .. } | Kind::Instant { precision: digits @ 1.., .. } => {
+            format!("CURRENT_TIMESTAMP({digits})")
+        }
+        Kind::Date { .. } => "(CURRENT_DATE)".into(),
+        _ => "CURRENT_TIMESTAMP".into(),
+    }
+}
+
+/// A default of a column of kind `from` for the column here; `None` where that could not hold it.
+fn default_text(default: &DefaultValue, from: &Kind, chosen: &Type) -> Option<String> {
+    let held = &chosen.held;
+    let value = match default {
+        DefaultValue::Now => return Some(now(held)),
+        DefaultValue::Other(_) => return None,
+        DefaultValue::Constant(value) => Form::of_pair(from, held)?.convert(value.clone()),
+    };
+    held.fits(&value).ok()?;
+    let mut sql = match (&value, held) {
+        // MySQL takes no typed literal with more digits than the column as its default (error 1067).
+        (Value::Date(days), _) => encode::text(&calendar::format_date(*days)),
+        (Value::Time(micros), Kind::Time { precision, .. }) => {
+            encode::text(&cut(&calendar::format_time(*micros), *precision))
+        }
+        (Value::DateTime(micros), Kind::DateTime { precision, .. }) => {
+            encode::text(&cut(&encode::datetime(*micros)?, *precision))
+        }
+        // It would be read in the zone of whoever runs the statement.
+        (Value::Instant(_), _) => return None,
+        _ => String::new(),
+    };
+    if sql.is_empty() && !encode::push(&mut sql, &value, held) {
+        return None;
+    }
+    Some(if chosen.key_bytes.is_some() { sql } else { format!("({sql})") })
+}
+
+/// A time with as many digits of the fraction as its column has.
+fn cut(text: &str, precision: u8) -> String {
+    match text.split_once('.') {
+        Some((whole, _)) if precision == 0 => whole.to_owned(),
+        Some((whole, fraction)) => format!("{whole}.{}", &fraction[..fraction.len().min(precision.into())]),
+        None => text.to_owned(),
+    }
+}
+
+fn comment(draft: &mut TableDraft, what: &str, comment: Option<&str>, most: usize) -> String {
+    match comment {
+        Some(comment) if comment.chars().count() <= most => format!(" COMMENT {}", encode::text(comment)),
+        Some(_) => {
+            draft.left_out.push(format!("{what}: its comment, longer than {most} characters"));
+            String::new()
+        }
+        None => String::new(),
+    }
+}
+
+/// What keeps these columns from being a key: the part that is meant, and why.
+fn unfit(definition: &TableDefinition, places: &[usize], key_bytes: &[Option<u32>]) -> Option<(String, String)> {
+    let mut sum = 0_u32;
+    for &at in places {
+        let column = &definition.schema.columns[at];
+        let Some(bytes) = key_bytes.get(at).copied().flatten() else {
+            return Some((format!("column {}", column.name), format!("{}, which has no length", column.native)));
+        };
+        sum = sum.saturating_add(bytes);
+    }
+    let names: Vec<_> = places.iter().map(|&at| &*definition.schema.columns[at].name).collect();
+    let what = format!("columns {}", names.join(", "));
+    if sum > KEY_BYTES_MAX {
+        Some((what, format!("a key of {sum} bytes")))
+    } else if places.len() > KEY_COLUMNS_MAX {
+        Some((what, format!("a key of {} columns", places.len())))
+    } else {
+        None
+    }
+}
+
+fn refuse_key(draft: &mut TableDraft, what: &str, actual: String) {
+    let expected = "a key of at most 3072 bytes and 16 columns, four bytes for each character of a text";
+    let remedy = "give its texts a length on the other side: ALTER TABLE ... ALTER COLUMN ... TYPE varchar(100)";
+    draft.refuse("key-not-portable", what, actual, expected, remedy);
+}
+
+/// The line of an index. One that cannot be is left out, but for a unique one: without it rows could get in that
+/// the other side refuses.
+fn index_line(
+    draft: &mut TableDraft,
+    definition: &TableDefinition,
+    index: &Index,
+    key_bytes: &[Option<u32>],
+) -> Option<String> {
+    let places: Vec<usize> = index.columns.iter().map(|part| part.column).collect();
+    if let Some((what, actual)) = unfit(definition, &places, key_bytes) {
+        if index.unique {
+            refuse_key(draft, &format!("{}, {what}", index.words()), actual);
+        } else {
+            draft.left_out.push(format!("{}: {what}, {actual}", index.words()));
+        }
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in &index.columns {
+        let column = &definition.schema.columns[part.column];
+        if let (true, TextEquality::Folding(collation)) = (index.unique, &column.text_equality) {
+            let text =
+                format!("{}: equality of column {} by {collation}; here it is by bytes", index.words(), column.name);
+            draft.left_out.push(text);
+        }
+        parts.push(format!("{}{}", Ident(&column.name), if part.descending { " DESC" } else { "" }));
+    }
+    Some(format!("{}KEY ({})", if index.unique { "UNIQUE " } else { "" }, parts.join(", ")))
+}
+
+/// Drafts of all, a missing database with the first table in it.
+pub(crate) async fn drafts(client: &mut Client, definitions: &[TableDefinition]) -> Result<Vec<TableDraft>> {
+    let rows = client.rows("SELECT schema_name FROM information_schema.schemata").await?;
+    let mut databases: Vec<String> = rows.iter().filter_map(|row| text(row, 0)).collect();
+    let explicit = client.scalar("SELECT @@explicit_defaults_for_timestamp").await?;
+    let facts = Facts { server: (*client.server).clone(), explicit_timestamps: explicit.as_deref() != Some("0") };
+    let mut drafts = Vec::with_capacity(definitions.len());
+    for definition in definitions {
+        let database = definition.schema.name.schema.as_deref().unwrap_or_default();
+        let missing = !databases.iter().any(|known| known == database);
+        drafts.push(draft(definition, &facts, missing));
+        databases.extend(missing.then(|| database.to_owned()));
+    }
+    Ok(drafts)
+}
+
+/// Makes all tables or none.
+pub(crate) async fn make(client: &mut Client, drafts: &[TableDraft]) -> Result<()> {
+    for (at, draft) in drafts.iter().enumerate() {
+        for statement in &draft.statements {
+            if let Err(error) = client.run(statement.as_str()).await {
+                let left = unmake(client, &drafts[..at]).await;
+                return Err(refused(&error, &draft.schema.name, &left));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: &Error, name: &TableName, left: &[TableName]) -> Error {
+    let made = Error::new(error.code(), format!("table {name} cannot be made: {}", error.message()));
+    let left = match left {
+        [] => "nothing was made".to_owned(),
+        left => format!("left there is {}", left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    if error.code() != Code::PrivilegeMissing {
+        return made.hint(format!("{left}; make the table by hand, or leave it out of the configuration"));
+    }
+    let database = Ident(name.schema.as_deref().unwrap_or_default());
+    made.hint(format!(
+        "GRANT CREATE ON {database}.* TO the bridge's user, or let an administrator run what `pontoon setup --create-tables --print-sql` prints; {left}"
+    ))
+}
+
+/// Takes tables back that were just made; returns those that hold rows by now, or that the user may not drop.
+/// Under the lock nobody can write between the look and the end.
+pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Vec<TableName> {
+    let mut left = Vec::new();
+    for draft in drafts {
+        let table = Table(&draft.schema.name);
+        let dropped = async {
+            client.run(format!("LOCK TABLES {table} WRITE")).await?;
+            let empty = client.rows(format!("SELECT 1 FROM {table} LIMIT 1")).await?.is_empty();
+            if empty {
+                client.run(format!("DROP TABLE {table}")).await?;
+            }
+            Ok::<bool, Error>(empty)
+        };
+        if !matches!(dropped.await, Ok(true)) {
+            left.push(draft.schema.name.clone());
+        }
+        // The session ends soon, and with it a lock that could not be given up.
+        let _ = client.run("UNLOCK TABLES").await;
+    }
+    left
+}

@@ -1,0 +1,290 @@
+//! How the like of another server's table is made here: from its definition to statements. Pure, but for the
+//! functions at the end that run them.
+//!
+//! Each kind becomes the narrowest type that holds every value of it (manual, chapter 8). There are no unsigned
+//! integers, so `bigint unsigned` is `numeric(20,0)`. One of a list of labels is a text with a check, for a type
+//! of its own would outlive the table. Documents are `jsonb`, which has an equality. Names of more than 63 bytes
+//! the server would cut (manual, 4.1.1), so they are refused. Indexes get the names that the server gives by
+//! itself: on other servers these are of one table, here of a whole schema.
+//!
+//! Statements that make a table are one transaction with those of all others, so there is never a part of them.
+
+use pontoon_core::{
+    Column, Error, Form, Kind, Result, TableDefinition, TableDraft, TableName, TableSchema, Value, calendar,
+    definition::{ColumnDetail, DefaultValue, Index},
+    schema::TextEquality,
+    value::format_uuid,
+};
+use tokio_postgres::Client;
+
+use crate::{
+    catalog::{get, kind_of},
+    error,
+    quote::{Ident, List, Literal, Table},
+};
+
+/// The longest name in bytes (`NAMEDATALEN` less one).
+const NAME_BYTES_MAX: usize = 63;
+
+/// The greatest length that `varchar(n)` and `char(n)` can declare (`MaxAttrSize`, htup_details.h).
+const CHARS_MAX: u32 = 10_485_760;
+
+/// How a table would be made. `schema_missing`: its schema has to be made first.
+pub(crate) fn draft(definition: &TableDefinition, schema_missing: bool) -> TableDraft {
+    let (definition, left_out) = definition.clone().portable();
+    let name = definition.schema.name.clone();
+    let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
+    let mut draft = TableDraft { schema, statements: Vec::new(), refusals: Vec::new(), left_out };
+    check_name(&mut draft, "", &name.name);
+    let mut lines = Vec::new();
+    for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
+        lines.extend(self::column(&mut draft, column, detail));
+    }
+    let columns = |places: &mut dyn Iterator<Item = usize>| -> Vec<String> {
+        places.filter_map(|at| definition.schema.columns.get(at)).map(|c| Ident(&c.name).to_string()).collect()
+    };
+    if !draft.schema.key.is_empty() {
+        let key = columns(&mut draft.schema.key.iter().copied());
+        lines.push(format!("PRIMARY KEY ({})", List(&key)));
+    }
+    let table = Table(&name);
+    if let Some(schema) = name.schema.as_deref().filter(|_| schema_missing) {
+        draft.statements.push(format!("CREATE SCHEMA {}", Ident(schema)));
+    }
+    draft.statements.push(format!("CREATE TABLE {table} (\n  {}\n)", lines.join(",\n  ")));
+    // Without it the log has no whole row before a change.
+    draft.statements.push(format!("ALTER TABLE {table} REPLICA IDENTITY FULL"));
+    for index in &definition.indexes {
+        index_statement(&mut draft, &definition, index);
+    }
+    comments(&mut draft, &definition);
+    draft
+}
+
+fn check_name(draft: &mut TableDraft, what: &str, name: &str) {
+    if name.len() > NAME_BYTES_MAX {
+        let remedy = "give it a shorter name on the other side, or map the table by another name";
+        let actual = format!("a name of {} bytes", name.len());
+        draft.refuse("name-not-portable", what, actual, "at most 63 bytes, which PostgreSQL takes", remedy);
+    }
+}
+
+/// The column's line; none where it is refused.
+fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Option<String> {
+    let what = format!("column {}", column.name);
+    check_name(draft, &what, &column.name);
+    let Some(kind) = &column.kind else {
+        let remedy = "leave the table out, or give the column another type on the other side";
+        let expected = "a type that this version has a rule for";
+        draft.refuse("column-type-unsupported", &what, column.native.to_string(), expected, remedy);
+        return None;
+    };
+    let (native, oid, modifier) = type_of(kind);
+    let mut line = format!("{} {native}", Ident(&column.name));
+    // Every column of a key is filled, whatever is said of it.
+    if !column.nullable {
+        line += " NOT NULL";
+    }
+    let held = kind_of(oid, modifier)?;
+    if let Some(default) = &detail.default {
+        match default_text(default, kind, &held) {
+            Some(text) => line += &format!(" DEFAULT {text}"),
+            None => draft.left_out.push(format!("{what}: its default, which this server could not hold")),
+        }
+    }
+    if let Kind::Enum { labels } = kind {
+        let labels: Vec<_> = labels.iter().map(|label| Literal(label)).collect();
+        line += &format!(" CHECK ({} IN ({}))", Ident(&column.name), List(&labels));
+    }
+    if detail.on_update {
+        draft.left_out.push(format!("{what}: ON UPDATE CURRENT_TIMESTAMP, which PostgreSQL has not"));
+    }
+    if matches!(kind, Kind::Time { span: true, .. }) {
+        draft
+            .left_out
+            .push(format!("{what}: what is no time of day; before a change with such a value the bridge stops"));
+    }
+    draft.schema.columns.push(Column {
+        name: column.name.clone(),
+        native: native.into(),
+        kind: Some(held),
+        nullable: column.nullable,
+        generated: false,
+        generator: None,
+        text_equality: TextEquality::Exact,
+    });
+    Some(line)
+}
+
+/// The type that a kind is stored in: its words, its number in `pg_type.dat`, its modifier.
+fn type_of(kind: &Kind) -> (String, u32, i32) {
+    let plain = |words: &str, oid: u32| (words.to_owned(), oid, -1);
+    let fraction = |words: &str, oid: u32, precision: u8| match precision {
+        6.. => (words.to_owned(), oid, -1),
+        digits => (format!("{words}({digits})"), oid, i32::from(digits)),
+    };
+    match kind {
+        Kind::Boolean => plain("boolean", 16),
+        Kind::Integer { min, max } => integer(*min, *max),
+        Kind::Decimal { digits: None } => plain("numeric", 1700),
+        Kind::Decimal { digits: Some((precision, scale)) } => numeric(*precision, *scale),
+        Kind::Float32 { .. } => plain("real", 700),
+        Kind::Float64 { .. } => plain("double precision", 701),
+        Kind::Text { chars_max: Some(length @ ..=CHARS_MAX), padded, .. } => {
+            // A length of 0, which MySQL has, is none here.
+            let length = (*length).max(1);
+            let (words, oid) = if *padded { ("char", 1042) } else { ("varchar", 1043) };
+            (format!("{words}({length})"), oid, i32::try_from(length).unwrap_or(i32::MAX - 4) + 4)
+        }
+        Kind::Text { .. } | Kind::Enum { .. } => plain("text", 25),
+        Kind::Bytes { .. } => plain("bytea", 17),
+        Kind::Date { .. } => plain("date", 1082),
+        Kind::Time { precision, .. } => fraction("time", 1083, *precision),
+        Kind::DateTime { precision, .. } => fraction("timestamp", 1114, *precision),
+        Kind::Instant { precision, .. } => fraction("timestamptz", 1184, *precision),
+        Kind::Json { .. } => plain("jsonb", 3802),
+        Kind::Uuid => plain("uuid", 2950),
+    }
+}
+
+fn integer(min: i128, max: i128) -> (String, u32, i32) {
+    let within = |least: i64, most: i64| min >= i128::from(least) && max <= i128::from(most);
+    if within(i16::MIN.into(), i16::MAX.into()) {
+        ("smallint".into(), 21, -1)
+    } else if within(i32::MIN.into(), i32::MAX.into()) {
+        ("integer".into(), 23, -1)
+    } else if within(i64::MIN, i64::MAX) {
+        ("bigint".into(), 20, -1)
+    } else {
+        let digits = min.unsigned_abs().max(max.unsigned_abs()).to_string().len();
+        numeric(u16::try_from(digits).unwrap_or(u16::MAX), 0)
+    }
+}
+
+fn numeric(precision: u16, scale: u16) -> (String, u32, i32) {
+    (format!("numeric({precision},{scale})"), 1700, (i32::from(precision) << 16 | i32::from(scale)) + 4)
+}
+
+/// A default of a column of kind `from` for the column here; `None` where that could not hold it.
+fn default_text(default: &DefaultValue, from: &Kind, held: &Kind) -> Option<String> {
+    Some(match (default, held) {
+        (DefaultValue::Now, Kind::Date { .. }) => "CURRENT_DATE".into(),
+        (DefaultValue::Now, _) => "CURRENT_TIMESTAMP".into(),
+        (DefaultValue::Other(_), _) => return None,
+        (DefaultValue::Constant(value), _) => {
+            let value = Form::of_pair(from, held)?.convert(value.clone());
+            held.fits(&value).ok()?;
+            match value {
+                Value::Boolean(_) | Value::Integer(_) => text_of(&value)?,
+                _ => Literal(&text_of(&value)?).to_string(),
+            }
+        }
+    })
+}
+
+/// A value as the type's input function reads it.
+fn text_of(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null | Value::Unchanged | Value::Unmapped(_) => return None,
+        Value::Boolean(b) => b.to_string(),
+        Value::Integer(n) => n.to_string(),
+        Value::Float32(x) => format!("{x:?}"),
+        Value::Float64(x) => format!("{x:?}"),
+        Value::Decimal(text) | Value::Text(text) | Value::Json(text) => text.to_string(),
+        Value::Bytes(bytes) => bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        Value::Date(days) => calendar::format_date(*days),
+        Value::Time(micros) => calendar::format_time(*micros),
+        Value::DateTime(micros) => calendar::format_datetime(*micros),
+        Value::Instant(micros) => calendar::format_instant(*micros),
+        Value::Uuid(bytes) => format_uuid(bytes),
+    })
+}
+
+fn index_statement(draft: &mut TableDraft, definition: &TableDefinition, index: &Index) {
+    let mut parts = Vec::new();
+    for part in &index.columns {
+        let Some(column) = definition.schema.columns.get(part.column) else { return };
+        if let (true, TextEquality::Folding(collation)) = (index.unique, &column.text_equality) {
+            let text =
+                format!("{}: equality of column {} by {collation}; here it is by bytes", index.words(), column.name);
+            draft.left_out.push(text);
+        }
+        parts.push(format!("{}{}", Ident(&column.name), if part.descending { " DESC" } else { "" }));
+    }
+    let unique = if index.unique { "UNIQUE " } else { "" };
+    let table = definition.schema.name.clone();
+    draft.statements.push(format!("CREATE {unique}INDEX ON {} ({})", Table(&table), List(&parts)));
+}
+
+fn comments(draft: &mut TableDraft, definition: &TableDefinition) {
+    let table = Table(&definition.schema.name);
+    if let Some(comment) = &definition.comment {
+        draft.statements.push(format!("COMMENT ON TABLE {table} IS {}", Literal(comment)));
+    }
+    for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
+        if let Some(comment) = &detail.comment {
+            let column = Ident(&column.name);
+            draft.statements.push(format!("COMMENT ON COLUMN {table}.{column} IS {}", Literal(comment)));
+        }
+    }
+}
+
+/// Drafts of all, a missing schema with the first table in it.
+pub(crate) async fn drafts(client: &Client, definitions: &[TableDefinition]) -> Result<Vec<TableDraft>> {
+    let failed = |error| error::of_statement(&error);
+    let rows = client.query("SELECT nspname::text FROM pg_namespace", &[]).await.map_err(failed)?;
+    let mut schemas = rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<Vec<_>>>()?;
+    let mut drafts = Vec::with_capacity(definitions.len());
+    for definition in definitions {
+        let schema = definition.schema.name.schema.as_deref().unwrap_or_default();
+        let missing = !schemas.iter().any(|known| known == schema);
+        drafts.push(draft(definition, missing));
+        schemas.extend(missing.then(|| schema.to_owned()));
+    }
+    Ok(drafts)
+}
+
+/// Makes all tables or none.
+pub(crate) async fn make(client: &mut Client, user: &str, drafts: &[TableDraft]) -> Result<()> {
+    let transaction = client.transaction().await.map_err(|error| error::of_statement(&error))?;
+    for draft in drafts {
+        for statement in &draft.statements {
+            let done = transaction.batch_execute(statement).await;
+            done.map_err(|error| refused(&error, user, &draft.schema.name))?;
+        }
+    }
+    transaction.commit().await.map_err(|error| error::of_statement(&error))
+}
+
+fn refused(error: &tokio_postgres::Error, user: &str, name: &TableName) -> Error {
+    let said = error::of_statement(error);
+    let code = said.code();
+    let made = Error::new(code, format!("table {name} cannot be made: {}", said.message()));
+    if code != pontoon_core::Code::PrivilegeMissing {
+        return made.hint("nothing was made; make the table by hand, or leave it out of the configuration");
+    }
+    let schema = Ident(name.schema.as_deref().unwrap_or_default());
+    made.hint(format!(
+        "GRANT CREATE ON SCHEMA {schema} TO {} (where there is no such schema: on the database), or let an administrator run what `pontoon setup --create-tables --print-sql` prints; nothing was made",
+        Ident(user)
+    ))
+}
+
+/// Takes tables back that were just made; returns those that hold rows by now.
+pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+    let failed = |error| error::of_statement(&error);
+    let mut left = Vec::new();
+    for draft in drafts {
+        let table = Table(&draft.schema.name);
+        let transaction = client.transaction().await.map_err(failed)?;
+        transaction.batch_execute(&format!("LOCK TABLE {table}")).await.map_err(failed)?;
+        let row = transaction.query_one(&format!("SELECT EXISTS (SELECT FROM {table})"), &[]).await.map_err(failed)?;
+        if get(&row, 0)? {
+            left.push(draft.schema.name.clone());
+        } else {
+            transaction.batch_execute(&format!("DROP TABLE {table}")).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+        }
+    }
+    Ok(left)
+}
