@@ -9,6 +9,8 @@ mod chaos;
 mod commands;
 mod conflicts;
 mod copy;
+mod create;
+mod init;
 mod large;
 mod main_way;
 mod names;

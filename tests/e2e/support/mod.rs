@@ -5,7 +5,7 @@ pub(crate) mod database;
 pub(crate) mod link;
 pub(crate) mod workload;
 
-pub(crate) use bridge::{Bridge, Tail};
+pub(crate) use bridge::{Bridge, Ended, Tail};
 pub(crate) use database::Database;
 pub(crate) use link::{Link, LinkOptions};
 

@@ -1,0 +1,90 @@
+//! `pontoon init`: what it writes is a configuration that `check` accepts.
+
+use std::{path::Path, process::Stdio};
+
+use pontoon_servers::Kind;
+
+use crate::support::{Database, Ended, Link, LinkOptions, pairings};
+
+pairings!(two_urls);
+
+/// Runs a command without a terminal, with variables of its own.
+async fn pontoon(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon"));
+    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.envs(variables.iter().copied()).output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn node(name: &str, database: &Database) -> String {
+    format!("{name}={}", database.server.url(database.server.superuser(), "shop"))
+}
+
+async fn two_urls(kinds: [Kind; 2]) {
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    for table in ["items", "dotted.name*"] {
+        for database in link.nodes() {
+            let quote = if database.is_postgres() { '"' } else { '`' };
+            database.run(&format!("CREATE TABLE {quote}{table}{quote} (id int PRIMARY KEY)")).await;
+            if database.is_postgres() {
+                database.run(&format!("ALTER TABLE {quote}{table}{quote} REPLICA IDENTITY FULL")).await;
+            }
+        }
+    }
+    link.a.run("CREATE TABLE only_a (id int PRIMARY KEY)").await;
+    let (shop, stock) = (node("shop", &link.a), node("sto-ck", &link.b));
+    let passwords = [("SHOP_PASSWORD", link.a.server.password()), ("STO_CK_PASSWORD", link.b.server.password())];
+    let path = link.folder.path().join("new.toml");
+
+    let ended = pontoon(&path, &["init", &shop, &stock], &passwords).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("bridge shop-sto-ck") && ended.out.contains("$STO_CK_PASSWORD"), "{ended:?}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\nname = \"items\"\n") && text.contains("\nname = \"dotted\\\\.name\\\\*\"\n"), "{text}");
+    assert!(text.contains("# name = \"only_a\"   # on shop"), "{text}");
+    for (_, password) in passwords {
+        assert!(!text.contains(password), "{text}");
+    }
+    let ended = pontoon(&path, &["check"], &passwords).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+
+    // One that is there is not touched, and whatever is wrong is told before anything is written.
+    let ended = pontoon(&path, &["init", &shop, &stock], &passwords).await;
+    assert!(ended.refused(2, "config-invalid").message.contains("is there already"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    let other = link.folder.path().join("other.toml");
+    for (arguments, said) in [
+        (&["init"][..], "a bridge has two databases, and 0 is given"),
+        (&["init", "shop=postgresql://u@h/d"], "a bridge has two databases, and 1 is given"),
+        (&["init", "mysql://u:secret@h/d", "b=mysql://u@h/e"], "without a name"),
+        (&["init", "a=mysql://u:secret@h", "b=mysql://u@h/e"], "names no database"),
+        (&["init", "a b=mysql://u@h/d", "b=mysql://u@h/e", "--bridge", "x"], "is no name for a node"),
+        (&["init", "a=mysql://u@h/d", "b=mysql://u@h/d"], "are the same database"),
+        (&["init", "a=mysql://u@h/d", "b=mysql://u@h/e", "--bridge", "No!"], "is not 1 to 32"),
+    ] {
+        let ended = pontoon(&other, arguments, &[]).await;
+        let refusal = ended.refused(2, "config-invalid");
+        assert!(refusal.message.contains(said), "{refusal:?}");
+        assert!(!ended.err.contains("secret") && !other.exists());
+    }
+    // A password in a url is used and not written; databases that do not answer are no obstacle.
+    let urls = [("shop", &link.a), ("stock", &link.b)].map(|(name, database)| {
+        let server = &database.server;
+        format!("{name}={}", server.url_with_password(server.superuser(), server.password(), "shop"))
+    });
+    let ended = pontoon(&other, &["init", &urls[0], &urls[1], "--table", "it*"], &[]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let text = std::fs::read_to_string(&other).unwrap();
+    assert!(
+        text.contains("name = \"it*\"") && !text.contains("only_a") && !text.contains(link.a.server.password()),
+        "{text}"
+    );
+    let nowhere = link.folder.path().join("nowhere.toml");
+    let ended = pontoon(&nowhere, &["init", "a=mysql://u@127.0.0.1:1/d", "b=postgresql://u@127.0.0.1:1/d"], &[]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(
+        std::fs::read_to_string(&nowhere).unwrap().contains("name = \"*\"") && ended.err.contains("cannot look"),
+        "{ended:?}"
+    );
+}
