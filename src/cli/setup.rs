@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
         create::make(&nodes, &creation.drafts).await?;
         for side in Side::BOTH {
             for draft in &creation.drafts[side] {
-                context.out.line(&one_line(&format!("{}: made {}", nodes.nodes[side].name(), draft.schema.name)))?;
+                context.out.line(&one_line(&format!("{}: made {}, empty", nodes.nodes[side].name(), draft.schema.name)))?;
                 for text in left_out(draft) {
                     context.out.line(&format!("  {text}"))?;
                 }
@@ -61,9 +61,9 @@ async fn creation(config: &Config, nodes: &Nodes) -> Result<Creation> {
     Err(error)
 }
 
-/// What a table is made without, each on one line: a name may have several.
+/// What does not carry over, each on one line: a name may have several.
 fn left_out(draft: &TableDraft) -> impl Iterator<Item = String> {
-    draft.left_out.iter().map(|text| one_line(&format!("without {text}")))
+    draft.left_out.iter().map(|text| one_line(&format!("not carried over: {text}")))
 }
 
 async fn print_sql(config: &Config, nodes: &Nodes, creation: Option<Creation>, context: &Context) -> Result<()> {

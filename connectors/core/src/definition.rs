@@ -93,7 +93,7 @@ pub struct TableDraft {
     pub statements: Vec<String>,
     /// Why it cannot be made, each with its remedy; of no use but to be told where there is any.
     pub refusals: Vec<Finding>,
-    /// What of the definition it will not have, or have otherwise, each in words.
+    /// What of the definition does not carry over, each in words that can follow upon that.
     pub left_out: Vec<String>,
 }
 
@@ -104,19 +104,19 @@ impl TableDefinition {
         let mut left_out = std::mem::take(&mut self.others);
         for (column, detail) in self.schema.columns.iter_mut().zip(&mut self.details) {
             if column.generated {
+                let name = &column.name;
                 left_out.push(format!(
-                    "column {}: each side computes such a column by itself, nothing of it crosses",
-                    column.name
+                    "column {name}, computed: each side computes such a column by itself, and nothing of it crosses"
                 ));
             }
             if column.generator.take().is_some() {
                 left_out.push(format!(
-                    "column {}: its numbers are generated on the other side alone; to generate them here too, with steps or ranges that never meet, see generated-keys of pontoon check",
+                    "the numbers of column {}: whoever inserts here gives them, or both sides generate them, with steps or ranges that never meet (generated-keys of pontoon check)",
                     column.name
                 ));
             }
             if let Some(DefaultValue::Other(text)) = &detail.default {
-                left_out.push(format!("column {}: default {text}", column.name));
+                left_out.push(format!("the default of column {}: {text}", column.name));
                 detail.default = None;
             }
         }
@@ -146,12 +146,14 @@ impl Index {
 }
 
 impl TableDraft {
-    /// Notes why the table cannot be made. `what` is the part of it that is meant: `column name`.
+    /// Notes why the table cannot be made. `what` is the part of it that is meant, `column name`; empty for
+    /// the table itself.
     pub fn refuse(&mut self, code: &'static str, what: &str, actual: String, expected: &str, remedy: &str) {
+        let name = &self.schema.name;
         self.refusals.push(Finding {
             code,
             severity: Severity::Blocking,
-            subject: format!("{} {what}", self.schema.name).trim_end().to_owned(),
+            subject: if what.is_empty() { name.to_string() } else { format!("{name} {what}") },
             actual,
             expected: expected.to_owned(),
             remedy: Some(remedy.to_owned()),
@@ -204,10 +206,10 @@ mod tests {
         assert_eq!(portable.details[1].default, None);
         for (said, start) in left_out.iter().zip([
             "trigger t",
-            "column computed: ",
-            "column id: ",
-            "column computed_too: ",
-            "column x: default random()",
+            "column computed, ",
+            "the numbers of column id: ",
+            "column computed_too, ",
+            "the default of column x: random()",
             "unique index bad, ",
         ]) {
             assert!(said.starts_with(start), "{said}");

@@ -1,11 +1,8 @@
 //! How the like of another server's table is made here: from its definition to statements. Pure, but for the
 //! functions at the end that run them.
 //!
-//! Each kind becomes the narrowest type that holds every value of it (both manuals, "Data Types"). Texts of the
-//! whole table compare by bytes, as everywhere a bridge looks at them, so a key means the same on both sides:
-//! `utf8mb4_0900_bin` and `utf8mb4_nopad_bin` are the collations that do not pad. A boolean is `bit(1)`, which holds
-//! nothing else, where `tinyint(1)` would; a UUID is `binary(16)` where there is no type for it, since as a text it
-//! has several spellings. Documents and long texts and bytes have a default only as an expression in parentheses,
+//! Texts of the whole table compare by bytes, as everywhere a bridge looks at them, so a key means the same on both
+//! sides: `utf8mb4_0900_bin` and `utf8mb4_nopad_bin` are the collations that do not pad. Documents and long texts and bytes have a default only as an expression in parentheses,
 //! and no index. A key has at most 3072 bytes and 16 columns (MySQL manual, "InnoDB Limits"; MariaDB the same), its
 //! texts counted with four bytes for a character. Indexes get the names that the server gives by itself.
 //!
@@ -19,10 +16,10 @@ use pontoon_core::{
 };
 
 use crate::{
-    catalog,
     connect::{Client, Flavour, Server, text},
     encode,
     quote::{Ident, Table},
+    types::{Type, type_of},
 };
 
 /// The longest name in characters.
@@ -34,28 +31,12 @@ const KEY_COLUMNS_MAX: usize = 16;
 /// The longest comments (MySQL manual, "CREATE TABLE Statement").
 const TABLE_COMMENT_CHARS_MAX: usize = 2048;
 const COLUMN_COMMENT_CHARS_MAX: usize = 1024;
-/// The longest `varchar` and `varbinary` that is chosen: with longer ones a row of a few would not fit into the
-/// 65,535 bytes that all of them may have together.
-const ROW_PART_BYTES_MAX: u64 = 16_383;
-/// The longest label of an enum.
-const LABEL_CHARS_MAX: usize = 255;
-const DECIMAL_DIGITS_MAX: u16 = 65;
-/// MariaDB takes 38, which no literal of the bridge has.
-const DECIMAL_SCALE_MAX: u16 = 30;
 
 /// What a draft depends on.
 pub(crate) struct Facts {
     pub(crate) server: Server,
     /// Without it the first timestamp of a table that may not be null gets defaults of the server's own.
     pub(crate) explicit_timestamps: bool,
-}
-
-/// A type, and what it holds.
-struct Type {
-    native: String,
-    held: Kind,
-    /// Bytes that it takes in a key; `None` for one that can be in none.
-    key_bytes: Option<u32>,
 }
 
 /// How a table would be made. `database_missing`: its database has to be made first.
@@ -156,7 +137,7 @@ fn column(
     match &detail.default {
         Some(default) => match default_text(default, kind, &chosen) {
             Some(text) => line += &format!(" DEFAULT {text}"),
-            None => draft.left_out.push(format!("{what}: its default, which this server could not hold as it is")),
+            None => draft.left_out.push(format!("the default of {what}, which this server could not hold")),
         },
         None if is_moment && !column.nullable && !facts.explicit_timestamps => {
             let remedy = "SET GLOBAL explicit_defaults_for_timestamp = ON";
@@ -189,121 +170,9 @@ fn narrower(draft: &mut TableDraft, what: &str, from: &Kind, held: &Kind) {
     {
         let last = encode::datetime(ours.1).unwrap_or_default();
         draft.left_out.push(format!(
-            "{what}: moments before 1970 and after {last} UTC; before a change with one the bridge stops"
+            "moments in {what} before 1970 or after {last} UTC: the bridge stops before a change with one"
         ));
     }
-}
-
-/// The type that a kind is stored in, or what is needed instead and the remedy.
-fn type_of(kind: &Kind, server: &Server) -> Result<Type, (&'static str, &'static str)> {
-    let plain = |native: &str, bytes: u32| Type { native: native.into(), held: kind.clone(), key_bytes: Some(bytes) };
-    let fraction = |word: &str, held: Kind, precision: u8, bytes: u32| Type {
-        native: if precision == 0 { word.into() } else { format!("{word}({precision})") },
-        held,
-        key_bytes: Some(bytes),
-    };
-    Ok(match kind {
-        Kind::Boolean => plain("bit(1)", 1),
-        Kind::Integer { min, max } => integer(*min, *max)?,
-        Kind::Decimal { digits } => decimal(digits.ok_or(BOUNDED)?)?,
-        Kind::Float32 { .. } => Type { held: Kind::Float32 { special: false }, ..plain("float", 4) },
-        Kind::Float64 { .. } => Type { held: Kind::Float64 { special: false }, ..plain("double", 8) },
-        Kind::Text { chars_max, bytes_max, padded, .. } => text_type(*chars_max, *bytes_max, *padded),
-        Kind::Bytes { bytes_max, fixed } => bytes_type(*bytes_max, *fixed),
-        Kind::Date { .. } => Type { held: catalog::date().unwrap_or(kind.clone()), ..plain("date", 3) },
-        Kind::Time { precision, .. } => {
-            fraction("time", Kind::Time { precision: *precision, span: true }, *precision, 6)
-        }
-        Kind::DateTime { precision, .. } => {
-            fraction("datetime", catalog::datetime(*precision).unwrap_or(kind.clone()), *precision, 8)
-        }
-        Kind::Instant { precision, .. } => {
-            fraction("timestamp", catalog::instant(*precision, catalog::instant_max(server)), *precision, 7)
-        }
-        Kind::Json { .. } => {
-            let held = Kind::Json { exact_numbers: server.flavour == Flavour::Mariadb, nul: true };
-            Type { native: "json".into(), held, key_bytes: None }
-        }
-        Kind::Uuid if server.flavour == Flavour::Mariadb && server.version >= (10, 7, 0) => plain("uuid", 16),
-        Kind::Uuid => bytes_type(Some(16), true),
-        Kind::Enum { labels } => {
-            let fits = |label: &str| label.chars().count() <= LABEL_CHARS_MAX && !label.ends_with(' ');
-            if !labels.iter().all(|label| fits(label)) {
-                return Err((
-                    "labels of at most 255 characters, none of which ends with a blank",
-                    "rename the label on the other side, or give the column a text type there",
-                ));
-            }
-            let labels: Vec<_> = labels.iter().map(|label| encode::text(label)).collect();
-            plain(&format!("enum({})", labels.join(",")), 2)
-        }
-    })
-}
-
-/// What is said of a number that no type here holds.
-const BOUNDED: (&str, &str) = (
-    "an exact number of at most 65 digits, 30 of them after the point",
-    "give it digits on the other side: ALTER TABLE ... ALTER COLUMN ... TYPE numeric(20,6)",
-);
-
-fn integer(min: i128, max: i128) -> Result<Type, (&'static str, &'static str)> {
-    for (word, bytes) in [("tinyint", 1), ("smallint", 2), ("mediumint", 3), ("int", 4), ("bigint", 8)] {
-        for unsigned in [false, true] {
-            let held = catalog::integer(bytes * 8, unsigned);
-            if matches!(held, Kind::Integer { min: least, max: most } if least <= min && max <= most) {
-                let native = if unsigned { format!("{word} unsigned") } else { word.to_owned() };
-                return Ok(Type { native, held, key_bytes: Some(bytes) });
-            }
-        }
-    }
-    let digits = min.unsigned_abs().max(max.unsigned_abs()).to_string().len();
-    decimal((u16::try_from(digits).unwrap_or(u16::MAX), 0))
-}
-
-/// PostgreSQL has scales beyond the precision, for numbers with zeros after the point.
-fn decimal((precision, scale): (u16, u16)) -> Result<Type, (&'static str, &'static str)> {
-    let precision = precision.max(scale);
-    if precision > DECIMAL_DIGITS_MAX || scale > DECIMAL_SCALE_MAX {
-        return Err(BOUNDED);
-    }
-    let held = Kind::Decimal { digits: Some((precision, scale)) };
-    Ok(Type { native: format!("decimal({precision},{scale})"), held, key_bytes: Some(u32::from(precision) / 2 + 2) })
-}
-
-fn text_type(chars_max: Option<u32>, bytes_max: Option<u64>, padded: bool) -> Type {
-    let held = |chars_max, bytes_max, padded| Kind::Text { chars_max, bytes_max, padded, nul: true };
-    if let Some(length) = chars_max.filter(|&length| u64::from(length) <= ROW_PART_BYTES_MAX) {
-        let padded = padded && length <= 255;
-        let word = if padded { "char" } else { "varchar" };
-        let native = format!("{word}({length})");
-        return Type { native, held: held(Some(length), None, padded), key_bytes: Some(length * 4) };
-    }
-    let bytes = bytes_max.or(chars_max.map(|length| u64::from(length) * 4)).unwrap_or(u64::MAX);
-    let (prefix, most) = long(bytes);
-    Type { native: format!("{prefix}text"), held: held(None, Some(most), false), key_bytes: None }
-}
-
-fn bytes_type(bytes_max: Option<u64>, fixed: bool) -> Type {
-    let bytes = bytes_max.unwrap_or(u64::MAX);
-    let fixed = fixed && bytes <= 255;
-    match u32::try_from(bytes) {
-        Ok(length) if bytes <= ROW_PART_BYTES_MAX => {
-            let word = if fixed { "binary" } else { "varbinary" };
-            let held = Kind::Bytes { bytes_max: Some(bytes), fixed };
-            Type { native: format!("{word}({length})"), held, key_bytes: Some(length) }
-        }
-        _ => {
-            let (prefix, most) = long(bytes);
-            let held = Kind::Bytes { bytes_max: Some(most), fixed: false };
-            Type { native: format!("{prefix}blob"), held, key_bytes: None }
-        }
-    }
-}
-
-/// The first of the long types that holds so many bytes, by its prefix, and what it holds.
-fn long(bytes: u64) -> (&'static str, u64) {
-    let sizes = [("tiny", 0xff), ("", 0xffff), ("medium", 0xff_ffff)];
-    sizes.into_iter().find(|(_, most)| bytes <= *most).unwrap_or(("long", 0xffff_ffff))
 }
 
 fn now(held: &Kind) -> String {
@@ -357,7 +226,7 @@ fn comment(draft: &mut TableDraft, what: &str, comment: Option<&str>, most: usiz
     match comment {
         Some(comment) if comment.chars().count() <= most => format!(" COMMENT {}", encode::text(comment)),
         Some(_) => {
-            draft.left_out.push(format!("{what}: its comment, longer than {most} characters"));
+            draft.left_out.push(format!("the comment of {what}, which is longer than {most} characters"));
             String::new()
         }
         None => String::new(),
@@ -486,4 +355,115 @@ pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Vec<Ta
         let _ = client.run("UNLOCK TABLES").await;
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::{TableSchema, definition::IndexColumn};
+
+    use super::*;
+
+    fn column(name: &str, kind: Option<Kind>) -> Column {
+        Column {
+            name: name.into(),
+            native: "as it was".into(),
+            kind,
+            nullable: name == "note",
+            generated: false,
+            generator: None,
+            text_equality: TextEquality::Exact,
+        }
+    }
+
+    fn text(chars_max: Option<u32>) -> Option<Kind> {
+        Some(Kind::Text { chars_max, bytes_max: None, padded: false, nul: true })
+    }
+
+    /// Columns `id`, `note` and one more, the first two the key the other way round.
+    fn definition(more: Column) -> TableDefinition {
+        let columns = vec![column("id", Some(Kind::Integer { min: 0, max: 9 })), column("note", text(Some(40))), more];
+        let mut details = vec![ColumnDetail::default(); 3];
+        details[0].default = Some(DefaultValue::Constant(Value::Integer(7)));
+        details[1].comment = Some("it's".into());
+        let parts = vec![IndexColumn { column: 1, descending: true }, IndexColumn { column: 0, descending: false }];
+        TableDefinition {
+            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0] },
+            details,
+            indexes: vec![Index { name: "i".into(), unique: true, columns: parts }],
+            comment: None,
+            others: vec!["trigger t".into()],
+        }
+    }
+
+    fn facts(flavour: Flavour, explicit_timestamps: bool) -> Facts {
+        Facts { server: Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 }, explicit_timestamps }
+    }
+
+    fn moment() -> Option<Kind> {
+        Some(Kind::Instant { precision: 3, micros: (0, i64::MAX) })
+    }
+
+    #[test]
+    fn a_table_is_one_statement() {
+        let draft = draft(&definition(column("at", moment())), &facts(Flavour::Mariadb, true), true);
+        assert_eq!(
+            draft.statements,
+            [
+                "CREATE DATABASE `s` CHARACTER SET utf8mb4",
+                "CREATE TABLE `s`.`t` (\n  `id` tinyint NOT NULL DEFAULT 7,\n  `note` varchar(40) COMMENT 'it\\'s',\n  \
+                 `at` timestamp(3) NOT NULL,\n  PRIMARY KEY (`note`, `id`),\n  UNIQUE KEY (`note` DESC, `id`)\n) \
+                 ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin",
+            ]
+        );
+        assert_eq!(draft.schema.key, [1, 0]);
+        assert!(draft.refusals.is_empty());
+        assert_eq!(draft.left_out.len(), 2, "{:?}", draft.left_out);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let refusals = |definition: &TableDefinition, explicit: bool| {
+            let draft = draft(definition, &facts(Flavour::Mysql, explicit), false);
+            draft.refusals.iter().map(|finding| format!("{} {}", finding.code, finding.subject)).collect::<Vec<_>>()
+        };
+        let of = |more: Column| refusals(&definition(more), true);
+        assert_eq!(of(column("place", None)), ["column-type-unsupported s.t column place"]);
+        assert_eq!(of(column("n", Some(Kind::Decimal { digits: None }))), ["column-not-portable s.t column n"]);
+        assert_eq!(of(column("ID", text(Some(1)))), ["name-not-portable s.t column ID"]);
+        assert_eq!(of(column("blank ", text(Some(1)))), ["name-not-portable s.t column blank "]);
+        assert_eq!(refusals(&definition(column("at", moment())), false), ["timestamp-defaults s.t column at"]);
+        let key_of = |kind, unique| {
+            let mut definition = definition(column("c", kind));
+            definition.indexes[0].unique = unique;
+            definition.indexes[0].columns[0].column = 2;
+            definition
+        };
+        assert!(refusals(&key_of(text(Some(767)), true), true).is_empty());
+        assert_eq!(
+            refusals(&key_of(text(Some(768)), true), true),
+            ["key-not-portable s.t unique index i, columns c, id"]
+        );
+        assert_eq!(refusals(&key_of(text(None), true), true), ["key-not-portable s.t unique index i, column c"]);
+        // Without one that is not unique nothing gets in that does not belong there.
+        let draft = draft(&key_of(text(None), false), &facts(Flavour::Mysql, true), false);
+        assert!(draft.refusals.is_empty() && draft.left_out[1].starts_with("index i: column c, "), "{draft:#?}");
+        let mut keyed = definition(column("c", text(None)));
+        keyed.schema.key = vec![2];
+        assert_eq!(refusals(&keyed, true), ["key-not-portable s.t column c"]);
+    }
+
+    #[test]
+    fn defaults_have_the_digits_of_their_column() {
+        let of = |value: Value, kind: Kind| {
+            let chosen = type_of(&kind, &facts(Flavour::Mysql, true).server).ok()?;
+            default_text(&DefaultValue::Constant(value), &kind, &chosen)
+        };
+        let datetime = |precision| Kind::DateTime { precision, micros: (i64::MIN, i64::MAX) };
+        assert_eq!(of(Value::DateTime(1_500_000), datetime(0)).as_deref(), Some("'1970-01-01 00:00:01'"));
+        assert_eq!(of(Value::DateTime(1_500_000), datetime(3)).as_deref(), Some("'1970-01-01 00:00:01.500'"));
+        assert_eq!(of(Value::Time(1), Kind::Time { precision: 6, span: true }).as_deref(), Some("'00:00:00.000001'"));
+        assert_eq!(of(Value::Text("it's".into()), text(None).unwrap()).as_deref(), Some("('it\\'s')"));
+        assert_eq!(of(Value::Instant(1), moment().unwrap()), None);
+        assert_eq!(of(Value::Float64(f64::NAN), Kind::Float64 { special: true }), None);
+    }
 }

@@ -15,7 +15,7 @@
 //! | `node` | the node itself |
 //! | `reader` · `files` · `log` | the binary log: the connection; its files; the pure decoding of its format |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
-//! | `definition` · `create` | what a table is in whole; how its like is made |
+//! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
 //! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
 //!
 //! # Facts about the servers that this rests on
@@ -43,6 +43,7 @@ mod session;
 mod state;
 mod statement;
 mod tables;
+mod types;
 
 use std::sync::Arc;
 

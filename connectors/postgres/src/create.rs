@@ -1,9 +1,7 @@
 //! How the like of another server's table is made here: from its definition to statements. Pure, but for the
 //! functions at the end that run them.
 //!
-//! Each kind becomes the narrowest type that holds every value of it (manual, chapter 8). There are no unsigned
-//! integers, so `bigint unsigned` is `numeric(20,0)`. One of a list of labels is a text with a check, for a type
-//! of its own would outlive the table. Documents are `jsonb`, which has an equality. Names of more than 63 bytes
+//! One of a list of labels is a text with a check, for a type of its own would outlive the table. Names of more than 63 bytes
 //! the server would cut (manual, 4.1.1), so they are refused. Indexes get the names that the server gives by
 //! itself: on other servers these are of one table, here of a whole schema.
 //!
@@ -21,13 +19,11 @@ use crate::{
     catalog::{get, kind_of},
     error,
     quote::{Ident, List, Literal, Table},
+    types::type_of,
 };
 
 /// The longest name in bytes (`NAMEDATALEN` less one).
 const NAME_BYTES_MAX: usize = 63;
-
-/// The greatest length that `varchar(n)` and `char(n)` can declare (`MaxAttrSize`, htup_details.h).
-const CHARS_MAX: u32 = 10_485_760;
 
 /// How a table would be made. `schema_missing`: its schema has to be made first.
 pub(crate) fn draft(definition: &TableDefinition, schema_missing: bool) -> TableDraft {
@@ -89,7 +85,7 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
     if let Some(default) = &detail.default {
         match default_text(default, kind, &held) {
             Some(text) => line += &format!(" DEFAULT {text}"),
-            None => draft.left_out.push(format!("{what}: its default, which this server could not hold")),
+            None => draft.left_out.push(format!("the default of {what}, which this server could not hold")),
         }
     }
     if let Kind::Enum { labels } = kind {
@@ -97,12 +93,12 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
         line += &format!(" CHECK ({} IN ({}))", Ident(&column.name), List(&labels));
     }
     if detail.on_update {
-        draft.left_out.push(format!("{what}: ON UPDATE CURRENT_TIMESTAMP, which PostgreSQL has not"));
+        draft.left_out.push(format!("ON UPDATE CURRENT_TIMESTAMP of {what}, which PostgreSQL has not"));
     }
     if matches!(kind, Kind::Time { span: true, .. }) {
         draft
             .left_out
-            .push(format!("{what}: what is no time of day; before a change with such a value the bridge stops"));
+            .push(format!("what is no time of day in {what}: the bridge stops before a change with such a value"));
     }
     draft.schema.columns.push(Column {
         name: column.name.clone(),
@@ -114,55 +110,6 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
         text_equality: TextEquality::Exact,
     });
     Some(line)
-}
-
-/// The type that a kind is stored in: its words, its number in `pg_type.dat`, its modifier.
-fn type_of(kind: &Kind) -> (String, u32, i32) {
-    let plain = |words: &str, oid: u32| (words.to_owned(), oid, -1);
-    let fraction = |words: &str, oid: u32, precision: u8| match precision {
-        6.. => (words.to_owned(), oid, -1),
-        digits => (format!("{words}({digits})"), oid, i32::from(digits)),
-    };
-    match kind {
-        Kind::Boolean => plain("boolean", 16),
-        Kind::Integer { min, max } => integer(*min, *max),
-        Kind::Decimal { digits: None } => plain("numeric", 1700),
-        Kind::Decimal { digits: Some((precision, scale)) } => numeric(*precision, *scale),
-        Kind::Float32 { .. } => plain("real", 700),
-        Kind::Float64 { .. } => plain("double precision", 701),
-        Kind::Text { chars_max: Some(length @ ..=CHARS_MAX), padded, .. } => {
-            // A length of 0, which MySQL has, is none here.
-            let length = (*length).max(1);
-            let (words, oid) = if *padded { ("char", 1042) } else { ("varchar", 1043) };
-            (format!("{words}({length})"), oid, i32::try_from(length).unwrap_or(i32::MAX - 4) + 4)
-        }
-        Kind::Text { .. } | Kind::Enum { .. } => plain("text", 25),
-        Kind::Bytes { .. } => plain("bytea", 17),
-        Kind::Date { .. } => plain("date", 1082),
-        Kind::Time { precision, .. } => fraction("time", 1083, *precision),
-        Kind::DateTime { precision, .. } => fraction("timestamp", 1114, *precision),
-        Kind::Instant { precision, .. } => fraction("timestamptz", 1184, *precision),
-        Kind::Json { .. } => plain("jsonb", 3802),
-        Kind::Uuid => plain("uuid", 2950),
-    }
-}
-
-fn integer(min: i128, max: i128) -> (String, u32, i32) {
-    let within = |least: i64, most: i64| min >= i128::from(least) && max <= i128::from(most);
-    if within(i16::MIN.into(), i16::MAX.into()) {
-        ("smallint".into(), 21, -1)
-    } else if within(i32::MIN.into(), i32::MAX.into()) {
-        ("integer".into(), 23, -1)
-    } else if within(i64::MIN, i64::MAX) {
-        ("bigint".into(), 20, -1)
-    } else {
-        let digits = min.unsigned_abs().max(max.unsigned_abs()).to_string().len();
-        numeric(u16::try_from(digits).unwrap_or(u16::MAX), 0)
-    }
-}
-
-fn numeric(precision: u16, scale: u16) -> (String, u32, i32) {
-    (format!("numeric({precision},{scale})"), 1700, (i32::from(precision) << 16 | i32::from(scale)) + 4)
 }
 
 /// A default of a column of kind `from` for the column here; `None` where that could not hold it.
@@ -287,4 +234,99 @@ pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Result
         }
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::{TableSchema, definition::IndexColumn};
+
+    use super::*;
+
+    fn column(name: &str, kind: Option<Kind>) -> Column {
+        Column {
+            name: name.into(),
+            native: "as it was".into(),
+            kind,
+            nullable: name == "note",
+            generated: false,
+            generator: None,
+            text_equality: TextEquality::Exact,
+        }
+    }
+
+    fn text(chars_max: Option<u32>) -> Option<Kind> {
+        Some(Kind::Text { chars_max, bytes_max: None, padded: false, nul: true })
+    }
+
+    /// Columns `id`, `note` and one more, the first two the key the other way round.
+    fn definition(more: Column) -> TableDefinition {
+        let columns = vec![column("id", Some(Kind::Integer { min: 0, max: 9 })), column("note", text(Some(40))), more];
+        let mut details = vec![ColumnDetail::default(); 3];
+        details[0].default = Some(DefaultValue::Constant(Value::Integer(7)));
+        details[1].comment = Some("it's".into());
+        let parts = vec![IndexColumn { column: 1, descending: true }, IndexColumn { column: 0, descending: false }];
+        TableDefinition {
+            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0] },
+            details,
+            indexes: vec![Index { name: "i".into(), unique: true, columns: parts }],
+            comment: None,
+            others: vec!["trigger t".into()],
+        }
+    }
+
+    #[test]
+    fn a_table_is_several_statements() {
+        let mood = Kind::Enum { labels: vec!["it's".into(), "so".into()].into() };
+        let draft = draft(&definition(column("mood", Some(mood))), true);
+        assert_eq!(
+            draft.statements,
+            [
+                "CREATE SCHEMA \"s\"",
+                "CREATE TABLE \"s\".\"t\" (\n  \"id\" smallint NOT NULL DEFAULT 7,\n  \"note\" varchar(40),\n  \
+                 \"mood\" text NOT NULL CHECK (\"mood\" IN ('it''s', 'so')),\n  PRIMARY KEY (\"note\", \"id\")\n)",
+                "ALTER TABLE \"s\".\"t\" REPLICA IDENTITY FULL",
+                "CREATE UNIQUE INDEX ON \"s\".\"t\" (\"note\" DESC, \"id\")",
+                "COMMENT ON COLUMN \"s\".\"t\".\"note\" IS 'it''s'",
+            ]
+        );
+        assert_eq!(draft.schema.key, [1, 0]);
+        assert!(draft.refusals.is_empty());
+        assert_eq!(draft.left_out, ["trigger t"]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let refusals = |definition: &TableDefinition| {
+            let draft = draft(definition, false);
+            draft.refusals.iter().map(|finding| format!("{} {}", finding.code, finding.subject)).collect::<Vec<_>>()
+        };
+        assert_eq!(refusals(&definition(column("place", None))), ["column-type-unsupported s.t column place"]);
+        let long = "ä".repeat(32);
+        let expected = format!("name-not-portable s.t column {long}");
+        assert_eq!(refusals(&definition(column(&long, text(None)))), [expected]);
+        let mut folding = definition(column("c", text(None)));
+        folding.schema.columns[1].text_equality = TextEquality::Folding("utf8mb4_general_ci".into());
+        folding.details[2].on_update = true;
+        let left_out = draft(&folding, false).left_out;
+        assert!(left_out[1].starts_with("ON UPDATE CURRENT_TIMESTAMP of column c"), "{left_out:?}");
+        assert!(
+            left_out[2].starts_with("unique index i: equality of column note by utf8mb4_general_ci"),
+            "{left_out:?}"
+        );
+    }
+
+    #[test]
+    fn defaults_are_texts_that_the_type_reads() {
+        let of = |value: Value, kind: Kind| default_text(&DefaultValue::Constant(value), &kind, &kind);
+        let datetime = Kind::DateTime { precision: 6, micros: (i64::MIN, i64::MAX) };
+        assert_eq!(of(Value::DateTime(1), datetime).as_deref(), Some("'1970-01-01T00:00:00.000001'"));
+        let bytes = Kind::Bytes { bytes_max: None, fixed: false };
+        assert_eq!(of(Value::Bytes(vec![0, 255].into()), bytes).as_deref(), Some("'\\x00ff'"));
+        assert_eq!(of(Value::Boolean(true), Kind::Boolean).as_deref(), Some("true"));
+        assert_eq!(of(Value::Integer(-1), Kind::Integer { min: -5, max: 5 }).as_deref(), Some("-1"));
+        assert_eq!(
+            of(Value::Text("\0".into()), Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false }),
+            None
+        );
+    }
 }

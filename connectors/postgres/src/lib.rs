@@ -14,7 +14,7 @@
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `decode` | the server's text to values |
 //! | `lease`, `scan`, `admin`, `findings` | who works; reading tables; set-up and teardown; what `check` looks at |
-//! | `definition`, `create` | what a table is in whole; how its like is made |
+//! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
 //!
 //! # What it relies on
@@ -80,6 +80,7 @@ mod state;
 mod statement;
 mod tables;
 mod tls;
+mod types;
 
 pub use node::PostgresNode;
 
