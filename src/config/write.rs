@@ -145,7 +145,7 @@ mod tests {
 
     fn load(text: &str) -> Config {
         let environment = Environment {
-            variable: &|name| (name == "SHOP_PASSWORD").then(|| "secret".into()),
+            variable: &|name| matches!(name, "SHOP_PASSWORD" | "HOME").then(|| "/secret".into()),
             read: &|_| Err(std::io::ErrorKind::NotFound.into()),
         };
         Config::parse(text, "", &environment).unwrap_or_else(|invalid| panic!("{invalid}\n{text}"))
