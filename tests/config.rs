@@ -583,6 +583,11 @@ fn tables_that_one_side_lacks_are_chosen_to_be_made() {
     );
     let (both_ways, _) = made("[[tables]]\nname = \"*\"\n", &["public.a"], &["stock.b"]).unwrap();
     assert_eq!(both_ways, ["public.a = stock.a on Some(B)", "public.b = stock.b on Some(A)"]);
+    // A table that is to be made for another entry is not made twice.
+    let tables = "[[tables]]\nname = \"*\"\n[[tables]]\nname = { shop = \"y\", stock = \"z\" }\n";
+    let (once, notes) = made(tables, &[], &["stock.y", "stock.z"]).unwrap();
+    assert_eq!(once, ["public.y = stock.z on Some(A)"]);
+    assert_eq!(notes, ["pontoon.toml:5:8: \"*\" does not bridge what is on stock alone: stock.y"]);
     // What is nowhere is an error all the same.
     let error = made("[[tables]]\nname = \"x\"\n", &["public.y"], &["stock.y"]).unwrap_err();
     assert!(error.contains("node shop has no table public.x"), "{error}");
