@@ -153,7 +153,7 @@ impl FromStr for DemoPair {
 /// Asks for what is not said, on a terminal. Looks into both databases, where they let it in, and lists the tables
 /// that are on both sides, and those that are on one. A password in a url, or in the variable that the configuration
 /// will name ($SHOP_PASSWORD for a node shop), is used for that look and never written. The file is the one that
-/// --config names, else ./pontoon.toml; one that is there is not touched.
+/// --config or $PONTOON_CONFIG names, else ./pontoon.toml; one that is there is not touched.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   pontoon init shop=postgresql://pontoon@db1/shop stock=mysql://pontoon@db2/shop
@@ -403,9 +403,10 @@ impl Context {
         Context { global, out: Terminal::stdout() }
     }
 
-    /// The file that a configuration is written to.
+    /// The file that a new configuration is written to: where any other command will look for it first.
     pub fn new_config(&self) -> PathBuf {
-        self.global.config.clone().unwrap_or_else(|| "pontoon.toml".into())
+        let named = std::env::var_os("PONTOON_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+        self.global.config.clone().or(named).unwrap_or_else(|| "pontoon.toml".into())
     }
 
     /// The configuration. What works and should not be so is logged as a warning; of several things that are

@@ -135,7 +135,7 @@ impl Admin for MysqlNode {
 }
 
 /// The account that the server let in, as GRANT writes it.
-async fn account(client: &mut Client) -> Result<String> {
+pub(crate) async fn account(client: &mut Client) -> Result<String> {
     let current = client.scalar("SELECT CURRENT_USER()").await?.unwrap_or_default();
     let (user, host) = current.rsplit_once('@').unwrap_or((&current, "%"));
     Ok(format!("{}@{}", encode::text(user), encode::text(host)))

@@ -16,6 +16,7 @@ use pontoon_core::{
 };
 
 use crate::{
+    admin,
     connect::{Client, Flavour, Server, text},
     encode,
     quote::{Ident, Table},
@@ -312,14 +313,15 @@ pub(crate) async fn make(client: &mut Client, drafts: &[TableDraft]) -> Result<(
         for statement in &draft.statements {
             if let Err(error) = client.run(statement.as_str()).await {
                 let left = unmake(client, &drafts[..at]).await;
-                return Err(refused(&error, &draft.schema.name, &left));
+                let account = admin::account(client).await?;
+                return Err(refused(&error, &draft.schema.name, &account, &left));
             }
         }
     }
     Ok(())
 }
 
-fn refused(error: &Error, name: &TableName, left: &[TableName]) -> Error {
+fn refused(error: &Error, name: &TableName, account: &str, left: &[TableName]) -> Error {
     let made = Error::new(error.code(), format!("table {name} cannot be made: {}", error.message()));
     let left = match left {
         [] => "nothing was made".to_owned(),
@@ -330,7 +332,7 @@ fn refused(error: &Error, name: &TableName, left: &[TableName]) -> Error {
     }
     let database = Ident(name.schema.as_deref().unwrap_or_default());
     made.hint(format!(
-        "GRANT CREATE ON {database}.* TO the bridge's user, or let an administrator run what `pontoon setup --create-tables --print-sql` prints; {left}"
+        "GRANT CREATE ON {database}.* TO {account}, or let an administrator run what `pontoon setup --create-tables --print-sql` prints; {left}"
     ))
 }
 
