@@ -91,13 +91,13 @@ pub async fn make(nodes: &Nodes, drafts: &Pair<Vec<TableDraft>>) -> Result<()> {
         let hint = error.remedy().unwrap_or_default().to_owned();
         let left = match nodes.admins[Side::A].remove_new_tables(&drafts[Side::A]).await {
             Ok(left) => left,
-            Err(_) => drafts[Side::A].iter().map(|draft| draft.schema.name.clone()).collect(),
+            Err(_) => drafts[Side::A].iter().map(|draft| draft.schema.name.to_string()).collect(),
         };
         if left.is_empty() {
             return Err(error);
         }
-        let names = left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(error.hint(format!("{hint}; made on {} and left there: {names}", nodes.nodes[Side::A].name())));
+        let name = nodes.nodes[Side::A].name();
+        return Err(error.hint(format!("{hint}; but on {name}, left there is {}", left.join(", "))));
     }
     Ok(())
 }

@@ -380,7 +380,7 @@ async fn what_cannot_be_carried(kinds: [Kind; 2]) {
 
 /// What only the server itself knows: the tables that were made before it refused one are taken back, on both sides.
 async fn a_later_refusal(kinds: [Kind; 2]) {
-    let configuration = "[[tables]]\nname = \"t_*\"\n".to_owned();
+    let configuration = "[[tables]]\nname = \"t_*\"\n".to_owned() + &entry("new.elsewhere", "elsewhere");
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     // A row of MySQL and MariaDB has 65,535 bytes beside its long texts; on PostgreSQL the name is taken by what is no
     // table.
@@ -392,11 +392,17 @@ async fn a_later_refusal(kinds: [Kind; 2]) {
     rich.run("CREATE TABLE t_first (id int PRIMARY KEY, n int)").await;
     rich.run(&format!("CREATE TABLE t_second (id int PRIMARY KEY{columns})")).await;
     poor.run("CREATE TABLE t_third (id int PRIMARY KEY)").await;
+    poor.run("CREATE TABLE elsewhere (id int PRIMARY KEY)").await;
     let before = [shape(rich).await, shape(poor).await];
     let refusal = link.command(&["setup", "--create-tables"]).await;
     assert!(refusal.code == 4 && refusal.err.contains("t_second cannot be made"), "{refusal:?}");
     assert!(refusal.err.contains("nothing was made"), "{refusal:?}");
     assert_eq!([shape(rich).await, shape(poor).await], before, "what was made before is taken back");
+    if !rich.is_postgres() {
+        assert!(refusal.err.contains("left there is the empty database new"), "{refusal:?}");
+    } else {
+        assert_eq!(rich.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'new'").await, "0");
+    }
 }
 
 /// A user who may do all that a bridge needs, and not make a table.

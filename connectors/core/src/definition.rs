@@ -89,6 +89,8 @@ pub struct IndexColumn {
 pub struct TableDraft {
     /// As [`crate::node::Node::describe`] will describe it.
     pub schema: TableSchema,
+    /// The first statement makes the schema or the database that it will be in.
+    pub new_schema: bool,
     /// The statements that make it, in order.
     pub statements: Vec<String>,
     /// Why it cannot be made, each with its remedy; of no use but to be told where there is any.

@@ -347,7 +347,7 @@ pub trait Admin: Send + Sync {
 
     /// Takes back what [`Admin::create_tables`] made just now. A table in which somebody has written since stays;
     /// returns what is left.
-    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>>;
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<String>>;
 
     /// Creates schema, tables, publication, slot and origins where they are missing, and says where the
     /// log stands: what is committed after it returns is after that position. Safe to repeat.

@@ -56,7 +56,7 @@ impl Admin for MysqlNode {
         create::make(&mut self.client(Purpose::Look).await?, drafts).await
     }
 
-    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<String>> {
         Ok(create::unmake(&mut self.client(Purpose::Look).await?, drafts).await)
     }
 

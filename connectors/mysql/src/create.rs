@@ -45,7 +45,8 @@ pub(crate) fn draft(definition: &TableDefinition, facts: &Facts, database_missin
     let (definition, left_out) = definition.clone().portable();
     let name = definition.schema.name.clone();
     let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
-    let mut draft = TableDraft { schema, statements: Vec::new(), refusals: Vec::new(), left_out };
+    let mut draft =
+        TableDraft { schema, new_schema: database_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
     check_name(&mut draft, "", &name.name);
     let mut lines = Vec::new();
     let mut key_bytes = Vec::new();
@@ -310,10 +311,11 @@ pub(crate) async fn drafts(client: &mut Client, definitions: &[TableDefinition])
 /// Makes all tables or none.
 pub(crate) async fn make(client: &mut Client, drafts: &[TableDraft]) -> Result<()> {
     for (at, draft) in drafts.iter().enumerate() {
-        for statement in &draft.statements {
+        for (number, statement) in draft.statements.iter().enumerate() {
             if let Err(error) = client.run(statement.as_str()).await {
-                let left = unmake(client, &drafts[..at]).await;
-                let account = admin::account(client).await?;
+                let mut left = unmake(client, &drafts[..at]).await;
+                left.extend((draft.new_schema && number > 0).then(|| empty_database(draft)));
+                let account = admin::account(client).await.unwrap_or_else(|_| "the bridge's user".into());
                 return Err(refused(&error, &draft.schema.name, &account, &left));
             }
         }
@@ -321,12 +323,14 @@ pub(crate) async fn make(client: &mut Client, drafts: &[TableDraft]) -> Result<(
     Ok(())
 }
 
-fn refused(error: &Error, name: &TableName, account: &str, left: &[TableName]) -> Error {
+/// A database stays: to drop one would take along whatever is in it by now.
+fn empty_database(draft: &TableDraft) -> String {
+    format!("the empty database {}", draft.schema.name.schema.as_deref().unwrap_or_default())
+}
+
+fn refused(error: &Error, name: &TableName, account: &str, left: &[String]) -> Error {
     let made = Error::new(error.code(), format!("table {name} cannot be made: {}", error.message()));
-    let left = match left {
-        [] => "nothing was made".to_owned(),
-        left => format!("left there is {}", left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-    };
+    let left = if left.is_empty() { "nothing was made".into() } else { format!("left there is {}", left.join(", ")) };
     if error.code() != Code::PrivilegeMissing {
         return made.hint(format!("{left}; make the table by hand, or leave it out of the configuration"));
     }
@@ -338,7 +342,7 @@ fn refused(error: &Error, name: &TableName, account: &str, left: &[TableName]) -
 
 /// Takes tables back that were just made; returns those that hold rows by now, or that the user may not drop.
 /// Under the lock nobody can write between the look and the end.
-pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Vec<TableName> {
+pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Vec<String> {
     let mut left = Vec::new();
     for draft in drafts {
         let table = Table(&draft.schema.name);
@@ -351,7 +355,9 @@ pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Vec<Ta
             Ok::<bool, Error>(empty)
         };
         if !matches!(dropped.await, Ok(true)) {
-            left.push(draft.schema.name.clone());
+            left.push(draft.schema.name.to_string());
+        } else if draft.new_schema {
+            left.push(empty_database(draft));
         }
         // The session ends soon, and with it a lock that could not be given up.
         let _ = client.run("UNLOCK TABLES").await;

@@ -76,7 +76,7 @@ impl Admin for PostgresNode {
         self.at(create::make(&mut link.client, self.user(), drafts).await)
     }
 
-    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+    async fn remove_new_tables(&self, drafts: &[TableDraft]) -> Result<Vec<String>> {
         let mut link = self.admin_link().await?;
         self.at(create::unmake(&mut link.client, drafts).await)
     }

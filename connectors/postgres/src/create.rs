@@ -30,7 +30,8 @@ pub(crate) fn draft(definition: &TableDefinition, schema_missing: bool) -> Table
     let (definition, left_out) = definition.clone().portable();
     let name = definition.schema.name.clone();
     let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
-    let mut draft = TableDraft { schema, statements: Vec::new(), refusals: Vec::new(), left_out };
+    let mut draft =
+        TableDraft { schema, new_schema: schema_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
     check_name(&mut draft, "", &name.name);
     let mut lines = Vec::new();
     for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
@@ -218,19 +219,24 @@ fn refused(error: &tokio_postgres::Error, user: &str, name: &TableName) -> Error
 }
 
 /// Takes tables back that were just made; returns those that hold rows by now.
-pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Result<Vec<TableName>> {
+pub(crate) async fn unmake(client: &mut Client, drafts: &[TableDraft]) -> Result<Vec<String>> {
     let failed = |error| error::of_statement(&error);
     let mut left = Vec::new();
-    for draft in drafts {
+    // The schema goes last, if nothing else is in it by now.
+    for draft in drafts.iter().rev() {
         let table = Table(&draft.schema.name);
         let transaction = client.transaction().await.map_err(failed)?;
         transaction.batch_execute(&format!("LOCK TABLE {table}")).await.map_err(failed)?;
         let row = transaction.query_one(&format!("SELECT EXISTS (SELECT FROM {table})"), &[]).await.map_err(failed)?;
         if get(&row, 0)? {
-            left.push(draft.schema.name.clone());
-        } else {
-            transaction.batch_execute(&format!("DROP TABLE {table}")).await.map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
+            left.push(draft.schema.name.to_string());
+            continue;
+        }
+        transaction.batch_execute(&format!("DROP TABLE {table}")).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        if let Some(schema) = draft.schema.name.schema.as_deref().filter(|_| draft.new_schema) {
+            // Refused where it is not empty, which is as it should be.
+            let _ = client.batch_execute(&format!("DROP SCHEMA {}", Ident(schema))).await;
         }
     }
     Ok(left)
