@@ -54,7 +54,7 @@ fn tell(outline: &Outline, path: &str, context: &Context) -> Result<()> {
     if !outline.lonely.is_empty() {
         context.out.line(&format!("{} tables are on one side alone; they stand there as comments", outline.lonely.len()))?;
     }
-    context.out.line("next: pontoon setup --print-sql for the grants, pontoon check, pontoon setup, pontoon run")
+    context.out.line("next: pontoon setup --print-sql for the grants, pontoon check, pontoon setup, pontoon run, pontoon copy")
 }
 
 /// The two databases and the bridge's name, as they were said.

@@ -9,7 +9,8 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft,
+    TableName,
     node::{Admin, Applier, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
