@@ -133,7 +133,7 @@ fn with_page() -> (String, String) {
 }
 
 /// The status code and the body; `None` where nobody answers.
-async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await.ok()?;
     let mut answer = String::new();
@@ -359,7 +359,7 @@ async fn setup_and_teardown(kinds: [Kind; 2]) {
 }
 
 /// The value of a series, whose labels may stand in any order.
-fn sample(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+pub(crate) fn sample(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     page.lines().find_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let has = |(label, value): &(&str, &str)| series.contains(&format!("{label}=\"{value}\""));

@@ -17,4 +17,5 @@ mod names;
 mod privileges;
 mod refusals;
 mod standby;
+mod streamed;
 mod types;
