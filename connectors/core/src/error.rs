@@ -90,6 +90,9 @@ codes! {
     /// The log from the position on is not there any more.
     LogLost = "log-lost", Fatal, exit 4,
         "The replication slot is gone or invalid, or the binary log was purged: changes after the checkpoint can no longer be read. Nothing was applied over the gap. The tables have to be compared and made equal, then the bridge set up anew.";
+    /// A part of the log is not what the server wrote.
+    LogDamaged = "log-damaged", Fatal, exit 4,
+        "An event of the binary log does not match its checksum: the server's disk or memory lost a part of it. Nothing of the damaged transaction was applied, nor anything after it. The tables have to be compared and made equal, then the bridge set up anew.";
     /// The log is another one than the checkpoint speaks of.
     LogIdentityChanged = "log-identity-changed", Fatal, exit 4,
         "The server's log is not the one that the checkpoint belongs to: another server, a restored copy or a promoted replica. Positions of different logs are never compared.";

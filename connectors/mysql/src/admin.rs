@@ -67,7 +67,7 @@ impl Admin for MysqlNode {
         let position = match files::log_end(&mut client).await {
             Ok(end) if plan.followed => {
                 let seed = format!("setup/{}/{}/{}", self.bridge(), self.label(), std::process::id());
-                reader::with_birth(self.client(Purpose::Read).await?, end, &seed).await?
+                reader::with_birth(self.target(), end, &seed).await?
             }
             Ok(end) => end,
             // A server that is only written to need not write a log; nobody will read from here.

@@ -19,7 +19,7 @@ use crate::error;
 
 /// How long a connection may take to be made: a server on the other side of the world that is busy
 /// answers sooner, and the engine's backoff goes on from there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long any statement may take. All waits for locks end after [`LOCK_SECONDS`]; what takes longer
 /// than this is a peer that is gone without a word.
@@ -152,6 +152,16 @@ impl Target {
         }
         .map_err(|error| error::at_login(&error, &self.address))?;
         Client::pinned(conn, purpose).await.map_err(|error| error.at(&self.address))
+    }
+
+    /// Where the server is and who logs in, as the driver knows it.
+    pub(crate) fn options(&self) -> OptsBuilder {
+        self.options.clone()
+    }
+
+    /// What TLS has to be; and whether a server without it is taken as well.
+    pub(crate) fn tls(&self) -> Option<(&SslOpts, bool)> {
+        self.tls.as_ref().map(|tls| (tls, self.plain_if_refused))
     }
 
     async fn login(&self, tls: Option<SslOpts>) -> Result<Conn, mysql_async::Error> {
@@ -308,11 +318,6 @@ impl Client {
     /// The first field of the first row as text; `None` for null or no row.
     pub(crate) async fn scalar(&mut self, script: impl Into<Script>) -> Result<Option<String>> {
         Ok(self.rows(script).await?.first().and_then(|row| text(row, 0)))
-    }
-
-    /// Gives the connection up to be turned into a log stream.
-    pub(crate) fn into_conn(self) -> Conn {
-        self.conn
     }
 }
 

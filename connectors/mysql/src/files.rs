@@ -110,9 +110,10 @@ fn start_of(position: &Position) -> Position {
     }
 }
 
-fn behind(start: &Position, end: &Position) -> Error {
-    Error::new(Code::LogBehind, format!("the position {start} is applied on the other side, and the log ends at {end}"))
-        .hint("the server lost its last transactions: compare the tables and make them equal, then set the bridge up anew")
+/// The log ends before a place in it that is known.
+pub(crate) fn behind(start: &Position, end: &Position) -> Error {
+    Error::new(Code::LogBehind, format!("the position {start} is behind us, and the log ends at {end}"))
+        .hint("the log was reset, or the server lost its last transactions: compare the tables and make them equal, then set the bridge up anew")
 }
 
 #[cfg(test)]

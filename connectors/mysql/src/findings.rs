@@ -115,9 +115,8 @@ impl Look<'_> {
             None => return,
         };
         let good = found.eq_ignore_ascii_case(expected);
-        let value = if expected.is_empty() { "''" } else { expected };
-        let remedy = format!("SET GLOBAL {name} = {value}, and in the server's configuration");
-        self.add(code, good, Severity::Blocking, format!("{name} = {found}"), &format!("{name} = {value}"), remedy);
+        let remedy = format!("SET GLOBAL {name} = {expected}, and in the server's configuration");
+        self.add(code, good, Severity::Blocking, format!("{name} = {found}"), &format!("{name} = {expected}"), remedy);
     }
 
     fn ensure_version(&mut self) {
@@ -147,9 +146,6 @@ impl Look<'_> {
         self.ensure_setting("binlog-format", "binlog_format", "ROW", true);
         self.ensure_setting("binlog-row-image", "binlog_row_image", "FULL", true);
         self.ensure_setting("binlog-row-metadata", "binlog_row_metadata", "FULL", true);
-        self.ensure_setting("binlog-row-value-options", "binlog_row_value_options", "", false);
-        self.ensure_setting("binlog-compression", "binlog_transaction_compression", "OFF", false);
-        self.ensure_setting("binlog-compression", "log_bin_compress", "OFF", false);
         // A copy counts on it: what is before another commit in the log is visible when that is.
         self.ensure_setting("binlog-order-commits", "binlog_order_commits", "ON", false);
         let id = self.setting("server_id").unwrap_or("0").to_owned();

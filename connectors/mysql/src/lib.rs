@@ -13,7 +13,7 @@
 //! | `catalog` | tables and columns: native type to kind, key, counters, collations |
 //! | `tables` · `state` | the bridge's own tables, and what is read from them |
 //! | `node` | the node itself |
-//! | `reader` · `files` · `log` | the binary log: the connection; its files; the pure decoding of its format |
+//! | `reader` · `files` · `log` · `socket` | the binary log: reading it; its files; the connection and its format; the socket below |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
 //! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
@@ -40,6 +40,7 @@ mod quote;
 mod reader;
 mod scan;
 mod session;
+mod socket;
 mod state;
 mod statement;
 mod tables;

@@ -21,8 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{FutureExt, StreamExt};
-use mysql_async::{BinlogStream, BinlogStreamRequest, binlog::events};
+use futures_util::FutureExt;
 use pontoon_core::{
     Birth, Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
     node::{LogReader, Tables},
@@ -31,12 +30,13 @@ use pontoon_core::{
 use crate::{
     catalog::{self, NativeTable},
     charset::Charsets,
-    connect::{Client, Flavour, Purpose, Target, number, text},
-    error,
-    files::{FIRST_OFFSET, files, log_end, lost, place, split},
+    connect::{CONNECT_TIMEOUT, Client, Flavour, IDLE_SECONDS, Purpose, Target, number, text},
+    files::{FIRST_OFFSET, behind, files, log_end, place, split},
     log::{
         assemble::{Assembler, Reading},
-        event::{self, Begin, Frame, Message, TAGGED_GTID},
+        compressed, event,
+        stream::Stream,
+        wire::Wire,
     },
     node::{MysqlNode, identity},
 };
@@ -49,6 +49,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// While foreign transactions follow each other without a pause, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// An idle log is looked at this often: whether it still is the one that is read.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Which reader of a bridge it is.
 pub(crate) enum Role {
@@ -63,15 +66,16 @@ pub(crate) enum Role {
 
 /// A reader.
 pub(crate) struct Reader {
-    stream: BinlogStream,
+    stream: Stream,
     assembler: Assembler,
     target: Target,
     shape: Vec<Option<NativeTable>>,
     names: Vec<TableName>,
     clock: Clock,
     told: Instant,
-    /// The head of the file has come.
-    headed: bool,
+    /// Looks at what the log does not tell; made when it is needed.
+    look: Option<Client>,
+    looked: Instant,
 }
 
 /// The server's clock, carried on by this machine's.
@@ -140,8 +144,18 @@ impl Reader {
             _ => Birth(None),
         };
         let assembler = Assembler::new(reading, base, number, offset, birth);
-        let stream = dump(client, id, &file, offset).await?;
-        Ok(Reader { stream, assembler, target, shape, names, clock, told: Instant::now(), headed: false })
+        let stream = dump(&target, id, &file, offset).await?;
+        Ok(Reader {
+            stream,
+            assembler,
+            target,
+            shape,
+            names,
+            clock,
+            told: Instant::now(),
+            look: None,
+            looked: Instant::now(),
+        })
     }
 
     /// Whether the tables are still what they were when the log was opened.
@@ -157,31 +171,42 @@ impl Reader {
         Ok(changed.collect())
     }
 
-    /// Whether all that the log holds now has been read.
-    async fn is_at_end(&self) -> Result<bool> {
-        let mut client = self.target.connect(Purpose::Look).await?;
-        Ok(self.assembler.position().covers(&log_end(&mut client).await?))
+    /// Where the log ends now. A log that was reset under its reader is noticed by it: the servers end a reader of
+    /// another file, but one that was in the first they leave waiting until the new log, of which it has nothing, has
+    /// grown past its place.
+    async fn end(&mut self) -> Result<Position> {
+        // Taken out meanwhile: an answer that nobody waited for must not be taken for the next one's.
+        let mut client = match self.look.take() {
+            Some(client) => client,
+            None => self.target.connect(Purpose::Look).await?,
+        };
+        let end = log_end(&mut client).await?;
+        (self.look, self.looked) = (Some(client), Instant::now());
+        let here = self.assembler.position();
+        if end.covers(&here) { Ok(end) } else { Err(behind(&here, &end)) }
     }
 
-    fn feed(&mut self, read: events::Event) -> Result<()> {
-        let header = read.header();
-        let frame = Frame {
-            kind: header.event_type_raw(),
-            seconds: header.timestamp(),
-            server: header.server_id(),
-            end: header.log_pos(),
-            flags: header.flags_raw(),
-            body: read.data(),
+    /// Takes the event that has come.
+    fn feed(&mut self) -> Result<()> {
+        let frame = self.stream.frame().map_err(|error| placed(error, &self.assembler))?;
+        let flavour = self.assembler.flavour();
+        let mut room = Vec::new();
+        let frame = match flavour {
+            Flavour::Mysql => Ok(frame),
+            Flavour::Mariadb => compressed::expand(frame, &mut room),
         };
-        self.headed |= frame.kind == event::FORMAT;
-        if !self.headed {
-            // The first events only repeat what was asked for, and whether they carry a checksum is told by the head.
-            return Ok(());
-        }
-        let message =
-            if frame.kind == TAGGED_GTID { tagged(&read) } else { event::parse(frame, self.assembler.flavour()) };
-        let message = message.map_err(|error| error.at(&self.assembler.position()))?;
+        let position = self.assembler.position();
+        let frame = frame.map_err(|error| error.at(&position))?;
+        let message = event::parse(frame, flavour).map_err(|error| error.at(&position))?;
         self.assembler.feed(frame, message, self.clock.now())
+    }
+}
+
+/// What cannot be read is looked for by where it is.
+fn placed(error: Error, assembler: &Assembler) -> Error {
+    match error.code() {
+        Code::Protocol | Code::LogDamaged => error.at(format!("the log after {}", assembler.position())),
+        _ => error,
     }
 }
 
@@ -197,107 +222,69 @@ impl LogReader for Reader {
                 self.assembler.checked(changed);
                 continue;
             }
-            let ready = self.stream.next().now_or_never();
-            if ready.is_none() && self.assembler.is_in_doubt() && self.is_at_end().await? {
+            let ready = self.stream.fill().now_or_never();
+            if ready.is_none() && self.assembler.is_in_doubt() && self.end().await? == self.assembler.position() {
                 self.assembler.settle_doubt();
+                continue;
+            }
+            if ready.is_none() && self.looked.elapsed() > LOOK_EVERY {
+                self.end().await?;
                 continue;
             }
             if ready.is_none() || self.told.elapsed() > PROGRESS_EVERY {
                 self.told = Instant::now();
                 if let Some(progress) = self.assembler.take_progress() {
                     if let Some(read) = ready {
-                        self.take(read)?;
+                        read.map_err(|error| placed(error, &self.assembler))?;
+                        self.feed()?;
                     }
                     return Ok(LogEvent::Progress(progress));
                 }
             }
             let read = match ready {
                 Some(read) => read,
-                None => tokio::time::timeout(SILENCE_MAX, self.stream.next())
+                None => tokio::time::timeout(SILENCE_MAX, self.stream.fill())
                     .await
                     .map_err(|_| Error::new(Code::ConnectionLost, "the log has been silent for too long"))?,
             };
-            self.take(read)?;
+            read.map_err(|error| placed(error, &self.assembler))?;
+            self.feed()?;
         }
     }
 
     fn confirm(&mut self, _durable: &Position) {}
 }
 
-impl Reader {
-    fn take(&mut self, read: Option<mysql_async::Result<events::Event>>) -> Result<()> {
-        match read {
-            Some(Ok(read)) => self.feed(read),
-            Some(Err(error)) => Err(refused(&error)),
-            None => Err(Error::new(Code::ConnectionLost, "the server ended the log")),
-        }
-    }
-}
-
-/// A tagged GTID event, whose serialization the driver reads.
-fn tagged(read: &events::Event) -> Result<Message<'static>, crate::log::Malformed> {
-    let event: events::GtidEvent =
-        read.read_event().map_err(|_| crate::log::malformed("a tagged GTID cannot be read"))?;
-    let tag = event.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
-    Ok(Message::Begin(Begin {
-        name: format!("{}{tag}:{}", pontoon_core::value::format_uuid(&event.sid()), event.gno()),
-        commit_time: i64::try_from(event.immediate_commit_timestamp()).ok().filter(|&time| time > 0),
-        ..Begin::default()
-    }))
-}
-
-/// What the server says instead of the log. Error 1236 has many reasons, told by its text alone.
-fn refused(error: &mysql_async::Error) -> Error {
-    match error {
-        mysql_async::Error::Server(server) if server.code == error::MASTER_FATAL => {
-            let message = server.message.to_lowercase();
-            if message.contains("same server_uuid/server_id") || message.contains("same server_id") {
-                Error::new(Code::ServerIdTaken, "another replica connected with this reader's server_id")
-            } else if message.contains("could not find first log") {
-                lost(&server.message)
-            } else if message.contains("impossible position") || message.contains("exceeds") {
-                Error::new(Code::LogBehind, format!("the log ends before the position: {}", server.message))
-            } else {
-                Error::new(Code::LogLost, format!("the server does not give the log: {}", server.message))
-            }
-        }
-        other => error::convert(other),
-    }
-}
-
 /// The position, and when its file was begun; asked for under `seed` as the reader's name.
-pub(crate) async fn with_birth(mut client: Client, position: Position, seed: &str) -> Result<Position> {
+pub(crate) async fn with_birth(target: &Target, position: Position, seed: &str) -> Result<Position> {
     let (Position::Binlog { base, file, offset, .. }, Some(name)) = (&position, position.binlog_file()) else {
         return Ok(position);
     };
-    let id = server_id(&mut client, seed).await?;
-    let mut stream = dump(client, id, &name, FIRST_OFFSET).await?;
-    loop {
-        let read = tokio::time::timeout(SILENCE_MAX, stream.next()).await;
-        let header = match read {
-            Ok(Some(Ok(read))) => read.header(),
-            Ok(Some(Err(error))) => return Err(refused(&error)),
-            Ok(None) | Err(_) => {
-                return Err(Error::new(Code::ConnectionLost, format!("the server does not show {name}")));
-            }
-        };
-        if header.event_type_raw() == event::FORMAT {
-            let birth = Birth(Some(header.timestamp()));
-            return Ok(Position::Binlog { base: base.clone(), file: *file, offset: *offset, birth });
-        }
-    }
+    let id = server_id(&mut target.connect(Purpose::Read).await?, seed).await?;
+    let mut stream = dump(target, id, &name, FIRST_OFFSET).await?;
+    let silent = |_| Error::new(Code::ConnectionLost, format!("the server does not show {name}"));
+    tokio::time::timeout(SILENCE_MAX, stream.fill()).await.map_err(silent)??;
+    let birth = Birth(Some(stream.frame()?.seconds));
+    Ok(Position::Binlog { base: base.clone(), file: *file, offset: *offset, birth })
 }
 
-async fn dump(mut client: Client, id: u32, file: &str, offset: u64) -> Result<BinlogStream> {
-    // Set under both names: MySQL 8.0.26 reads the new one first.
-    client
-        .run(format!(
+async fn dump(target: &Target, id: u32, file: &str, offset: u64) -> Result<Stream> {
+    let connecting = async {
+        let mut wire = Wire::login(target).await?;
+        // Set under both names: MySQL 8.0.26 reads the new one first. Who says that it knows checksums gets the events
+        // as they are in the file, with or without. A reader may stop for a while: the server shall wait for it.
+        let settings = format!(
             "SET @mariadb_slave_capability = 4, @master_heartbeat_period = {HEARTBEAT_NANOS}, \
-             @source_heartbeat_period = {HEARTBEAT_NANOS}, @source_binlog_checksum = @@global.binlog_checksum"
-        ))
-        .await?;
-    let request = BinlogStreamRequest::new(id).with_filename(file.as_bytes()).with_pos(offset);
-    client.into_conn().get_binlog_stream(request).await.map_err(|error| refused(&error))
+             @source_heartbeat_period = {HEARTBEAT_NANOS}, @master_binlog_checksum = 'CRC32', \
+             @source_binlog_checksum = 'CRC32', net_write_timeout = {IDLE_SECONDS}"
+        );
+        wire.execute(&settings).await?;
+        let offset = u32::try_from(offset).map_err(|_| Error::new(Code::Internal, "an offset beyond 4 GiB"))?;
+        wire.dump(id, file, offset).await?;
+        Ok(Stream::new(wire))
+    };
+    let late = |_| Error::new(Code::Unreachable, "the server took too long to give its log");
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?
 }
 
 /// Settings without which the log is of no use. What a session may have set otherwise shows at its events.

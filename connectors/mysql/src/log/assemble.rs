@@ -22,8 +22,8 @@ use pontoon_core::{
 
 use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
-    statement::{self, Statement},
-    target::{Target, unsupported},
+    malformed,
+    target::Target,
     transaction::Transaction,
 };
 use crate::{charset::Charsets, connect::Flavour};
@@ -60,6 +60,8 @@ pub(crate) struct Assembler {
     pub(super) pending: Option<Progress>,
     pub(super) check: bool,
     pub(super) doubts: HashMap<usize, (Position, Error)>,
+    /// The present event came out of a compressed transaction.
+    inner: bool,
 }
 
 impl Assembler {
@@ -83,6 +85,7 @@ impl Assembler {
             pending: None,
             check: false,
             doubts: HashMap::new(),
+            inner: false,
         }
     }
 
@@ -141,27 +144,37 @@ impl Assembler {
 
     /// Takes an event; `now` is the server's clock.
     pub(crate) fn feed(&mut self, frame: Frame<'_>, message: Message<'_>, now: i64) -> Result<()> {
-        let inner = self.transaction.as_ref().is_some_and(|transaction| transaction.compressed);
+        self.inner = frame.inner;
+        if frame.inner
+            && matches!(
+                message,
+                Message::Begin(_)
+                    | Message::Payload
+                    | Message::Head
+                    | Message::Rotate { .. }
+                    | Message::Heartbeat { .. }
+            )
+        {
+            return Err(malformed("a compressed transaction holds what is none of its events").at(&self.position()));
+        }
         if frame.end != 0
             && frame.flags & FLAG_ARTIFICIAL == 0
-            && !inner
+            && !frame.inner
             && !matches!(message, Message::Heartbeat { .. } | Message::Rotate { .. })
         {
             self.offset = widen(self.offset, frame.end);
         }
         match message {
             Message::Begin(begin) => self.begin(begin),
-            Message::Query { schema, sql } => self.query(&schema, &sql),
+            Message::Query(query) => self.query(&query),
             Message::Xid => self.commit(),
             Message::XaPrepare => self.commit(),
             Message::TableMap => self.table_map(frame.body)?,
             Message::Rows(rows) => self.rows(rows)?,
-            Message::UnreadRows { table, setting } => self.unread_rows(table, setting),
-            Message::UnreadQuery => {
-                self.open();
-                self.obstacle(unsupported("a compressed statement", "SET GLOBAL log_bin_compress = OFF"));
-            }
-            Message::Payload => self.open().compressed = true,
+            Message::Payload => match self.transaction.as_ref().is_some_and(|transaction| transaction.ended) {
+                true => self.commit(),
+                false => return Err(malformed("a compressed transaction does not end").at(&self.position())),
+            },
             Message::Rotate { file, offset } => {
                 self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?
             }
@@ -256,87 +269,13 @@ impl Assembler {
         self.transaction = Some(Transaction::new(self.position(), begin, &self.reading));
     }
 
-    fn query(&mut self, schema: &str, sql: &str) {
-        let kind = statement::classify(sql);
-        let concerned = |this: &Assembler| {
-            let mut tables = this.wanted.values().map(|&index| &this.reading.tables[index]);
-            tables.find(|table| statement::may_concern(sql, schema, &table.name)).map(|table| table.label.clone())
-        };
-        let transaction = self.open();
-        match kind {
-            Statement::Begin => transaction.open = true,
-            Statement::Commit => return self.commit(),
-            Statement::Savepoint => {}
-            Statement::Rollback | Statement::RollbackTo => {
-                if transaction.mapped {
-                    self.obstacle(unsupported(
-                        "a transaction of which a part was undone, since it also wrote a table without transactions",
-                        "convert such tables to InnoDB",
-                    ));
-                }
-                if kind == Statement::Rollback {
-                    self.commit();
-                }
-                return;
-            }
-            Statement::Xa => {
-                let word = sql.split_whitespace().nth(1).unwrap_or_default().to_ascii_uppercase();
-                match word.as_str() {
-                    "START" | "BEGIN" => (transaction.xa, transaction.open) = (true, true),
-                    "END" => {}
-                    _ => self.commit(),
-                }
-                return;
-            }
-            Statement::Rows => {
-                let near = |this: &Assembler| {
-                    let mut schemas = this.wanted.keys().map(|(of, _)| of);
-                    schemas.any(|of| of == schema)
-                };
-                if near(self) || concerned(self).is_some() {
-                    self.obstacle(unsupported(
-                        "a change of rows that was logged as a statement",
-                        "SET GLOBAL binlog_format = ROW, and end the sessions that set it otherwise",
-                    ));
-                }
-            }
-            Statement::Removal => {
-                if let Some(label) = concerned(self) {
-                    self.obstacle(
-                        Error::new(
-                            Code::TruncateSeen,
-                            format!("{label}: the table, or a part of it, was truncated or dropped"),
-                        )
-                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
-                    );
-                }
-            }
-            Statement::Definition => {
-                if !self.reading.all && concerned(self).is_some() {
-                    // It ends when the definitions have been looked at.
-                    self.check = true;
-                }
-            }
-            Statement::Other => {}
+    /// The end of the transaction, or of what was not even one. A compressed one has ended only when all of the event
+    /// that holds it has come, and it ends where that does.
+    pub(super) fn commit(&mut self) {
+        if self.inner {
+            self.open().ended = true;
+            return;
         }
-        let mysql = self.reading.flavour == Flavour::Mysql;
-        if let Some(transaction) = &mut self.transaction {
-            transaction.standalone |= mysql && ends(sql);
-        }
-        if !self.check {
-            self.end_of_statement();
-        }
-    }
-
-    /// A statement outside of BEGIN and COMMIT is a transaction of its own.
-    fn end_of_statement(&mut self) {
-        if self.transaction.as_ref().is_some_and(|transaction| !transaction.open && transaction.standalone) {
-            self.commit();
-        }
-    }
-
-    /// The end of the transaction, or of what was not even one.
-    fn commit(&mut self) {
         let position = self.position();
         let Some(mut transaction) = self.transaction.take() else {
             return self.progress(None);
@@ -383,11 +322,6 @@ impl Assembler {
     }
 }
 
-/// A statement that ends its transaction: all but MySQL's CREATE TABLE ... SELECT, whose rows and XID follow.
-fn ends(sql: &str) -> bool {
-    !sql.trim_end().ends_with("START TRANSACTION")
-}
-
 fn widen(before: u64, end: u32) -> u64 {
     let wide = before & !u64::from(u32::MAX) | u64::from(end);
     if wide < before { wide + (1 << 32) } else { wide }
@@ -398,7 +332,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{charset::tests::sample, log::event};
+    use crate::{
+        charset::tests::sample,
+        log::event::{self, Query},
+    };
 
     fn assembler(flavour: Flavour, skips: &[Position]) -> Assembler {
         let reading = Reading {
@@ -414,11 +351,11 @@ mod tests {
     }
 
     fn frame(kind: u8, end: u32, body: &[u8]) -> Frame<'_> {
-        Frame { kind, seconds: 1, server: 1, end, flags: 0, body }
+        Frame { kind, seconds: 1, server: 1, end, flags: 0, inner: false, body }
     }
 
     fn query(sql: &str) -> Message<'static> {
-        Message::Query { schema: "d".into(), sql: sql.into() }
+        Message::Query(Query { schema: "d".into(), updated: None, sql: sql.into() })
     }
 
     #[test]
@@ -451,21 +388,22 @@ mod tests {
     }
 
     #[test]
-    fn compressed_statements_stop_and_are_passed_over() {
-        let first: Position = "bin.000001:120".parse().unwrap();
-        let events = |log: &mut Assembler| {
-            log.feed(frame(0xa2, 120, &[]), Message::Begin(Begin { standalone: true, ..Begin::default() }), 0).unwrap();
-            log.feed(frame(0xa5, 140, &[]), Message::UnreadQuery, 0).unwrap();
-        };
-        let mut log = assembler(Flavour::Mariadb, &[]);
-        events(&mut log);
-        let Some(LogEvent::Obstacle(obstacle)) = log.take() else { panic!() };
-        assert_eq!((obstacle.position, obstacle.error.code()), (first.clone(), Code::EventUnsupported));
-        let mut log = assembler(Flavour::Mariadb, &[first]);
-        events(&mut log);
-        log.feed(frame(16, 160, &[]), Message::Xid, 0).unwrap();
-        assert_eq!(log.take(), None);
-        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000001:160");
+    fn a_compressed_transaction_ends_where_its_event_does() {
+        let mut log = assembler(Flavour::Mysql, &[]);
+        let inner = |kind| Frame { inner: true, ..frame(kind, 7, &[]) };
+        log.feed(frame(33, 120, &[]), Message::Begin(Begin::default()), 0).unwrap();
+        log.feed(inner(2), query("BEGIN"), 0).unwrap();
+        log.feed(inner(16), Message::Xid, 0).unwrap();
+        assert_eq!((log.take_progress(), log.position().to_string().as_str()), (None, "bin.000001:120"));
+        log.feed(frame(40, 200, &[]), Message::Payload, 0).unwrap();
+        assert_eq!(log.take_progress().unwrap().position.to_string(), "bin.000001:200");
+        // One that does not end is none, and no other event is within one.
+        log.feed(frame(33, 220, &[]), Message::Begin(Begin::default()), 0).unwrap();
+        log.feed(inner(2), query("BEGIN"), 0).unwrap();
+        assert_eq!(log.feed(frame(40, 300, &[]), Message::Payload, 0).unwrap_err().code(), Code::Protocol);
+        for message in [Message::Payload, Message::Head, Message::Begin(Begin::default())] {
+            assert_eq!(log.feed(inner(40), message, 0).unwrap_err().code(), Code::Protocol);
+        }
     }
 
     #[test]

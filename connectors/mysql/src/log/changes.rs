@@ -129,8 +129,6 @@ impl Assembler {
         transaction.mapped = true;
         let hindrance = if transaction.xa {
             Some(unsupported("an XA transaction", "do not use XA on the mapped tables"))
-        } else if transaction.compressed {
-            Some(unsupported("a compressed transaction", "SET GLOBAL binlog_transaction_compression = OFF"))
         } else if !full {
             Some(
                 Error::new(
@@ -168,18 +166,6 @@ impl Assembler {
                 Some(held) => held.push(fragment),
                 None => self.push(LogEvent::Fragment(fragment)),
             }
-        }
-    }
-
-    pub(super) fn unread_rows(&mut self, table: u64, setting: &str) {
-        let transaction = self.open();
-        transaction.decided = true;
-        let concerns = match self.maps.get(&table).map(|(_, target)| &**target) {
-            Some(Target::Foreign) => false,
-            Some(_) | None => true,
-        };
-        if concerns {
-            self.obstacle(unsupported("a compressed or partial row", &format!("SET GLOBAL {setting}")));
         }
     }
 }

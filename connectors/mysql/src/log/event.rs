@@ -1,5 +1,14 @@
 //! What an event is: type byte and body in, [`Message`] out.
 
+use mysql_common::{
+    binlog::{
+        BinlogCtx,
+        consts::BinlogVersion,
+        events::{FormatDescriptionEvent, GtidEvent},
+    },
+    io::ParseBuf,
+};
+
 use super::{
     Malformed,
     cursor::Cursor,
@@ -21,8 +30,70 @@ pub(crate) struct Frame<'a> {
     pub(crate) end: u32,
     /// Flags of the header.
     pub(crate) flags: u16,
+    /// It came out of a compressed transaction, and has no place of its own in the file.
+    pub(crate) inner: bool,
     /// What follows the header.
     pub(crate) body: &'a [u8],
+}
+
+/// What every event begins with.
+pub(crate) const HEADER_BYTES: usize = 19;
+
+/// What an event ends with, where the log has checksums.
+pub(crate) const CHECKSUM_BYTES: usize = 4;
+
+/// No event is longer: the servers send a replica none beyond `max_allowed_packet`'s own limit of 1 GiB, and
+/// what a header takes.
+pub(crate) const EVENT_BYTES_MAX: usize = (1 << 30) + (64 << 10);
+
+/// The type of an event, of which at least the header should be there.
+pub(crate) fn kind(bytes: &[u8]) -> u8 {
+    bytes.get(4).copied().unwrap_or_default()
+}
+
+/// How long an event says to be, checksum included.
+pub(crate) fn event_bytes(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut cursor = Cursor(bytes);
+    cursor.skip(9)?;
+    let size = cursor.little(4)? as usize;
+    if size < HEADER_BYTES { Err(malformed("an event is shorter than its header")) } else { Ok(size) }
+}
+
+/// An event without its checksum.
+pub(crate) fn frame(bytes: &[u8], inner: bool) -> Result<Frame<'_>, Malformed> {
+    let mut cursor = Cursor(bytes);
+    let (seconds, kind, server) = (cursor.little(4)? as u32, cursor.byte()?, cursor.little(4)? as u32);
+    cursor.skip(4)?;
+    let (end, flags) = (cursor.little(4)? as u32, cursor.little(2)? as u16);
+    Ok(Frame { kind, seconds, server, end, flags, inner, body: cursor.0 })
+}
+
+/// Whether the events that follow this head of a file have checksums. The head itself always has room for one,
+/// behind a byte that names the algorithm (MySQL 5.6.1, MariaDB 5.3).
+pub(crate) fn has_checksums(head: &[u8]) -> Result<bool, Malformed> {
+    let algorithm = head.len().checked_sub(CHECKSUM_BYTES + 1).filter(|&at| at >= HEADER_BYTES);
+    match algorithm.map(|at| head[at]) {
+        Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        _ => Err(malformed("the log has checksums of an unknown kind")),
+    }
+}
+
+/// The checksum of an event. Of a head, the flag that its file is in use is left out: it was clear when the head was
+/// written and is set in the last file.
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
+    const FLAGS: usize = 17;
+    const IN_USE: u8 = 1;
+    let mut hasher = crc32fast::Hasher::new();
+    match bytes.get(FLAGS) {
+        Some(flags) if kind(bytes) == FORMAT => {
+            hasher.update(&bytes[..FLAGS]);
+            hasher.update(&[flags & !IN_USE]);
+            hasher.update(&bytes[FLAGS + 1..]);
+        }
+        _ => hasher.update(bytes),
+    }
+    hasher.finalize()
 }
 
 /// The event was made up for the connection and is not in the file.
@@ -31,8 +102,8 @@ pub(crate) const FLAG_ARTIFICIAL: u16 = 0x20;
 /// The head of a file.
 pub(crate) const FORMAT: u8 = 15;
 
-/// A tagged GTID (MySQL 8.3 and later), whose serialization only the driver reads.
-pub(crate) const TAGGED_GTID: u8 = 42;
+/// A compressed transaction (MySQL).
+pub(crate) const PAYLOAD: u8 = 40;
 
 /// What a transaction begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +118,17 @@ pub(crate) struct Begin {
     pub(crate) prepared: bool,
 }
 
+/// A statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// The database that it was run in.
+    pub(crate) schema: String,
+    /// The databases that it touches, also by views, routines and triggers, where the server says so.
+    pub(crate) updated: Option<Vec<String>>,
+    /// Its text.
+    pub(crate) sql: String,
+}
+
 /// An event as far as a bridge cares.
 #[derive(Debug, Clone)]
 pub(crate) enum Message<'a> {
@@ -57,7 +139,7 @@ pub(crate) enum Message<'a> {
     /// A transaction begins.
     Begin(Begin),
     /// A statement.
-    Query { schema: String, sql: String },
+    Query(Query),
     /// Commits.
     Xid,
     /// Ends an XA transaction's first phase.
@@ -66,11 +148,7 @@ pub(crate) enum Message<'a> {
     TableMap,
     /// Rows.
     Rows(Rows<'a>),
-    /// Rows in a form that is not read yet: of this table, by this setting.
-    UnreadRows { table: u64, setting: &'static str },
-    /// A statement in a form that is not read yet.
-    UnreadQuery,
-    /// The transaction's events follow in one compressed piece.
+    /// The events before came out of a compressed transaction, which ends here.
     Payload,
     /// The server lost events.
     Incident,
@@ -94,30 +172,19 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
         FORMAT => Message::Head,
         16 => Message::Xid,
         19 => Message::TableMap,
-        23..=25 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 23), false)?),
-        30..=32 => Message::Rows(rows::parse(frame.body, verb(frame.kind - 30), true)?),
+        23..=25 => Message::Rows(rows::parse(frame.body, Verb::of(frame.kind - 23), false)?),
+        30..=32 => Message::Rows(rows::parse(frame.body, Verb::of(frame.kind - 30), true)?),
         26 => Message::Incident,
         27 => Message::Heartbeat { file: String::from_utf8_lossy(frame.body).into_owned(), offset: frame.end.into() },
         33 | 34 if !mariadb => Message::Begin(gtid(&mut cursor, frame.kind == 33)?),
         38 => Message::XaPrepare,
-        39 => Message::UnreadRows { table: rows::table(frame.body)?, setting: "binlog_row_value_options=''" },
-        40 if !mariadb => Message::Payload,
+        39 if !mariadb => Message::Rows(rows::parse_partial(frame.body)?),
+        PAYLOAD if !mariadb => Message::Payload,
         41 => heartbeat(&mut cursor)?,
+        42 if !mariadb => Message::Begin(tagged_gtid(frame.body)?),
         0xa2 if mariadb => Message::Begin(mariadb_gtid(&mut cursor, frame)?),
-        0xa5 if mariadb => Message::UnreadQuery,
-        0xa6..=0xab if mariadb => {
-            Message::UnreadRows { table: rows::table(frame.body)?, setting: "log_bin_compress=OFF" }
-        }
         _ => Message::Other,
     })
-}
-
-fn verb(index: u8) -> Verb {
-    match index {
-        0 => Verb::Insert,
-        1 => Verb::Update,
-        _ => Verb::Delete,
-    }
 }
 
 /// What LOAD DATA as a statement has beyond a query: file, two places in the text, what to do with duplicates.
@@ -125,15 +192,73 @@ const LOAD_BYTES: usize = 13;
 
 fn query<'a>(body: &[u8], extra: usize) -> Result<Message<'a>, Malformed> {
     let mut cursor = Cursor(body);
+    let (status, schema) = query_head(&mut cursor, extra)?;
+    let updated = updated(status).unwrap_or_default();
+    Ok(Message::Query(Query { schema, updated, sql: String::from_utf8_lossy(cursor.0).into_owned() }))
+}
+
+/// Where the text of a statement begins.
+pub(super) fn statement_at(body: &[u8]) -> Result<usize, Malformed> {
+    let mut cursor = Cursor(body);
+    query_head(&mut cursor, 0)?;
+    Ok(body.len() - cursor.0.len())
+}
+
+/// What stands before a statement's text: status variables, and the database in which it was run.
+fn query_head<'a>(cursor: &mut Cursor<'a>, extra: usize) -> Result<(&'a [u8], String), Malformed> {
     cursor.skip(8)?;
     let schema = usize::from(cursor.byte()?);
     cursor.skip(2)?;
     let status = cursor.little(2)? as usize;
     cursor.skip(extra)?;
-    cursor.skip(status)?;
+    let status = cursor.take(status)?;
     let schema = String::from_utf8_lossy(cursor.take(schema)?).into_owned();
     cursor.skip(1)?;
-    Ok(Message::Query { schema, sql: String::from_utf8_lossy(cursor.0).into_owned() })
+    Ok((status, schema))
+}
+
+/// The databases that a statement touches, among its status variables (`Query_event::Query_event_status_vars`); they
+/// stand in the order of the server's code, in which those before this one have the lengths that are skipped here.
+/// `None` where they are not told, or are too many for the server to tell.
+fn updated(status: &[u8]) -> Result<Option<Vec<String>>, Malformed> {
+    const UPDATED: u8 = 12;
+    const TOO_MANY: u8 = 254;
+    let mut cursor = Cursor(status);
+    while !cursor.is_empty() {
+        match cursor.byte()? {
+            // Flags, position of the source's event; mode; catalog with its end; auto_increment; charsets; time zone.
+            0 | 10 => cursor.skip(4)?,
+            1 | 9 => cursor.skip(8)?,
+            2 => {
+                let length = usize::from(cursor.byte()?);
+                cursor.skip(length + 1)?;
+            }
+            3 => cursor.skip(4)?,
+            4 => cursor.skip(6)?,
+            5 | 6 => {
+                let length = usize::from(cursor.byte()?);
+                cursor.skip(length)?;
+            }
+            7 | 8 => cursor.skip(2)?,
+            11 => {
+                for _ in 0..2 {
+                    let length = usize::from(cursor.byte()?);
+                    cursor.skip(length)?;
+                }
+            }
+            UPDATED => {
+                let count = cursor.byte()?;
+                if count == TOO_MANY {
+                    return Ok(None);
+                }
+                let mut names = cursor.0.split(|&byte| byte == 0);
+                let names = (0..count).map(|_| names.next().map(|name| String::from_utf8_lossy(name).into_owned()));
+                return Ok(names.collect());
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 /// Flags, server UUID, number, then since 5.7 a logical clock, and since 8.0 the commit time: seven bytes, the highest
@@ -149,6 +274,19 @@ fn gtid(cursor: &mut Cursor<'_>, named: bool) -> Result<Begin, Malformed> {
     cursor.skip(16)?;
     let time = cursor.little(7).ok().map(|time| (time & !(1 << 55)) as i64);
     Ok(Begin { name, commit_time: time, ..Begin::default() })
+}
+
+/// A GTID with a tag (MySQL 8.3 and later), in the serialization of its own that the driver's library reads.
+fn tagged_gtid(body: &[u8]) -> Result<Begin, Malformed> {
+    let head = FormatDescriptionEvent::new(BinlogVersion::Version4);
+    let context = BinlogCtx::new(HEADER_BYTES + body.len(), &head, 42);
+    let event: GtidEvent = ParseBuf(body).parse(context).map_err(|_| malformed("a tagged GTID cannot be read"))?;
+    let tag = event.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    Ok(Begin {
+        name: format!("{}{tag}:{}", pontoon_core::value::format_uuid(&event.sid()), event.gno()),
+        commit_time: i64::try_from(event.immediate_commit_timestamp()).ok().filter(|&time| time > 0),
+        ..Begin::default()
+    })
 }
 
 /// Sequence, domain, flags.
@@ -189,7 +327,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, body: &[u8]) -> Frame<'_> {
-        Frame { kind, seconds: 5, server: 11, end: 0, flags: 0, body }
+        Frame { kind, seconds: 5, server: 11, end: 0, flags: 0, inner: false, body }
     }
 
     proptest! {
@@ -223,7 +361,17 @@ mod tests {
         let mut body = vec![0; 8];
         body.extend([2, 0, 0, 1, 0, 99, b'd', b'b', 0]);
         body.extend(b"BEGIN");
-        let Ok(Message::Query { schema, sql }) = parse(frame(2, &body), Flavour::Mysql) else { panic!() };
-        assert_eq!((schema.as_str(), sql.as_str()), ("db", "BEGIN"));
+        let Ok(Message::Query(query)) = parse(frame(2, &body), Flavour::Mysql) else { panic!() };
+        assert_eq!((query.schema.as_str(), query.updated, query.sql.as_str()), ("db", None, "BEGIN"));
+    }
+
+    #[test]
+    fn databases_that_are_touched_are_read() {
+        let status = b"\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\x06\x03std\x04\0\0\0\0\0\0\x0c\x02shop\0other\0\x0d\0\0\0";
+        assert_eq!(updated(status), Ok(Some(vec!["shop".into(), "other".into()])));
+        assert_eq!(updated(&[12, 254]), Ok(None));
+        assert_eq!(updated(&[12, 9, b'a']), Ok(None));
+        assert_eq!(updated(&[200, 1]), Ok(None));
+        assert!(updated(&[5, 9]).is_err());
     }
 }

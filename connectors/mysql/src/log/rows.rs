@@ -2,7 +2,13 @@
 
 use pontoon_core::{Kind, Value};
 
-use super::{Malformed, cursor::Cursor, malformed, table_map::TableMap, values};
+use super::{
+    Malformed,
+    cursor::Cursor,
+    json_diff, malformed,
+    table_map::{ColumnType, TableMap},
+    values,
+};
 use crate::charset::Charsets;
 
 /// What a row event does.
@@ -16,6 +22,17 @@ pub(crate) enum Verb {
     Delete,
 }
 
+impl Verb {
+    /// By the order of the event types.
+    pub(crate) fn of(index: u8) -> Verb {
+        match index {
+            0 => Verb::Insert,
+            1 => Verb::Update,
+            _ => Verb::Delete,
+        }
+    }
+}
+
 /// A row event, its rows not yet read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -26,12 +43,17 @@ pub(crate) struct Rows<'a> {
     columns: usize,
     first: &'a [u8],
     second: &'a [u8],
+    /// The images after may hold parts of documents.
+    partial: bool,
     rest: Cursor<'a>,
 }
 
-/// Which table a row event of any kind, compressed or partial too, refers to.
-pub(crate) fn table(body: &[u8]) -> Result<u64, Malformed> {
-    Cursor(body).little(6)
+/// In the images after of a partial update: documents are there in part.
+const PARTIAL_JSON: u64 = 1;
+
+/// An update whose images after may hold parts of documents (MySQL).
+pub(crate) fn parse_partial(body: &[u8]) -> Result<Rows<'_>, Malformed> {
+    Ok(Rows { partial: true, ..parse(body, Verb::Update, true)? })
 }
 
 /// The head of a row event; `extended` for the second version, which may carry more.
@@ -46,7 +68,12 @@ pub(crate) fn parse(body: &[u8], verb: Verb, extended: bool) -> Result<Rows<'_>,
     let columns = cursor.count()?;
     let first = cursor.take(columns.div_ceil(8))?;
     let second = if verb == Verb::Update { cursor.take(columns.div_ceil(8))? } else { first };
-    Ok(Rows { table, verb, columns, first, second, rest: cursor })
+    Ok(Rows { table, verb, columns, first, second, partial: false, rest: cursor })
+}
+
+/// Where the images of a row event begin.
+pub(crate) fn images_at(body: &[u8], verb: Verb, extended: bool) -> Result<usize, Malformed> {
+    Ok(body.len() - parse(body, verb, extended)?.rest.0.len())
 }
 
 /// Which column of a table map goes where, and what it is there.
@@ -61,7 +88,7 @@ pub(crate) struct Plan {
 /// A row before and after, as far as an event has it.
 pub(crate) type Images = (Option<Vec<Value>>, Option<Vec<Value>>);
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
     /// Whether every image holds every column that is wanted.
     pub(crate) fn are_full(&self, plan: &Plan) -> bool {
         let wanted = plan.places.iter().enumerate().filter(|(_, place)| place.is_some());
@@ -82,20 +109,35 @@ impl Rows<'_> {
         if map.columns.len() != self.columns {
             return Err(malformed("a row event has another number of columns than its table map"));
         }
-        let one = self.image(self.first, map, plan, charsets)?;
+        let one = self.image(self.first, map, plan, charsets, None)?;
         Ok(Some(match self.verb {
             Verb::Insert => (None, Some(one)),
             Verb::Delete => (Some(one), None),
-            Verb::Update => (Some(one), Some(self.image(self.second, map, plan, charsets)?)),
+            Verb::Update => {
+                let parts = if self.partial { self.parts(map)? } else { None };
+                let after = self.image(self.second, map, plan, charsets, parts.map(|parts| (parts, one.as_slice())))?;
+                (Some(one), Some(after))
+            }
         }))
     }
 
+    /// Which of the table's documents the next image holds in part.
+    fn parts(&mut self, map: &TableMap) -> Result<Option<&'a [u8]>, Malformed> {
+        if self.rest.length()? & PARTIAL_JSON == 0 {
+            return Ok(None);
+        }
+        let documents = map.columns.iter().filter(|column| is_document(&column.column_type)).count();
+        Ok(Some(self.rest.take(documents.div_ceil(8))?))
+    }
+
+    /// One image; `parts` are the documents that it holds in part, and the row before.
     fn image(
         &mut self,
         present: &[u8],
         map: &TableMap,
         plan: &Plan,
         charsets: &Charsets,
+        parts: Option<(&[u8], &[Value])>,
     ) -> Result<Vec<Value>, Malformed> {
         let held = (0..self.columns).filter(|&column| bit(present, column)).count();
         let nulls = self.rest.take(held.div_ceil(8))?;
@@ -104,21 +146,41 @@ impl Rows<'_> {
             return Err(malformed("a row image holds no column"));
         }
         let mut values = vec![Value::Unchanged; plan.kinds.len()];
-        let columns = map.columns.iter().enumerate().filter(|(column, _)| bit(present, *column));
-        for (index, (column, described)) in columns.enumerate() {
+        let (mut index, mut document) = (0, 0);
+        for (column, described) in map.columns.iter().enumerate() {
+            let part = parts.filter(|(parts, _)| is_document(&described.column_type) && bit(parts, document));
+            document += usize::from(is_document(&described.column_type));
+            if !bit(present, column) {
+                continue;
+            }
             let null = bit(nulls, index);
+            index += 1;
             let place = plan.places.get(column).copied().flatten().filter(|&place| place < values.len());
-            match place {
-                Some(place) if null => values[place] = Value::Null,
-                Some(place) => {
+            match (place, part) {
+                (Some(place), _) if null => values[place] = Value::Null,
+                (None, _) if null => {}
+                (place, Some((_, before))) => {
+                    let length = self.rest.little(4)? as usize;
+                    let operations = self.rest.take(length)?;
+                    if let Some(place) = place {
+                        let Some(Value::Json(before)) = before.get(place) else {
+                            return Err(malformed("a part of a document has no document before"));
+                        };
+                        values[place] = Value::Json(json_diff::apply(before, operations)?.into());
+                    }
+                }
+                (Some(place), None) => {
                     values[place] = values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?
                 }
-                None if null => {}
-                None => values::skip(&mut self.rest, &described.column_type)?,
+                (None, None) => values::skip(&mut self.rest, &described.column_type)?,
             }
         }
         Ok(values)
     }
+}
+
+fn is_document(column_type: &ColumnType) -> bool {
+    matches!(column_type, ColumnType::Json { .. })
 }
 
 fn bit(bits: &[u8], at: usize) -> bool {
@@ -165,6 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_documents_are_applied() {
+        let json = ColumnType::Json { length_bytes: 4 };
+        let mut map = map();
+        map.columns.extend(["one", "two"].map(|name| MapColumn { name: name.into(), column_type: json.clone() }));
+        let mut plan = plan();
+        plan.places.extend([None, Some(2)]);
+        plan.kinds.push(Kind::Json { exact_numbers: true, nul: true });
+        let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 4, 0b1111, 0b1111];
+        let document = [3, 0, 0, 0, 5, 1, 0];
+        body.extend([0b0000, 5, 0, 0, 0, 1, b'a']);
+        body.extend(document);
+        body.extend([8, 0, 0, 0, 2, 1, 0, 7, 0, 5, 1, 0]);
+        // The first whole, the second in part: $[0] becomes 9.
+        body.extend([1, 0b10, 0b0000, 5, 0, 0, 0, 1, b'a']);
+        body.extend(document);
+        body.extend([10, 0, 0, 0, 0, 4, b'$', b'[', b'0', b']', 3, 5, 9, 0]);
+        let mut rows = parse_partial(&body).unwrap();
+        let (before, after) = rows.next(&map, &plan, &sample()).unwrap().unwrap();
+        assert_eq!(before.unwrap()[2], Value::Json("[1]".into()));
+        assert_eq!(after.unwrap(), [Value::Text("a".into()), Value::Integer(5), Value::Json("[9]".into())]);
+        assert_eq!(rows.next(&map, &plan, &sample()).unwrap(), None);
+    }
+
+    #[test]
     fn partial_images_are_seen() {
         let body = [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b01, 0b11];
         assert!(!parse(&body, Verb::Update, true).unwrap().are_full(&plan()));
@@ -174,7 +260,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..120), verb in 0..3, extended: bool) {
             let verb = [Verb::Insert, Verb::Update, Verb::Delete][verb as usize];
-            if let Ok(mut rows) = parse(&body, verb, extended) {
+            for mut rows in [parse(&body, verb, extended), parse_partial(&body)].into_iter().flatten() {
                 while let Ok(Some(_)) = rows.next(&map(), &plan(), &sample()) {}
             }
         }

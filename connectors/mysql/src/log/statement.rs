@@ -58,9 +58,22 @@ pub(crate) fn classify(sql: &str) -> Statement {
             ("ALTER", _) if removes_part(sql) => Statement::Removal,
             _ => Statement::Definition,
         },
+        // MariaDB logs the settings of one statement with it.
+        "SET" if words.next().as_deref() == Some("STATEMENT") => {
+            after_settings(words.0).map_or(Statement::Rows, classify)
+        }
         "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "CALL" | "DO" | "SELECT" => Statement::Rows,
         _ => Statement::Other,
     }
+}
+
+/// What follows `SET STATEMENT ... FOR`.
+fn after_settings(sql: &str) -> Option<&str> {
+    let mut ends = sql.split_inclusive(char::is_whitespace).scan(0, |end, word| {
+        *end += word.len();
+        Some((*end, word.trim_end()))
+    });
+    ends.find(|(_, word)| word.eq_ignore_ascii_case("FOR")).map(|(end, _)| &sql[end..])
 }
 
 /// Whether an ALTER takes rows away by the piece: `DROP PARTITION p`, `EXCHANGE PARTITION`, `IMPORT TABLESPACE`.
@@ -238,6 +251,10 @@ mod tests {
             ("ROLLBACK", Statement::Rollback),
             ("XA COMMIT X'61',X'',1", Statement::Xa),
             ("insert into t values (1)", Statement::Rows),
+            ("SET STATEMENT binlog_format = 'STATEMENT' for update t set a = 1", Statement::Rows),
+            ("SET STATEMENT max_statement_time=1 FOR SELECT 1", Statement::Rows),
+            ("SET STATEMENT a=1 FOR TRUNCATE t", Statement::Removal),
+            ("SET PASSWORD FOR u = 'x'", Statement::Other),
             ("GRANT SELECT ON t TO u", Statement::Other),
             ("/* never ends", Statement::Other),
             ("", Statement::Other),

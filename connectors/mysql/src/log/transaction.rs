@@ -26,8 +26,8 @@ pub(crate) struct Transaction {
     pub(crate) standalone: bool,
     /// It is an XA transaction.
     pub(crate) xa: bool,
-    /// Its events come out of a compressed piece.
-    pub(crate) compressed: bool,
+    /// It came compressed and its last event has come, but not all of the event that holds it.
+    pub(crate) ended: bool,
     /// It marks a barrier.
     pub(crate) barrier: bool,
     /// A mapped row has been met.
@@ -57,7 +57,7 @@ impl Transaction {
             open: false,
             standalone: begin.standalone,
             xa: begin.prepared,
-            compressed: false,
+            ended: false,
             barrier: false,
             mapped: false,
             changes: Vec::new(),

@@ -20,12 +20,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A server as a bridge wants it.
 pub(crate) async fn start(kind: Kind) -> Server {
+    start_with(kind, &[]).await
+}
+
+/// The same, with settings of the test's own.
+pub(crate) async fn start_with(kind: Kind, settings: &[(&str, &str)]) -> Server {
     let options = Options::default()
         .setting("log_bin", "bin.log")
         .setting("binlog_format", "ROW")
         .setting("binlog_row_image", "FULL")
         .setting("binlog_row_metadata", "FULL")
         .setting("server_id", "7");
+    let options = settings.iter().fold(options, |options, (name, value)| options.setting(*name, *value));
     Server::start(kind, options).await.unwrap()
 }
 

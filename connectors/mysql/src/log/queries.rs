@@ -1,0 +1,126 @@
+//! Statements of the log: where transactions begin and end, and what is no change of rows or should be none.
+//!
+//! A mapped table's rows must come as rows. A change that was logged as a statement is an obstacle wherever it may
+//! touch a mapped table: it need not name it, since views, routines and triggers do not show. MySQL says with each
+//! statement which databases it touches, all of that included (`Q_UPDATED_DB_NAMES`); MariaDB does not, and
+//! there the database that it was run in decides, or the table's name. So what other databases log as
+//! statements is no obstacle.
+
+use std::sync::Arc;
+
+use pontoon_core::{Code, Error};
+
+use super::{
+    assemble::Assembler,
+    event::Query,
+    statement::{self, Statement},
+    target::unsupported,
+};
+use crate::connect::Flavour;
+
+impl Assembler {
+    pub(super) fn query(&mut self, query: &Query) {
+        let sql = query.sql.as_str();
+        let kind = statement::classify(sql);
+        let transaction = self.open();
+        match kind {
+            Statement::Begin => transaction.open = true,
+            Statement::Commit => return self.commit(),
+            Statement::Savepoint => {}
+            Statement::Rollback | Statement::RollbackTo => {
+                if transaction.mapped {
+                    self.obstacle(unsupported(
+                        "a transaction of which a part was undone, since it also wrote a table without transactions",
+                        "convert such tables to InnoDB",
+                    ));
+                }
+                if kind == Statement::Rollback {
+                    self.commit();
+                }
+                return;
+            }
+            Statement::Xa => {
+                let word = sql.split_whitespace().nth(1).unwrap_or_default().to_ascii_uppercase();
+                match word.as_str() {
+                    "START" | "BEGIN" => (transaction.xa, transaction.open) = (true, true),
+                    "END" => {}
+                    _ => self.commit(),
+                }
+                return;
+            }
+            Statement::Rows => {
+                if let Some(what) = self.rows_changed(query) {
+                    let error = Error::new(Code::EventUnsupported, format!("{what} was logged as a statement"));
+                    self.obstacle(error.hint(
+                        "SET GLOBAL binlog_format = ROW, and end the sessions that set it otherwise; make the rows equal \
+                         and pass over the transaction with `pontoon skip`",
+                    ));
+                }
+            }
+            Statement::Removal => {
+                if let Some(label) = self.concerned(query) {
+                    self.obstacle(
+                        Error::new(
+                            Code::TruncateSeen,
+                            format!("{label}: the table, or a part of it, was truncated or dropped"),
+                        )
+                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
+                    );
+                }
+            }
+            Statement::Definition => {
+                if !self.reading.all && self.concerned(query).is_some() {
+                    // It ends when the definitions have been looked at.
+                    self.check = true;
+                }
+            }
+            Statement::Other => {}
+        }
+        let mysql = self.reading.flavour == Flavour::Mysql;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.standalone |= mysql && ends(sql);
+        }
+        if !self.check {
+            self.end_of_statement();
+        }
+    }
+
+    /// A statement outside of BEGIN and COMMIT is a transaction of its own.
+    pub(super) fn end_of_statement(&mut self) {
+        if self.transaction.as_ref().is_some_and(|transaction| !transaction.open && transaction.standalone) {
+            self.commit();
+        }
+    }
+
+    /// The mapped table that a statement may speak of.
+    fn concerned(&self, query: &Query) -> Option<Arc<str>> {
+        let mut tables = self.wanted.values().map(|&index| &self.reading.tables[index]);
+        let found = tables.find(|table| statement::may_concern(&query.sql, &query.schema, &table.name));
+        found.map(|table| table.label.clone())
+    }
+
+    /// Of which mapped rows a statement may be a change, in words.
+    fn rows_changed(&self, query: &Query) -> Option<String> {
+        let mut schemas = self.wanted.keys().map(|(schema, _)| schema);
+        let mapped = schemas.find(|schema| match &query.updated {
+            Some(updated) => updated.iter().any(|name| name.eq_ignore_ascii_case(schema)),
+            None => query.schema.eq_ignore_ascii_case(schema),
+        });
+        let named = match (&query.updated, mapped) {
+            (Some(_), None) => return None,
+            _ => self.concerned(query),
+        };
+        match (named, mapped) {
+            (Some(label), _) => Some(format!("{label}: a change of its rows")),
+            (None, Some(schema)) => {
+                Some(format!("a change of rows in the database {schema}, perhaps of a mapped table,"))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// A statement that ends its transaction: all but MySQL's CREATE TABLE ... SELECT, whose rows and XID follow.
+fn ends(sql: &str) -> bool {
+    !sql.trim_end().ends_with("START TRANSACTION")
+}
