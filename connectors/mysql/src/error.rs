@@ -54,17 +54,27 @@ pub(crate) fn at_login(error: &Driver, address: &str) -> Error {
     converted.at(address)
 }
 
+const LOGIN_METHODS: &str =
+    "give the bridge's user another one: caching_sha2_password (MySQL), ed25519 (MariaDB) or mysql_native_password";
+
 fn of_driver(error: &DriverError) -> Error {
     match error {
         DriverError::NoClientSslFlagFromServer => Error::new(Code::TlsFailed, "the server offers no TLS")
             .hint("give the server a certificate; over a loopback address ssl-mode=disabled will do"),
         DriverError::UnknownAuthPlugin { name } => {
             Error::new(Code::LoginRefused, format!("the server asks for the unknown login method {name}"))
-                .hint("use caching_sha2_password or mysql_native_password for the bridge's user")
+                .hint(LOGIN_METHODS)
         }
-        DriverError::CleartextPluginDisabled | DriverError::MysqlOldPasswordDisabled => {
-            Error::new(Code::LoginRefused, "the server asks for the password in the clear")
-        }
+        DriverError::CleartextPluginDisabled => Error::new(
+            Code::LoginRefused,
+            "the server asks for the password in the clear, by the login method mysql_clear_password",
+        )
+        .hint(LOGIN_METHODS),
+        DriverError::MysqlOldPasswordDisabled => Error::new(
+            Code::LoginRefused,
+            "the server asks for the login method mysql_old_password, which anybody who listens can break",
+        )
+        .hint(LOGIN_METHODS),
         DriverError::PacketTooLarge => packet_too_large(),
         DriverError::ConnectionClosed => Error::new(Code::ConnectionLost, "the server closed the connection"),
         DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder => {
