@@ -12,6 +12,7 @@ mod copy;
 mod create;
 mod init;
 mod large;
+mod log_forms;
 mod main_way;
 mod names;
 mod privileges;

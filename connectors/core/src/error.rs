@@ -102,9 +102,9 @@ codes! {
     /// A change in the log lacks part of its row.
     RowImagePartial = "row-image-partial", Definite, exit 4,
         "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The bridge stops before that transaction.";
-    /// A kind of log event that is not handled yet.
+    /// A change in the log that is not there as rows.
     EventUnsupported = "event-unsupported", Definite, exit 4,
-        "The log holds an event that this version does not handle: a compressed transaction or row, a partial JSON update, an XA transaction, a row change logged as a statement. The message names the setting to change. The bridge stops before that transaction.";
+        "The log holds a change that cannot be read as rows: it was logged as a statement, or a part of its transaction was undone afterwards. The message names the table or the database, and the setting to change. The bridge stops before that transaction.";
     /// A mapped table was truncated.
     TruncateSeen = "truncate-seen", Definite, exit 4,
         "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";

@@ -37,7 +37,7 @@ pub use definition::{TableDefinition, TableDraft};
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;
-pub use position::{Birth, LogIdentity, Position};
+pub use position::{Beside, LogIdentity, Position};
 pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
 pub use state::{Checkpoint, CopyState, Resolution, Tag};
 pub use value::Value;

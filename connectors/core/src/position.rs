@@ -14,24 +14,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error};
 
-/// When a binary log's file was begun, in seconds since 1970 UTC as its first event says; `None` where
-/// only the place is known. After a reset, or in a server that was restored from a copy of its files, a
-/// file of the same name is another one, and the place in it is none of ours.
-///
-/// It goes along with a position into what is durable, and is no part of the place: whichever of two
-/// equal places knows it, they are equal.
+/// What goes along with a place in a binary log into what is durable. It is no part of the place: whichever of two
+/// equal places knows more, they are equal.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Birth(pub Option<u32>);
+pub struct Beside {
+    /// When the file was begun, in seconds since 1970 UTC as its first event says; `None` where only the place is
+    /// known. After a reset, or in a server that was restored from a copy of its files, a file of the same name is
+    /// another one, and the place in it is none of ours.
+    pub birth: Option<u32>,
+    /// Number of the file and offset from which the log has to be read again, where that is before the place: there
+    /// begins the oldest transaction that was prepared before it and not decided.
+    pub since: Option<(u64, u64)>,
+}
 
-impl PartialEq for Birth {
-    fn eq(&self, _: &Birth) -> bool {
+impl PartialEq for Beside {
+    fn eq(&self, _: &Beside) -> bool {
         true
     }
 }
 
-impl Eq for Birth {}
+impl Eq for Beside {}
 
-impl Hash for Birth {
+impl Hash for Beside {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
@@ -54,8 +58,8 @@ pub enum Position {
         file: u64,
         /// Bytes from the beginning of the file.
         offset: u64,
-        /// When the file was begun.
-        birth: Birth,
+        /// What is no part of the place.
+        beside: Beside,
     },
     /// The number of entries of a simulated log.
     Index(u64),
@@ -80,12 +84,28 @@ impl Position {
         }
     }
 
-    /// The text that is kept where the position is durable: as it is shown, and when the file was begun,
-    /// `binlog.000003:1234@1764000000`.
+    /// The text that is kept where the position is durable: as it is shown; when the file was begun; and where
+    /// reading has to begin again, where that is before it: `binlog.000003:1234@1764000000<2:900`.
     pub fn durable(&self) -> String {
+        let mut text = self.to_string();
+        if let Position::Binlog { beside, .. } = self {
+            if let Some(birth) = beside.birth {
+                text += &format!("@{birth}");
+            }
+            if let Some((file, offset)) = beside.since {
+                text += &format!("<{file}:{offset}");
+            }
+        }
+        text
+    }
+
+    /// Where the log has to be read from to go on behind this position.
+    pub fn since(&self) -> Position {
         match self {
-            Position::Binlog { birth: Birth(Some(birth)), .. } => format!("{self}@{birth}"),
-            _ => self.to_string(),
+            Position::Binlog { base, beside: Beside { since: Some((file, offset)), .. }, .. } => {
+                Position::Binlog { base: base.clone(), file: *file, offset: *offset, beside: Beside::default() }
+            }
+            _ => self.clone(),
         }
     }
 
@@ -136,18 +156,32 @@ fn parse(text: &str) -> Option<Position> {
     if let Some(index) = text.strip_prefix('#') {
         return index.parse().ok().map(Position::Index);
     }
+    let (text, since) = match text.rsplit_once('<').and_then(|(text, since)| Some((text, place(since)?))) {
+        Some((text, since)) => (text, Some(since)),
+        None => (text, None),
+    };
     if let Some((path, offset)) = text.rsplit_once(':') {
         let (base, file) = path.rsplit_once('.')?;
         let (offset, birth) = match offset.split_once('@') {
-            Some((offset, birth)) => (offset, Birth(Some(u32::try_from(digits(birth)?).ok()?))),
-            None => (offset, Birth(None)),
+            Some((offset, birth)) => (offset, Some(u32::try_from(digits(birth)?).ok()?)),
+            None => (offset, None),
         };
         let (file, offset) = (digits(file)?, digits(offset)?);
-        return (!base.is_empty()).then(|| Position::Binlog { base: base.into(), file, offset, birth });
+        let beside = Beside { birth, since };
+        return (!base.is_empty()).then(|| Position::Binlog { base: base.into(), file, offset, beside });
+    }
+    if since.is_some() {
+        return None;
     }
     let (high, low) = text.split_once('/')?;
     let half = |s: &str| (s.len() <= 8 && !s.starts_with('+')).then(|| u64::from_str_radix(s, 16).ok()).flatten();
     Some(Position::Lsn(half(high)? << 32 | half(low)?))
+}
+
+/// Number of a file and an offset.
+fn place(text: &str) -> Option<(u64, u64)> {
+    let (file, offset) = text.split_once(':')?;
+    Some((digits(file)?, digits(offset)?))
 }
 
 fn digits(text: &str) -> Option<u64> {
@@ -177,11 +211,13 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(Position::Lsn),
             any::<u64>().prop_map(Position::Index),
-            ("[a-z][a-z.:@-]{0,12}", any::<u64>(), any::<u64>(), any::<Option<u32>>()).prop_map(
-                |(base, file, offset, birth)| {
-                    Position::Binlog { base: base.into(), file, offset, birth: Birth(birth) }
-                }
-            ),
+            ("[a-z][a-z.:@<0-9-]{0,12}", any::<u64>(), any::<u64>(), any::<Option<u32>>(), any::<Option<(u64, u64)>>())
+                .prop_map(|(base, file, offset, birth, since)| Position::Binlog {
+                    base: base.into(),
+                    file,
+                    offset,
+                    beside: Beside { birth, since },
+                }),
         ]
     }
 
@@ -193,6 +229,7 @@ mod tests {
             let read: Position = durable.parse().unwrap();
             prop_assert_eq!(&read, &position);
             prop_assert_eq!(read.durable(), durable);
+            prop_assert!(position.since().durable().parse::<Position>().is_ok());
         }
 
         #[test]

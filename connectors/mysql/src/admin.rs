@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Birth, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableDefinition, TableDraft, TableName,
+    Beside, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableDefinition, TableDraft, TableName,
     node::{Admin, Finding, SetupPlan, Tables},
 };
 use serde_json::json;
@@ -31,13 +31,16 @@ impl Admin for MysqlNode {
     }
 
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
-        let account = match self.client(Purpose::Look).await {
-            Ok(mut client) => account(&mut client).await?,
+        let (account, flavour) = match self.client(Purpose::Look).await {
+            Ok(mut client) => (account(&mut client).await?, Some(client.server.flavour)),
             // Without any right in the database of the URL the server lets nobody in (error 1044).
-            Err(error) if error.code() == Code::LoginRefused => format!("{}@'%'", encode::text(self.user())),
+            Err(error) if error.code() == Code::LoginRefused => (format!("{}@'%'", encode::text(self.user())), None),
             Err(error) => return Err(error),
         };
         let mut sql = grants(&account, plan);
+        if plan.followed && flavour == Some(Flavour::Mysql) {
+            sql.insert(1, format!("GRANT XA_RECOVER_ADMIN ON *.* TO {account}"));
+        }
         sql.extend(tables::create());
         sql.extend(tables::create_rows(self.bridge()));
         Ok(sql)
@@ -64,7 +67,7 @@ impl Admin for MysqlNode {
         let mut client = self.client(Purpose::Look).await?;
         create(&mut client, self.bridge()).await.map_err(privileged)?;
         let log = identity(&mut client).await?;
-        let position = match files::log_end(&mut client).await {
+        let position = match files::start(&mut client).await {
             Ok(end) if plan.followed => {
                 let seed = format!("setup/{}/{}/{}", self.bridge(), self.label(), std::process::id());
                 reader::with_birth(self.target(), end, &seed).await?
@@ -72,7 +75,7 @@ impl Admin for MysqlNode {
             Ok(end) => end,
             // A server that is only written to need not write a log; nobody will read from here.
             Err(error) if !plan.followed && error.code() == Code::SettingWrong => {
-                Position::Binlog { base: "none".into(), file: 0, offset: 0, birth: Birth(None) }
+                Position::Binlog { base: "none".into(), file: 0, offset: 0, beside: Beside::default() }
             }
             Err(error) => return Err(error),
         };

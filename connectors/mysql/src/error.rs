@@ -103,7 +103,8 @@ pub(crate) fn code_of(number: u16, state: &str) -> Code {
         1969 | 1970 => Code::ConnectionLost,
         // Somebody else has it: lock time-out, deadlock, a moved row, a table being changed.
         1020 | 1205 | 1206 | 1213 | 1412 | 1614 | 1637 | 3058 | 3101 | 3572 => Code::Contention,
-        1044 | 1142 | 1143 | 1227 | 1370 | 1410 | 1095 => Code::PrivilegeMissing,
+        // 1401 is what XA RECOVER says without XA_RECOVER_ADMIN; nothing else of XA is ever asked for.
+        1044 | 1142 | 1143 | 1227 | 1370 | 1401 | 1410 | 1095 => Code::PrivilegeMissing,
         NO_SUCH_DATABASE | NO_SUCH_TABLE | NO_SUCH_COLUMN | 1051 | 1072 | 1136 => Code::SchemaChanged,
         // The row: null, duplicate, out of range, too long, no such character, a constraint, a trigger's word.
         1022

@@ -4,7 +4,7 @@
 //! last file's size may lag behind it. A place in a file that is gone is lost; one beyond a file's end is
 //! of a log that was longer: the server lost its last transactions.
 
-use pontoon_core::{Birth, Code, Error, Position, Result};
+use pontoon_core::{Beside, Code, Error, Position, Result};
 
 use crate::connect::{Client, number, text};
 
@@ -58,7 +58,41 @@ pub(crate) async fn log_end(client: &mut Client) -> Result<Position> {
         Error::new(Code::SettingWrong, "the server writes no binary log").hint("start it with log_bin")
     })?;
     let (base, file) = split(&text(row, 0).unwrap_or_default()).map(|(base, file)| (base.to_owned(), file))?;
-    Ok(Position::Binlog { base: base.into(), file, offset: number(row, 1).unwrap_or_default(), birth: Birth(None) })
+    Ok(Position::Binlog {
+        base: base.into(),
+        file,
+        offset: number(row, 1).unwrap_or_default(),
+        beside: Beside::default(),
+    })
+}
+
+/// How many transactions are prepared and undecided; `None` where this user may not see them.
+pub(crate) async fn prepared(client: &mut Client) -> Result<Option<usize>> {
+    match client.rows("XA RECOVER").await {
+        Ok(rows) => Ok(Some(rows.len())),
+        Err(error) if error.code() == Code::PrivilegeMissing => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The log's end, now, so that what is committed from now on is read behind it: also what was prepared before.
+///
+/// What is prepared before the first look at the end and undecided at the second is among the prepared in between; then
+/// the log is read from the first file on, where its beginning must be. All others begin behind the first look.
+pub(crate) async fn start(client: &mut Client) -> Result<Position> {
+    let before = log_end(client).await?;
+    let first = match prepared(client).await? {
+        Some(1..) => {
+            files(client).await?.first().map(|file| split(&file.name).map(|(_, number)| (number, FIRST_OFFSET)))
+        }
+        Some(0) | None => None,
+    };
+    let first = first.transpose()?;
+    let mut end = log_end(client).await?;
+    if let (Position::Binlog { beside, .. }, Position::Binlog { file, offset, .. }) = (&mut end, before) {
+        beside.since = first.or(Some((file, offset)));
+    }
+    Ok(end)
 }
 
 /// Base and number of a file's name.
@@ -101,10 +135,28 @@ pub(crate) fn place(files: &[File], start: &Position, end: &Position) -> Result<
     Ok((name, (*offset).max(FIRST_OFFSET)))
 }
 
+/// The same for where reading has to begin again to go on behind a position.
+pub(crate) fn since(files: &[File], start: &Position, end: &Position) -> Result<(String, u64)> {
+    let mut from = start.since();
+    if let Position::Binlog { offset, .. } = &mut from
+        && *offset > OFFSET_MAX
+    {
+        // Its file from the beginning: more is read than need be.
+        *offset = FIRST_OFFSET;
+    }
+    place(files, &from, end).map_err(|error| {
+        let text = format!("a transaction that was prepared by XA at {} is not decided: {}", start.since(), error.message());
+        Error::new(error.code(), text).hint(
+            "XA COMMIT or XA ROLLBACK what XA RECOVER lists; compare the tables and make them equal, then set the bridge \
+             up anew",
+        )
+    })
+}
+
 fn start_of(position: &Position) -> Position {
     match position {
-        Position::Binlog { base, file, birth, .. } => {
-            Position::Binlog { base: base.clone(), file: *file, offset: 0, birth: *birth }
+        Position::Binlog { base, file, beside, .. } => {
+            Position::Binlog { base: base.clone(), file: *file, offset: 0, beside: *beside }
         }
         other => other.clone(),
     }

@@ -12,7 +12,7 @@ use pontoon_core::{
 use crate::{
     admin,
     connect::{Client, Field, Flavour, text},
-    encode,
+    encode, files,
     node::MysqlNode,
     quote::{Ident, Table},
     tables,
@@ -39,6 +39,7 @@ pub(crate) async fn look(client: &mut Client, node: &MysqlNode, plan: &SetupPlan
     if plan.followed {
         look.ensure_log_settings();
         look.ensure_log_rights().await?;
+        look.ensure_decided().await?;
     }
     if plan.written {
         look.ensure_writable();
@@ -207,6 +208,31 @@ impl Look<'_> {
             || self.client.server.flavour == Flavour::Mysql && self.try_rows("SHOW REPLICAS").await?.is_some();
         let actual = if granted { "granted" } else { "not granted directly" };
         self.add("privilege-replication", granted, Severity::Blocking, actual.into(), "REPLICATION SLAVE", remedy);
+        Ok(())
+    }
+
+    /// The log is read from the oldest undecided transaction on, after a restart: it must not be purged.
+    async fn ensure_decided(&mut self) -> Result<()> {
+        let prepared = files::prepared(self.client).await?;
+        let seen = prepared.is_some();
+        let remedy = "GRANT XA_RECOVER_ADMIN ON *.* TO the bridge's user";
+        self.add(
+            "privilege-xa-recover",
+            seen,
+            Severity::Warning,
+            if seen { "granted" } else { "missing" }.into(),
+            "XA_RECOVER_ADMIN: what XA prepared before `setup` is only then seen to be there",
+            remedy.into(),
+        );
+        let count = prepared.unwrap_or_default();
+        self.add(
+            "xa-undecided",
+            count == 0,
+            Severity::Warning,
+            format!("{count} transactions are prepared and not decided"),
+            "none for long: the log from the oldest of them on is needed until then",
+            "XA COMMIT or XA ROLLBACK what XA RECOVER lists".into(),
+        );
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use pontoon_core::{
-    Birth, Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
+    Beside, Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
     node::{LogReader, Tables},
 };
 
@@ -31,7 +31,7 @@ use crate::{
     catalog::{self, NativeTable},
     charset::Charsets,
     connect::{CONNECT_TIMEOUT, Client, Flavour, IDLE_SECONDS, Purpose, Target, number, text},
-    files::{FIRST_OFFSET, behind, files, log_end, place, split},
+    files::{FIRST_OFFSET, behind, files, log_end, place, since, split},
     log::{
         assemble::{Assembler, Reading},
         compressed, event,
@@ -115,7 +115,10 @@ impl Reader {
         let files = files(&mut client).await?;
         let end = log_end(&mut client).await?;
         let start = start.unwrap_or(&end).clone();
-        let (file, offset) = place(&files, &start, &end)?;
+        let (mut file, mut offset) = place(&files, &start, &end)?;
+        if start.since() != start {
+            (file, offset) = since(&files, &start, &end)?;
+        }
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
         let shape = catalog::load(&mut client, &names).await?;
         let charsets =
@@ -139,11 +142,7 @@ impl Reader {
             skips: skips.to_vec(),
         };
         let (base, number) = split(&file)?;
-        let birth = match &start {
-            Position::Binlog { birth, .. } if start.binlog_file().as_deref() == Some(&file) => *birth,
-            _ => Birth(None),
-        };
-        let assembler = Assembler::new(reading, base, number, offset, birth);
+        let assembler = Assembler::new(reading, base, number, offset, &start);
         let stream = dump(&target, id, &file, offset).await?;
         Ok(Reader {
             stream,
@@ -257,15 +256,15 @@ impl LogReader for Reader {
 
 /// The position, and when its file was begun; asked for under `seed` as the reader's name.
 pub(crate) async fn with_birth(target: &Target, position: Position, seed: &str) -> Result<Position> {
-    let (Position::Binlog { base, file, offset, .. }, Some(name)) = (&position, position.binlog_file()) else {
+    let (Position::Binlog { base, file, offset, beside }, Some(name)) = (&position, position.binlog_file()) else {
         return Ok(position);
     };
     let id = server_id(&mut target.connect(Purpose::Read).await?, seed).await?;
     let mut stream = dump(target, id, &name, FIRST_OFFSET).await?;
     let silent = |_| Error::new(Code::ConnectionLost, format!("the server does not show {name}"));
     tokio::time::timeout(SILENCE_MAX, stream.fill()).await.map_err(silent)??;
-    let birth = Birth(Some(stream.frame()?.seconds));
-    Ok(Position::Binlog { base: base.clone(), file: *file, offset: *offset, birth })
+    let beside = Beside { birth: Some(stream.frame()?.seconds), ..*beside };
+    Ok(Position::Binlog { base: base.clone(), file: *file, offset: *offset, beside })
 }
 
 async fn dump(target: &Target, id: u32, file: &str, offset: u64) -> Result<Stream> {

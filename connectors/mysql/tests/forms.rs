@@ -5,9 +5,9 @@
 mod support;
 
 use mysql_async::prelude::Queryable;
-use pontoon_core::{LogEvent, Operation, TableName, Value, json};
+use pontoon_core::{Operation, TableName, Value, json};
 use pontoon_servers::Kind;
-use support::{map, next, node, plan, read_to, root, run, set_up, start_with, transaction};
+use support::{map, node, root, run, set_up, start_with, transaction};
 
 /// Statements of the test of documents; each is one update.
 const UPDATES: usize = 600;

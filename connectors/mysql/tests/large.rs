@@ -50,7 +50,7 @@ async fn a_compressed_transaction_is_never_held_whole() {
     };
     assert_eq!((rows, position), (ROWS, after));
     let grown = peak_kib() - memory;
-    eprintln!("{} MiB in {grown} KiB", ROWS * ROW_BYTES >> 20);
+    eprintln!("{} MiB in {grown} KiB", (ROWS * ROW_BYTES) >> 20);
     assert!(grown < MEMORY_KIB_MAX, "{grown} KiB");
 }
 

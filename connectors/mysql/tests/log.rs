@@ -277,8 +277,8 @@ async fn places_are_found_or_refused(server: &Server) {
         }
     };
     let end = node.log_status(None).await.unwrap().end;
-    let Position::Binlog { base, file, offset, birth } = end.clone() else { panic!() };
-    let at = |file, offset| Position::Binlog { base: base.clone(), file, offset, birth };
+    let Position::Binlog { base, file, offset, beside } = end.clone() else { panic!() };
+    let at = |file, offset| Position::Binlog { base: base.clone(), file, offset, beside };
     assert_eq!(refused(at(file, offset + 1), &log).await, Code::LogBehind);
     assert_eq!(refused(at(file + 1, 4), &log).await, Code::LogBehind);
     assert_eq!(refused(end.clone(), &pontoon_core::LogIdentity("mysql:x".into())).await, Code::LogIdentityChanged);

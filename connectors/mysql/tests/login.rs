@@ -39,7 +39,7 @@ async fn works(server: &Server, node: &Arc<MysqlNode>) -> Result<(), Error> {
                 assert_eq!(fragment.changes.len(), 1);
                 return Ok(());
             }
-            LogEvent::Progress(_) => {}
+            LogEvent::Progress(_) | LogEvent::Held(_) => {}
             LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
         }
     }

@@ -7,24 +7,20 @@
 //! Who made it is told by its first row event: the bridge's own writes, and those of other bridges,
 //! begin with a row of `pontoon.checkpoint`, whose `bridge` column names them and whose `commit_time`
 //! is when the write that they bring was made. Nobody else writes that table.
-//!
-//! The 32 bits of an event's end are widened by the place of the event before: a transaction beyond 4 GiB
-//! is in one file.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use pontoon_core::{
-    Birth, Code, Error, LogEvent, Position, Progress, Result, calendar, change::Obstacle, node::Tables,
-};
+use pontoon_core::{Code, Error, LogEvent, Position, Progress, Result, change::Obstacle, node::Tables};
 
 use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
     malformed,
     target::Target,
     transaction::Transaction,
+    xa::{End, Undecided, Xid},
 };
 use crate::{charset::Charsets, connect::Flavour};
 
@@ -53,38 +49,54 @@ pub(crate) struct Assembler {
     pub(super) base: Box<str>,
     pub(super) file: u64,
     pub(super) offset: u64,
-    pub(super) birth: Birth,
+    /// When the file was begun, once that is known.
+    pub(super) birth: Option<u32>,
+    /// Where the oldest undecided transaction begins.
+    pub(super) since: Option<(u64, u64)>,
+    pub(super) undecided: HashMap<Xid, Undecided>,
+    /// The place up to which all is known, in the file that was begun then.
+    pub(super) until: ((u64, u64), Option<u32>),
     pub(super) maps: HashMap<u64, (Vec<u8>, Arc<Target>)>,
     pub(super) transaction: Option<Transaction>,
     pub(super) out: VecDeque<LogEvent>,
     pub(super) pending: Option<Progress>,
     pub(super) check: bool,
     pub(super) doubts: HashMap<usize, (Position, Error)>,
+    /// Where the present event begins.
+    pub(super) begins: (u64, u64),
     /// The present event came out of a compressed transaction.
-    inner: bool,
+    pub(super) inner: bool,
 }
 
 impl Assembler {
-    /// Begins at a place, in the file that was begun at `birth`.
-    pub(crate) fn new(reading: Reading, base: &str, file: u64, offset: u64, birth: Birth) -> Assembler {
+    /// Begins at a place of the log, and yields what follows `start`.
+    pub(crate) fn new(reading: Reading, base: &str, file: u64, offset: u64, start: &Position) -> Assembler {
         let wanted = reading.tables.iter().enumerate().filter(|(_, table)| reading.all || table.followed);
         let wanted = wanted.map(|(index, table)| {
             let schema = table.name.schema.as_deref().unwrap_or_default();
             ((schema.to_owned(), table.name.name.to_string()), index)
         });
+        let until = match start {
+            Position::Binlog { file, offset, beside, .. } => ((*file, *offset), beside.birth),
+            _ => ((file, offset), None),
+        };
         Assembler {
             wanted: wanted.collect(),
             reading,
             base: base.into(),
             file,
             offset,
-            birth,
+            birth: until.1.filter(|_| until.0.0 == file),
+            since: None,
+            undecided: HashMap::new(),
+            until,
             maps: HashMap::new(),
             transaction: None,
             out: VecDeque::new(),
             pending: None,
             check: false,
             doubts: HashMap::new(),
+            begins: (file, offset),
             inner: false,
         }
     }
@@ -92,11 +104,6 @@ impl Assembler {
     /// Which server is read.
     pub(crate) fn flavour(&self) -> Flavour {
         self.reading.flavour
-    }
-
-    /// Where the last event ended.
-    pub(crate) fn position(&self) -> Position {
-        Position::Binlog { base: self.base.clone(), file: self.file, offset: self.offset, birth: self.birth }
     }
 
     /// The next event that is ready.
@@ -157,23 +164,17 @@ impl Assembler {
         {
             return Err(malformed("a compressed transaction holds what is none of its events").at(&self.position()));
         }
-        if frame.end != 0
-            && frame.flags & FLAG_ARTIFICIAL == 0
-            && !frame.inner
-            && !matches!(message, Message::Heartbeat { .. } | Message::Rotate { .. })
-        {
-            self.offset = widen(self.offset, frame.end);
-        }
+        self.advance(frame, &message);
         match message {
-            Message::Begin(begin) => self.begin(begin),
+            Message::Begin(begin) => self.transaction = Some(self.new_transaction(begin)),
             Message::Query(query) => self.query(&query),
-            Message::Xid => self.commit(),
-            Message::XaPrepare => self.commit(),
+            Message::Xid => self.end(End::Commit),
+            Message::XaPrepare(end) => self.end(end),
             Message::TableMap => self.table_map(frame.body)?,
             Message::Rows(rows) => self.rows(rows)?,
-            Message::Payload => match self.transaction.as_ref().is_some_and(|transaction| transaction.ended) {
-                true => self.commit(),
-                false => return Err(malformed("a compressed transaction does not end").at(&self.position())),
+            Message::Payload => match self.transaction.as_mut().and_then(|transaction| transaction.ended.take()) {
+                Some(end) => self.end(end),
+                None => return Err(malformed("a compressed transaction does not end").at(&self.position())),
             },
             Message::Rotate { file, offset } => {
                 self.rotate(&file, offset, frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0)?
@@ -192,90 +193,22 @@ impl Assembler {
         Ok(())
     }
 
-    fn rotate(&mut self, file: &str, offset: u64, artificial: bool) -> Result<()> {
-        let number = file.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse::<u64>().ok()?)));
-        let Some((base, number)) = number else {
-            return Err(Error::new(Code::Protocol, format!("the log goes on in a file that has no number: {file:?}")));
-        };
-        let same = *self.base == *base && self.file == number;
-        if self.transaction.as_ref().is_some_and(|transaction| transaction.begun) && !same {
-            return Err(Error::new(
-                Code::Protocol,
-                format!("the log at {} ends within a transaction", self.position()),
-            ));
-        }
-        if !same {
-            self.birth = Birth(None);
-        }
-        if !same || artificial {
-            self.base = base.into();
-            self.file = number;
-            self.offset = offset;
-            self.transaction = None;
-        }
-        Ok(())
-    }
-
-    /// The head of a file, which says when it was begun; a fence may stand behind it. Read from its middle, a
-    /// file shows its head all the same.
-    fn head(&mut self, seconds: u32) -> Result<()> {
-        if let Birth(Some(expected)) = self.birth
-            && expected != seconds
-        {
-            let time = |seconds: u32| calendar::format_instant(i64::from(seconds) * 1_000_000);
-            return Err(Error::new(
-                Code::LogIdentityChanged,
-                format!(
-                    "the position {} is in a file that was begun at {}, the server's was begun at {}",
-                    self.position(),
-                    time(expected),
-                    time(seconds)
-                ),
-            )
-            .hint(
-                "the log was reset, or the server restored from a copy: compare the tables and make them equal, then \
-                 set the bridge up anew",
-            ));
-        }
-        self.birth = Birth(Some(seconds));
-        self.progress(None);
-        Ok(())
-    }
-
-    fn heartbeat(&mut self, file: &str, offset: u64, now: i64) {
-        let here = file == self.position().binlog_file().unwrap_or_default();
-        if self.transaction.is_none() && here {
-            self.offset = self.offset.max(widen(self.offset, offset as u32));
-            self.progress(Some(now));
-        }
-    }
-
-    /// Remembers that nothing is to be applied up to here; only between transactions.
-    fn progress(&mut self, time: Option<i64>) {
-        if self.transaction.is_none() {
-            let barrier = self.pending.take().is_some_and(|progress| progress.barrier);
-            self.pending = Some(Progress { position: self.position(), time, barrier });
-        }
-    }
-
     /// The transaction, begun here if none is.
     pub(super) fn open(&mut self) -> &mut Transaction {
-        let first = self.position();
-        let reading = &self.reading;
-        self.transaction.get_or_insert_with(|| Transaction::new(first, Begin::default(), reading))
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.new_transaction(Begin::default()),
+        };
+        self.transaction.insert(transaction)
     }
 
-    fn begin(&mut self, begin: Begin) {
-        self.transaction = Some(Transaction::new(self.position(), begin, &self.reading));
+    fn new_transaction(&self, begin: Begin) -> Transaction {
+        let behind = (self.file, self.offset) <= self.until.0;
+        Transaction::new(self.position(), self.begins, behind, begin, &self.reading)
     }
 
-    /// The end of the transaction, or of what was not even one. A compressed one has ended only when all of the event
-    /// that holds it has come, and it ends where that does.
+    /// The end of the transaction, or of what was not even one.
     pub(super) fn commit(&mut self) {
-        if self.inner {
-            self.open().ended = true;
-            return;
-        }
         let position = self.position();
         let Some(mut transaction) = self.transaction.take() else {
             return self.progress(None);
@@ -306,11 +239,15 @@ impl Assembler {
     pub(super) fn obstacle(&mut self, error: Error) {
         let position = self.position();
         let Some(transaction) = &mut self.transaction else { return };
-        if transaction.passed {
+        if transaction.is_passed_over() {
             return;
         }
         transaction.passed = true;
         transaction.changes.clear();
+        if transaction.xa {
+            transaction.hindrance = Some(error);
+            return;
+        }
         match &mut transaction.held {
             Some(held) => held.clear(),
             None => {
@@ -322,13 +259,8 @@ impl Assembler {
     }
 }
 
-fn widen(before: u64, end: u32) -> u64 {
-    let wide = before & !u64::from(u32::MAX) | u64::from(end);
-    if wide < before { wide + (1 << 32) } else { wide }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -337,7 +269,7 @@ mod tests {
         log::event::{self, Query},
     };
 
-    fn assembler(flavour: Flavour, skips: &[Position]) -> Assembler {
+    pub(in crate::log) fn assembler(flavour: Flavour, skips: &[Position]) -> Assembler {
         let reading = Reading {
             bridge: "b".into(),
             tables: Vec::new().into(),
@@ -347,10 +279,10 @@ mod tests {
             charsets: Arc::new(sample()),
             skips: skips.to_vec(),
         };
-        Assembler::new(reading, "bin", 1, 100, Birth(None))
+        Assembler::new(reading, "bin", 1, 100, &"bin.000001:100".parse().unwrap())
     }
 
-    fn frame(kind: u8, end: u32, body: &[u8]) -> Frame<'_> {
+    pub(in crate::log) fn frame(kind: u8, end: u32, body: &[u8]) -> Frame<'_> {
         Frame { kind, seconds: 1, server: 1, end, flags: 0, inner: false, body }
     }
 
@@ -404,23 +336,6 @@ mod tests {
         for message in [Message::Payload, Message::Head, Message::Begin(Begin::default())] {
             assert_eq!(log.feed(inner(40), message, 0).unwrap_err().code(), Code::Protocol);
         }
-    }
-
-    #[test]
-    fn files_beyond_four_gigabytes_go_on() {
-        assert_eq!(widen(u64::from(u32::MAX) - 5, 10), (1 << 32) + 10);
-        assert_eq!(widen((1 << 32) + 10, 20), (1 << 32) + 20);
-        assert_eq!(widen(100, 100), 100);
-    }
-
-    #[test]
-    fn a_file_of_the_same_name_is_not_the_same_file() {
-        let mut log = assembler(Flavour::Mysql, &[]);
-        log.feed(frame(15, 0, &[]), Message::Head, 0).unwrap();
-        assert_eq!(log.position().durable(), "bin.000001:100@1");
-        log.feed(frame(15, 0, &[]), Message::Head, 0).unwrap();
-        let refused = log.feed(Frame { seconds: 2, ..frame(15, 0, &[]) }, Message::Head, 0).unwrap_err();
-        assert_eq!(refused.code(), Code::LogIdentityChanged);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     assemble::Assembler,
     rows::{Plan, Rows, Verb},
     table_map::{self, TableMap},
-    target::{Target, key_plan, no_metadata, own_plan, plan, unsupported},
+    target::{Target, key_plan, no_metadata, own_plan, plan},
 };
 use crate::{charset::Charsets, tables};
 
@@ -65,7 +65,7 @@ impl Assembler {
         let here = self.position();
         let transaction = self.open();
         let leading = !std::mem::replace(&mut transaction.decided, true);
-        if transaction.passed {
+        if transaction.is_passed_over() {
             return Ok(());
         }
         let is_own = transaction.origin == Origin::Own;
@@ -127,21 +127,12 @@ impl Assembler {
         let full = rows.are_full(plan);
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         transaction.mapped = true;
-        let hindrance = if transaction.xa {
-            Some(unsupported("an XA transaction", "do not use XA on the mapped tables"))
-        } else if !full {
-            Some(
-                Error::new(
-                    Code::RowImagePartial,
-                    format!("{}: a change was logged with a part of its row", table.label),
-                )
-                .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
-            )
-        } else {
-            None
-        };
-        if let Some(error) = hindrance {
-            self.obstacle(error);
+        if !full {
+            let text = format!("{}: a change was logged with a part of its row", table.label);
+            self.obstacle(
+                Error::new(Code::RowImagePartial, text)
+                    .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
+            );
             return Ok(());
         }
         while let Some((before, after)) = rows.next(map, plan, charsets).map_err(|error| error.at(&here))? {
@@ -161,6 +152,9 @@ impl Assembler {
         transaction.bytes += change.memory_bytes();
         transaction.changes.push(change);
         if transaction.bytes >= FRAGMENT_BYTES {
+            if transaction.xa {
+                return self.piece();
+            }
             let fragment = transaction.fragment(None);
             match &mut transaction.held {
                 Some(held) => held.push(fragment),

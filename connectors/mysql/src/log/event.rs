@@ -14,6 +14,7 @@ use super::{
     cursor::Cursor,
     malformed,
     rows::{self, Rows, Verb},
+    xa::{self, End},
 };
 use crate::connect::Flavour;
 
@@ -142,8 +143,8 @@ pub(crate) enum Message<'a> {
     Query(Query),
     /// Commits.
     Xid,
-    /// Ends an XA transaction's first phase.
-    XaPrepare,
+    /// Ends a transaction's first phase, or its only one.
+    XaPrepare(End),
     /// Describes a table for the rows that follow.
     TableMap,
     /// Rows.
@@ -177,7 +178,7 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
         26 => Message::Incident,
         27 => Message::Heartbeat { file: String::from_utf8_lossy(frame.body).into_owned(), offset: frame.end.into() },
         33 | 34 if !mariadb => Message::Begin(gtid(&mut cursor, frame.kind == 33)?),
-        38 => Message::XaPrepare,
+        38 => Message::XaPrepare(xa::prepare(frame.body)?),
         39 if !mariadb => Message::Rows(rows::parse_partial(frame.body)?),
         PAYLOAD if !mariadb => Message::Payload,
         41 => heartbeat(&mut cursor)?,

@@ -16,7 +16,7 @@
 //! | [`jsonb`] · [`json_diff`] | MySQL's binary JSON to text; a partial update applied to the document before |
 //! | [`statement`] | what kind of statement a text is, as far as a bridge must know |
 //! | [`target`] | what a table of the log is to the bridge |
-//! | [`transaction`] · [`changes`] · [`queries`] · [`assemble`] | events to transactions: fragments, progress, obstacles |
+//! | [`transaction`] · [`changes`] · [`queries`] · [`xa`] · [`place`] · [`assemble`] | events to transactions: fragments, progress, obstacles |
 
 pub(crate) mod assemble;
 pub(crate) mod changes;
@@ -26,6 +26,7 @@ pub(crate) mod event;
 pub(crate) mod json_diff;
 pub(crate) mod jsonb;
 pub(crate) mod payload;
+pub(crate) mod place;
 pub(crate) mod queries;
 pub(crate) mod rows;
 pub(crate) mod statement;
@@ -35,6 +36,7 @@ pub(crate) mod target;
 pub(crate) mod transaction;
 pub(crate) mod values;
 pub(crate) mod wire;
+pub(crate) mod xa;
 
 /// Bytes that are not what the format says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::{
     assemble::Assembler,
     event::Query,
     statement::{self, Statement},
-    target::unsupported,
+    xa::{End, Xid},
 };
 use crate::connect::Flavour;
 
@@ -25,26 +25,29 @@ impl Assembler {
         let transaction = self.open();
         match kind {
             Statement::Begin => transaction.open = true,
-            Statement::Commit => return self.commit(),
+            Statement::Commit => return self.end(End::Commit),
             Statement::Savepoint => {}
             Statement::Rollback | Statement::RollbackTo => {
                 if transaction.mapped {
-                    self.obstacle(unsupported(
-                        "a transaction of which a part was undone, since it also wrote a table without transactions",
-                        "convert such tables to InnoDB",
+                    let text = "a part of the transaction was undone after it was logged, since it also wrote a table without \
+                                transactions";
+                    self.obstacle(Error::new(Code::EventUnsupported, text).hint(
+                        "convert such tables to InnoDB; make the rows equal and pass over the transaction with `pontoon skip`",
                     ));
                 }
                 if kind == Statement::Rollback {
-                    self.commit();
+                    self.end(End::Commit);
                 }
                 return;
             }
             Statement::Xa => {
-                let word = sql.split_whitespace().nth(1).unwrap_or_default().to_ascii_uppercase();
+                let mut words = sql.trim_start().splitn(3, char::is_whitespace).skip(1);
+                let word = words.next().unwrap_or_default().to_ascii_uppercase();
+                let xid = Xid::of_statement(words.next().unwrap_or_default());
                 match word.as_str() {
                     "START" | "BEGIN" => (transaction.xa, transaction.open) = (true, true),
-                    "END" => {}
-                    _ => self.commit(),
+                    "COMMIT" | "ROLLBACK" => self.end(End::Decide { xid, commits: word == "COMMIT" }),
+                    _ => {}
                 }
                 return;
             }
@@ -69,7 +72,8 @@ impl Assembler {
                 }
             }
             Statement::Definition => {
-                if !self.reading.all && self.concerned(query).is_some() {
+                let behind = transaction.behind;
+                if !self.reading.all && !behind && self.concerned(query).is_some() {
                     // It ends when the definitions have been looked at.
                     self.check = true;
                 }
@@ -88,7 +92,7 @@ impl Assembler {
     /// A statement outside of BEGIN and COMMIT is a transaction of its own.
     pub(super) fn end_of_statement(&mut self) {
         if self.transaction.as_ref().is_some_and(|transaction| !transaction.open && transaction.standalone) {
-            self.commit();
+            self.end(End::Commit);
         }
     }
 

@@ -29,11 +29,6 @@ pub(crate) enum Target {
     },
 }
 
-pub(crate) fn unsupported(what: &str, remedy: &str) -> Error {
-    Error::new(Code::EventUnsupported, format!("the log holds {what}, which this version does not read"))
-        .hint(format!("{remedy}; pass over the transaction with `pontoon skip`"))
-}
-
 pub(crate) fn no_metadata(label: &str) -> Error {
     Error::new(Code::SettingWrong, format!("{label}: the log holds no column names"))
         .hint("SET GLOBAL binlog_row_metadata = FULL")

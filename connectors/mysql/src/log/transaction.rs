@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pontoon_core::{Change, Fragment, Origin, Position};
+use pontoon_core::{Change, Error, Fragment, Origin, Position};
 
-use super::{assemble::Reading, event::Begin};
+use super::{assemble::Reading, event::Begin, xa::End};
 
 /// A transaction, or a statement that is one.
 pub(crate) struct Transaction {
@@ -24,10 +24,16 @@ pub(crate) struct Transaction {
     pub(crate) open: bool,
     /// It is one statement and has no commit.
     pub(crate) standalone: bool,
-    /// It is an XA transaction.
+    /// It is a part of a transaction in two phases: of which it has the rows.
     pub(crate) xa: bool,
+    /// What stands in the way of those rows, if they are committed.
+    pub(crate) hindrance: Option<Error>,
+    /// Number of the file and offset at which its first event begins.
+    pub(crate) begins: (u64, u64),
+    /// It ended before the place that the log was opened at, and is passed over; unless it is prepared.
+    pub(crate) behind: bool,
     /// It came compressed and its last event has come, but not all of the event that holds it.
-    pub(crate) ended: bool,
+    pub(crate) ended: Option<End>,
     /// It marks a barrier.
     pub(crate) barrier: bool,
     /// A mapped row has been met.
@@ -46,7 +52,13 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// Begun with the event that ends at `first`, with nothing read yet.
-    pub(crate) fn new(first: Position, begin: Begin, reading: &Reading) -> Transaction {
+    pub(crate) fn new(
+        first: Position,
+        begins: (u64, u64),
+        behind: bool,
+        begin: Begin,
+        reading: &Reading,
+    ) -> Transaction {
         let name = if begin.name.is_empty() { first.to_string() } else { begin.name };
         Transaction {
             name: name.into(),
@@ -57,7 +69,8 @@ impl Transaction {
             open: false,
             standalone: begin.standalone,
             xa: begin.prepared,
-            ended: false,
+            ended: None,
+            hindrance: None,
             barrier: false,
             mapped: false,
             changes: Vec::new(),
@@ -66,7 +79,14 @@ impl Transaction {
             held: reading.skips.contains(&first).then(Vec::new),
             passed: false,
             first,
+            begins,
+            behind,
         }
+    }
+
+    /// Whether nothing of it is to be told.
+    pub(crate) fn is_passed_over(&self) -> bool {
+        self.passed || self.behind && !self.xa
     }
 
     /// What has been read of it since the last piece.
