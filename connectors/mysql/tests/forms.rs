@@ -5,7 +5,7 @@
 mod support;
 
 use mysql_async::prelude::Queryable;
-use pontoon_core::{Operation, TableName, Value, json};
+use pontoon_core::{Operation, TableName, Value, json, node::Node};
 use pontoon_servers::Kind;
 use support::{map, node, root, run, set_up, start_with, transaction};
 
@@ -188,6 +188,48 @@ async fn documents_in_part_are_whole_again() {
     eprintln!("{written} updates, {partial} of them in part");
     assert!(written > UPDATES / 3 && partial > written / 2, "{written} {partial}");
 }
+
+/// An event beyond 16 MiB comes in several packets; so does a compressed transaction that does not get smaller.
+#[tokio::test]
+async fn events_of_several_packets_are_whole() {
+    for kind in [Kind::Mariadb, Kind::Mysql] {
+        let server = start_with(kind, &[("max_allowed_packet", "256M")]).await;
+        let mut conn = root(&server).await;
+        run(&mut conn, &["CREATE DATABASE forms", "CREATE TABLE forms.blobs (id int PRIMARY KEY, blob_ longblob)"])
+            .await;
+        let node = node(&server, "forms", "forms");
+        let tables = map(&node, &[TableName { schema: None, name: "blobs".into() }]).await;
+        let mut reader = set_up(&node, &tables).await;
+        // Around the length of one packet and of two, less what else is in the event.
+        for bytes in [PACKET - 36, PACKET, 2 * PACKET] {
+            run(&mut conn, &[&format!("INSERT INTO forms.blobs VALUES ({bytes}, REPEAT('b', {bytes}))")]).await;
+            let seen = transaction(&mut reader).await;
+            let Some(Value::Bytes(found)) = seen.changes[0].after().map(|row| &row.0[1]) else { panic!("{kind}") };
+            assert!(found.len() == bytes && found.iter().all(|&byte| byte == b'b'), "{kind} {bytes}");
+        }
+        if kind == Kind::Mysql {
+            run(
+                &mut conn,
+                &[
+                    "SET SESSION binlog_transaction_compression = ON, cte_max_recursion_depth = 100000",
+                    "DELETE FROM forms.blobs",
+                ],
+            )
+            .await;
+            while transaction(&mut reader).await.changes.len() != 3 {}
+            let numbers = "WITH RECURSIVE s AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM s WHERE n < 25000)";
+            run(&mut conn, &[&format!("INSERT INTO forms.blobs {numbers} SELECT n, RANDOM_BYTES(1000) FROM s")]).await;
+            let seen = transaction(&mut reader).await;
+            assert_eq!(seen.changes.len(), 25_000);
+            assert_eq!(seen.position, Some(node.log_status(None).await.unwrap().end));
+            run(&mut conn, &["DELETE FROM forms.blobs WHERE id = 7"]).await;
+            assert_eq!(transaction(&mut reader).await.changes.len(), 1);
+        }
+    }
+}
+
+/// The longest packet.
+const PACKET: usize = (1 << 24) - 1;
 
 /// How many events of the log are updates of documents in part.
 async fn partial_events(conn: &mut mysql_async::Conn) -> usize {
