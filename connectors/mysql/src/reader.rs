@@ -53,6 +53,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// An idle log is looked at this often: whether it still is the one that is read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A long transaction of foreign tables gives the reader nothing to wait for and nothing to yield: after so many
+/// events it lets others run.
+const EVENTS_BEFORE_YIELD: u32 = 1024;
+
 /// Which reader of a bridge it is.
 pub(crate) enum Role {
     /// The one that the bridge lives by.
@@ -212,7 +216,12 @@ fn placed(error: Error, assembler: &Assembler) -> Error {
 #[async_trait]
 impl LogReader for Reader {
     async fn next(&mut self) -> Result<LogEvent> {
+        let mut events = 0_u32;
         loop {
+            events += 1;
+            if events.is_multiple_of(EVENTS_BEFORE_YIELD) {
+                tokio::task::yield_now().await;
+            }
             if let Some(event) = self.assembler.take() {
                 return Ok(event);
             }
