@@ -17,7 +17,7 @@ use pontoon_core::{
 use serde_json::json;
 
 use crate::{
-    connect::{Client, Purpose, Script, number, text},
+    connect::{Client, Flavour, Purpose, Script, number, text},
     create, definition, encode, files, findings, lease,
     node::{MysqlNode, identity},
     quote::Table,
