@@ -31,9 +31,15 @@ impl Admin for MysqlNode {
     }
 
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
-        let (account, flavour) = match self.client(Purpose::Look).await {
+        // Without any right in the database of the URL the server lets nobody in there (error 1044).
+        let client = match self.client(Purpose::Look).await {
+            Err(error) if error.code() == Code::LoginRefused => {
+                self.target().without_database().connect(Purpose::Look).await
+            }
+            other => other,
+        };
+        let (account, flavour) = match client {
             Ok(mut client) => (account(&mut client).await?, Some(client.server.flavour)),
-            // Without any right in the database of the URL the server lets nobody in (error 1044).
             Err(error) if error.code() == Code::LoginRefused => (format!("{}@'%'", encode::text(self.user())), None),
             Err(error) => return Err(error),
         };

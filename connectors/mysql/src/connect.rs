@@ -142,6 +142,13 @@ impl Target {
         Ok(Target { options: opts, tls, plain_if_refused, address, user, database })
     }
 
+    /// The same server for a user who may not see the database.
+    pub(crate) fn without_database(&self) -> Target {
+        let mut target = self.clone();
+        (target.options, target.database) = (target.options.db_name(None::<String>), None);
+        target
+    }
+
     /// Connects and pins the settings.
     pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Client> {
         let conn = match self.login(self.tls.clone()).await {
