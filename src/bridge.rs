@@ -14,8 +14,9 @@ use std::{
 };
 
 use pontoon_core::{
-    Checkpoint, Class, Code, Error, Position, Result,
+    Checkpoint, Class, Code, Error, Position, Result, TableId,
     node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, Tables},
+    quarantine::Stored,
     state::NodeState,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -28,6 +29,7 @@ use tokio::{
 use crate::{
     conflict::{
         decide::{Policy, Reason},
+        quarantine::{OnError, Quarantine},
         registry::Registry,
         resolutions::Resolutions,
         settle::Settler,
@@ -39,7 +41,7 @@ use crate::{
         queue::{Limits, Queue},
         read,
     },
-    event::{Conflict, EngineEvent, Observer},
+    event::{Conflict, EngineEvent, Observer, Refused},
     level,
     rules::{Rule, Rules},
     side::{Pair, Side},
@@ -89,6 +91,10 @@ pub struct Plan {
     pub tables: Pair<Tables>,
     /// How the conflicts of each table are settled, by its number.
     pub policies: Vec<Policy>,
+    /// What becomes of rows of each table that the target refuses.
+    pub on_error: Vec<OnError>,
+    /// Keys that may be in quarantine.
+    pub quarantined_max: usize,
     /// The node of the higher priority.
     pub preferred: Side,
     /// Whose log is followed.
@@ -326,12 +332,16 @@ async fn heartbeat(shared: Arc<Shared>) -> Result<()> {
             spill_bytes: bytes.iter().map(|(_, spilled)| spilled).sum(),
             limits: shared.queues[Side::A].limits(),
         });
+        shared.tell_quarantine();
         sleep(HEARTBEAT_EVERY).await;
     }
 }
 
-/// Returns when both logs are behind us up to where they stand now.
+/// Returns when what was left half done and what operators asked for is done, and both logs are behind us up to where
+/// they stand now.
 async fn caught_up(shared: &Shared) -> Result<()> {
+    let mut begun = shared.begun.subscribe();
+    begun.wait_for(|begun| *begun).await;
     for side in shared.read_sides() {
         let end = shared.nodes[side].log_status(None).await?.end;
         let mut passed = shared.passed[side].subscribe();
@@ -346,6 +356,7 @@ pub(crate) struct Shared {
     pub(crate) names: Pair<String>,
     pub(crate) tables: Pair<Tables>,
     pub(crate) policies: Vec<Policy>,
+    pub(crate) on_error: Vec<OnError>,
     pub(crate) preferred: Side,
     pub(crate) reads: Pair<bool>,
     /// Other bridges read what is written on a side.
@@ -357,6 +368,7 @@ pub(crate) struct Shared {
     pub(crate) queues: Pair<Arc<Queue>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) resolutions: Resolutions,
+    pub(crate) quarantine: Quarantine,
     /// Up to where a side's log is behind us, applied or nothing to apply.
     pub(crate) passed: Pair<level::Sender<Position>>,
     /// Up to where the other side's checkpoint says so.
@@ -366,6 +378,8 @@ pub(crate) struct Shared {
     pub(crate) chunk_rows: Option<usize>,
     /// The tables that are being copied.
     pub(crate) underway: Underway,
+    /// What earlier sessions and operators left to be settled is settled.
+    pub(crate) begun: level::Sender<bool>,
     /// How many rendezvous wait for a reader.
     pub(crate) urgent: level::Sender<usize>,
     pub(crate) stopping: level::Receiver<bool>,
@@ -395,6 +409,7 @@ impl Shared {
             names: Pair::from_fn(|side| plan.nodes[side].name().to_owned()),
             tables: plan.tables.clone(),
             policies: plan.policies.clone(),
+            on_error: plan.on_error.clone(),
             preferred: plan.preferred,
             reads: plan.reads,
             read_by_others: Pair::from_fn(|side| !states[side].other_bridges.is_empty()),
@@ -403,11 +418,13 @@ impl Shared {
             queues: Pair::from_fn(queue),
             registry: Arc::default(),
             resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
+            quarantine: Quarantine::new(states, plan.quarantined_max)?,
             passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
+            begun: level::Sender::new(false),
             urgent: level::Sender::new(0),
             stopping,
             tokens,
@@ -455,11 +472,35 @@ impl Shared {
         self.observer.observe(event);
     }
 
+    /// Tells the observer how much is in quarantine.
+    pub(crate) fn tell_quarantine(&self) {
+        let (keys, oldest) = self.quarantine.counts();
+        // What one side refuses is the other's direction.
+        let keys = Pair::from_fn(|source| keys[source.other()]);
+        self.observe(&EngineEvent::Quarantine { keys, oldest });
+    }
+
+    /// Tells the observer of entries that were stored on a side.
+    pub(crate) fn quarantined(&self, side: Side, entries: &[Stored]) {
+        for entry in entries {
+            let Some(error) = &entry.refusal else { continue };
+            let what = if entry.position.is_some() { Refused::Change } else { Refused::Settlement };
+            let table = self.label(entry.table);
+            self.observe(&EngineEvent::Quarantined { source: side.other(), table, what, error });
+        }
+        self.tell_quarantine();
+    }
+
+    /// The name of a pair of tables.
+    pub(crate) fn label(&self, table: TableId) -> &str {
+        self.tables[Side::A].get(table.index()).map_or("?", |table| &*table.label)
+    }
+
     /// Tells the observer of a verdict.
     pub(crate) fn settled(&self, source: Option<Side>, verdict: &Verdict) {
         let winner = verdict.reason.winner();
         let conflict = Conflict {
-            table: self.tables[Side::A].get(verdict.place.0.index()).map_or("?", |table| &*table.label),
+            table: self.label(verdict.place.0),
             key: &verdict.place.1,
             kind: verdict.kinds[source.unwrap_or(Side::A)],
             winner,

@@ -93,6 +93,40 @@ pub enum EngineEvent<'a> {
         /// How many.
         changes: u64,
     },
+    /// Changes of keys in quarantine were stored instead of applied.
+    Stored {
+        /// The direction.
+        source: Side,
+        /// How many.
+        changes: u64,
+    },
+    /// The target refuses a row: its key is in quarantine from now on.
+    Quarantined {
+        /// The direction.
+        source: Side,
+        /// The pair of tables.
+        table: &'a str,
+        /// What was refused.
+        what: Refused,
+        /// Why.
+        error: &'a Error,
+    },
+    /// A key is out of quarantine.
+    Released {
+        /// The direction whose target had refused it.
+        source: Side,
+        /// The pair of tables.
+        table: &'a str,
+        /// An operator had what was stored dropped.
+        discarded: bool,
+    },
+    /// What is in quarantine, when it changes and every other second.
+    Quarantine {
+        /// Keys that the target of the direction from each side refuses.
+        keys: Pair<usize>,
+        /// For how long the oldest has been there.
+        oldest: Option<Duration>,
+    },
     /// A transaction was rolled back and is tried again.
     Retried {
         /// The direction.
@@ -129,6 +163,15 @@ pub enum EngineEvent<'a> {
     },
 }
 
+/// What a target refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// A change of the source's log.
+    Change,
+    /// What a settlement gave it.
+    Settlement,
+}
+
 /// Rows by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -141,11 +184,27 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Counts a change.
     pub(crate) fn count(&mut self, change: &Change) {
         match change.operation {
             Operation::Insert { .. } => self.inserts += 1,
             Operation::Update { .. } => self.updates += 1,
             Operation::Delete { .. } => self.deletes += 1,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.inserts + self.updates + self.deletes
+    }
+
+    /// These without those.
+    #[must_use]
+    pub(crate) fn without(self, other: Rows) -> Rows {
+        Rows {
+            inserts: self.inserts.saturating_sub(other.inserts),
+            updates: self.updates.saturating_sub(other.updates),
+            deletes: self.deletes.saturating_sub(other.deletes),
         }
     }
 }

@@ -14,7 +14,7 @@ use pontoon_core::{
 
 use crate::{
     config::{Absent, Choices, Config, Conflict, Present, TableChoice},
-    conflict::decide::Policy,
+    conflict::{decide::Policy, quarantine::OnError},
     side::{Pair, Side},
 };
 
@@ -24,6 +24,8 @@ pub struct Mapping {
     pub tables: Pair<Tables>,
     /// How the conflicts of each are settled, by its number.
     pub policies: Vec<Policy>,
+    /// What becomes of rows of each that a target refuses.
+    pub on_error: Vec<OnError>,
     /// Whose log is followed: that of a side from which some table goes to the other.
     pub reads: Pair<bool>,
     /// What was found of tables and columns, blocking or not.
@@ -105,7 +107,8 @@ pub(crate) async fn survey(config: &Config, nodes: &Pair<Arc<dyn Node>>, absent:
 impl Survey {
     /// Judges it.
     pub(crate) fn map(self, config: &Config) -> Mapping {
-        let mut mapping = Draft { config, tables: Pair::default(), policies: Vec::new(), findings: Vec::new() };
+        let mut mapping =
+            Draft { config, tables: Pair::default(), policies: Vec::new(), on_error: Vec::new(), findings: Vec::new() };
         for Surveyed { choice, mut schemas } in self.pairs {
             match (schemas[Side::A].take(), schemas[Side::B].take()) {
                 (Some(a), Some(b)) => mapping.pair(&choice, &Pair::new(a, b)),
@@ -126,6 +129,7 @@ struct Draft<'a> {
     config: &'a Config,
     tables: Pair<Vec<MappedTable>>,
     policies: Vec<Policy>,
+    on_error: Vec<OnError>,
     findings: Vec<Finding>,
 }
 
@@ -136,6 +140,7 @@ impl Draft<'_> {
         Mapping {
             tables: Pair::new(a.into(), b.into()),
             policies: self.policies,
+            on_error: self.on_error,
             reads,
             findings: self.findings,
             notes,
@@ -185,6 +190,7 @@ impl Draft<'_> {
                 followed: choice.direction.follows(side),
             });
         }
+        self.on_error.push(choice.on_error);
         self.policies.push(match &choice.conflict {
             Conflict::LastWriterWins => Policy::LastWriterWins,
             Conflict::Prefer(side) => Policy::Prefer(*side),
@@ -233,7 +239,7 @@ impl Draft<'_> {
                 "column-ranges-differ",
                 &subject,
                 &natives,
-                "the same range on both sides; a value that does not fit stops the bridge before it",
+                "the same range on both sides; a row with a value that does not fit goes into quarantine",
                 None,
             );
         }

@@ -32,6 +32,14 @@ pub enum Rule {
     Registry,
     /// Every wait of a rendezvous ends: all is let go and taken again.
     Timeout,
+    /// What is refused is stored in the transaction that moves the checkpoint past it.
+    Quarantine,
+    /// While a key is in quarantine, its changes from both sides are stored and not applied.
+    Hold,
+    /// A rendezvous counts what is stored as pending.
+    Stored,
+    /// What is stored of a key is removed in the transactions that write its verdict and record.
+    Release,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// A copy leaves out rows that the source's log has touched since they were begun to be read.
@@ -46,7 +54,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 16] = [
+    pub const ALL: [Rule; 20] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -58,6 +66,10 @@ impl Rule {
         Rule::Prune,
         Rule::Registry,
         Rule::Timeout,
+        Rule::Quarantine,
+        Rule::Hold,
+        Rule::Stored,
+        Rule::Release,
         Rule::TakeOver,
         Rule::Window,
         Rule::Meanwhile,

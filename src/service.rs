@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::{
     bridge::{self, Plan, Until},
     config::Config,
+    conflict::quarantine,
     direction::queue::Limits,
     event::{EngineEvent, Observer},
     mapping::{self, Mapping},
@@ -80,6 +81,8 @@ fn plan(
         nodes,
         tables: mapping.tables,
         policies: mapping.policies,
+        on_error: mapping.on_error,
+        quarantined_max: quarantine::KEYS_MAX,
         preferred: config.tie_winner(),
         reads: mapping.reads,
         limits: Limits::new(memory, config.limits.spill_bytes / 2),

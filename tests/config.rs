@@ -289,6 +289,10 @@ fn refusals_name_place_key_and_remedy() {
             "pontoon.toml:5:12: defaults.conflict: this version does not have \"quarantine\" yet",
         ),
         (
+            with("[[tables]]\nname = \"t\"\non_error = \"stopp\"\n"),
+            "pontoon.toml:6:12: tables.on_error: \"stopp\" does not say what becomes of a refused row; did you mean \"stop\"?",
+        ),
+        (
             with("[[tables]]\nname = \"t\"\ncolumns = { n = \"additive\" }\n"),
             "pontoon.toml:6:1: tables.columns: this version does not have rules for single columns",
         ),

@@ -56,6 +56,7 @@ commands! {
     wait => Wait(WaitArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
+    quarantine => Quarantine(QuarantineArgs);
     skip => Skip(SkipArgs);
     explain => Explain(ExplainArgs);
     completions => Completions(CompletionsArgs);
@@ -341,6 +342,62 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// Lists what could not be applied, and says what becomes of it
+///
+/// A row that the target refuses is kept there with the reason, later changes of it behind it, and tried again and
+/// again. Works whether or not `run` is up: what is asked for is done by the running bridge within two seconds, or
+/// when it starts.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon quarantine list
+  pontoon quarantine show 17
+  pontoon quarantine retry 17
+  pontoon quarantine discard 17 --execute
+  pontoon quarantine list --json | jq '.entries[] | {id, table, key, message}'")]
+pub struct QuarantineArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+}
+
+/// What can be done about the quarantine.
+#[derive(Debug, Clone, Subcommand)]
+pub enum QuarantineCommand {
+    /// Lists the rows that are refused, and how much waits behind each
+    List {
+        /// One JSON document for programs, with all that waits too
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows an entry with its rows, and what waits behind it
+    Show {
+        /// The entry
+        #[arg(value_name = "ID")]
+        id: i64,
+        /// One JSON document for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tries rows again at once
+    Retry {
+        /// The entries
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<i64>,
+    },
+    /// Drops the stored changes of rows; each node keeps what it has
+    ///
+    /// Shows what it would drop; does so with --execute. The choice is on record in pontoon.resolution. A row that was
+    /// written since is tried again instead.
+    Discard {
+        /// The entries
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<i64>,
+        /// Do it
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
 /// Passes over one transaction that cannot be applied
 ///
 /// Shows its rows; with --execute it is remembered, durably, that the bridge is not to apply it. Its rows are
@@ -561,6 +618,7 @@ mod tests {
             Wait(WaitArgs),
             Tail(TailArgs),
             Verify(VerifyArgs),
+            Quarantine(QuarantineArgs),
             Skip(SkipArgs),
         }
         All::command().debug_assert();
@@ -578,6 +636,9 @@ mod tests {
         assert_eq!(verify.tables, ["a", "b"]);
         let All::Skip(skip) = parse("skip stock binlog.000003:1234 --execute").unwrap() else { panic!() };
         assert!(skip.execute && skip.position.to_string() == "binlog.000003:1234");
+        let All::Quarantine(quarantine) = parse("quarantine discard 3 4 --execute").unwrap() else { panic!() };
+        let QuarantineCommand::Discard { ids, execute } = quarantine.command else { panic!() };
+        assert_eq!((ids, execute), (vec![3, 4], true));
         assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
         assert!(matches!(
             parse("setup --create-tables --print-sql").unwrap(),
@@ -599,6 +660,9 @@ mod tests {
             "tail",
             "tail shop --from x",
             "skip shop",
+            "quarantine",
+            "quarantine retry",
+            "quarantine show x",
             "teardown --print-sql --execute",
             "tail shop --format debezium",
             "init a=x b=y c=z",

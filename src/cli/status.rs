@@ -85,11 +85,11 @@ async fn get(listen: &str, path: &str) -> std::io::Result<String> {
 
 /// What the databases tell.
 pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
-    let nodes = nodes::open(config)?.nodes;
+    let nodes::Nodes { nodes, admins } = nodes::open(config)?;
     setup::connect(&nodes).await?;
     let metrics = Metrics::of(config)?;
     let mapping = mapping::map(config, &nodes).await?;
-    let mut holder = None;
+    let (mut holder, mut oldest) = (None, None);
     for side in Side::BOTH {
         let node = &nodes[side];
         let at = |error: Error| error.at(node.name());
@@ -105,6 +105,9 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
         metrics.node(side).set_up(true);
         metrics.node(side).log_status(&log, asked.elapsed().as_secs_f64());
         let direction = metrics.direction(side);
+        let quarantine = admins[side.other()].quarantine_counts().await.map_err(|error| error.at(target.name()))?;
+        direction.set_quarantined(quarantine.keys);
+        oldest = oldest.into_iter().chain(quarantine.oldest).min();
         direction.set_used(mapping.reads[side]);
         direction.applied_up_to(&checkpoint.position);
         if log.behind_bytes == Some(0) {
@@ -115,6 +118,7 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
             holder = Some(by);
         }
     }
+    metrics.set_quarantined_since(oldest);
     metrics.set_active(false, holder.as_deref());
     Ok(metrics.status())
 }
@@ -128,7 +132,8 @@ fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
     };
     out.line(&format!("{} {}", out.paint(Style::Strong, &status.bridge), out.paint(style, &word)))?;
     let mut table =
-        Table::new(["direction", "state", "lag", "behind", "applied", "rows", "conflicts", "errors"]).right([2, 3, 5, 6, 7]);
+        Table::new(["direction", "state", "lag", "behind", "applied", "rows", "conflicts", "quarantine", "errors"])
+            .right([2, 3, 5, 6, 7, 8]);
     for direction in status.directions.iter().filter(|direction| direction.used) {
         table.row(cells(direction));
     }
@@ -138,6 +143,9 @@ fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
         table.row(node_cells(node));
     }
     out.print(&out.table(&table))?;
+    if let Some(since) = &status.quarantined_since {
+        out.line(&out.paint(Style::Warning, &format!("in quarantine since {since}: pontoon quarantine list")))?;
+    }
     let errors = status.directions.iter().filter_map(|direction| direction.error.as_ref());
     for error in errors.chain(status.nodes.iter().filter_map(|node| node.error.as_ref())) {
         out.line(&out.paint(Style::Bad, &format!("{} [{}]", error.message, error.code)))?;
@@ -149,7 +157,7 @@ fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "?".to_owned(), text)
 }
 
-fn cells(direction: &DirectionStatus) -> [String; 8] {
+fn cells(direction: &DirectionStatus) -> [String; 9] {
     [
         format!("{} -> {}", direction.source, direction.target),
         direction.state.clone(),
@@ -158,6 +166,7 @@ fn cells(direction: &DirectionStatus) -> [String; 8] {
         known(direction.position.applied.clone(), |position| position),
         human::count(direction.rows_applied),
         human::count(direction.conflicts),
+        known(direction.quarantined, human::count),
         human::count(direction.errors),
     ]
 }

@@ -102,6 +102,14 @@ pub(super) const DEFAULTS: Section = Section {
              `prefer:NODE`. `column_merge` and `quarantine` come with a later version.",
         ),
         key("direction", "text", Preset::Value("\"both\""), "`both`, or `NODE->NODE` for one way only."),
+        key(
+            "on_error",
+            "text",
+            Preset::Value("\"quarantine\""),
+            "What becomes of a row that the target refuses. `quarantine`: it is stored there with the reason, later changes of its \
+             key wait behind it, everything else goes on; it is tried again and again, and at once when either side writes the \
+             row. `stop`: the bridge stops before its transaction, exit code 4.",
+        ),
     ],
 };
 
@@ -122,6 +130,7 @@ pub(super) const TABLE: Section = Section {
         ),
         key("conflict", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key("direction", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
+        key("on_error", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key(
             "columns",
             "table",

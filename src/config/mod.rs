@@ -37,7 +37,10 @@ pub use self::{
     tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},
     write::{Outline, OutlineNode, written},
 };
-use crate::side::{Pair, Side};
+use crate::{
+    conflict::quarantine::OnError,
+    side::{Pair, Side},
+};
 
 /// The commented sample file.
 const SAMPLE: &str = include_str!("sample.toml");
@@ -141,6 +144,8 @@ pub struct Defaults {
     pub conflict: Conflict,
     /// Which way rows go.
     pub direction: Direction,
+    /// What becomes of rows that a target refuses.
+    pub on_error: OnError,
 }
 
 /// Who wins where both sides wrote a row without seeing each other.

@@ -12,7 +12,10 @@ use super::{
     reader::{Fields, Item, join},
     url,
 };
-use crate::side::{Pair, Side};
+use crate::{
+    conflict::quarantine::OnError,
+    side::{Pair, Side},
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -73,7 +76,8 @@ impl Parser<'_, '_> {
         // Without two nodes no name of a node can be judged; what else is wrong is still told.
         let names = names.as_ref().map(|[a, b]| [a.as_str(), b.as_str()]);
 
-        let mut defaults = Defaults { conflict: Conflict::LastWriterWins, direction: Direction::Both };
+        let mut defaults =
+            Defaults { conflict: Conflict::LastWriterWins, direction: Direction::Both, on_error: OnError::Quarantine };
         if let Some(section) = self.section(&root, "defaults", &keys::DEFAULTS) {
             defaults = self.rules(&section, names, defaults);
         }
@@ -325,7 +329,7 @@ impl Parser<'_, '_> {
         Some(self.folder.join(path))
     }
 
-    /// `conflict` and `direction`, of a table or of all.
+    /// `conflict`, `direction` and `on_error`, of a table or of all.
     fn rules(&mut self, fields: &Fields<'_, '_>, names: Option<Names<'_>>, otherwise: Defaults) -> Defaults {
         Defaults {
             conflict: fields.get("conflict").and_then(|item| self.conflict(&item, names)).unwrap_or(otherwise.conflict),
@@ -333,6 +337,23 @@ impl Parser<'_, '_> {
                 .get("direction")
                 .and_then(|item| self.direction(&item, names))
                 .unwrap_or(otherwise.direction),
+            on_error: fields.get("on_error").and_then(|item| self.on_error(&item)).unwrap_or(otherwise.on_error),
+        }
+    }
+
+    fn on_error(&mut self, item: &Item<'_, '_>) -> Option<OnError> {
+        match item.text(&mut self.problems)? {
+            "quarantine" => Some(OnError::Quarantine),
+            "stop" => Some(OnError::Stop),
+            text => {
+                let near = did_you_mean(text, ["quarantine", "stop"]);
+                item.refuse_with(
+                    &mut self.problems,
+                    format!("{text:?} does not say what becomes of a refused row{near}"),
+                    "it is \"quarantine\" or \"stop\"",
+                );
+                None
+            }
         }
     }
 
@@ -411,7 +432,7 @@ impl Parser<'_, '_> {
         let mut rules: Vec<TableRule> = Vec::new();
         for (span, table) in entries {
             let fields = Fields::new("tables", span, table, &keys::TABLE, &mut self.problems);
-            let Defaults { conflict, direction } = self.rules(&fields, names, defaults);
+            let Defaults { conflict, direction, on_error } = self.rules(&fields, names, defaults);
             let accept = self.accept(&fields);
             self.columns(&fields);
             let Some(item) = fields.required("name", &mut self.problems) else { continue };
@@ -424,7 +445,7 @@ impl Parser<'_, '_> {
                     "keep one entry for it",
                 );
             }
-            rules.push(TableRule { place, written, names: patterns, conflict, direction, accept });
+            rules.push(TableRule { place, written, names: patterns, conflict, direction, on_error, accept });
         }
         rules
     }

@@ -8,6 +8,7 @@ use super::{
     Accept, Config, Conflict, Direction, Side,
     place::{Invalid, Place, Problem, Rank, nearest},
 };
+use crate::conflict::quarantine::OnError;
 
 /// A name with stars: literal pieces, between which any text may stand. One piece has no star.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +145,8 @@ pub struct TableRule {
     pub conflict: Conflict,
     /// Which way rows go.
     pub direction: Direction,
+    /// What becomes of rows that a target refuses.
+    pub on_error: OnError,
     /// Findings that the operator answers for.
     pub accept: Vec<Accept>,
 }
@@ -190,6 +193,8 @@ pub struct TableChoice {
     pub direction: Direction,
     /// Who wins.
     pub conflict: Conflict,
+    /// What becomes of rows that a target refuses.
+    pub on_error: OnError,
     /// Findings that the operator answers for.
     pub accept: Vec<Accept>,
 }
@@ -316,6 +321,7 @@ impl Config {
                     names,
                     absent,
                     direction: rule.direction,
+                    on_error: rule.on_error,
                     conflict: rule.conflict,
                     accept: rule.accept.clone(),
                 });

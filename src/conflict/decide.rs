@@ -48,6 +48,8 @@ pub(crate) enum Reason {
     Copied(Side),
     /// A settlement that a crash had cut in two was completed; this side's row stands.
     Completed(Side),
+    /// An operator had what this side refuses dropped; each side keeps its row.
+    Discarded(Side),
 }
 
 impl Reason {
@@ -61,7 +63,8 @@ impl Reason {
             | Reason::Preferred(side)
             | Reason::Drift(side)
             | Reason::Copied(side)
-            | Reason::Completed(side) => side,
+            | Reason::Completed(side)
+            | Reason::Discarded(side) => side,
         }
     }
 
@@ -77,6 +80,7 @@ impl Reason {
             Reason::Drift(_) => format!("drift, no write explains it: {name}"),
             Reason::Copied(_) => format!("copied from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
+            Reason::Discarded(_) => format!("discarded by an operator: {name} keeps its row"),
         }
     }
 }
@@ -179,8 +183,8 @@ mod tests {
 
     fn history(times: &[i64], seen: usize) -> History {
         let write =
-            |&commit_time: &i64| Write { position: Position::Index(0), commit_time, before: None, after: row(1) };
-        History { writes: times.iter().map(write).collect(), seen, own: false }
+            |&commit_time: &i64| Write { position: Position::Index(0), commit_time, before: false, after: true };
+        History { writes: times.iter().map(write).collect(), seen, own: None }
     }
 
     fn key(a: i64, b: i64, times_a: &[i64], times_b: &[i64]) -> KeyState {

@@ -10,10 +10,16 @@
 //! | `verdict` | under the locks: what both nodes shall hold of each key, and its records |
 //! | `registry` | which keys are in whose hands |
 //! | `resolutions` | the records in force |
+//! | [`quarantine`] | the keys in quarantine |
+//! | `refused` | what comes of a settlement that a side refuses |
+//! | `retry` | what ends a quarantine: another attempt, or an operator |
 
 pub mod decide;
 pub(crate) mod pending;
+pub mod quarantine;
+mod refused;
 pub(crate) mod registry;
 pub(crate) mod resolutions;
+mod retry;
 pub(crate) mod settle;
 pub(crate) mod verdict;

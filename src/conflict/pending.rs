@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, Row, node::Tables};
+use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, node::Tables, quarantine::StoredWrite};
 
 use crate::direction::{
     plan::{self, Place},
@@ -24,8 +24,10 @@ pub(crate) struct Write {
     pub(crate) position: Position,
     /// In microseconds since 1970 UTC, by the clock of the server where it was first made.
     pub(crate) commit_time: i64,
-    pub(crate) before: Option<Row>,
-    pub(crate) after: Option<Row>,
+    /// There was a row before.
+    pub(crate) before: bool,
+    /// There is one after.
+    pub(crate) after: bool,
 }
 
 /// What a log says of a key, up to a fence.
@@ -36,8 +38,28 @@ pub(crate) struct History {
     /// How many of them came before the bridge's own last write of the key in this log: that write was
     /// made on top of them, and so superseded them.
     pub(crate) seen: usize,
-    /// The bridge has written the key here as well.
-    pub(crate) own: bool,
+    /// Where that write ends.
+    pub(crate) own: Option<Position>,
+}
+
+impl History {
+    /// Puts what is stored of the key before what the log still holds. What was stored a moment ago may be in both.
+    pub(crate) fn after(self, stored: &[StoredWrite]) -> History {
+        let own = stored.iter().filter(|write| write.own).map(|write| write.position.clone());
+        let own = own.chain(self.own).reduce(|a, b| if b.covers(&a) { b } else { a });
+        let last = stored.iter().map(|write| &write.position).reduce(|a, b| if b.covers(a) { b } else { a });
+        let changes = stored.iter().filter(|write| !write.own).map(|write| Write {
+            position: write.position.clone(),
+            commit_time: write.commit_time,
+            before: write.before,
+            after: write.after,
+        });
+        let rest = self.writes.into_iter().filter(|write| last.is_none_or(|last| !last.covers(&write.position)));
+        let writes: Vec<Write> = changes.chain(rest).collect();
+        let seen =
+            writes.iter().take_while(|write| own.as_ref().is_some_and(|own| own.covers(&write.position))).count();
+        History { writes, seen, own }
+    }
 }
 
 /// What the scan of a log found.
@@ -121,14 +143,55 @@ impl Scan<'_> {
                 Open::Own(place) => {
                     let history = self.pending.histories.entry(place).or_default();
                     history.seen = history.writes.len();
-                    history.own = true;
+                    history.own = Some(position.clone());
                 }
                 Open::Local(place, commit_time, plan::Net { before, after }) => {
+                    let (before, after) = (before.is_some(), after.is_some());
                     let write = Write { position: position.clone(), commit_time, before, after };
                     self.pending.histories.entry(place).or_default().writes.push(write);
                 }
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u64) -> Position {
+        Position::Index(n)
+    }
+
+    fn stored(n: u64, own: bool) -> StoredWrite {
+        StoredWrite { position: at(n), commit_time: n as i64, own, before: true, after: true, discard: false }
+    }
+
+    fn history(writes: &[u64], own: Option<u64>) -> History {
+        let write = |&n: &u64| Write { position: at(n), commit_time: n as i64, before: true, after: true };
+        let seen = writes.iter().filter(|n| own.is_some_and(|own| own > **n)).count();
+        History { writes: writes.iter().map(write).collect(), seen, own: own.map(at) }
+    }
+
+    fn positions(history: &History) -> Vec<Position> {
+        history.writes.iter().map(|write| write.position.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_stored_comes_before_what_the_log_holds_and_once() {
+        let all = history(&[3, 5], None).after(&[stored(1, false), stored(3, false)]);
+        assert_eq!((positions(&all), all.seen), (vec![at(1), at(3), at(5)], 0));
+        assert_eq!(history(&[3], None).after(&[]), history(&[3], None));
+    }
+
+    #[test]
+    fn the_bridges_own_write_supersedes_what_is_stored_before_it() {
+        let in_the_log = history(&[6, 8], Some(7)).after(&[stored(1, false), stored(3, false)]);
+        assert_eq!((in_the_log.writes.len(), in_the_log.seen), (4, 3));
+        let stored_too = history(&[6], None).after(&[stored(1, false), stored(2, true), stored(3, false)]);
+        assert_eq!((positions(&stored_too), stored_too.seen), (vec![at(1), at(3), at(6)], 1));
+        let before_it = history(&[], Some(2)).after(&[stored(3, false)]);
+        assert_eq!((before_it.writes.len(), before_it.seen), (1, 0));
     }
 }

@@ -15,6 +15,10 @@
 //!    a miss or a unique violation and all starts again. A commits first: a node with the record has the
 //!    settled row, and what is on record on A alone is completed before anything else (`Complete`).
 //!
+//! A verdict that a side refuses does not end the bridge: everything is rolled back, and the key goes into quarantine
+//! ([`super::refused`]). For a key in quarantine already, what is stored of it is pending beside what the queues hold
+//! (`Stored`), and is removed in the two transactions (`Release`).
+//!
 //! Every wait ends: locks by the servers' time-outs, the fence by [`FENCE_WAIT`]. Then all is rolled
 //! back and tried again after a random pause, since two bridges that share a node can wait for each
 //! other where no database sees it. A lost connection ends the whole bridge's session; it starts again
@@ -38,12 +42,14 @@ use tokio::{
 use super::{
     decide::Reason,
     pending::{self, Pending},
+    refused::{self, Refusal},
     registry::Settling,
+    retry,
     verdict::{self, Case, Rows, Verdict},
 };
 use crate::{
     bridge::Shared,
-    direction::plan::{self, Net, Place},
+    direction::plan::Place,
     event::EngineEvent,
     rules::Rule,
     side::{Pair, Side},
@@ -83,17 +89,41 @@ pub(crate) struct Request {
     pub(crate) settled: oneshot::Sender<()>,
 }
 
+/// Why keys are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The direction from this side met a conflict.
+    Conflict(Side),
+    /// They are of rows that a copy brings from this side.
+    Arrival(Side),
+    /// A settlement is half done.
+    Completion,
+    /// They are in quarantine, and due.
+    Retry,
+    /// They are in quarantine, and an operator wants what is stored dropped.
+    Discard,
+}
+
 enum Attempt {
     Settled,
     /// Something moved; all is to be taken again.
     Again(&'static str),
     /// These keys belong to the conflict as well.
     Widen(BTreeSet<Place>),
+    /// A side cannot hold a verdict.
+    Refused(Box<Refusal>),
+}
+
+/// What came of keys that were settled together.
+enum Outcome {
+    Settled,
+    /// One of several is refused: each is to be settled by itself.
+    Split,
 }
 
 /// The one task of a bridge that settles: one rendezvous at a time.
 pub(crate) struct Settler {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     sessions: Pair<Option<Box<dyn Session>>>,
     used: Instant,
@@ -104,23 +134,34 @@ impl Settler {
         Settler { shared, requests, sessions: Pair::default(), used: Instant::now() }
     }
 
-    /// Completes what is half done, then settles what it is asked to, until it fails.
+    /// Completes what is half done, then settles what it is asked to, until it fails. Keys in quarantine are tried
+    /// when nothing else is asked.
     pub(crate) async fn run(mut self) -> Result<()> {
+        let shared = self.shared.clone();
         self.complete_all().await?;
-        let mut prune = tokio::time::interval(PRUNE_EVERY);
-        prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.look_for_requests().await?;
+        shared.begun.set(true);
+        let ticks = |every| {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut prune, mut ask) = (ticks(PRUNE_EVERY), ticks(retry::ASK_EVERY));
         loop {
             tokio::select! {
                 biased;
                 request = self.requests.recv() => match request {
                     Some(request) => {
-                        self.settle(request.keys, Some(request.source), request.arriving).await?;
+                        let cause = if request.arriving { Cause::Arrival } else { Cause::Conflict };
+                        self.settle(request.keys, cause(request.source)).await?;
                         // An applier that is gone no longer wants to know.
                         let _ = request.settled.send(());
                     }
                     None => return Ok(()),
                 },
                 _ = prune.tick() => self.prune().await?,
+                _ = ask.tick(), if !shared.quarantine.is_empty() => self.look_for_requests().await?,
+                () = shared.quarantine.wait_for_due() => self.retry().await?,
             }
         }
     }
@@ -131,31 +172,59 @@ impl Settler {
         }
         let half_done: Vec<Place> = self.shared.resolutions.half_done(|_| true).into_iter().collect();
         for keys in half_done.chunks(KEYS_MAX) {
-            self.settle(keys.iter().cloned().collect(), None, false).await?;
+            self.settle(keys.iter().cloned().collect(), Cause::Completion).await?;
         }
         Ok(())
     }
 
-    async fn settle(&mut self, mut keys: BTreeSet<Place>, source: Option<Side>, arriving: bool) -> Result<()> {
+    /// Settles keys; those whose verdict a side refuses are in quarantine afterwards. Which these are is found by
+    /// halves.
+    pub(super) async fn settle(&mut self, keys: BTreeSet<Place>, cause: Cause) -> Result<()> {
+        let mut rest = vec![keys];
+        while let Some(keys) = rest.pop() {
+            if let Outcome::Split = self.settle_together(&keys, cause).await? {
+                let half: BTreeSet<Place> = keys.iter().take(keys.len() / 2).cloned().collect();
+                rest.push(keys.difference(&half).cloned().collect());
+                rest.push(half);
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle_together(&mut self, asked: &BTreeSet<Place>, cause: Cause) -> Result<Outcome> {
         let started = Instant::now();
-        self.widen_half_done(&mut keys);
+        let mut keys = asked.clone();
+        self.widen(&mut keys);
+        let patient = !matches!(cause, Cause::Retry | Cause::Discard);
         loop {
-            self.readers_are_close().await?;
+            if !self.readers_are_close(if patient { CLOSE_WAIT } else { retry::CLOSE_WAIT }).await? && !patient {
+                self.shared.quarantine.postpone(&keys);
+                return Ok(Outcome::Settled);
+            }
             let registry = self.shared.registry.clone();
             let settling = registry.settle(&keys, self.shared.rules.has(Rule::Registry)).await;
-            let outcome = self.attempt(&keys, source, arriving, &settling).await;
+            let outcome = self.attempt(&keys, cause, &settling).await;
             self.used = Instant::now();
             match outcome {
                 Ok(Attempt::Settled) => {
                     drop(settling);
-                    self.shared.observe(&EngineEvent::Rendezvous { source, took: started.elapsed() });
-                    return Ok(());
+                    self.shared.observe(&EngineEvent::Rendezvous { source: source(cause), took: started.elapsed() });
+                    return Ok(Outcome::Settled);
                 }
                 Ok(Attempt::Widen(more)) => {
                     self.roll_back().await?;
                     keys.extend(more);
-                    self.widen_half_done(&mut keys);
+                    self.widen(&mut keys);
                     continue;
+                }
+                Ok(Attempt::Refused(refusal)) => {
+                    self.roll_back().await?;
+                    if asked.len() > 1 {
+                        return Ok(Outcome::Split);
+                    }
+                    self.refused(&keys, *refusal).await?;
+                    drop(settling);
+                    return Ok(Outcome::Settled);
                 }
                 Ok(Attempt::Again(why)) => tracing::debug!(why, "rendezvous starts again"),
                 Err(error) if error.code() == Code::Contention => tracing::debug!(%error, "rendezvous starts again"),
@@ -163,8 +232,19 @@ impl Settler {
             }
             self.roll_back().await?;
             drop(settling);
+            if !patient {
+                self.shared.quarantine.postpone(&keys);
+                return Ok(Outcome::Settled);
+            }
             self.shared.pause(PAUSE_MAX).await;
         }
+    }
+
+    /// Adds the keys that stand or fall with these.
+    fn widen(&self, keys: &mut BTreeSet<Place>) {
+        self.widen_half_done(keys);
+        *keys = self.shared.quarantine.tied(keys).0;
+        self.widen_half_done(keys);
     }
 
     fn widen_half_done(&self, keys: &mut BTreeSet<Place>) {
@@ -175,7 +255,7 @@ impl Settler {
         }
     }
 
-    async fn roll_back(&mut self) -> Result<()> {
+    pub(super) async fn roll_back(&mut self) -> Result<()> {
         for side in Side::BOTH {
             if let Some(session) = &mut self.sessions[side] {
                 session.rollback().await?;
@@ -184,20 +264,24 @@ impl Settler {
         Ok(())
     }
 
-    /// Waits, without locks, until both readers have read what is in their logs now.
-    async fn readers_are_close(&mut self) -> Result<()> {
+    /// Waits, without locks, until both readers have read what is in their logs now. `false`: it took too long.
+    async fn readers_are_close(&mut self, wait: Duration) -> Result<bool> {
+        let mut close = true;
         for side in self.shared.read_sides() {
             let node = &self.shared.nodes[side];
             let end = node.log_status(None).await?.end;
             node.mark(Mark::Heartbeat).await?;
-            if timeout(CLOSE_WAIT, self.shared.has_read(side, &end)).await.is_err() {
-                tracing::warn!(node = node.name(), "the reader is far behind; a conflict is settled all the same");
+            if timeout(wait, self.shared.has_read(side, &end)).await.is_err() {
+                if wait == CLOSE_WAIT {
+                    tracing::warn!(node = node.name(), "the reader is far behind; a conflict is settled all the same");
+                }
+                close = false;
             }
         }
-        Ok(())
+        Ok(close)
     }
 
-    async fn open(&mut self) -> Result<()> {
+    pub(super) async fn open(&mut self) -> Result<()> {
         if self.used.elapsed() > IDLE_MAX {
             self.sessions = Pair::default();
         }
@@ -209,17 +293,11 @@ impl Settler {
         Ok(())
     }
 
-    fn session(&mut self, side: Side) -> Result<&mut Box<dyn Session>> {
+    pub(super) fn session(&mut self, side: Side) -> Result<&mut Box<dyn Session>> {
         self.sessions[side].as_mut().ok_or_else(|| Error::new(Code::Internal, "the rendezvous has no session"))
     }
 
-    async fn attempt(
-        &mut self,
-        keys: &BTreeSet<Place>,
-        source: Option<Side>,
-        arriving: bool,
-        _: &Settling,
-    ) -> Result<Attempt> {
+    async fn attempt(&mut self, keys: &BTreeSet<Place>, cause: Cause, _: &Settling) -> Result<Attempt> {
         self.open().await?;
         for side in Side::BOTH {
             self.session(side)?.begin(None).await?;
@@ -253,21 +331,29 @@ impl Settler {
                 pending[side] = pending::scan(&shared.queues[side], &shared.tables[side], keys, fence)?;
             }
         }
+        let discard = self.add_stored(keys, &mut pending, cause).await?;
         let more = verdict::linked(&pending, keys);
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
-        let arriving = source.filter(|_| arriving);
-        let case = Case { shared: &self.shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving };
+        let arriving = if let Cause::Arrival(source) = cause { Some(source) } else { None };
+        let shared = &self.shared;
+        let case = Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, discard };
         let mut verdicts = case.verdicts();
-        // What the other direction met and had settled a moment ago needs no second record.
-        verdicts.retain(|verdict| verdict.reason != Reason::Equal || verdict.covers_something);
+        // What the other direction met and had settled a moment ago needs no second record. What is in quarantine has
+        // entries to be removed, and its record keeps their numbers from being given again.
+        verdicts.retain(|verdict| {
+            verdict.reason != Reason::Equal || verdict.covers_something || self.shared.quarantine.holds(&verdict.place)
+        });
         if verdicts.is_empty() {
             self.roll_back().await?;
             return Ok(Attempt::Settled);
         }
         self.number(&mut verdicts).await?;
-        self.write(&rows, &verdicts, source).await
+        if !self.shared.rules.has(Rule::Release) {
+            self.release_apart(&verdicts).await?;
+        }
+        self.write(&rows, &verdicts, cause).await
     }
 
     /// The rows of keys on a side, table by table, in key order.
@@ -310,7 +396,7 @@ impl Settler {
     async fn number(&mut self, verdicts: &mut [Verdict]) -> Result<()> {
         let mut id = 0;
         for side in Side::BOTH {
-            id = id.max(self.session(side)?.highest_resolution().await?);
+            id = id.max(self.session(side)?.highest_id().await?);
         }
         let mut groups: BTreeMap<usize, i64> = BTreeMap::new();
         for verdict in verdicts {
@@ -324,58 +410,49 @@ impl Settler {
         Ok(())
     }
 
-    /// Writes rows and records on both nodes, then commits A, then B.
-    async fn write(&mut self, rows: &Pair<Rows>, verdicts: &[Verdict], source: Option<Side>) -> Result<Attempt> {
+    /// Writes rows and records on both nodes and removes what is stored of the keys, then commits A, then B.
+    async fn write(&mut self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Result<Attempt> {
         let records = Pair::from_fn(|side| verdicts.iter().map(|v| v.records[side].clone()).collect::<Vec<_>>());
         let commit_time = records[Side::A].iter().map(|record| record.commit_time).max().unwrap_or(0);
         for side in Side::BOTH {
-            self.verdicts_fit(side, &rows[side], verdicts)?;
-            let session = self.session(side)?;
-            session.tag(&Tag { position: None, commit_time }).await?;
-            for (table, batch) in verdict::batches(&rows[side], verdicts) {
-                if session.apply(table, &batch).await? == Applied::Missed {
-                    return Ok(Attempt::Again("a row slipped in after the fence"));
+            match self.write_side(side, &rows[side], verdicts, commit_time).await {
+                Ok(Applied::All) => {}
+                Ok(Applied::Missed) => return Ok(Attempt::Again("a row slipped in after the fence")),
+                Err(error) if error.is_of_a_row() => {
+                    return Ok(Attempt::Refused(Box::new(Refusal::new(side, error, &rows[side], verdicts))));
                 }
+                Err(error) => return Err(error),
             }
-            session.record(&records[side]).await?;
+            self.session(side)?.record(&records[side]).await?;
+            if self.shared.rules.has(Rule::Release) {
+                self.release(side, verdicts).await?;
+            }
         }
         // Marked before the commit is sent: whatever becomes of its answer, nobody touches them before
         // it is known.
-        let keys = verdicts.iter().map(|verdict| verdict.place.clone()).collect();
+        let keys: BTreeSet<Place> = verdicts.iter().map(|verdict| verdict.place.clone()).collect();
         self.shared.resolutions.begin(&keys);
         for side in Side::BOTH {
             self.session(side)?.commit().await.map_err(outcome_unknown)?;
         }
         self.shared.resolutions.done(&records);
-        for verdict in verdicts {
-            self.shared.settled(source, verdict);
+        self.released(verdicts);
+        for verdict in verdicts.iter().filter(|verdict| cause != Cause::Retry || verdict.contended) {
+            self.shared.settled(source(cause), verdict);
         }
         Ok(Attempt::Settled)
     }
 
-    /// Whether a side can hold what it is to hold, since a server may round in silence; and whether what it holds
-    /// can be said to it, as the row is only overwritten if it is still the same.
-    fn verdicts_fit(&self, side: Side, rows: &Rows, verdicts: &[Verdict]) -> Result<()> {
-        for Verdict { place, row, records, .. } in verdicts {
-            let net = Net { before: rows.get(place).cloned().flatten(), after: row.clone() };
-            if net.before == net.after {
-                continue;
+    async fn write_side(&mut self, side: Side, rows: &Rows, verdicts: &[Verdict], commit_time: i64) -> Result<Applied> {
+        refused::verdicts_fit(&self.shared, side, rows, verdicts)?;
+        let session = self.session(side)?;
+        session.tag(&Tag { position: None, commit_time }).await?;
+        for (table, batch) in verdict::batches(side, rows, verdicts) {
+            if session.apply(table, &batch).await? == Applied::Missed {
+                return Ok(Applied::Missed);
             }
-            let table = plan::table(&self.shared.tables[side], place.0)?;
-            if let Some(at) = net.before.iter().find_map(|row| row.0.iter().position(plan::is_unmapped)) {
-                let (name, key, column) = (&self.shared.names[side], &place.1, &table.columns[at].column.name);
-                let message = format!(
-                    "{name}: {} key ({key}) lost a conflict, and its column {column} has no form on the other side",
-                    table.label
-                );
-                let hint = format!("write another value to the column on {name}, then start again");
-                return Err(Error::new(Code::ValueMisfit, message).hint(hint));
-            }
-            let fence = records[side].other_fence.as_ref();
-            let at = fence.map_or("a settlement".to_owned(), |fence| format!("a settlement at {fence}"));
-            plan::fits(table, &place.1, &net, &at)?;
         }
-        Ok(())
+        Ok(Applied::All)
     }
 
     /// Takes out of force what no log can reach any more: on A first, then on B.
@@ -405,6 +482,13 @@ async fn retire(session: &mut Box<dyn Session>, ids: &[i64]) -> Result<()> {
     session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
     session.retire(ids).await?;
     session.commit().await.map_err(outcome_unknown)
+}
+
+fn source(cause: Cause) -> Option<Side> {
+    match cause {
+        Cause::Conflict(source) | Cause::Arrival(source) => Some(source),
+        Cause::Completion | Cause::Retry | Cause::Discard => None,
+    }
 }
 
 /// A commit that failed is neither done nor undone until the lease has been taken anew, whatever the

@@ -32,7 +32,8 @@ pub(super) fn linked(pending: &Pair<Pending>, keys: &BTreeSet<Place>) -> BTreeSe
 pub(crate) struct Verdict {
     pub(crate) place: Place,
     pub(crate) reason: Reason,
-    pub(crate) row: Option<Row>,
+    /// What each node shall hold: the same, but for a discard.
+    pub(crate) rows: Pair<Option<Row>>,
     /// Both sides had writes that the other had not got.
     pub(crate) contended: bool,
     /// There are pending writes that the record covers.
@@ -52,7 +53,7 @@ impl Verdict {
 
 /// What a direction met: its last write of the key against the row on the other side.
 fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
-    let (before, after) = last.map_or((true, true), |write| (write.before.is_some(), write.after.is_some()));
+    let (before, after) = last.map_or((true, true), |write| (write.before, write.after));
     match (before, after, target) {
         (false, _, _) => ConflictKind::InsertExists,
         (true, true, Some(_)) => ConflictKind::UpdateOriginDiffers,
@@ -72,6 +73,8 @@ pub(super) struct Case<'a> {
     pub(super) pending: &'a Pair<Pending>,
     /// The keys are those of rows that a copy brings from this side.
     pub(super) arriving: Option<Side>,
+    /// The side whose refusals are to be dropped, where an operator said so and nothing was written since.
+    pub(super) discard: Option<Side>,
 }
 
 impl Case<'_> {
@@ -90,13 +93,29 @@ impl Case<'_> {
         let (policy, preferred) = (self.shared.policies[table.index()], self.shared.preferred);
         let half_done = self.shared.rules.has(Rule::Complete)
             && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
+        if let Some(side) = self.discard {
+            return Reason::Discarded(side);
+        }
         if half_done {
+            let discarded = group.iter().find_map(|place| self.discarded(place));
             let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
-            decide::complete(&keys, policy, preferred)
+            match discarded {
+                // Nothing was written since: it was said of what was there, and stands.
+                Some(side) if keys.iter().all(|key| key.since.iter().all(Vec::is_empty)) => Reason::Discarded(side),
+                _ => decide::complete(&keys, policy, preferred),
+            }
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            decide::decide(&keys, policy, preferred, self.arriving)
+            decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)))
         }
+    }
+
+    /// The side that has a row which the other one refused: without a write that explains why they differ, it is as if
+    /// that row arrived again.
+    fn brought(&self, group: &BTreeSet<Place>) -> Option<Side> {
+        let (refused_by, ..) = group.iter().find_map(|place| self.shared.quarantine.head(place))?;
+        let source = refused_by.other();
+        group.iter().any(|place| self.row(source, place).is_some()).then_some(source)
     }
 
     fn row(&self, side: Side, place: &Place) -> Option<Row> {
@@ -137,8 +156,16 @@ impl Case<'_> {
         }
     }
 
+    /// Whose row an operator kept, by the record of a key that is half done.
+    fn discarded(&self, place: &Place) -> Option<Side> {
+        let record = self.shared.resolutions.get(Side::A, place)?;
+        let keeps = |side: &Side| Reason::Discarded(*side).text(&self.shared.names).to_string() == record.rule;
+        Side::BOTH.into_iter().find(keeps)
+    }
+
     fn verdict(&self, place: &Place, reason: Reason, group: usize) -> Verdict {
-        let row = self.row(reason.winner(), place);
+        let discarded = matches!(reason, Reason::Discarded(_));
+        let rows = Pair::from_fn(|side| self.row(if discarded { side } else { reason.winner() }, place));
         let histories = Pair::from_fn(|side| self.history(side, place));
         let times = histories.iter().flat_map(|history| &history.writes).map(|write| write.commit_time);
         let earlier = self.shared.resolutions.get(Side::A, place).map(|record| record.commit_time);
@@ -153,13 +180,13 @@ impl Case<'_> {
             own_fence: self.fences[side].clone(),
             own_row: self.row(side, place),
             other_row: self.row(side.other(), place),
-            verdict: row.clone(),
+            verdict: rows[side].clone(),
             commit_time,
             rule: reason.text(&self.shared.names).to_string(),
         };
         let met = |source: Side| {
             let (own, other) = (&histories[source].writes, &histories[source.other()].writes);
-            let deleted = other.last().is_some_and(|write| write.after.is_none());
+            let deleted = other.last().is_some_and(|write| !write.after);
             kind(own.last(), self.row(source.other(), place).as_ref(), deleted)
         };
         Verdict {
@@ -170,7 +197,7 @@ impl Case<'_> {
             covers_something: histories.iter().any(|history| !history.writes.is_empty()),
             group,
             records: Pair::from_fn(record),
-            row,
+            rows,
         }
     }
 }
@@ -201,11 +228,11 @@ fn groups(
     groups
 }
 
-/// What makes rows into verdicts.
-pub(super) fn batches(rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
+/// What makes a side's rows into verdicts.
+pub(super) fn batches(side: Side, rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
     let stage = verdicts.iter().map(|verdict| {
         let before = rows.get(&verdict.place).cloned().flatten();
-        (verdict.place.clone(), plan::Net { before, after: verdict.row.clone() })
+        (verdict.place.clone(), plan::Net { before, after: verdict.rows[side].clone() })
     });
     plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect()).into_iter().collect()
 }

@@ -15,6 +15,7 @@ use super::feed::Chunk;
 use crate::{
     conflict::{
         pending::{self, History},
+        quarantine::OnError,
         registry::Claim,
         settle::{self, FENCE_WAIT},
     },
@@ -68,7 +69,8 @@ impl Direction {
         let window = self.shared.rules.has(Rule::Window);
         let mut doubtful: BTreeSet<Place> =
             rows.keys().filter(|(_, key)| window && chunk.window.has(key)).cloned().collect();
-        rows.retain(|place, _| !doubtful.contains(place));
+        // What is in quarantine is settled there, or in its time.
+        rows.retain(|place, _| !doubtful.contains(place) && !self.shared.quarantine.holds(place));
         self.write_undoubted(&chunk, &mut rows, &mut doubtful).await?;
         if !doubtful.is_empty() {
             self.settle(doubtful, true).await?;
@@ -117,6 +119,13 @@ impl Direction {
                 Err(error) if error.code() == Code::Contention => {
                     fruitless += 1;
                     self.back_off(&error).await?;
+                }
+                // Those that are refused are settled by themselves, and so go into quarantine.
+                Err(error)
+                    if error.is_of_a_row() && self.shared.on_error[chunk.table.index()] == OnError::Quarantine =>
+                {
+                    self.roll_back().await?;
+                    doubtful.extend(self.refused_among(chunk, rows).await?);
                 }
                 Err(error) if error.class() == Class::Definite => {
                     self.roll_back().await?;
@@ -198,7 +207,7 @@ impl Direction {
         let end = self.shared.nodes[self.source].log_status(None).await?.end;
         let Some(histories) = self.histories(self.source, keys, &end).await? else { return Ok(None) };
         // What the source writes itself comes with its log, on top of what is written here.
-        doubtful.extend(histories.into_iter().filter(|(_, history)| history.own).map(|(place, _)| place));
+        doubtful.extend(histories.into_iter().filter(|(_, history)| history.own.is_some()).map(|(place, _)| place));
         Ok(Some(doubtful))
     }
 
@@ -254,6 +263,37 @@ impl Direction {
             doubtful.extend(unseen);
         }
         Ok(doubtful)
+    }
+
+    /// Which rows the target refuses, found by halves in transactions that are rolled back; all of them where it
+    /// refuses none by itself.
+    async fn refused_among(&mut self, chunk: &Chunk, rows: &Rows) -> Result<BTreeSet<Place>> {
+        let table = plan::table(&self.shared.tables[self.target()], chunk.table)?.clone();
+        let fits = |(place, row): &(&Place, &Row)| {
+            plan::fits(&table, &place.1, &Net { before: None, after: Some((*row).clone()) }, &"the copy").is_ok()
+        };
+        let (fitting, misfits): (Vec<_>, Vec<_>) = rows.iter().partition(fits);
+        let mut refused: BTreeSet<Place> = misfits.into_iter().map(|(place, _)| place.clone()).collect();
+        let mut open = vec![&fitting[..]];
+        while let Some(part) = open.pop().filter(|part| !part.is_empty()) {
+            let rows: Vec<Row> = part.iter().map(|(_, row)| (*row).clone()).collect();
+            let session = self.session().await?;
+            session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            let inserted = session.apply(chunk.table, &TableBatch { inserts: rows, ..TableBatch::default() }).await;
+            self.roll_back().await?;
+            match (inserted, part) {
+                (Err(error), [(place, _)]) if error.is_of_a_row() => {
+                    refused.insert((*place).clone());
+                }
+                (Err(error), _) if error.is_of_a_row() => {
+                    open.extend([&part[..part.len() / 2], &part[part.len() / 2..]])
+                }
+                // Whatever else is the matter shows when the chunk is tried again.
+                (Err(error), _) if error.code() != Code::Contention => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(if refused.is_empty() { rows.keys().cloned().collect() } else { refused })
     }
 
     fn refused(&self, error: &Error, chunk: &Chunk) -> Error {

@@ -10,6 +10,9 @@
 //! settled by a rendezvous, and the run is planned again with what is settled left out.
 //!
 //! The keys of a run are in the registry from before its first statement until its commit is known.
+//!
+//! What the target refuses, and what is in quarantine already, is stored on the target in the same transaction: see
+//! [`crate::conflict::quarantine`] for why, [`super::one_by_one`] for how a refused change is found.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -24,7 +27,8 @@ use tokio::{
 
 use super::{
     gather::{self, Gathered, Gathering, Piece, Run},
-    plan::{self, Place, Plan, Planner},
+    plan::{self, Hold, Place, Plan, Planner},
+    stored::{Holding, StoredHere},
 };
 use crate::{
     bridge::Shared,
@@ -33,7 +37,7 @@ use crate::{
         settle::{self, Request},
     },
     copy::Chunk,
-    event::EngineEvent,
+    event::{EngineEvent, Rows},
     rules::Rule,
     side::Side,
 };
@@ -57,25 +61,40 @@ const SUSPECT_EVERY: u32 = 5;
 /// Conflicting keys that are looked for at a time.
 const CONFLICTS_MAX: usize = 10_000;
 
-/// How long what follows a refused change is waited for: it may be its mend.
-const READ_ON_WAIT: Duration = Duration::from_secs(5);
-
 /// A session that was idle this long is opened anew: the server, or what lies between, may have given
 /// it up.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// How a run is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// Set-based, each key once.
     Collapsed,
     /// Each change by itself, as it came: to get past states that only the collapsed way goes through, and
-    /// to name the change that cannot be applied.
+    /// to find the change that cannot be applied.
     OneByOne,
 }
 
+/// What writing a chunk came to.
+pub(super) enum Written {
+    All,
+    /// Some row was not as expected; these were tried.
+    Missed(BTreeSet<Place>),
+    /// These are to be settled first: their rows cannot be as expected, or the target has written them itself.
+    Conflicts(BTreeSet<Place>),
+    /// Whether the target has written these itself could not be told in time.
+    Fruitless(BTreeSet<Place>),
+}
+
+/// What a run has in hand until its commit is known.
+struct Claimed {
+    claim: Claim,
+    _in_hand: InHand,
+}
+
 enum Attempt {
-    Committed,
+    /// Done, but for these changes, which are stored.
+    Committed(Rows),
     /// These keys are not as the run expects.
     Conflicts(BTreeSet<Place>),
     /// Rows were not as expected, and then they were. These were tried.
@@ -94,9 +113,9 @@ pub(crate) struct Direction {
     session: Option<Box<dyn Session>>,
     used: Instant,
     /// The number of the next event of the queue.
-    at: u64,
+    pub(super) at: u64,
     /// From this event on, what follows has been waited for.
-    read_on: Option<u64>,
+    pub(super) read_on: Option<u64>,
 }
 
 impl Direction {
@@ -174,7 +193,7 @@ impl Direction {
 
     async fn carry(&mut self, run: &Run) -> Result<()> {
         self.note_windows(run)?;
-        if run.changes > 0 && !self.apply(run).await? {
+        if (run.changes > 0 || !self.held_own_writes(run)?.is_empty()) && !self.apply(run).await? {
             return Ok(());
         }
         self.at = run.events.1;
@@ -256,37 +275,12 @@ impl Direction {
         }
     }
 
-    /// Applies a run as one transaction. Where the data is refused, its transactions are applied one by
-    /// one, so that the bridge stops exactly before the one that cannot be, and names it.
-    ///
-    /// Before that, what else there is in the log is read: a row that has been mended since, or taken away, comes
-    /// out well together with its mend. `false`: it is to be gathered again.
-    async fn apply(&mut self, run: &Run) -> Result<bool> {
-        let refused = match self.apply_way(run, Way::Collapsed).await {
-            Err(error) if error.class() == Class::Definite => error,
-            done => return done.map(|()| true),
-        };
-        if self.read_on != Some(self.at) {
-            self.read_on = Some(self.at);
-            read_to_the_end(&self.shared.clone(), self.source).await?;
-            return Ok(false);
-        }
-        tracing::debug!(error = %refused, "applied one by one to find the change");
-        for part in run.split() {
-            match self.apply_way(&part, Way::Collapsed).await {
-                Err(error) if error.class() == Class::Definite => self.apply_way(&part, Way::OneByOne).await?,
-                done => done?,
-            }
-        }
-        Ok(true)
-    }
-
-    async fn apply_way(&mut self, run: &Run, way: Way) -> Result<()> {
+    pub(super) async fn apply_way(&mut self, run: &Run, way: Way) -> Result<()> {
         let started = Instant::now();
         let mut fruitless = 0;
-        loop {
+        let held = loop {
             match self.attempt(run, way).await {
-                Ok(Attempt::Committed) => break,
+                Ok(Attempt::Committed(held)) => break held,
                 Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await?,
                 Ok(Attempt::Fruitless(tried)) => {
                     fruitless += 1;
@@ -305,7 +299,7 @@ impl Direction {
                 }
                 Err(error) => return Err(error),
             }
-        }
+        };
         if !self.shared.rules.has(Rule::Checkpoint) {
             self.checkpoint(&run.position).await?;
         }
@@ -313,7 +307,7 @@ impl Direction {
         self.shared.observe(&EngineEvent::Applied {
             source: self.source,
             transactions: run.transactions,
-            rows: run.rows,
+            rows: run.rows.without(held),
             bytes: run.bytes,
             position: &run.position,
             commit_time: run.commit_time,
@@ -330,34 +324,42 @@ impl Direction {
 
     /// One transaction on the target. The claim ends with it: when this returns, the outcome is known.
     async fn attempt(&mut self, run: &Run, way: Way) -> Result<Attempt> {
-        let _in_hand = match self.claim(run).await? {
-            Ok(in_hand) => in_hand,
+        let claimed = match self.claim(run).await? {
+            Ok(claimed) => claimed,
             Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
         };
         let shared = self.shared.clone();
+        let mut holding = Holding::new(&shared, self.target());
+        let mut stored = StoredHere::default();
         let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
         let session = self.session().await?;
         session.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
         let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
-            let plan = self.plan(&pieces, way)?;
-            if !plan.incomparable.is_empty() {
-                self.roll_back().await?;
-                let mut keys = plan.incomparable;
-                close_over(&mut keys, &plan.links);
-                return Ok(Attempt::Conflicts(keys));
+            let written = match way {
+                Way::Collapsed => self.write_collapsed(&pieces, &mut holding).await?,
+                Way::OneByOne => self.write_one_by_one(&pieces, &mut holding).await?,
+            };
+            match written {
+                Written::All => {}
+                Written::Missed(tried) => {
+                    self.roll_back().await?;
+                    return self.conflicts(run, tried, &mut holding).await;
+                }
+                Written::Conflicts(keys) => {
+                    self.roll_back().await?;
+                    return Ok(Attempt::Conflicts(keys));
+                }
+                Written::Fruitless(tried) => {
+                    self.roll_back().await?;
+                    return Ok(Attempt::Fruitless(tried));
+                }
             }
-            let underway: BTreeSet<Place> = plan.underway(|table| self.shared.underway.has(table));
-            if self.write(&plan, run, way).await? == Applied::Missed {
-                self.roll_back().await?;
-                let suspects = plan.stages.into_iter().flatten().map(|(place, _)| place).collect();
-                return self.conflicts(run, suspects).await;
+            for write in self.own_writes(run, &|place| claimed.claim.holds(place) && holding.holds(place))? {
+                holding.own(write);
             }
-            if let Some(attempt) = self.apart(underway).await? {
-                self.roll_back().await?;
-                return Ok(attempt);
-            }
+            self.store(holding.take(), &mut stored).await?;
             at = next;
             if !run.is_large() {
                 break;
@@ -365,43 +367,51 @@ impl Direction {
         }
         let session = self.session().await?;
         session.commit().await.map_err(settle::outcome_unknown)?;
-        Ok(Attempt::Committed)
+        if !shared.rules.has(Rule::Quarantine) {
+            self.store_apart(&stored.entries).await?;
+        }
+        self.held(&stored.entries, holding.rows);
+        Ok(Attempt::Committed(holding.rows))
     }
 
     /// What keeps a run from being committed although its rows were as expected: keys of tables that are being
     /// copied, which the target has written itself; see [`crate::copy`].
-    async fn apart(&mut self, keys: BTreeSet<Place>) -> Result<Option<Attempt>> {
+    pub(super) async fn apart(&mut self, plan: &Plan) -> Result<Written> {
+        let keys = plan.underway(|table| self.shared.underway.has(table));
         if keys.is_empty() || !self.shared.rules.has(Rule::Apart) {
-            return Ok(None);
+            return Ok(Written::All);
         }
         Ok(match self.unseen(&keys).await? {
-            Some(unseen) if unseen.is_empty() => None,
-            Some(unseen) => Some(Attempt::Conflicts(unseen)),
-            None => Some(Attempt::Fruitless(keys)),
+            Some(unseen) if unseen.is_empty() => Written::All,
+            Some(unseen) => Written::Conflicts(unseen),
+            None => Written::Fruitless(keys),
         })
     }
 
-    /// Takes the run's keys in hand; or the keys among them that are half done, which come first.
-    async fn claim(&mut self, run: &Run) -> Result<Result<InHand, BTreeSet<Place>>> {
-        let tables = &self.shared.tables[self.target()];
+    /// Takes the run's keys in hand; or the keys among them that are half done, which come first: but for those in
+    /// quarantine, which are only stored.
+    async fn claim(&mut self, run: &Run) -> Result<Result<Claimed, BTreeSet<Place>>> {
+        let shared = self.shared.clone();
         let claim = if run.is_large() {
-            Claim::Tables(tables.iter().map(|table| table.id).collect())
+            Claim::Tables(shared.tables[self.target()].iter().map(|table| table.id).collect())
         } else {
-            let (pieces, _) = run.chunk(&self.shared.queues[self.source], run.events.0)?;
+            let (pieces, _) = run.chunk(&shared.queues[self.source], run.events.0)?;
             let mut keys = BTreeSet::new();
-            for change in pieces.iter().filter_map(Piece::fragment).flat_map(|fragment| &fragment.changes) {
-                keys.extend(plan::places(plan::table(tables, change.table)?, change));
+            for fragment in pieces.iter().filter_map(Piece::fragment) {
+                keys.extend(self.places_of(fragment)?);
             }
+            keys.extend(self.held_own_writes(run)?.into_iter().map(|write| write.place));
             Claim::Keys(keys)
         };
-        Ok(self.claim_keys(claim).await)
+        Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed { claim, _in_hand: in_hand }))
     }
 
-    /// Takes keys in hand; or the keys among them that are half done.
+    /// Takes keys in hand; or the keys among them that are half done, but for those in quarantine, which are only stored.
     pub(crate) async fn claim_keys(&mut self, claim: Claim) -> Result<InHand, BTreeSet<Place>> {
-        let in_hand = self.shared.registry.claim(self.target(), claim.clone()).await;
-        if self.shared.rules.has(Rule::Complete) {
-            let half_done = self.shared.resolutions.half_done(|place| claim.holds(place));
+        let shared = self.shared.clone();
+        let in_hand = shared.registry.claim(self.target(), claim.clone()).await;
+        if shared.rules.has(Rule::Complete) {
+            let half_done = shared.resolutions.half_done(|place| claim.holds(place) && !shared.quarantine.holds(place));
             if !half_done.is_empty() {
                 return Err(half_done);
             }
@@ -409,44 +419,43 @@ impl Direction {
         Ok(in_hand)
     }
 
-    fn plan(&self, pieces: &[Piece], way: Way) -> Result<Plan> {
+    /// How changes are planned here.
+    pub(super) fn planned(&self, plan: impl FnOnce(&Planner<'_>) -> Result<Plan>) -> Result<Plan> {
         let target = self.target();
         let settled = |place: &Place, position: &Position| {
             self.shared.rules.has(Rule::Skip) && self.shared.resolutions.settled(target, place, position)
         };
-        let planner =
-            Planner { target: &self.shared.tables[target], settled: &settled, one_by_one: way == Way::OneByOne };
-        let plan = planner.plan(pieces)?;
+        let plan = plan(&Planner { target: &self.shared.tables[target], settled: &settled })?;
         if plan.skipped > 0 {
             self.shared.observe(&EngineEvent::Skipped { source: self.source, changes: plan.skipped });
         }
         Ok(plan)
     }
 
-    async fn write(&mut self, plan: &Plan, run: &Run, way: Way) -> Result<Applied> {
-        let label = |stage: &std::collections::BTreeMap<Place, plan::Net>| {
-            let keys = stage.keys().map(|(table, key)| {
-                let name = self.shared.tables[Side::A].get(table.index()).map_or("?", |table| &*table.label);
-                format!("{name} key ({key})")
-            });
-            format!("{} at {}", keys.collect::<Vec<_>>().join(", "), run.position)
-        };
-        let places: Vec<String> = match way {
-            Way::OneByOne => plan.stages.iter().map(label).collect(),
-            Way::Collapsed => Vec::new(),
-        };
-        for (number, stage) in plan.stages.iter().enumerate() {
+    async fn write_collapsed(&mut self, pieces: &[Piece], holding: &mut Holding<'_>) -> Result<Written> {
+        let plan = self.planned(|planner| planner.plan(pieces, holding))?;
+        if let Some(misfit) = plan.misfit {
+            return Err(misfit);
+        }
+        if !plan.incomparable.is_empty() {
+            let mut keys = plan.incomparable;
+            close_over(&mut keys, &plan.links);
+            return Ok(Written::Conflicts(keys));
+        }
+        match self.write(&plan).await? {
+            Applied::All => self.apart(&plan).await,
+            Applied::Missed => Ok(Written::Missed(plan.stages.into_iter().flatten().map(|(place, _)| place).collect())),
+        }
+    }
+
+    pub(super) async fn write(&mut self, plan: &Plan) -> Result<Applied> {
+        for stage in &plan.stages {
             if !self.differing(&plan::unwritten(stage)).await?.is_empty() {
                 return Ok(Applied::Missed);
             }
             let session = self.session().await?;
             for (table, batch) in plan::batches(stage) {
-                let applied = session.apply(table, &batch).await;
-                let applied = applied.map_err(|error| match places.get(number) {
-                    Some(place) if error.class() == Class::Definite => refused(error, place),
-                    _ => error,
-                })?;
-                if applied == Applied::Missed {
+                if session.apply(table, &batch).await? == Applied::Missed {
                     return Ok(Applied::Missed);
                 }
             }
@@ -455,14 +464,15 @@ impl Direction {
     }
 
     /// Which of the run's keys are not as it expects, in a transaction of its own that writes nothing.
-    async fn conflicts(&mut self, run: &Run, tried: BTreeSet<Place>) -> Result<Attempt> {
+    async fn conflicts(&mut self, run: &Run, tried: BTreeSet<Place>, holding: &mut Holding<'_>) -> Result<Attempt> {
         let shared = self.shared.clone();
         let (mut found, mut links, mut met) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         self.session().await?.begin(None).await?;
         let mut at = run.events.0;
         while found.len() < CONFLICTS_MAX {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
-            let plan = self.plan(&pieces, Way::Collapsed)?;
+            let plan = self.planned(|planner| planner.plan(&pieces, holding))?;
+            holding.forget();
             let expected = plan.expected();
             let first = expected.into_iter().filter(|(place, _)| !met.contains(*place)).collect::<Vec<_>>();
             found.extend(self.differing(&first).await?);
@@ -511,20 +521,8 @@ impl Direction {
     }
 }
 
-/// Waits until the reader is where the log ends now, but not for long.
-async fn read_to_the_end(shared: &Shared, source: Side) -> Result<()> {
-    let end = shared.nodes[source].log_status(None).await?.end;
-    let mut stopping = shared.stopping.clone();
-    tokio::select! {
-        biased;
-        _ = stopping.wait_for(|stop| *stop) => {}
-        _ = tokio::time::timeout(READ_ON_WAIT, shared.has_read(source, &end)) => {}
-    }
-    Ok(())
-}
-
 /// Adds the keys that a change joined to one of the conflicting ones: they stand or fall together.
-fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
+pub(super) fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
     loop {
         let before = keys.len();
         for (from, to) in links {
@@ -536,14 +534,6 @@ fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
             return;
         }
     }
-}
-
-fn refused(error: Error, place: &str) -> Error {
-    let hint = error.remedy().map(str::to_owned);
-    let named = Error::new(error.code(), format!("{place}: {}", error.message()));
-    named.hint(hint.unwrap_or_else(|| {
-        "mend the obstacle on the target and start again; or pass over the transaction with pontoon skip".into()
-    }))
 }
 
 /// The settler has failed; its own error ends the bridge's session.

@@ -4,11 +4,11 @@
 //! is low at rest, and many in a backlog, so that throughput is high. A transaction too large for that
 //! is a run of its own that is never in memory as a whole.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, change::Obstacle};
 
-use super::queue::Queue;
+use super::{plan::Place, queue::Queue};
 use crate::event::Rows;
 
 /// A fragment and the position at which its transaction ends.
@@ -33,6 +33,18 @@ impl Piece {
     }
 }
 
+/// The bridge's own write of a key in the source's log.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnWrite {
+    pub(crate) place: Place,
+    pub(crate) position: Position,
+    pub(crate) transaction: Arc<str>,
+    pub(crate) commit_time: i64,
+}
+
+/// The keys that a fragment's changes touch.
+type PlacesOf<'a> = &'a dyn Fn(&Fragment) -> Result<Vec<Place>>;
+
 /// Neighbouring transactions that are applied in one target transaction.
 #[derive(Clone)]
 pub(crate) struct Run {
@@ -56,6 +68,8 @@ pub(crate) struct Run {
     /// Their size in memory.
     pub(crate) bytes: u64,
     content: Content,
+    /// Of a part of a run: the bridge's own writes up to its end, which are not among its events.
+    own: Option<Vec<OwnWrite>>,
 }
 
 #[derive(Clone)]
@@ -78,6 +92,7 @@ impl Run {
             rows: Rows::default(),
             bytes: 0,
             content: Content::Pieces(Vec::new()),
+            own: None,
         }
     }
 
@@ -108,18 +123,59 @@ impl Run {
         }
     }
 
-    /// The run cut into runs of one transaction each, to find out which of them cannot be applied.
-    pub(crate) fn split(&self) -> Vec<Run> {
-        let Content::Pieces(pieces) = &self.content else { return vec![self.clone()] };
+    /// The bridge's own writes in it, of the keys that are wanted: each key once a transaction, however large that is.
+    pub(crate) fn own(
+        &self,
+        queue: &Queue,
+        of: PlacesOf<'_>,
+        wanted: &dyn Fn(&Place) -> bool,
+    ) -> Result<Vec<OwnWrite>> {
+        if let Some(own) = &self.own {
+            return Ok(own.iter().filter(|write| wanted(&write.place)).cloned().collect());
+        }
+        let (mut open, mut own, mut at) = (BTreeSet::new(), Vec::new(), self.events.0);
+        while self.echoes > 0 && at < self.events.1 {
+            let events = queue.events(at, queue.limits().run_bytes)?;
+            if events.is_empty() {
+                break;
+            }
+            for event in events.into_iter().take((self.events.1 - at) as usize) {
+                at += 1;
+                let LogEvent::Fragment(fragment) = &*event else { continue };
+                if fragment.origin == Origin::Own {
+                    open.extend(of(fragment)?.into_iter().filter(wanted));
+                }
+                let Some(position) = &fragment.position else { continue };
+                own.extend(std::mem::take(&mut open).into_iter().map(|place| OwnWrite {
+                    place,
+                    position: position.clone(),
+                    transaction: fragment.transaction.clone(),
+                    commit_time: fragment.commit_time,
+                }));
+            }
+        }
+        Ok(own)
+    }
+
+    /// The run cut into runs of one transaction each, to find out which of them cannot be applied. What is the
+    /// bridge's own goes with the transaction after it.
+    pub(crate) fn split(&self, queue: &Queue, of: PlacesOf<'_>) -> Result<Vec<Run>> {
+        let Content::Pieces(pieces) = &self.content else { return Ok(vec![self.clone()]) };
+        let mut own = self.own(queue, of, &|_| true)?;
         let mut runs = Vec::new();
         for pieces in pieces.chunk_by(|a, b| a.position == b.position) {
             let Some(first) = pieces.first() else { continue };
             let mut run = Run::new(self.events.0, first.position.clone());
             let fragments = pieces.iter().map(|piece| piece.event.clone()).collect();
             run.take(fragments, &first.position, true, false);
+            let before = own.iter().take_while(|write| first.position.covers(&write.position)).count();
+            run.own = Some(own.drain(..before).collect());
             runs.push(run);
         }
-        runs
+        let mut rest = Run::new(self.events.0, self.position.clone());
+        rest.own = Some(own);
+        runs.push(rest);
+        Ok(runs)
     }
 }
 

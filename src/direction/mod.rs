@@ -11,13 +11,17 @@
 //! | `gather` | neighbouring transactions that become one target commit |
 //! | `plan` | changes to batches: collapse, skip, fit; pure |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
+//! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
+//! | `stored` | the changes that are stored in quarantine instead of applied |
 
 pub(crate) mod apply;
 mod block;
 pub(crate) mod gather;
 mod hold;
 pub(crate) mod look;
+mod one_by_one;
 pub(crate) mod plan;
 pub mod queue;
 pub(crate) mod read;
 mod spill;
+pub(crate) mod stored;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pontoon_core::{
-    Change, Code, Error, Key, MappedTable, Position, Result, Row, TableId, Value,
+    Change, Code, Error, Fragment, Key, MappedTable, Position, Result, Row, TableId, Value,
     node::{TableBatch, Tables, UpdateGroup},
 };
 
@@ -23,6 +23,30 @@ pub(crate) type Place = (TableId, Key);
 pub(crate) struct Net {
     pub(crate) before: Option<Row>,
     pub(crate) after: Option<Row>,
+}
+
+/// Where a change stands in the source's log.
+#[derive(Clone, Copy)]
+pub(crate) struct InLog<'a> {
+    pub(crate) fragment: &'a Fragment,
+    /// The end of its transaction.
+    pub(crate) position: &'a Position,
+}
+
+/// Who takes the changes that are stored and not applied.
+pub(crate) trait Hold {
+    /// Whether changes of a key are stored.
+    fn holds(&self, place: &Place) -> bool;
+
+    /// Stores what a change does to its keys, all of which are held from now on; and, where that is why, the refusal.
+    /// Errors: more keys than can be held.
+    fn store(
+        &mut self,
+        change: &Change,
+        parts: Vec<(Place, Net)>,
+        at: InLog<'_>,
+        refusal: Option<&Error>,
+    ) -> Result<()>;
 }
 
 /// What a run does.
@@ -40,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) incomparable: BTreeSet<Place>,
     /// Changes left out because a resolution covers them.
     pub(crate) skipped: u64,
+    /// The first value that the target cannot hold.
+    pub(crate) misfit: Option<Error>,
 }
 
 /// How changes are planned.
@@ -48,26 +74,29 @@ pub(crate) struct Planner<'a> {
     pub(crate) target: &'a Tables,
     /// Whether a resolution covers a key at a position (rule `Skip`).
     pub(crate) settled: &'a dyn Fn(&Place, &Position) -> bool,
-    /// Each change is a stage of its own: slow, and it names the change that fails.
-    pub(crate) one_by_one: bool,
 }
 
 impl Planner<'_> {
-    /// Plans the changes of a chunk. Errors: a value that the target's column cannot hold. Of changes that
-    /// collapse, what counts is what comes out: a row that was mended since is no obstacle any more.
-    pub(crate) fn plan(&self, pieces: &[Piece]) -> Result<Plan> {
+    /// Plans the changes of a chunk. Of changes that collapse, what counts is what comes out: a row that was mended
+    /// since is no obstacle any more.
+    pub(crate) fn plan(&self, pieces: &[Piece], hold: &mut dyn Hold) -> Result<Plan> {
         let mut plan = Plan::default();
         for piece in pieces {
             for change in piece.fragment().into_iter().flat_map(|fragment| &fragment.changes) {
-                self.add(&mut plan, change, &piece.position)?;
-            }
-            if self.one_by_one {
-                self.look_at(&mut plan, &piece.position)?;
+                self.add(&mut plan, change, piece, hold)?;
             }
         }
-        if let Some(last) = pieces.last().filter(|_| !self.one_by_one) {
+        if let Some(last) = pieces.last() {
             self.look_at(&mut plan, &last.position)?;
         }
+        Ok(plan)
+    }
+
+    /// Plans one change by itself.
+    pub(crate) fn plan_one(&self, change: &Change, piece: &Piece, hold: &mut dyn Hold) -> Result<Plan> {
+        let mut plan = Plan::default();
+        self.add(&mut plan, change, piece, hold)?;
+        self.look_at(&mut plan, &piece.position)?;
         Ok(plan)
     }
 
@@ -79,31 +108,34 @@ impl Planner<'_> {
             if met.insert(place) && net.before.iter().any(|row| row.0.iter().any(is_unmapped)) {
                 plan.incomparable.insert(place.clone());
             }
-            fits(table, &place.1, net, position)?;
+            if plan.misfit.is_none() {
+                plan.misfit = fits(table, &place.1, net, position).err();
+            }
         }
         Ok(())
     }
 
-    fn add(&self, plan: &mut Plan, change: &Change, position: &Position) -> Result<()> {
+    fn add(&self, plan: &mut Plan, change: &Change, piece: &Piece, hold: &mut dyn Hold) -> Result<()> {
         let table = table(self.target, change.table)?;
-        let parts = parts(table, change);
-        if let [(old, _), (new, _)] = &parts[..] {
-            plan.links.push((old.clone(), new.clone()));
+        let mut parts = parts(table, change);
+        let link = match &parts[..] {
+            [(old, _), (new, _)] => Some((old.clone(), new.clone())),
+            _ => None,
+        };
+        let all = parts.len();
+        parts.retain(|(place, _)| !(self.settled)(place, &piece.position));
+        plan.skipped += (all - parts.len()) as u64;
+        // An update that changes nothing in the common form is no change. It cannot be told from one that
+        // matters later, when several have collapsed into nothing. (Values without a form are not comparable.)
+        parts.retain(|(_, net)| net.before != net.after || net.after.iter().any(|row| row.0.iter().any(is_unmapped)));
+        if parts.iter().any(|(place, _)| hold.holds(place))
+            && let Some(fragment) = piece.fragment()
+        {
+            return hold.store(change, parts, InLog { fragment, position: &piece.position }, None);
         }
-        if self.one_by_one {
-            plan.stages.push(BTreeMap::new());
-        }
+        plan.links.extend(link);
         for (place, net) in parts {
-            if (self.settled)(&place, position) {
-                plan.skipped += 1;
-                continue;
-            }
-            // An update that changes nothing in the common form is no change. It cannot be told from one that
-            // matters later, when several have collapsed into nothing. (Values without a form are not comparable.)
-            let strange = net.after.iter().any(|row| row.0.iter().any(is_unmapped));
-            if net.before != net.after || strange {
-                plan.put(place, net);
-            }
+            plan.put(place, net);
         }
         Ok(())
     }
@@ -284,8 +316,52 @@ mod tests {
         Piece::new(Arc::new(LogEvent::Fragment(fragment)), Position::Index(1))
     }
 
-    fn plan(changes: Vec<Change>, one_by_one: bool) -> Result<Plan> {
-        Planner { target: &tables(), settled: &|_, _| false, one_by_one }.plan(&[piece(changes)])
+    /// Holds one key at the most, and all that changes join to it.
+    #[derive(Default)]
+    struct Held {
+        keys: BTreeSet<i128>,
+        stored: Vec<i128>,
+    }
+
+    fn number_of(place: &Place) -> i128 {
+        let Value::Integer(key) = place.1.0[0] else { unreachable!() };
+        key
+    }
+
+    impl Hold for Held {
+        fn holds(&self, place: &Place) -> bool {
+            self.keys.contains(&number_of(place))
+        }
+
+        fn store(&mut self, _: &Change, parts: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
+            for (place, _) in parts {
+                self.keys.insert(number_of(&place));
+                self.stored.push(number_of(&place));
+            }
+            Ok(())
+        }
+    }
+
+    fn plan_holding(changes: Vec<Change>, held: &mut Held) -> Plan {
+        Planner { target: &tables(), settled: &|_, _| false }.plan(&[piece(changes)], held).unwrap()
+    }
+
+    /// Plans of all changes together, or of each by itself.
+    fn plans(changes: Vec<Change>, one_by_one: bool) -> Vec<Plan> {
+        if !one_by_one {
+            return vec![plan(changes)];
+        }
+        let planner = |change: &Change| {
+            let piece = piece(vec![change.clone()]);
+            Planner { target: &tables(), settled: &|_, _| false }
+                .plan_one(change, &piece, &mut Held::default())
+                .unwrap()
+        };
+        changes.iter().map(planner).collect()
+    }
+
+    fn plan(changes: Vec<Change>) -> Plan {
+        plan_holding(changes, &mut Held::default())
     }
 
     /// What a target does with a plan: every condition is looked at.
@@ -353,13 +429,33 @@ mod tests {
             one_by_one in any::<bool>(),
         ) {
             let (changes, expected) = history(&steps);
-            let plan = plan(changes, one_by_one).unwrap();
             let mut rows = BTreeMap::new();
-            prop_assert!(carry_out(&plan, &mut rows), "{plan:?}");
-            prop_assert_eq!(rows, expected);
-            if !one_by_one {
+            for plan in plans(changes, one_by_one) {
+                prop_assert!(carry_out(&plan, &mut rows), "{plan:?}");
                 prop_assert!(plan.stages.len() <= 1, "a history of one node always links");
             }
+            prop_assert_eq!(rows, expected);
+        }
+
+        /// What is held goes away whole, with all that changes join to it, and everything else is done.
+        #[test]
+        fn a_plan_leaves_held_keys_alone_and_does_the_rest(
+            steps in proptest::collection::vec((any::<u8>(), 0i128..4, 0i128..4, 0i128..9), 0..24),
+            key in 0i128..4,
+        ) {
+            let (changes, expected) = history(&steps);
+            let mut held = Held { keys: BTreeSet::from([key]), ..Held::default() };
+            let plan = plan_holding(changes.clone(), &mut held);
+            let mut rows = BTreeMap::new();
+            prop_assert!(carry_out(&plan, &mut rows), "{plan:?}");
+            prop_assert!(!rows.contains_key(&key));
+            for other in (0..4).filter(|other| !held.keys.contains(other)) {
+                prop_assert_eq!(rows.get(&other), expected.get(&other));
+            }
+            let touched = changes.iter().filter(|change| change.before() != change.after());
+            let touched = touched.map(|change| places(&tables()[0], change));
+            let touched = touched.filter(|places| places.iter().any(|place| number_of(place) == key));
+            prop_assert!(held.stored.len() >= touched.count());
         }
 
         #[test]
@@ -367,7 +463,7 @@ mod tests {
             steps in proptest::collection::vec((any::<u8>(), 0i128..4, 0i128..4, 0i128..9), 1..24),
         ) {
             let (changes, expected) = history(&steps);
-            let plan = plan(changes, false).unwrap();
+            let plan = plan(changes);
             // Whatever comes of a key's changes: that another row is there is seen.
             for (_, key) in plan.stages.iter().flat_map(BTreeMap::keys) {
                 let Value::Integer(key) = key.0[0] else { unreachable!() };
@@ -380,7 +476,7 @@ mod tests {
     #[test]
     fn what_the_target_cannot_hold_is_named_before_it_is_asked() {
         let insert = Operation::Insert { after: row(7, 100) };
-        let error = plan(vec![Change { table: TableId(0), operation: insert }], false).unwrap_err();
+        let error = plan(vec![Change { table: TableId(0), operation: insert }]).misfit.unwrap();
         assert_eq!(error.code(), Code::ValueMisfit);
         assert_eq!(error.message(), "items key (7) column v at #1: outside 0 to 99 (smallint)");
     }
@@ -390,20 +486,21 @@ mod tests {
         let change = |operation| Change { table: TableId(0), operation };
         let update = |before, after| change(Operation::Update { before, after, unchanged: vec![] });
         let mended = vec![change(Operation::Insert { after: row(7, 100) }), update(row(7, 100), row(7, 9))];
-        assert_eq!(plan(mended.clone(), true).unwrap_err().code(), Code::ValueMisfit);
-        let plan_of = plan(mended, false).unwrap();
+        assert_eq!(plans(mended.clone(), true)[0].misfit.as_ref().unwrap().code(), Code::ValueMisfit);
+        let plan_of = plan(mended);
+        assert_eq!(plan_of.misfit, None);
         assert_eq!(plan_of.stages[0].values().next().unwrap().after, Some(row(7, 9)));
         assert!(plan_of.incomparable.is_empty());
         let strange = Row(vec![Value::Integer(7), Value::Unmapped("infinity".into())]);
-        let met = plan(vec![update(strange.clone(), row(7, 9))], false).unwrap();
+        let met = plan(vec![update(strange.clone(), row(7, 9))]);
         assert_eq!(met.incomparable.len(), 1);
-        assert!(plan(vec![update(strange.clone(), strange)], false).is_err());
+        assert!(plan(vec![update(strange.clone(), strange)]).misfit.is_some());
     }
 
     #[test]
     fn a_moved_row_is_two_keys_with_a_link() {
         let operation = Operation::Update { before: row(1, 5), after: row(2, 5), unchanged: vec![] };
-        let plan = plan(vec![Change { table: TableId(0), operation }], false).unwrap();
+        let plan = plan(vec![Change { table: TableId(0), operation }]);
         assert_eq!(plan.stages[0].len(), 2);
         assert_eq!(plan.links.len(), 1);
     }

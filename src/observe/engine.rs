@@ -1,13 +1,17 @@
 //! What the engine tells becomes events: [`Metrics`] is the engine's observer.
 
-use pontoon_core::{Change, Fragment, LogEvent, Origin};
+use std::time::Duration;
+
+use pontoon_core::{Change, Code, Fragment, LogEvent, Origin};
 
 use super::{
-    ConflictKind, DirectionState, Metrics, Outcome, RowCounts, SkipReason,
+    ConflictKind, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason,
     events::{
-        Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, RendezvousDone, Retrying,
-        RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied, TransactionReceived,
+        Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined, Released,
+        RendezvousDone, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied,
+        TransactionReceived,
     },
+    now_micros,
 };
 use crate::{
     event::{self, EngineEvent, Observer, Rows},
@@ -50,6 +54,20 @@ impl Observer for Metrics {
             }
             EngineEvent::Skipped { source, changes } => {
                 RowsSkipped { source, reason: SkipReason::Settled, rows: changes }.emit(self);
+            }
+            EngineEvent::Stored { source, changes } => {
+                RowsSkipped { source, reason: SkipReason::Quarantined, rows: changes }.emit(self);
+            }
+            EngineEvent::Quarantined { source, table, what, error } => {
+                Quarantined { source, table, reason: reason(what, error.code()), error }.emit(self);
+            }
+            EngineEvent::Released { source, table, discarded } => Released { source, table, discarded }.emit(self),
+            EngineEvent::Quarantine { keys, oldest } => {
+                for source in Side::BOTH {
+                    self.direction(source).set_quarantined(keys[source] as u64);
+                }
+                let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+                self.set_quarantined_since(oldest.map(|age| now_micros().saturating_sub(micros(age))));
             }
             EngineEvent::Retried { source, error } => Retrying { source, error }.emit(self),
             EngineEvent::Conflict { source: Some(source), conflict } => ConflictSettled {
@@ -140,6 +158,14 @@ impl From<Rows> for RowCounts {
     }
 }
 
+fn reason(what: event::Refused, code: Code) -> QuarantineReason {
+    match (what, code) {
+        (event::Refused::Settlement, _) => QuarantineReason::Settlement,
+        (event::Refused::Change, Code::ValueMisfit) => QuarantineReason::ValueMisfit,
+        (event::Refused::Change, _) => QuarantineReason::RowRefused,
+    }
+}
+
 impl From<event::ConflictKind> for ConflictKind {
     fn from(kind: event::ConflictKind) -> Self {
         match kind {
@@ -155,14 +181,9 @@ impl From<event::ConflictKind> for ConflictKind {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use pontoon_core::{
-        Code, Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus,
-    };
+    use pontoon_core::{Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus};
 
     use super::*;
-    use crate::observe::now_micros;
 
     fn fragment(origin: Origin, first: bool, position: Option<Position>) -> LogEvent {
         let insert =

@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, RetryReason, RowCounts, SkipReason,
-    Stage,
+    ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, QuarantineReason, RetryReason,
+    RowCounts, SkipReason, Stage,
 };
 use crate::side::Side;
 
-/// Lines in a second that a storm of conflicts may write; the rest is counted.
+/// Lines in a second that a storm of conflicts or refusals may write; the rest is counted.
 const CONFLICT_LINES: u32 = 10;
 
 /// Lets a few lines a second through, and counts the others.
@@ -254,6 +254,64 @@ impl HalfDoneCompleted<'_> {
     /// Logs it; its conflict was counted when it was met.
     pub fn emit(self) {
         info!(table = self.table, rule = self.rule, "a settlement that was cut short is completed");
+    }
+}
+
+/// The target refuses a row; its key is in quarantine. The rows are in `pontoon.quarantine` on the target.
+pub struct Quarantined<'a> {
+    /// The direction.
+    pub source: Side,
+    /// The pair of tables, by label.
+    pub table: &'a str,
+    /// What kind of refusal it is.
+    pub reason: QuarantineReason,
+    /// The refusal.
+    pub error: &'a Error,
+}
+
+impl Quarantined<'_> {
+    /// Counts it; logs it unless there is a storm of them.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.quarantined(self.reason);
+        if let Some(unlogged) = metrics.quarantine_lines.pass() {
+            warn!(
+                source = direction.source,
+                target = direction.target,
+                table = self.table,
+                error = %self.error,
+                unlogged,
+                "a row is in quarantine, everything else goes on: pontoon quarantine list"
+            );
+        }
+    }
+}
+
+/// A row is out of quarantine.
+pub struct Released<'a> {
+    /// The direction whose target had refused it.
+    pub source: Side,
+    /// The pair of tables, by label.
+    pub table: &'a str,
+    /// An operator had what was stored dropped.
+    pub discarded: bool,
+}
+
+impl Released<'_> {
+    /// Logs it unless there is a storm of them.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        let how = if self.discarded { "discarded" } else { "settled" };
+        if let Some(unlogged) = metrics.quarantine_lines.pass() {
+            info!(
+                source = direction.source,
+                target = direction.target,
+                table = self.table,
+                how,
+                unlogged,
+                "a row is out of quarantine"
+            );
+        }
     }
 }
 

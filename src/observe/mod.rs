@@ -27,7 +27,7 @@ mod status;
 pub use self::{
     metrics::{
         ApplyStage, ConflictKind, ConnectResult, DirectionMetrics, DirectionState, Metrics, NodeMetrics, Outcome,
-        RetryReason, RowCounts, SkipReason, Stage,
+        QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
     },
     poll::poll,
     server::{StatusServer, serve_when_free},

@@ -32,6 +32,9 @@ pub struct StatusSnapshot {
     pub nodes: [NodeStatus; 2],
     /// From A to B, from B to A.
     pub directions: [DirectionStatus; 2],
+    /// Since when the oldest row in quarantine is there.
+    #[serde(default)]
+    pub quarantined_since: Option<String>,
     /// Read and not yet applied, in spill files.
     pub spill_bytes: Option<u64>,
     /// What may be.
@@ -106,6 +109,9 @@ pub struct DirectionStatus {
     pub echo_transactions: u64,
     /// Conflicts settled.
     pub conflicts: u64,
+    /// Rows that the target refuses and that are in quarantine.
+    #[serde(default)]
+    pub quarantined: Option<u64>,
     /// Transactions rolled back and tried again.
     pub retries: u64,
     /// Errors.
@@ -159,7 +165,7 @@ impl From<&Error> for StatusError {
     }
 }
 
-/// A gauge of bytes.
+/// A gauge of bytes or of things counted.
 fn bytes(value: f64) -> Option<u64> {
     known(value).map(|value| value as u64)
 }
@@ -189,6 +195,7 @@ impl Metrics {
             not_ready,
             nodes: Side::BOTH.map(|side| self.node_status(side)),
             directions: Side::BOTH.map(|source| self.direction_status(source)),
+            quarantined_since: self.quarantined_since().map(pontoon_core::calendar::format_instant),
             spill_bytes: bytes(spill_bytes),
             spill_limit_bytes: bytes(spill_limit_bytes),
         }
@@ -284,6 +291,7 @@ impl Metrics {
             rows_skipped: numbers.rows_skipped,
             echo_transactions: numbers.echo_transactions,
             conflicts: numbers.conflicts,
+            quarantined: bytes(numbers.quarantined),
             retries: numbers.retries,
             errors: numbers.errors,
             error: words.error.as_ref().map(StatusError::from),

@@ -178,7 +178,7 @@ pairings!(while_both_sides_write, beside_run, into_rows);
 /// What cannot be loaded is said with its row, and nothing of its chunk is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_named() {
-    let link = filled([Kind::Postgres, Kind::Mariadb], CONFIGURATION).await;
+    let link = filled([Kind::Postgres, Kind::Mariadb], &format!("{CONFIGURATION}on_error = \"stop\"\n")).await;
     link.b.run("ALTER TABLE items ADD CONSTRAINT small CHECK (id <> 20000)").await;
     let refused = link.command(&["copy", "--from", "a"]).await.refused(4, "row-refused");
     assert!(refused.message.contains("the copy of items, rows up to key ("), "{refused:?}");
@@ -189,6 +189,23 @@ async fn what_is_refused_is_named() {
     link.b.run("ALTER TABLE items DROP CONSTRAINT small").await;
     link.succeed(&["copy", "--from", "a"]).await;
     link.same(DUMP).await;
+}
+
+/// The rest is copied, and what was refused comes when the obstacle is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_goes_into_quarantine() {
+    let link = filled([Kind::Postgres, Kind::Mariadb], CONFIGURATION).await;
+    link.b.run("ALTER TABLE items ADD CONSTRAINT small CHECK (id NOT IN (7, 20000))").await;
+    let all: i64 = link.a.value("SELECT count(*) FROM items").await.parse().unwrap();
+    link.succeed(&["copy", "--from", "a"]).await;
+    assert_eq!(link.b.value("SELECT count(*) FROM items").await, (all - 2).to_string());
+    let listed = link.succeed(&["quarantine", "list"]).await;
+    assert!(listed.contains("[7]") && listed.contains("[20000]") && listed.contains("settlement"), "{listed}");
+    link.b.run("ALTER TABLE items DROP CONSTRAINT small").await;
+    let bridge = link.run();
+    eventually("they are there", async || link.b.value("SELECT count(*) FROM items").await == all.to_string()).await;
+    link.same(DUMP).await;
+    assert_eq!(bridge.stop().await, 0);
 }
 
 /// A direction that the table has not.

@@ -16,6 +16,7 @@ mod log_forms;
 mod main_way;
 mod names;
 mod privileges;
+mod quarantine;
 mod refusals;
 mod standby;
 mod streamed;

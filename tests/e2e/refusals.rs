@@ -22,7 +22,6 @@ pairings!(
     other_logs,
     truncate_and_alter,
     refused_rows,
-    unique_on_both_sides,
     one_name_two_bridges,
     revoked_rights,
     check_findings,
@@ -859,7 +858,8 @@ async fn refused_rows(kinds: [Kind; 2]) {
             mend: Mend::PassOver("'11:00:00'"),
         },
     ];
-    let configuration = all.iter().map(|refused| format!("[[tables]]\nname = \"{}\"\n", refused.table)).collect();
+    let tables: String = all.iter().map(|refused| format!("[[tables]]\nname = \"{}\"\n", refused.table)).collect();
+    let configuration = format!("[defaults]\non_error = \"stop\"\n{tables}");
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     let [postgres, mysql] = [link.postgres().0, link.mysql().0];
     for Refused { table, columns: [on_postgres, on_mysql], .. } in &all {
@@ -884,27 +884,6 @@ async fn refused_rows(kinds: [Kind; 2]) {
             assert_eq!(node.value(&settled).await, expected, "{table}");
         }
     }
-}
-
-/// Two rows that agree on a second unique column: neither side takes the other's. One is taken away, and it goes on.
-async fn unique_on_both_sides(kinds: [Kind; 2]) {
-    let link = Link::start(kinds, LinkOptions::default()).await;
-    link.create("items", "id bigint PRIMARY KEY, name varchar(60) UNIQUE, quantity int NOT NULL").await;
-    link.succeed(&["setup"]).await;
-    link.a.run("INSERT INTO items VALUES (1, 'before', 1)").await;
-    link.b.run("INSERT INTO items VALUES (2, 'also before', 1)").await;
-    link.catch_up().await;
-    link.a.run("INSERT INTO items VALUES (3, 'the same', 1)").await;
-    link.b.run("INSERT INTO items VALUES (4, 'the same', 2)").await;
-    let refusal = run_refused(&link, 4, "row-refused").await;
-    assert!(refusal.message.contains("items key ("), "{refusal:?}");
-    position_in(&refusal.message);
-    assert_eq!((ids(&link.a, "items").await.len(), ids(&link.b, "items").await.len()), (3, 3));
-    link.b.run("DELETE FROM items WHERE id = 4").await;
-    link.b.run("INSERT INTO items VALUES (5, 'after', 1)").await;
-    link.catch_up().await;
-    assert_eq!(link.same(ALL).await.len(), 4);
-    assert_eq!(ids(&link.a, "items").await, ["1", "2", "3", "5"]);
 }
 
 async fn one_name_two_bridges(kinds: [Kind; 2]) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon::side::Side;
-use pontoon_core::Row;
+use pontoon_core::{Row, quarantine::What};
 use pontoon_memory::{Database, database::Place};
 
 use crate::{
@@ -17,6 +17,93 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
     nothing_twice_nothing_lost(world)
+}
+
+/// While some rows are refused, at rest: every other one is the same on both nodes of each bridge.
+pub(crate) fn every_other_key_went_on(world: &World) -> Result<(), String> {
+    for link in &world.links {
+        let held = quarantined(link);
+        let rows = [link.nodes[Side::A].rows(), link.nodes[Side::B].rows()];
+        for place in rows[0].keys().chain(rows[1].keys()).filter(|place| !held.contains(*place)) {
+            if rows[0].get(place) != rows[1].get(place) {
+                return Err(format!("{}: {place:?} differs and is not in quarantine", link.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// When every row in quarantine has been tried again, those that are still there are refused, or tied to one that is.
+pub(crate) fn nothing_waits_without_cause(world: &World) -> Result<(), String> {
+    for link in &world.links {
+        let refused = |place: &Place| {
+            Side::BOTH.into_iter().any(|side| {
+                let offered = link.nodes[side.other()].rows().get(place).cloned();
+                offered.is_some_and(|row| link.nodes[side].refuses(place, &row))
+            })
+        };
+        for place in quarantined(link) {
+            if !tied(link, &place).iter().any(refused) {
+                return Err(format!("{}: {place:?} waits without a cause", link.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A row that moved from key to key waits as one: never is it gone from the one and not there under the other.
+pub(crate) fn moved_rows_are_not_torn(world: &World) -> Result<(), String> {
+    for link in &world.links {
+        let held = quarantined(link);
+        for entry in Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name)) {
+            let What::Change { moved: Some(other), .. } = entry.stored.what else { continue };
+            if !held.contains(&(entry.stored.table, other.clone())) {
+                return Err(format!(
+                    "{}: {} waits without {other}, which it moved from or to",
+                    link.name, entry.stored.key
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The keys that a bridge has in quarantine.
+pub(crate) fn quarantined(link: &Link) -> BTreeSet<Place> {
+    let entries = Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name));
+    entries.map(|entry| (entry.stored.table, entry.stored.key)).collect()
+}
+
+/// A key and those that stand or fall with it: stored changes moved a row between them, or a settlement of them all is
+/// half done.
+fn tied(link: &Link, place: &Place) -> BTreeSet<Place> {
+    let mut ties: Vec<(Place, Place)> = Vec::new();
+    for entry in Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name)) {
+        if let What::Change { moved: Some(other), .. } = entry.stored.what {
+            ties.push(((entry.stored.table, entry.stored.key), (entry.stored.table, other)));
+        }
+    }
+    let half_done = half_done(link);
+    let mut groups: BTreeMap<i64, Place> = BTreeMap::new();
+    for (record, in_force) in link.nodes[Side::A].resolutions(&link.name) {
+        let place = (record.table, record.key);
+        if in_force && half_done.contains(&place) {
+            let first = groups.entry(record.group).or_insert_with(|| place.clone());
+            ties.push((first.clone(), place));
+        }
+    }
+    let mut tied = BTreeSet::from([place.clone()]);
+    loop {
+        let before = tied.len();
+        for (from, to) in &ties {
+            if tied.contains(from) || tied.contains(to) {
+                tied.extend([from.clone(), to.clone()]);
+            }
+        }
+        if tied.len() == before {
+            return tied;
+        }
+    }
 }
 
 /// Promise 2: when writing stops, all nodes hold the same rows.
@@ -114,7 +201,7 @@ fn nothing_twice_nothing_lost(world: &World) -> Result<(), String> {
 }
 
 /// Keys whose settlement is on record on A only.
-pub(crate) fn half_done(link: &Link) -> Vec<Place> {
+pub(crate) fn half_done(link: &Link) -> BTreeSet<Place> {
     let latest = |side: Side| {
         let mut latest: BTreeMap<Place, i64> = BTreeMap::new();
         for (record, in_force) in link.nodes[side].resolutions(&link.name) {

@@ -30,11 +30,11 @@ fn seeds() -> u64 {
 }
 
 /// Runs every seed of a shape; a failure names the seed with the line that replays it, and its trace.
-fn all_hold(topology: Topology, workload: Workload) {
+fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let mut totals = world::Totals::default();
     for (deletes, crashes) in [(false, 0.0), (true, 0.0), (false, 0.1), (true, 0.1), (false, 0.3), (true, 0.3)] {
         for seed in 0..seeds() {
-            let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::ALL };
+            let schedule = Schedule { topology, workload, deletes, refuses, crashes, seed, rules: Rules::ALL };
             match world::run(&schedule) {
                 Ok(outcome) => totals.add(&outcome),
                 Err(failure) => panic!("{schedule}: {}\n{}", failure.what, failure.trace.join("\n")),
@@ -46,38 +46,62 @@ fn all_hold(topology: Topology, workload: Workload) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
+    assert_eq!(totals.quarantined > 0, refuses, "rows are refused where nodes refuse some");
 }
 
 #[test]
 fn pairs_keep_the_promises() {
-    all_hold(Topology::Pair, Workload::Register);
+    all_hold(Topology::Pair, Workload::Register, false);
 }
 
 #[test]
 fn chains_keep_the_promises() {
-    all_hold(Topology::Chain, Workload::Register);
+    all_hold(Topology::Chain, Workload::Register, false);
 }
 
 #[test]
 fn rows_that_move_from_key_to_key_keep_the_promises() {
-    all_hold(Topology::Pair, Workload::Moves);
+    all_hold(Topology::Pair, Workload::Moves, false);
 }
 
 #[test]
 fn a_row_that_comes_and_goes_keeps_the_promises() {
-    all_hold(Topology::Pair, Workload::Toggle);
+    all_hold(Topology::Pair, Workload::Toggle, false);
 }
 
 #[test]
 fn a_ledger_loses_and_doubles_nothing() {
-    all_hold(Topology::Pair, Workload::Ledger);
-    all_hold(Topology::Chain, Workload::Ledger);
+    all_hold(Topology::Pair, Workload::Ledger, false);
+    all_hold(Topology::Chain, Workload::Ledger, false);
+}
+
+#[test]
+fn refused_rows_wait_alone_and_heal() {
+    all_hold(Topology::Pair, Workload::Register, true);
+    all_hold(Topology::Chain, Workload::Register, true);
+}
+
+#[test]
+fn refused_rows_that_move_from_key_to_key_heal() {
+    all_hold(Topology::Pair, Workload::Moves, true);
+}
+
+#[test]
+fn refused_rows_of_a_copy_heal() {
+    all_hold(Topology::Pair, Workload::Copy, true);
+    all_hold(Topology::Chain, Workload::Copy, true);
+}
+
+#[test]
+fn refused_rows_of_a_ledger_are_neither_lost_nor_doubled() {
+    all_hold(Topology::Pair, Workload::Ledger, true);
+    all_hold(Topology::Chain, Workload::Ledger, true);
 }
 
 #[test]
 fn what_is_copied_while_both_sides_write_keeps_the_promises() {
-    all_hold(Topology::Pair, Workload::Copy);
-    all_hold(Topology::Chain, Workload::Copy);
+    all_hold(Topology::Pair, Workload::Copy, false);
+    all_hold(Topology::Chain, Workload::Copy, false);
 }
 
 /// Schedules that failed once, each for a mistake in the engine, with what it was.
@@ -100,6 +124,11 @@ fn what_failed_once_holds() {
 /// from what is done once only by a row that comes and goes.
 fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
     match rule {
+        Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release => &[
+            (Topology::Pair, Workload::Register, true, 0.3),
+            (Topology::Pair, Workload::Ledger, false, 0.3),
+            (Topology::Pair, Workload::Register, false, 1.0),
+        ],
         Rule::Checkpoint | Rule::TakeOver => {
             &[(Topology::Pair, Workload::Toggle, true, 0.3), (Topology::Pair, Workload::Toggle, true, 1.0)]
         }
@@ -118,7 +147,9 @@ fn some_schedule_fails(rule: Rule) {
     const SEEDS_MAX: u64 = 3_000;
     for seed in 0..SEEDS_MAX {
         for &(topology, workload, deletes, crashes) in shapes_for(rule) {
-            let schedule = Schedule { topology, workload, deletes, crashes, seed, rules: Rules::without(rule) };
+            let refuses = matches!(rule, Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release);
+            let rules = Rules::without(rule);
+            let schedule = Schedule { topology, workload, deletes, refuses, crashes, seed, rules };
             if let Err(failure) = world::run(&schedule) {
                 println!("without {rule:?}: {schedule}: {}", failure.what);
                 return;
@@ -149,6 +180,10 @@ rules_are_needed! {
     without_prune_some_schedule_fails: Prune,
     without_registry_some_schedule_fails: Registry,
     without_timeout_some_schedule_fails: Timeout,
+    without_quarantine_some_schedule_fails: Quarantine,
+    without_hold_some_schedule_fails: Hold,
+    without_stored_some_schedule_fails: Stored,
+    without_release_some_schedule_fails: Release,
     without_take_over_some_schedule_fails: TakeOver,
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,

@@ -43,6 +43,8 @@ pub(crate) struct Schedule {
     pub(crate) topology: Topology,
     pub(crate) workload: Workload,
     pub(crate) deletes: bool,
+    /// Nodes refuse some rows, until all is written.
+    pub(crate) refuses: bool,
     /// How hostile it is: 0 for no crash at all.
     pub(crate) crashes: f64,
     pub(crate) seed: u64,
@@ -72,8 +74,11 @@ impl fmt::Display for Workload {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { topology, workload, deletes, crashes, seed, rules } = self;
+        let Schedule { topology, workload, deletes, refuses, crashes, seed, rules } = self;
         write!(f, "{topology} {workload} deletes={deletes} crashes={crashes} seed={seed}")?;
+        if *refuses {
+            write!(f, " refuses=true")?;
+        }
         match Rule::ALL.into_iter().find(|rule| !rules.has(*rule)) {
             Some(rule) => write!(f, " without={rule:?}"),
             None => Ok(()),
@@ -89,6 +94,7 @@ impl FromStr for Schedule {
             topology: Topology::Pair,
             workload: Workload::Register,
             deletes: false,
+            refuses: false,
             crashes: 0.0,
             seed: 0,
             rules: Rules::ALL,
@@ -103,6 +109,7 @@ impl FromStr for Schedule {
                 ("toggle", _) => schedule.workload = Workload::Toggle,
                 ("copy", _) => schedule.workload = Workload::Copy,
                 ("deletes", value) => schedule.deletes = value == "true",
+                ("refuses", value) => schedule.refuses = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,
                 ("seed", value) => schedule.seed = value.parse().map_err(|_| format!("{word}?"))?,
                 ("without", value) => {

@@ -9,7 +9,10 @@ use std::{
 
 use pontoon::{
     bridge::{self, Plan, Until},
-    conflict::decide::Policy,
+    conflict::{
+        decide::Policy,
+        quarantine::{KEYS_MAX, OnError},
+    },
     direction::queue::Limits,
     event::{EngineEvent, Observer},
     rules::Rule,
@@ -22,7 +25,7 @@ use pontoon_core::{
 };
 use pontoon_memory::{
     Database, Dice, Faults, MemoryNode,
-    database::{Clock, Place},
+    database::{Clock, Constraint, Kept, Place},
     early::Met,
 };
 use tokio::time::{Instant, sleep};
@@ -36,6 +39,21 @@ use crate::{
 const WRITING_MAX: Duration = Duration::from_secs(600);
 const REST_MAX: Duration = Duration::from_secs(300);
 
+/// Virtual time in which every row in quarantine has been tried again, and in which all are out of it once nothing is
+/// refused any more: more than the longest pause between two attempts.
+const RETRIED: Duration = Duration::from_secs(400);
+const HEAL_MAX: Duration = Duration::from_secs(900);
+
+/// What nodes may refuse: one of four values of any key.
+const CONSTRAINTS: [Constraint; 4] =
+    [|p, r| odds(p, r) == 0, |p, r| odds(p, r) == 1, |p, r| odds(p, r) == 2, |p, r| odds(p, r) == 3];
+
+fn odds(place: &Place, row: &Row) -> i128 {
+    let Value::Integer(key) = place.1.0[0] else { unreachable!() };
+    let Value::Text(v) = &row.0[1] else { unreachable!() };
+    (key + i128::from(v.bytes().last().unwrap_or(0))).rem_euclid(4)
+}
+
 /// What a schedule that held did.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -45,6 +63,7 @@ pub(crate) struct Outcome {
     pub(crate) interruptions: usize,
     /// Of transactions that were in the log before they were decided.
     pub(crate) held: Met,
+    pub(crate) quarantined: usize,
     pub(crate) trace: Vec<String>,
 }
 
@@ -64,6 +83,7 @@ pub(crate) struct Totals {
     crashes: usize,
     interruptions: usize,
     pub(crate) held: Met,
+    pub(crate) quarantined: usize,
 }
 
 impl Totals {
@@ -74,15 +94,16 @@ impl Totals {
         self.crashes += outcome.crashes;
         self.interruptions += outcome.interruptions;
         self.held = self.held + outcome.held;
+        self.quarantined += outcome.quarantined;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions, held } = self;
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused; before their decision: {held:?}"
         )
     }
 }
@@ -100,6 +121,7 @@ struct Counts {
     conflicts: usize,
     crashes: usize,
     interruptions: usize,
+    quarantined: usize,
 }
 
 impl Trace {
@@ -125,6 +147,11 @@ impl Observer for Watcher {
                 counts.conflicts += 1;
                 format!("settled ({}) {:?}: {}", conflict.key, conflict.kind, conflict.rule)
             }
+            EngineEvent::Quarantined { source, error, .. } => {
+                counts.quarantined += 1;
+                format!("from {source:?} in quarantine: {error}")
+            }
+            EngineEvent::Released { source, .. } => format!("from {source:?} out of quarantine"),
             EngineEvent::Interrupted { error, .. } => {
                 counts.interruptions += 1;
                 format!("interrupted: {error}")
@@ -155,6 +182,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<Outcome, Failure> {
             crashes: counts.crashes,
             interruptions: counts.interruptions,
             held: world.nodes.iter().map(|node| node.met()).fold(Met::default(), std::ops::Add::add),
+            quarantined: counts.quarantined,
             trace: lines,
         }),
         Err(what) => Err(Failure { what, trace: lines }),
@@ -269,6 +297,11 @@ impl World {
         if copies {
             links.iter().for_each(|link| link.nodes[Side::B].request_copy(&link.name, TABLE));
         }
+        if schedule.refuses {
+            for node in &nodes {
+                node.constrain(if dice.chance(0.7) { dice.pick(&CONSTRAINTS).copied() } else { None });
+            }
+        }
         let mut limits = Limits::new(1 << 20, 1 << 30);
         if dice.chance(0.3) {
             // So small that queues spill, and that two changes are a large transaction.
@@ -323,12 +356,20 @@ impl World {
         }
         self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });
         self.note("all is written".into());
-        tokio::select! {
-            biased;
-            why = &mut ended => return Err(why),
-            rested = tokio::time::timeout(REST_MAX, self.rest()) => {
-                rested.map_err(|_| "it never came to rest".to_owned())?;
+        or_ended(&mut ended, REST_MAX, "it never came to rest", self.rest()).await?;
+        if self.schedule.refuses {
+            checkers::every_other_key_went_on(self)?;
+            if self.dice.chance(0.3) {
+                sleep(RETRIED).await;
+                or_ended(&mut ended, REST_MAX, "it never came to rest again", self.rest()).await?;
+                checkers::every_other_key_went_on(self)?;
+                checkers::nothing_waits_without_cause(self)?;
+                checkers::moved_rows_are_not_torn(self)?;
             }
+            self.note("nothing is refused any more".into());
+            self.nodes.iter().for_each(|node| node.constrain(None));
+            or_ended(&mut ended, HEAL_MAX, "what was refused never healed", self.healed()).await?;
+            or_ended(&mut ended, REST_MAX, "it never came to rest in the end", self.rest()).await?;
         }
         let before: Vec<usize> = self.nodes.iter().map(|node| rows_logged(node)).collect();
         sleep(Duration::from_secs(30)).await;
@@ -339,6 +380,13 @@ impl World {
         checkers::check(self)
     }
 
+    /// Waits until nothing is in quarantine.
+    async fn healed(&self) {
+        while self.links.iter().any(|link| !checkers::quarantined(link).is_empty()) {
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// Waits until everything is applied everywhere.
     async fn rest(&self) {
         loop {
@@ -347,7 +395,7 @@ impl World {
                     let at = link.nodes[side.other()].checkpoint(&link.name);
                     let end = pontoon_core::Position::Index(link.nodes[side].last_foreign(&link.name));
                     at.is_some_and(|at| at.covers(&end))
-                }) && checkers::half_done(link).is_empty()
+                }) && checkers::half_done(link).is_subset(&checkers::quarantined(link))
                     && link.nodes[Side::B].is_copied(&link.name)
             });
             if applied && self.nodes.iter().all(|node| node.is_quiet()) {
@@ -371,6 +419,8 @@ impl World {
                     nodes: Pair::from_fn(node),
                     tables: Pair::from_fn(|_| tables()),
                     policies: vec![Policy::LastWriterWins],
+                    on_error: vec![OnError::Quarantine],
+                    quarantined_max: KEYS_MAX,
                     preferred: Side::A,
                     reads: Pair::new(true, true),
                     limits,
@@ -507,6 +557,10 @@ impl World {
         }
         for link in &self.links {
             for side in Side::BOTH {
+                for Kept { stored, attempts, .. } in link.nodes[side].quarantine(&link.name) {
+                    let node = &link.nodes[side].name;
+                    lines.push(format!("quarantine {} on {node}, tried {attempts} times: {stored:?}", link.name));
+                }
                 for (r, in_force) in link.nodes[side].resolutions(&link.name) {
                     let fence =
                         |fence: &Option<pontoon_core::Position>| fence.as_ref().map_or("-".into(), ToString::to_string);
@@ -525,6 +579,20 @@ impl World {
             }
         }
         lines
+    }
+}
+
+/// Waits for something that has to come, unless a process ends before.
+async fn or_ended(
+    mut ended: impl Future<Output = String> + Unpin,
+    max: Duration,
+    otherwise: &str,
+    done: impl Future<Output = ()>,
+) -> Result<(), String> {
+    tokio::select! {
+        biased;
+        why = &mut ended => Err(why),
+        done = tokio::time::timeout(max, done) => done.map_err(|_| otherwise.to_owned()),
     }
 }
 

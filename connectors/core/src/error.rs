@@ -113,10 +113,13 @@ codes! {
         "A mapped table is not what it was when the bridge started. The bridge has applied everything before the change and stopped. Make the same change on the other side and start it again: it goes on where it stopped.";
     /// The target refuses a row.
     RowRefused = "row-refused", Definite, exit 4,
-        "The target server refuses a row: a constraint, a value out of range. The transaction is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";
+        "The target server refuses a row: a constraint, a value out of range. Its key goes into quarantine with the change, and everything else goes on: `pontoon quarantine list`. Mend the row on the source or the obstacle on the target, and it heals by itself. With `on_error = \"stop\"` the bridge stops before the transaction, which is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";
     /// A value has no form on the other side.
     ValueMisfit = "value-misfit", Definite, exit 4,
-        "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Mend the column or the row and start again, or pass over the transaction with `pontoon skip`.";
+        "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Its key goes into quarantine: write another value on the source and it heals by itself; a wider column is seen when the bridge is started again. With `on_error = \"stop\"` the bridge stops before the transaction: mend the column or the row and start again, or pass over it with `pontoon skip`.";
+    /// More keys are in quarantine than the bridge holds.
+    QuarantineFull = "quarantine-full", Fatal, exit 4,
+        "So many rows are refused by a target that it can hardly be the rows: a constraint, a column or a trigger is in the way of all of them. The bridge stopped before the next one rather than grow. `pontoon quarantine list` shows the reasons; mend what they have in common, and start it again.";
     /// A table pair cannot be bridged.
     TableUnfit = "table-unfit", Fatal, exit 4,
         "A pair of tables cannot be bridged as configured. `pontoon check` lists every reason with its remedy.";
@@ -151,19 +154,27 @@ pub struct Error {
     code: Code,
     message: String,
     hint: Option<String>,
+    constraint: Option<String>,
 }
 
 impl Error {
     /// An error without a hint. The message is one line, names what, where and why, and holds no
     /// password and no row value beyond keys.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), hint: None }
+        Error { code, message: message.into(), hint: None, constraint: None }
     }
 
     /// Adds the remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the constraint that the server refused a row by.
+    #[must_use]
+    pub fn by_constraint(mut self, constraint: Option<String>) -> Self {
+        self.constraint = constraint;
         self
     }
 
@@ -195,6 +206,16 @@ impl Error {
     /// What happened, in one line.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The constraint that the server refused a row by, where it said so.
+    pub fn constraint(&self) -> Option<&str> {
+        self.constraint.as_deref()
+    }
+
+    /// Whether it is about one row that the target cannot have, and about nothing else.
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self.code, Code::RowRefused | Code::ValueMisfit)
     }
 
     /// What to do about it.

@@ -15,6 +15,8 @@
 //! | [`definition`] | a table as it is to be made on another server |
 //! | [`position`] | a place in a log, and which log that is |
 //! | [`state`] | what is durable: tag, checkpoint, resolution, copy |
+//! | [`quarantine`] | what is durable of keys that could not be applied |
+//! | [`record`] | rows and keys as text that reads back exactly |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
 //! | [`error`] | every error's code, class, message and hint |
 
@@ -28,6 +30,8 @@ pub mod json;
 pub mod kind;
 pub mod node;
 pub mod position;
+pub mod quarantine;
+pub mod record;
 pub mod schema;
 pub mod state;
 pub mod value;

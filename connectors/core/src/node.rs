@@ -6,15 +6,16 @@
 //! what is durable. Dropping any of these values closes its connection without waiting; what the
 //! server had under way may go on for a while.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{
     change::{Key, LogEvent, Row},
     definition::{TableDefinition, TableDraft},
-    error::Result,
+    error::{Error, Result},
     position::{LogIdentity, Position},
+    quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
     schema::{MappedTable, TableId, TableName, TableSchema},
     state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
 };
@@ -111,6 +112,10 @@ pub trait Node: Send + Sync {
     /// nothing else is written; with [`Mark::Barrier`], as a [`crate::change::Progress`] whose `barrier`
     /// is set.
     async fn mark(&self, mark: Mark) -> Result<()>;
+
+    /// What operators have asked for keys in quarantine and the bridge has not yet done, by this node's entries; a
+    /// discard by those alone that this node refused.
+    async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
@@ -255,8 +260,30 @@ pub trait Session: Send {
     /// is at or before it.
     async fn fence(&mut self) -> Result<Position>;
 
-    /// The highest id of any resolution of the bridge on this node, in force or not; 0 for none.
-    async fn highest_resolution(&mut self) -> Result<i64>;
+    /// Marks a place within the transaction to come back to; one at a time, a later one takes its place.
+    async fn savepoint(&mut self) -> Result<()>;
+
+    /// Undoes what was written since the savepoint, after an error of a row: the transaction is fit for use again,
+    /// and the savepoint stands.
+    async fn rollback_to_savepoint(&mut self) -> Result<()>;
+
+    /// Stores entries in quarantine. Errors: an entry that is too large for this server.
+    async fn store(&mut self, entries: &[Stored]) -> Result<()>;
+
+    /// The newest [`STORED_READ_MAX`](crate::quarantine::STORED_READ_MAX) stored changes of a key, in order;
+    /// settlements are none.
+    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>>;
+
+    /// Removes all entries of these keys.
+    async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()>;
+
+    /// A key was tried and refused again: counts it at the entry `head`, and takes back what operators asked for the
+    /// key.
+    async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()>;
+
+    /// The highest id of any resolution or entry in quarantine of the bridge on this node, in force or not; 0 for
+    /// none.
+    async fn highest_id(&mut self) -> Result<i64>;
 
     /// Writes resolutions, and takes older ones of the same keys out of force.
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
@@ -279,6 +306,19 @@ pub trait Session: Send {
 
     /// Rolls back, explicitly. An error means that the connection is gone, and with it the transaction.
     async fn rollback(&mut self) -> Result<()>;
+}
+
+/// What came of another attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The entry that is counted at, where this node has it.
+    pub head: Option<i64>,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// Why it is refused now.
+    pub refusal: Error,
+    /// When it is tried again.
+    pub due_in: Duration,
 }
 
 /// A session that reads tables whole.
@@ -370,6 +410,15 @@ pub trait Admin: Send + Sync {
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;
+
+    /// The entries in quarantine here in the order of their ids, at most `limit`.
+    async fn quarantine(&self, limit: usize) -> Result<Vec<Entry>>;
+
+    /// How much is in quarantine here.
+    async fn quarantine_counts(&self) -> Result<Counts>;
+
+    /// Remembers durably what is asked for entries of the quarantine here; a running bridge looks every second.
+    async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()>;
 }
 
 /// What a node has to be prepared for.

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     change::{Key, Row},
     position::{LogIdentity, Position},
+    quarantine::QuarantinedKey,
     schema::{MappedTable, TableId},
     value::Value,
 };
@@ -119,6 +120,10 @@ pub struct NodeState {
     pub checkpoint: Option<Checkpoint>,
     /// The resolutions in force.
     pub resolutions: Vec<Resolution>,
+    /// The keys of which it holds entries in quarantine.
+    pub quarantine: Vec<QuarantinedKey>,
+    /// The highest id of any resolution or entry in quarantine, in force or not; 0 for none.
+    pub highest_id: i64,
     /// Positions of this node's log whose transaction the operator said to pass over.
     pub skips: Vec<Position>,
     /// The names of the other bridges that are set up on this node and may read what this one writes.

@@ -35,7 +35,11 @@ impl Database {
         self.dice.pause().await;
         let before = self.inner().rows.get(from).cloned();
         let Some(row) = &before else { return Ok(Vec::new()) };
-        let after = Some(moved(row));
+        let after = moved(row);
+        if self.refuses(to, &after) {
+            return Err(crate::session::refused(self));
+        }
+        let after = Some(after);
         let changes = vec![
             LoggedChange { place: from.clone(), before, after: None, moved_from: None },
             LoggedChange { place: to.clone(), before: None, after, moved_from: Some(from.clone()) },
@@ -57,7 +61,7 @@ impl Database {
 
     /// Reads rows under their locks, lets `write` say what they become, holds the locks for a while and
     /// commits. Returns what it changed; nothing where it gave up because a row appeared meanwhile.
-    /// Errors: a lock time-out, after which nothing is changed.
+    /// Errors: a lock time-out, a row that the database refuses; after both nothing is changed.
     pub async fn transact(
         self: &Arc<Self>,
         places: &[Place],
@@ -90,6 +94,9 @@ impl Database {
             }
             if before.is_none() && !self.lock_insert(id, place).await? {
                 return Ok(Vec::new());
+            }
+            if after.as_ref().is_some_and(|row| self.refuses(place, row)) {
+                return Err(crate::session::refused(self));
             }
             changes.push(LoggedChange { place: place.clone(), before, after, moved_from: None });
         }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId};
+use pontoon_core::{
+    Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId,
+    quarantine::{Ask, Stored},
+};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -58,12 +61,32 @@ pub(crate) struct BridgeTables {
     pub(crate) holder: Option<u64>,
     pub(crate) skips: Vec<Position>,
     pub(crate) copies: BTreeMap<TableId, CopyState>,
+    /// Entries in quarantine, in the order of their ids.
+    pub(crate) quarantine: Vec<Kept>,
 }
+
+/// An entry in quarantine, and what has become of it since.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// As it was stored.
+    pub stored: Stored,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub(crate) due: Instant,
+    pub(crate) since: Instant,
+    /// What an operator has asked for.
+    pub request: Option<Ask>,
+}
+
+/// A constraint: whether the database refuses a row.
+pub type Constraint = fn(&Place, &Row) -> bool;
 
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
     pub(crate) rows: BTreeMap<Place, Row>,
     pub(crate) log: Vec<Entry>,
+    pub(crate) constraint: Option<Constraint>,
     pub(crate) locks: BTreeMap<Place, u64>,
     pub(crate) bridges: BTreeMap<String, BridgeTables>,
     /// What was in the log of transactions before their commit.
@@ -173,6 +196,30 @@ impl Database {
     /// Every resolution that a bridge ever recorded here, and whether it is in force.
     pub fn resolutions(&self, bridge: &str) -> Vec<(Resolution, bool)> {
         self.inner().bridge(bridge).resolutions.clone()
+    }
+
+    /// Puts a constraint in force, or lifts it. Rows that are there stay.
+    pub fn constrain(&self, constraint: Option<Constraint>) {
+        self.inner().constraint = constraint;
+    }
+
+    /// Whether the database refuses a row.
+    pub fn refuses(&self, place: &Place, row: &Row) -> bool {
+        self.inner().constraint.is_some_and(|constraint| constraint(place, row))
+    }
+
+    /// What a bridge has in quarantine here.
+    pub fn quarantine(&self, bridge: &str) -> Vec<Kept> {
+        self.inner().bridge(bridge).quarantine.clone()
+    }
+
+    /// An operator asks for a key in quarantine: all its entries are marked.
+    pub fn ask(&self, bridge: &str, place: &Place, ask: Ask) {
+        for entry in &mut self.inner().bridge(bridge).quarantine {
+            if (entry.stored.table, &entry.stored.key) == (place.0, &place.1) {
+                entry.request = Some(ask);
+            }
+        }
     }
 
     /// The index of the log's last entry that changed something and is not this bridge's.

@@ -10,6 +10,7 @@
 //!   by a lock, only by another insert (both servers at READ COMMITTED);
 //! * a session whose client died lives on for a while with its locks, and a commit that was under way
 //!   may still happen;
+//! * a row that breaks a constraint is an error of the statement, and the transaction goes on only from a savepoint;
 //! * a commit's answer can be lost, a connection can be cut at any call, a lock wait ends with an error.
 //!
 //! # Layout

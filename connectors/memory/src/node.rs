@@ -1,16 +1,18 @@
 //! The node: opens readers, sessions, leases and scans on a simulated database.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Result, TableId, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Scan, Session, Tables},
+    quarantine::{Ask, Asked, QuarantinedKey, What},
     state::NodeState,
 };
+use tokio::time::Instant;
 
 use crate::{
-    database::{Database, Entry},
+    database::{Database, Entry, Kept},
     lease::MemoryLease,
     reader::MemoryReader,
     scan::MemoryScan,
@@ -63,6 +65,8 @@ impl Node for MemoryNode {
         Ok(NodeState {
             checkpoint: tables.checkpoint.clone(),
             resolutions: in_force.map(|(resolution, _)| resolution.clone()).collect(),
+            quarantine: quarantined(&tables.quarantine),
+            highest_id: tables.highest_id(),
             skips: tables.skips.clone(),
             other_bridges,
         })
@@ -129,6 +133,17 @@ impl Node for MemoryNode {
         Ok(())
     }
 
+    async fn asked(&self, _tables: &Tables) -> Result<Vec<Asked>> {
+        self.database.dice.call().await?;
+        let mut asked: BTreeMap<(TableId, Key), Ask> = BTreeMap::new();
+        for entry in &self.database.inner().bridge(&self.bridge).quarantine {
+            if let Some(ask) = entry.request.filter(|ask| *ask == Ask::Retry || entry.stored.refusal.is_some()) {
+                asked.insert((entry.stored.table, entry.stored.key.clone()), ask);
+            }
+        }
+        Ok(asked.into_iter().map(|((table, key), ask)| Asked { table, key, ask }).collect())
+    }
+
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         self.database.dice.call().await?;
         let end = Position::Index(self.database.inner().log.len() as u64);
@@ -136,6 +151,35 @@ impl Node for MemoryNode {
         let clock = self.database.elapsed_micros();
         Ok(LogStatus { end, behind_bytes, retained_bytes: None, headroom_bytes: None, clock })
     }
+}
+
+/// The keys of which there are entries.
+fn quarantined(entries: &[Kept]) -> Vec<QuarantinedKey> {
+    let now = Instant::now();
+    let mut keys: BTreeMap<(TableId, &Key), QuarantinedKey> = BTreeMap::new();
+    for entry in entries {
+        let Kept { stored, attempts, due, since, .. } = entry;
+        let found = keys.entry((stored.table, &stored.key)).or_insert_with(|| QuarantinedKey {
+            table: stored.table,
+            key: stored.key.clone(),
+            head: None,
+            has_changes: false,
+            attempts: 0,
+            due_in: due.saturating_duration_since(now),
+            age: now - *since,
+            ties: Vec::new(),
+        });
+        if found.head.is_none() && stored.refusal.is_some() {
+            found.head = Some(stored.id);
+            found.attempts = *attempts;
+            found.due_in = due.saturating_duration_since(now);
+        }
+        found.has_changes |= !matches!(stored.what, What::Settlement { .. });
+        if let What::Change { moved: Some(other), .. } = &stored.what {
+            found.ties.push(other.clone());
+        }
+    }
+    keys.into_values().collect()
 }
 
 /// A simulation makes its mapped tables itself.

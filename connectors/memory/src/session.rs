@@ -5,22 +5,32 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
-    node::{Applied, Session, TableBatch, Tables},
+    node::{Applied, Session, TableBatch, Tables, Tried},
+    quarantine::{STORED_READ_MAX, Stored, StoredWrite, What},
 };
+use tokio::time::Instant;
 
-use crate::database::{Database, Inner, LoggedChange, Place};
+use crate::database::{BridgeTables, Database, Inner, Kept, LoggedChange, Place};
 
 /// How long a session at the most lives on in the server when its client is gone.
 const AFTERLIFE_MAX: Duration = Duration::from_secs(5);
+
+/// Each row written, as it was at the first write and as it is now.
+type Writes = BTreeMap<Place, (Option<Row>, Option<Row>)>;
 
 /// What a transaction would do when it commits.
 #[derive(Debug, Clone, Default)]
 struct Transaction {
     id: u64,
     tag: Option<Tag>,
-    /// Each row written, as it was at the first write and as it is now.
-    writes: BTreeMap<Place, (Option<Row>, Option<Row>)>,
+    writes: Writes,
     order: Vec<Place>,
+    savepoint: Option<(Writes, Vec<Place>)>,
+    /// A statement has failed: only a way back is open.
+    failed: bool,
+    stored: Vec<Stored>,
+    released: Vec<Place>,
+    tried: Vec<(Place, Tried)>,
     recorded: Vec<Resolution>,
     retired: Vec<i64>,
     copied: Option<CopyState>,
@@ -87,6 +97,10 @@ impl MemorySession {
         };
         if !had || self.visible(&place).as_ref() != expected {
             return Ok(false);
+        }
+        if after.as_ref().is_some_and(|row| self.database.refuses(&place, row)) {
+            self.transaction()?.failed = true;
+            return Err(refused(&self.database));
         }
         let transaction = self.transaction()?;
         let first = expected.cloned();
@@ -163,10 +177,65 @@ impl Session for MemorySession {
         Ok(Position::Index(end as u64))
     }
 
-    async fn highest_resolution(&mut self) -> Result<i64> {
+    async fn savepoint(&mut self) -> Result<()> {
+        self.call().await?;
+        let transaction = self.transaction()?;
+        transaction.savepoint = Some((transaction.writes.clone(), transaction.order.clone()));
+        Ok(())
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        self.call().await?;
+        let transaction = self.transaction()?;
+        let Some((writes, order)) = transaction.savepoint.clone() else {
+            return Err(Error::new(Code::Internal, "there is no savepoint"));
+        };
+        (transaction.writes, transaction.order, transaction.failed) = (writes, order, false);
+        Ok(())
+    }
+
+    async fn store(&mut self, entries: &[Stored]) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.stored.extend_from_slice(entries);
+        Ok(())
+    }
+
+    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
         self.call().await?;
         let mut inner = self.database.inner();
-        Ok(inner.bridge(&self.bridge).resolutions.iter().map(|(resolution, _)| resolution.id).max().unwrap_or(0))
+        let of_key = inner.bridge(&self.bridge).quarantine.iter();
+        let writes =
+            of_key.filter(|entry| (entry.stored.table, &entry.stored.key) == (table, key)).filter_map(|entry| {
+                let (before, after) = entry.stored.what.rows();
+                Some(StoredWrite {
+                    position: entry.stored.position.clone()?,
+                    commit_time: entry.stored.commit_time,
+                    own: entry.stored.what == What::Own,
+                    before: before.is_some(),
+                    after: after.is_some(),
+                    discard: entry.request == Some(pontoon_core::quarantine::Ask::Discard),
+                })
+            });
+        let mut writes: Vec<StoredWrite> = writes.collect();
+        writes.drain(..writes.len().saturating_sub(STORED_READ_MAX));
+        Ok(writes)
+    }
+
+    async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.released.extend(keys.iter().map(|key| (table, key.clone())));
+        Ok(())
+    }
+
+    async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.tried.push(((table, key.clone()), tried.clone()));
+        Ok(())
+    }
+
+    async fn highest_id(&mut self) -> Result<i64> {
+        self.call().await?;
+        Ok(self.database.inner().bridge(&self.bridge).highest_id())
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
@@ -192,6 +261,9 @@ impl Session for MemorySession {
     }
 
     async fn commit(&mut self) -> Result<()> {
+        if self.transaction()?.failed {
+            return Err(Error::new(Code::Internal, "a transaction that failed was committed"));
+        }
         let transaction = self.transaction()?;
         transaction.committing = true;
         let (id, changes) = (transaction.id, transaction.changes());
@@ -245,6 +317,38 @@ fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
         tables.copies.insert(copy.table, copy.clone());
     }
     tables.resolutions.extend(transaction.recorded.iter().map(|resolution| (resolution.clone(), true)));
+    keep_quarantine(tables, transaction);
+}
+
+fn keep_quarantine(tables: &mut BridgeTables, transaction: &Transaction) {
+    let now = Instant::now();
+    let place = |entry: &Kept| (entry.stored.table, entry.stored.key.clone());
+    tables.quarantine.retain(|entry| !transaction.released.contains(&place(entry)));
+    for entry in &mut tables.quarantine {
+        let of = place(entry);
+        for (_, tried) in transaction.tried.iter().filter(|(tried, _)| *tried == of) {
+            entry.request = None;
+            if tried.head == Some(entry.stored.id) {
+                (entry.attempts, entry.due) = (tried.attempts, now + tried.due_in);
+                entry.stored.refusal = Some(tried.refusal.clone());
+            }
+        }
+    }
+    tables.quarantine.extend(transaction.stored.iter().map(|stored| Kept {
+        stored: stored.clone(),
+        attempts: u32::from(stored.refusal.is_some()),
+        due: now + stored.due_in,
+        since: now,
+        request: None,
+    }));
+}
+
+impl BridgeTables {
+    /// The highest id of a resolution or an entry in quarantine.
+    pub(crate) fn highest_id(&self) -> i64 {
+        let resolutions = self.resolutions.iter().map(|(resolution, _)| resolution.id);
+        resolutions.chain(self.quarantine.iter().map(|entry| entry.stored.id)).max().unwrap_or(0)
+    }
 }
 
 /// The client is gone. The server finds out after a while; a commit that was under way may still happen.
@@ -273,6 +377,11 @@ impl Drop for MemorySession {
             Err(_) => end(&database),
         }
     }
+}
+
+/// A row that breaks the database's constraint.
+pub(crate) fn refused(database: &Database) -> Error {
+    Error::new(Code::RowRefused, format!("{}: a check constraint", database.name)).by_constraint(Some("check".into()))
 }
 
 fn lost() -> Error {

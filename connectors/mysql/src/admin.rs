@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Beside, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableDefinition, TableDraft, TableName,
     node::{Admin, Finding, SetupPlan, Tables},
+    quarantine::{Ask, Counts, Entry},
 };
 use serde_json::json;
 
@@ -20,6 +21,7 @@ use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
     create, definition, encode, files, findings, lease,
     node::{MysqlNode, identity},
+    quarantine,
     quote::Table,
     reader, state, tables,
 };
@@ -140,6 +142,23 @@ impl Admin for MysqlNode {
         );
         client.run(statement).await.map_err(privileged)?;
         Ok(())
+    }
+
+    async fn quarantine(&self, limit: usize) -> Result<Vec<Entry>> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        quarantine::entries(&mut client, self.bridge(), limit).await
+    }
+
+    async fn quarantine_counts(&self) -> Result<Counts> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        quarantine::counts(&mut client, self.bridge()).await
+    }
+
+    async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        quarantine::ask(&mut client, self.bridge(), ids, ask).await.map_err(privileged)
     }
 }
 

@@ -160,7 +160,9 @@ pub(crate) fn code_of(number: u16, state: &str) -> Code {
 fn of_server(error: &ServerError) -> Error {
     let code = code_of(error.code, &error.state);
     let message = if code == Code::RowRefused { without_values(error) } else { error.message.clone() };
-    let converted = Error::new(code, format!("{} (error {})", one_line(&message), error.code));
+    let constraint = constraint(error).filter(|_| code == Code::RowRefused);
+    let converted =
+        Error::new(code, format!("{} (error {})", one_line(&message), error.code)).by_constraint(constraint);
     match code {
         Code::LoginRefused => converted.hint("check the user, the password and the host that the account is for"),
         Code::PrivilegeMissing => converted.hint("run what `pontoon setup --print-sql` prints as an administrator"),
@@ -177,6 +179,19 @@ fn one_line(text: &str) -> String {
 /// `Duplicate entry '7' for key 'items.PRIMARY'` (MySQL), `... for key 'PRIMARY'` (MariaDB).
 pub(crate) fn duplicate_key(message: &str) -> &str {
     message.trim_end().strip_suffix('\'').and_then(|rest| rest.rsplit_once('\'')).map_or("", |(_, key)| key)
+}
+
+/// The constraint that the server names: a unique key, or a check (`Check constraint 'c' is violated.` on MySQL,
+/// ``CONSTRAINT `c` failed for `d`.`t` `` on MariaDB).
+fn constraint(error: &ServerError) -> Option<String> {
+    let quoted = |quote: char| error.message.split(quote).nth(1);
+    let name = match error.code {
+        DUPLICATE_ENTRY | 1022 | 1169 => Some(duplicate_key(&error.message)),
+        3819 => quoted('\''),
+        4025 => quoted('`'),
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty()).map(Into::into)
 }
 
 /// Whether it is the primary key.
@@ -223,6 +238,16 @@ mod tests {
         assert_eq!(code_of(1064, "42000"), Code::Internal);
         assert_eq!(code_of(9999, "23000"), Code::RowRefused);
         assert_eq!(code_of(9999, ""), Code::ServerBusy);
+    }
+
+    #[test]
+    fn constraints_are_named() {
+        let named = |code, message| server(code, "23000", message).constraint().map(str::to_owned);
+        assert_eq!(named(1062, "Duplicate entry 'se'cret' for key 'items.code'").as_deref(), Some("items.code"));
+        assert_eq!(named(3819, "Check constraint 'positive' is violated.").as_deref(), Some("positive"));
+        assert_eq!(named(4025, "CONSTRAINT `positive` failed for `shop`.`items`").as_deref(), Some("positive"));
+        assert_eq!(named(1406, "Data too long for column 'c' at row 1"), None);
+        assert_eq!(named(3819, "odd"), None);
     }
 
     #[test]

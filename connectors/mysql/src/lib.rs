@@ -36,6 +36,7 @@ mod findings;
 mod lease;
 mod log;
 mod node;
+mod quarantine;
 mod quote;
 mod reader;
 mod scan;

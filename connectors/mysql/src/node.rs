@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
+    quarantine::Asked,
     state::NodeState,
 };
 
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, files, lease,
+    encode, files, lease, quarantine,
     reader::{self, Reader, Role},
     scan::TableScan,
     session::ApplySession,
@@ -174,6 +175,10 @@ impl Node for MysqlNode {
                 }
             }
         }
+    }
+
+    async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>> {
+        quarantine::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
-    node::{Applied, Applier, Session, TableBatch, Tables},
+    node::{Applied, Applier, Session, TableBatch, Tables, Tried},
+    quarantine::{Stored, StoredWrite},
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
     decode, encode, error, files,
     node::MysqlNode,
-    state,
+    quarantine, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
     tables::LEASE,
 };
@@ -97,6 +98,10 @@ fn no_null_is_replaced(sql: &TableSql, batch: &TableBatch) -> Result<()> {
     Ok(())
 }
 
+fn not_mapped() -> Error {
+    Error::new(Code::Internal, "a table that is not mapped")
+}
+
 impl ApplySession {
     pub(crate) async fn open(node: &MysqlNode, applier: Applier, token: i64, tables: &Tables) -> Result<ApplySession> {
         let mut client = node.client(Purpose::Apply).await?;
@@ -107,7 +112,7 @@ impl ApplySession {
     }
 
     fn table(&self, table: TableId) -> Result<&TableSql> {
-        self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))
+        self.tables.get(table.index()).ok_or_else(not_mapped)
     }
 
     fn tag_statement(&self, tag: &Tag) -> String {
@@ -219,14 +224,12 @@ impl Session for ApplySession {
     }
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        let sql =
-            self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         rows_of(&mut self.client, sql, keys, true).await
     }
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        let sql =
-            self.tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))?;
+        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         rows_of(&mut self.client, sql, keys, false).await
     }
 
@@ -234,11 +237,46 @@ impl Session for ApplySession {
         files::log_end(&mut self.client).await
     }
 
-    async fn highest_resolution(&mut self) -> Result<i64> {
-        let highest = self
-            .client
-            .scalar(format!("SELECT MAX(id) FROM `pontoon`.`resolution` WHERE bridge = {}", encode::text(&self.bridge)))
-            .await?;
+    async fn savepoint(&mut self) -> Result<()> {
+        self.client.run("SAVEPOINT `row`").await?;
+        Ok(())
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        self.client.run("ROLLBACK TO SAVEPOINT `row`").await?;
+        Ok(())
+    }
+
+    async fn store(&mut self, entries: &[Stored]) -> Result<()> {
+        for entry in entries {
+            let statement = quarantine::store(&self.bridge, &self.table(entry.table)?.table, entry);
+            self.client.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
+        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        quarantine::stored(&mut self.client, &self.bridge, &sql.table, key).await
+    }
+
+    async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            let statement = quarantine::release(&self.bridge, &self.table(table)?.table, key);
+            self.client.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
+        for statement in quarantine::tried(&self.bridge, &self.table(table)?.table, key, tried) {
+            self.client.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn highest_id(&mut self) -> Result<i64> {
+        let highest = self.client.scalar(quarantine::highest_id(&self.bridge)).await?;
         Ok(highest.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 

@@ -1,18 +1,17 @@
 //! What the bridge keeps in the database `pontoon`, read and written.
 //!
-//! Rows of a resolution are kept as JSON objects with the names of this side's columns, so that a person
-//! can read them, and are read back by the forms of the pair.
+//! Rows are kept as JSON that a person can read and that reads back exactly ([`pontoon_core::record`]).
 
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, Row, Value,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     node::Tables,
+    record::{key_from_text, key_to_text, row_from_text, row_to_text},
     state::{FORMAT_VERSION, NodeState},
 };
-use serde_json::{Map, Value as Json};
 
 use crate::{
     connect::{Client, Field, Script, number, text},
-    encode,
+    encode, quarantine,
     tables::{COPY, FORMAT, SKIP},
 };
 
@@ -66,8 +65,12 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     ));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
     script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
+    for statement in quarantine::keys_statements(bridge) {
+        script.push(statement);
+    }
+    script.push(quarantine::highest_id(bridge));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, others] = answers.as_slice() else {
+    let [checkpoint, resolutions, skips, others, quarantined, ties, highest] = answers.as_slice() else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
     };
     let mut state = NodeState::default();
@@ -83,6 +86,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         let name = text(row, 0).unwrap_or_default();
         state.skips.push(name.strip_prefix(SKIP).unwrap_or_default().parse()?);
     }
+    state.quarantine = quarantine::keys(&quarantined.rows, &ties.rows, tables)?;
+    state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
     state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
     Ok(state)
 }
@@ -126,14 +131,14 @@ fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
     let broken = || Error::new(Code::Protocol, format!("resolution {id} of {label} cannot be read back"));
     let position = |at| text(row, at).map(|text| text.parse::<Position>()).transpose();
     let side = |at: usize| match text(row, at) {
-        Some(json) => read_row(&json, table).map(Some).ok_or_else(broken),
+        Some(json) => row_from_text(table, &json).map(Some).ok_or_else(broken),
         None => Ok(None),
     };
     Ok(Some(Resolution {
         id,
         group: number(row, 1).unwrap_or(id),
         table: table.id,
-        key: text(row, 3).and_then(|json| read_key(&json, table)).ok_or_else(broken)?,
+        key: text(row, 3).and_then(|json| key_from_text(table, &json)).ok_or_else(broken)?,
         own_fence: position(4)?,
         other_fence: position(5)?,
         own_row: side(6)?,
@@ -147,9 +152,9 @@ fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
 /// The statements that write a resolution and take older ones of its key out of force.
 pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable) -> [String; 2] {
     let (bridge, label, key) =
-        (encode::text(bridge), encode::text(&table.label), encode::text(&key_text(&resolution.key)));
+        (encode::text(bridge), encode::text(&table.label), encode::text(&key_to_text(&resolution.key)));
     let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.to_string()));
-    let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_text(row, table)));
+    let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_to_text(table, row)));
     [
         format!(
             "UPDATE `pontoon`.`resolution` SET in_force = 0 \
@@ -170,32 +175,4 @@ pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable)
             encode::text(&resolution.rule),
         ),
     ]
-}
-
-fn key_text(key: &Key) -> String {
-    Json::Array(key.0.iter().map(Value::to_json).collect()).to_string()
-}
-
-fn read_key(json: &str, table: &MappedTable) -> Option<Key> {
-    let Json::Array(values) = serde_json::from_str(json).ok()? else { return None };
-    let forms = table.key.iter().map(|&at| table.columns[at].form);
-    (values.len() == table.key.len()).then_some(())?;
-    values.iter().zip(forms).map(|(json, form)| Value::from_json(json, form)).collect::<Option<_>>().map(Key)
-}
-
-/// A document that is null and a column that is null are both JSON's null; the latter is left out.
-fn row_text(row: &Row, table: &MappedTable) -> String {
-    let columns = row.0.iter().zip(&table.columns).filter(|(value, _)| **value != Value::Null);
-    let map: Map<String, Json> =
-        columns.map(|(value, mapped)| (mapped.column.name.to_string(), value.to_json())).collect();
-    Json::Object(map).to_string()
-}
-
-fn read_row(json: &str, table: &MappedTable) -> Option<Row> {
-    let Json::Object(map) = serde_json::from_str(json).ok()? else { return None };
-    let value = |mapped: &pontoon_core::MappedColumn| match map.get(&*mapped.column.name) {
-        Some(json) => Value::from_json(json, mapped.form),
-        None => Some(Value::Null),
-    };
-    table.columns.iter().map(value).collect::<Option<_>>().map(Row)
 }

@@ -74,14 +74,25 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`quarantine` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge', \
-             id bigint NOT NULL COMMENT 'rises with every entry', \
+             id bigint NOT NULL COMMENT 'rises with every entry of the bridge, on either node; never given again', \
              table_name varchar(255) NOT NULL COMMENT 'the pair of tables', \
              row_key longtext NOT NULL COMMENT 'the key, as a JSON array', \
-             `change` longtext NOT NULL COMMENT 'the change that could not be applied, as JSON', \
-             error text NOT NULL COMMENT 'why', \
-             `position` varchar(255) NULL COMMENT 'its transaction in the other node''s log', \
+             operation varchar(20) NOT NULL COMMENT 'insert, update, delete; own: the bridge''s own write, which superseded what is stored before it; settlement: what was decided in a conflict', \
+             before_row longtext NULL COMMENT 'the row before, as JSON; null: no row', \
+             after_row longtext NULL COMMENT 'the row after, as JSON; null: no row', \
+             moved_key longtext NULL COMMENT 'the other key of a row that moved from key to key', \
+             `position` varchar(255) NULL COMMENT 'the end of its transaction in the other node''s log', \
+             source_transaction varchar(255) NULL COMMENT 'the other server''s name of that transaction', \
+             commit_time bigint NOT NULL COMMENT 'when it was made, microseconds since 1970 UTC', \
+             code varchar(64) NULL COMMENT 'why it was refused; null: it only waits behind another entry of its key', \
+             message text NULL COMMENT 'the same in words', \
+             constraint_name varchar(255) NULL COMMENT 'the constraint that the server named', \
+             attempts int NOT NULL DEFAULT 0 COMMENT 'how often it was tried', \
+             next_attempt_at timestamp(6) NULL COMMENT 'when it is tried again, at the latest', \
+             request varchar(20) NULL COMMENT 'what an operator asked for and is not yet done: retry or discard', \
              {created} COMMENT 'since when', \
-             PRIMARY KEY (bridge, id)) {TABLE} COMMENT = 'changes that could not be applied'"
+             PRIMARY KEY (bridge, id), KEY row_key (bridge, table_name, row_key(200))) {TABLE} \
+             COMMENT = 'changes of the other node''s log that were refused here, and those of the same rows that wait behind them'"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\

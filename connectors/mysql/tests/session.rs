@@ -10,8 +10,10 @@ use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, TableId, TableName, Tag, Value,
     node::{
-        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, UpdateGroup,
+        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, Tried,
+        UpdateGroup,
     },
+    quarantine::{Ask, Asked, Stored, StoredWrite, What},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Encryption, Kind, Options, Server};
@@ -32,6 +34,7 @@ async fn all(kind: Kind) {
     writes_are_conditional(&server).await;
     an_old_session_is_fenced(&server).await;
     state_is_kept_and_taken_down(&server).await;
+    the_quarantine_reads_back(&server).await;
     a_plain_user_can_do_it_all(&server).await;
     check_names_what_is_wrong(&server).await;
     refusals_have_their_codes(&server).await;
@@ -245,7 +248,7 @@ async fn state_is_kept_and_taken_down(server: &Server) {
     assert_eq!(node.skip(&Position::Lsn(1)).await.unwrap_err().code(), Code::Config);
     let (_lease, token) = lease(&node, "x").await;
     let mut session = node.open_session(Applier::Rendezvous, token, &tables).await.unwrap();
-    assert_eq!(session.highest_resolution().await.unwrap(), 0);
+    assert_eq!(session.highest_id().await.unwrap(), 0);
     let key = row("ä'\\", 1, "", Value::Null);
     let resolution = |id| Resolution {
         id,
@@ -265,7 +268,7 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         session.record(&[resolution(id)]).await.unwrap();
         session.commit().await.unwrap();
     }
-    assert_eq!(session.highest_resolution().await.unwrap(), 2);
+    assert_eq!(session.highest_id().await.unwrap(), 2);
     let state = node.state(&tables).await.unwrap();
     assert_eq!(state.resolutions, [resolution(2)]);
     assert_eq!(state.skips, [skip]);
@@ -295,6 +298,91 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         .unwrap();
     assert_eq!(rows, Some(0));
     assert!(node.state(&tables).await.unwrap().checkpoint.is_none());
+}
+
+async fn the_quarantine_reads_back(server: &Server) {
+    let (node, tables) = table(server, "stuck").await;
+    set_up(&node, &tables).await;
+    let (_lease, token) = lease(&node, "x").await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+
+    // A row that is refused is taken back alone.
+    session.begin(Some(&tag())).await.unwrap();
+    let inserts = |rows: &[Row]| TableBatch { inserts: rows.to_vec(), ..TableBatch::default() };
+    session.savepoint().await.unwrap();
+    assert_eq!(session.apply(TableId(0), &inserts(&[row("a", 1, "", int(7))])).await.unwrap(), Applied::All);
+    session.savepoint().await.unwrap();
+    let refused = session.apply(TableId(0), &inserts(&[row("b", 1, "", Value::Null), row("c", 1, "", int(7))])).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.is_of_a_row() && refused.constraint().unwrap().ends_with('u'), "{refused:?}");
+    session.rollback_to_savepoint().await.unwrap();
+
+    let keys = [row("c", 1, "ä'\\", Value::Unmapped("9e999".into())), row("d", 1, "", Value::Null)];
+    let [key, other] = [0, 1].map(|at: usize| tables[0].key_of(&keys[at]));
+    let entry = |id, what, refusal: Option<&pontoon_core::Error>| Stored {
+        id,
+        table: TableId(0),
+        key: key.clone(),
+        what,
+        position: Some(Position::Lsn(id as u64)),
+        transaction: Some("761".into()),
+        commit_time: 5,
+        refusal: refusal.cloned(),
+        due_in: Duration::from_secs(60),
+    };
+    let change = |moved| What::Change { before: Some(keys[0].clone()), after: None, moved };
+    let settlement = What::Settlement { before: None, after: Some(keys[1].clone()) };
+    let entries = [
+        entry(3, change(None), Some(&refused)),
+        entry(4, change(Some(other.clone())), None),
+        entry(5, What::Own, None),
+        Stored { position: None, ..entry(6, settlement, Some(&refused)) },
+    ];
+    session.store(&entries).await.unwrap();
+    let write = |id, own, discard| StoredWrite {
+        position: Position::Lsn(id),
+        commit_time: 5,
+        own,
+        before: !own,
+        after: false,
+        discard,
+    };
+    let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
+    assert_eq!(session.stored(TableId(0), &key).await.unwrap(), stored);
+    assert_eq!(session.highest_id().await.unwrap(), 6);
+    session.commit().await.unwrap();
+    let there = session.read(TableId(0), &[Key(vec![text("a"), int(1)]), Key(vec![text("b"), int(1)])]).await.unwrap();
+    assert_eq!(there, [Some(row("a", 1, "", int(7))), None]);
+
+    let state = node.state(&tables).await.unwrap();
+    let [held] = &state.quarantine[..] else { panic!("{state:?}") };
+    assert_eq!((&held.key, held.head, held.has_changes, held.attempts), (&key, Some(3), true, 1));
+    assert_eq!((&held.ties, state.highest_id), (&vec![other], 6));
+    assert!(held.due_in > Duration::from_secs(50) && held.age < Duration::from_secs(50), "{held:?}");
+    let shown = node.quarantine(9).await.unwrap();
+    assert_eq!(shown.len(), 4);
+    let before = r#"{"":{"unmapped":["u"]},"a":"c","b":1,"moved":null,"n":0,"u":"9e999","v":"ä'\\"}"#;
+    assert_eq!((shown[0].before.as_deref(), shown[0].attempts), (Some(before), 1));
+    assert_eq!((shown[0].code.as_deref(), shown[1].code.as_deref()), (Some("row-refused"), None));
+    assert!((shown[0].next_attempt.unwrap() - shown[0].since - 60_000_000).abs() < 1_000_000, "{shown:?}");
+    let counts = node.quarantine_counts().await.unwrap();
+    assert_eq!((counts.keys, counts.entries, counts.oldest), (1, 4, Some(shown[0].since)));
+
+    node.ask(&[4], Ask::Discard).await.unwrap();
+    assert_eq!(node.asked(&tables).await.unwrap(), [], "it only waits behind another");
+    node.ask(&[3], Ask::Discard).await.unwrap();
+    assert_eq!(node.asked(&tables).await.unwrap(), [Asked { table: TableId(0), key: key.clone(), ask: Ask::Discard }]);
+    session.begin(Some(&tag())).await.unwrap();
+    assert_eq!(session.stored(TableId(0), &key).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
+    let tried = Tried { head: Some(3), attempts: 2, refusal: refused.clone(), due_in: Duration::from_secs(600) };
+    session.tried(TableId(0), &key, &tried).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(node.asked(&tables).await.unwrap(), []);
+    assert_eq!(node.state(&tables).await.unwrap().quarantine[0].attempts, 2);
+    session.begin(Some(&tag())).await.unwrap();
+    session.release(TableId(0), &[key]).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(node.state(&tables).await.unwrap().quarantine, []);
 }
 
 /// With the rights that set-up prints and no other, everything works.

@@ -12,6 +12,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft,
     TableName,
     node::{Admin, Applier, Finding, SetupPlan, Tables},
+    quarantine::{Ask, Counts, Entry},
 };
 use serde_json::json;
 use tokio_postgres::{Client, types::PgLsn};
@@ -22,6 +23,7 @@ use crate::{
     create, definition, error, findings, lease,
     names::Names,
     node::PostgresNode,
+    quarantine,
     quote::{Ident, List, Literal, Table},
     slot, state, tables,
 };
@@ -123,6 +125,23 @@ impl Admin for PostgresNode {
         self.at(tables::format_check(&link.client).await)?;
         let done = link.client.execute(SQL, &[&self.names.bridge, &position.to_string()]).await;
         self.at(done.map(|_| ()).map_err(|error| error::of_statement(&error)))
+    }
+
+    async fn quarantine(&self, limit: usize) -> Result<Vec<Entry>> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(quarantine::entries(&link.client, &self.names.bridge, limit).await)
+    }
+
+    async fn quarantine_counts(&self) -> Result<Counts> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(quarantine::counts(&link.client, &self.names.bridge).await)
+    }
+
+    async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(quarantine::ask(&link.client, &self.names.bridge, ids, ask).await)
     }
 }
 

@@ -53,7 +53,7 @@ impl Report {
             Code::RowRefused => self.refusal(),
             _ => format!("{} ({})", one_line(&self.message), self.sqlstate),
         };
-        let error = Error::new(code, text);
+        let error = Error::new(code, text).by_constraint(self.constraint.filter(|_| code == Code::RowRefused));
         match hint_of(&self.sqlstate) {
             Some(hint) => error.hint(hint),
             None => error,

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
+    quarantine::Asked,
+    record::{key_from_text, row_from_text},
     state::NodeState,
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -18,8 +20,8 @@ use crate::{
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
+    quarantine,
     quote::Table,
-    resolution,
     scan::PostgresScan,
     session::PostgresSession,
     slot, state, tables,
@@ -174,6 +176,11 @@ impl Node for PostgresNode {
         self.at(marked.await)
     }
 
+    async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>> {
+        let asked = self.with_helper(async |client| quarantine::asked(client, &self.names.bridge, tables).await).await;
+        self.at(asked)
+    }
+
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         // safe_wal_size: null where max_slot_wal_keep_size sets no limit.
         const SQL: &str = "SELECT pg_current_wal_insert_lsn(), s.restart_lsn, s.safe_wal_size,
@@ -209,6 +216,8 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
     Ok(NodeState {
         checkpoint: checkpoint(client, names).await?,
         resolutions: resolutions(client, names, tables).await?,
+        quarantine: quarantine::keys(client, &names.bridge, tables).await?,
+        highest_id: quarantine::highest_id(client, &names.bridge).await?,
         skips: skips(client, names).await?,
         other_bridges: other_bridges(client, names).await?,
     })
@@ -235,7 +244,7 @@ async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<
         let unreadable =
             || Error::new(Code::Internal, format!("pontoon.resolution: record {id} of {label} cannot be read"));
         let row_at = |at| match get::<Option<String>>(row, at)? {
-            Some(text) => resolution::row_from_text(table, &text).map(Some).ok_or_else(unreadable),
+            Some(text) => row_from_text(table, &text).map(Some).ok_or_else(unreadable),
             None => Ok(None),
         };
         let fence_at = |at| get::<Option<String>>(row, at)?.as_deref().map(position).transpose();
@@ -243,7 +252,7 @@ async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<
             id,
             group: get(row, 1)?,
             table: table.id,
-            key: resolution::key_from_text(table, &text(row, 3)?).ok_or_else(unreadable)?,
+            key: key_from_text(table, &text(row, 3)?).ok_or_else(unreadable)?,
             own_fence: fence_at(4)?,
             other_fence: fence_at(5)?,
             own_row: row_at(6)?,

@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use futures_util::future::join4;
 use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
-    node::{Applied, Applier, Session, TableBatch, Tables},
+    node::{Applied, Applier, Session, TableBatch, Tables, Tried},
+    quarantine::{Stored, StoredWrite},
+    record::{key_to_text, row_to_text},
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{
@@ -31,7 +33,7 @@ use crate::{
     encode::Array,
     error, load,
     names::Names,
-    resolution::{key_to_text, row_to_text},
+    quarantine,
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, Locking},
@@ -87,6 +89,8 @@ pub(crate) struct PostgresSession {
     tables: Tables,
     statements: HashMap<Prepared, Statement>,
     state: State,
+    /// The transaction has a savepoint.
+    savepoint: bool,
 }
 
 const LEASE_SQL: &str = "SELECT 1 FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
@@ -131,6 +135,7 @@ impl PostgresSession {
             tables: tables.clone(),
             statements: HashMap::new(),
             state: State::Idle,
+            savepoint: false,
         })
     }
 
@@ -370,7 +375,7 @@ impl Session for PostgresSession {
             return Err(Error::new(Code::Internal, "a transaction was begun within another"));
         }
         self.begin_all(tag).await?;
-        self.state = State::Open;
+        (self.savepoint, self.state) = (false, State::Open);
         Ok(())
     }
 
@@ -406,11 +411,56 @@ impl Session for PostgresSession {
         Ok(Position::Lsn(lsn.into()))
     }
 
-    async fn highest_resolution(&mut self) -> Result<i64> {
+    async fn savepoint(&mut self) -> Result<()> {
         self.enter()?;
-        const SQL: &str = "SELECT coalesce(max(id), 0) FROM pontoon.resolution WHERE bridge = $1";
-        let row = self.link.client.query_one(SQL, &[&self.names.bridge]).await;
-        let id = get(&row.map_err(|error| error::of_statement(&error))?, 0)?;
+        // The earlier one is given up, or each would be a level of its own.
+        let sql = if self.savepoint { "RELEASE SAVEPOINT row; SAVEPOINT row" } else { "SAVEPOINT row" };
+        self.link.client.batch_execute(sql).await.map_err(|error| error::of_statement(&error))?;
+        (self.savepoint, self.state) = (true, State::Open);
+        Ok(())
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        let done = self.link.client.batch_execute("ROLLBACK TO SAVEPOINT row").await;
+        done.map_err(|error| error::of_statement(&error))?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn store(&mut self, entries: &[Stored]) -> Result<()> {
+        self.enter()?;
+        quarantine::store(&self.link.client, &self.names.bridge, &self.tables, entries).await?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
+        self.enter()?;
+        let table = &self.tables[table.index()];
+        let stored = quarantine::stored(&self.link.client, &self.names.bridge, table, key).await?;
+        self.state = State::Open;
+        Ok(stored)
+    }
+
+    async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
+        self.enter()?;
+        let table = &self.tables[table.index()];
+        quarantine::release(&self.link.client, &self.names.bridge, table, keys).await?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
+        self.enter()?;
+        let table = &self.tables[table.index()];
+        quarantine::tried(&self.link.client, &self.names.bridge, table, key, tried).await?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    async fn highest_id(&mut self) -> Result<i64> {
+        self.enter()?;
+        let id = quarantine::highest_id(&self.link.client, &self.names.bridge).await?;
         self.state = State::Open;
         Ok(id)
     }

@@ -7,8 +7,8 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounte
 use tokio::time::Instant;
 
 use super::{
-    ApplyStage, By, ConflictKind, DirectionState, Outcome, RetryReason, RowCounts, SkipReason, Stage, failed,
-    families::Families, lock,
+    ApplyStage, By, ConflictKind, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
+    failed, families::Families, lock,
 };
 use crate::observe::rate::Rate;
 
@@ -56,6 +56,8 @@ pub struct DirectionMetrics {
     /// By kind, then by outcome.
     conflicts: By<By<IntCounter>>,
     conflict_tie_breaks: IntCounter,
+    quarantined: Gauge,
+    quarantined_total: By<IntCounter>,
     /// By stage, then by class.
     errors: By<By<IntCounter>>,
     apply_retries: By<IntCounter>,
@@ -123,6 +125,8 @@ impl DirectionMetrics {
             loop_guard_trips: counter(&families.loop_guard_trips)?,
             conflicts: table(&families.conflicts, ConflictKind::TEXTS, Outcome::TEXTS)?,
             conflict_tie_breaks: counter(&families.conflict_tie_breaks)?,
+            quarantined: gauge(&families.quarantined)?,
+            quarantined_total: counters(&families.quarantined_total, QuarantineReason::TEXTS)?,
             errors: table(&families.errors, Stage::TEXTS, CLASSES)?,
             apply_retries: counters(&families.apply_retries, RetryReason::TEXTS)?,
             commit_to_apply: histogram(&families.commit_to_apply)?,
@@ -144,6 +148,7 @@ impl DirectionMetrics {
             &made.queue_bytes,
             &made.queue_limit_bytes,
             &made.copy_estimated_rows,
+            &made.quarantined,
         ] {
             gauge.set(f64::NAN);
         }
@@ -289,6 +294,18 @@ impl DirectionMetrics {
         }
     }
 
+    /// A row went into quarantine.
+    pub fn quarantined(&self, reason: QuarantineReason) {
+        if let Some(counter) = self.quarantined_total.at(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// So many rows are in quarantine.
+    pub fn set_quarantined(&self, keys: u64) {
+        self.quarantined.set(keys as f64);
+    }
+
     /// A rendezvous is over.
     pub fn rendezvous(&self, seconds: f64) {
         self.rendezvous_duration.observe(seconds);
@@ -328,6 +345,7 @@ impl DirectionMetrics {
             rows_skipped: sum(&self.rows_skipped),
             echo_transactions: self.echo_transactions.get(),
             conflicts: self.conflicts.0.iter().map(sum).sum(),
+            quarantined: self.quarantined.get(),
             retries: sum(&self.apply_retries),
             errors: self.errors.0.iter().map(sum).sum(),
             last_received: self.last_received.get(),
@@ -350,6 +368,7 @@ pub(in crate::observe) struct DirectionNumbers {
     pub(in crate::observe) rows_skipped: u64,
     pub(in crate::observe) echo_transactions: u64,
     pub(in crate::observe) conflicts: u64,
+    pub(in crate::observe) quarantined: f64,
     pub(in crate::observe) retries: u64,
     pub(in crate::observe) errors: u64,
     pub(in crate::observe) last_received: f64,

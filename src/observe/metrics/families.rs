@@ -53,6 +53,8 @@ pub(super) struct Families {
     pub(super) loop_guard_trips: IntCounterVec,
     pub(super) conflicts: IntCounterVec,
     pub(super) conflict_tie_breaks: IntCounterVec,
+    pub(super) quarantined: GaugeVec,
+    pub(super) quarantined_total: IntCounterVec,
     pub(super) errors: IntCounterVec,
     pub(super) apply_retries: IntCounterVec,
     pub(super) commit_to_apply: HistogramVec,
@@ -149,6 +151,12 @@ impl Families {
                 "conflict_tie_breaks_total",
                 "Conflicts with equal commit times, decided by priority",
                 with(D, &[]),
+            )?,
+            quarantined: gauge("quarantined", "Rows that the target refuses and that are in quarantine", with(D, &[]))?,
+            quarantined_total: counter(
+                "quarantined_total",
+                "Rows that went into quarantine because the target refused them",
+                with(D, &["reason"]),
             )?,
             errors: counter("errors_total", "Errors, also those that were tried again", with(D, &["stage", "class"]))?,
             apply_retries: counter(

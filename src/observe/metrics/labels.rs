@@ -104,10 +104,24 @@ labels! {
     SkipReason {
         /// A resolution covers them.
         Settled = "settled",
+        /// Their key is in quarantine: they are stored there.
+        Quarantined = "quarantined",
         /// An operator said to pass over the transaction.
         Operator = "operator",
         /// An update that changes nothing.
         Unchanged = "unchanged",
+    }
+}
+
+labels! {
+    /// Why a key went into quarantine.
+    QuarantineReason {
+        /// The target refused a change: a constraint, a trigger, a row too large.
+        RowRefused = "row_refused",
+        /// A value that the target's column cannot hold.
+        ValueMisfit = "value_misfit",
+        /// A node refused what was decided in a conflict.
+        Settlement = "settlement",
     }
 }
 

@@ -23,7 +23,8 @@ use self::families::{Builder, Families};
 pub use self::{
     direction::DirectionMetrics,
     labels::{
-        ApplyStage, ConflictKind, ConnectResult, DirectionState, Outcome, RetryReason, RowCounts, SkipReason, Stage,
+        ApplyStage, ConflictKind, ConnectResult, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts,
+        SkipReason, Stage,
     },
     node::NodeMetrics,
 };
@@ -62,8 +63,10 @@ pub struct Metrics {
     spill_limit_bytes: Gauge,
     log_messages: Mutex<IntCounterVec>,
     holder: Mutex<Option<String>>,
+    quarantined_since: Mutex<Option<i64>>,
     ready_lag_seconds: f64,
     pub(super) conflict_lines: super::events::Throttle,
+    pub(super) quarantine_lines: super::events::Throttle,
 }
 
 impl Metrics {
@@ -100,8 +103,10 @@ impl Metrics {
             spill_limit_bytes: gauge("spill_limit_bytes", "What may be in spill files; at the limit the reader stops")?,
             log_messages: Mutex::new(log_messages),
             holder: Mutex::new(None),
+            quarantined_since: Mutex::new(None),
             ready_lag_seconds: 30.0,
             conflict_lines: super::events::Throttle::new(),
+            quarantine_lines: super::events::Throttle::new(),
             registry,
         };
         metrics.active.set(0.0);
@@ -147,6 +152,15 @@ impl Metrics {
     pub fn set_spill_bytes(&self, bytes: u64, limit: u64) {
         self.spill_bytes.set(bytes as f64);
         self.spill_limit_bytes.set(limit as f64);
+    }
+
+    /// Since when the oldest entry in quarantine is there, in microseconds since 1970 UTC; `None` for no entry.
+    pub fn set_quarantined_since(&self, since: Option<i64>) {
+        *lock(&self.quarantined_since) = since;
+    }
+
+    pub(super) fn quarantined_since(&self) -> Option<i64> {
+        *lock(&self.quarantined_since)
     }
 
     pub(super) fn spill(&self) -> (f64, f64) {
@@ -248,6 +262,8 @@ mod tests {
         ("log_messages_total", "counter", 5),
         ("loop_guard_trips_total", "counter", 2),
         ("node_up", "gauge", 2),
+        ("quarantined", "gauge", 2),
+        ("quarantined_total", "counter", 6),
         ("queue_bytes", "gauge", 2),
         ("queue_limit_bytes", "gauge", 2),
         ("received_bytes_total", "counter", 2),
@@ -255,7 +271,7 @@ mod tests {
         ("replication_lag_seconds", "gauge", 2),
         ("rows_applied_total", "counter", 6),
         ("rows_received_total", "counter", 6),
-        ("rows_skipped_total", "counter", 6),
+        ("rows_skipped_total", "counter", 8),
         ("copy_rows_total", "counter", 2),
         ("copy_estimated_rows", "gauge", 2),
         ("source_log_headroom_bytes", "gauge", 2),

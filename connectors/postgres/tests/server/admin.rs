@@ -1,8 +1,11 @@
 //! Set-up, teardown, and what check looks at.
 
+use std::time::Duration;
+
 use pontoon_core::{
     Checkpoint, Code, Key, Position, Resolution, Row, Value,
-    node::{Admin, Applier, Node, Severity},
+    node::{Admin, Applied, Applier, Node, Severity, TableBatch, Tried},
+    quarantine::{Ask, Asked, Stored, StoredWrite, What},
     state::NodeState,
 };
 
@@ -227,13 +230,13 @@ async fn resolutions_are_kept_and_read_back() {
     let mut session = bench.session().await;
     session.begin(None).await.unwrap();
     session.lock(table, &[Key(vec![Value::Integer(7)])]).await.unwrap();
-    assert_eq!(session.highest_resolution().await.unwrap(), 0);
+    assert_eq!(session.highest_id().await.unwrap(), 0);
     session.tag(&tag(5, 6)).await.unwrap();
     session.record(&[resolution(1)]).await.unwrap();
     session.commit().await.unwrap();
     session.begin(Some(&tag(5, 6))).await.unwrap();
     session.record(&[resolution(2)]).await.unwrap();
-    assert_eq!(session.highest_resolution().await.unwrap(), 2);
+    assert_eq!(session.highest_id().await.unwrap(), 2);
     session.commit().await.unwrap();
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, [resolution(2)]);
     session.begin(Some(&tag(6, 6))).await.unwrap();
@@ -242,4 +245,95 @@ async fn resolutions_are_kept_and_read_back() {
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, []);
     let kept: i64 = bench.sql.query_one("SELECT count(*) FROM pontoon.resolution", &[]).await.unwrap().get(0);
     assert_eq!(kept, 2);
+}
+
+#[tokio::test]
+async fn the_quarantine_reads_back() {
+    let ddl = "CREATE TABLE items (id int PRIMARY KEY, name text, at timestamp UNIQUE);
+        ALTER TABLE items REPLICA IDENTITY FULL";
+    let bench = Bench::start(ddl, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let row = |id: i128, name: &str, at: Value| Row(vec![Value::Integer(id), Value::Text(name.into()), at]);
+    let key = |id: i128| Key(vec![Value::Integer(id)]);
+    let mut session = bench.session().await;
+
+    // A row that is refused is taken back alone.
+    session.begin(Some(&tag(5, 6))).await.unwrap();
+    let inserts = |rows: &[Row]| TableBatch { inserts: rows.to_vec(), ..TableBatch::default() };
+    let at = Value::DateTime(7_000_000);
+    session.savepoint().await.unwrap();
+    assert_eq!(session.apply(table, &inserts(&[row(1, "a", at.clone())])).await.unwrap(), Applied::All);
+    session.savepoint().await.unwrap();
+    let refused = session.apply(table, &inserts(&[row(2, "b", Value::Null), row(3, "c", at.clone())])).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.is_of_a_row() && refused.constraint() == Some("items_at_key"), "{refused:?}");
+    session.rollback_to_savepoint().await.unwrap();
+
+    let held = row(3, "né\"", Value::Unmapped("infinity".into()));
+    let entry = |id: i64, what, refusal: Option<&pontoon_core::Error>| Stored {
+        id,
+        table,
+        key: key(3),
+        what,
+        position: Some(format!("binlog.000001:{id}").parse().unwrap()),
+        transaction: Some("0-1-7".into()),
+        commit_time: 5,
+        refusal: refusal.cloned(),
+        due_in: Duration::from_secs(60),
+    };
+    let change = |moved| What::Change { before: Some(held.clone()), after: None, moved };
+    let settlement = What::Settlement { before: None, after: Some(row(3, "d", Value::Null)) };
+    let entries = [
+        entry(3, change(None), Some(&refused)),
+        entry(4, change(Some(key(9))), None),
+        entry(5, What::Own, None),
+        Stored { position: None, ..entry(6, settlement, Some(&refused)) },
+    ];
+    session.store(&entries).await.unwrap();
+    let write = |id: i64, own, discard| StoredWrite {
+        position: format!("binlog.000001:{id}").parse().unwrap(),
+        commit_time: 5,
+        own,
+        before: !own,
+        after: false,
+        discard,
+    };
+    let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
+    assert_eq!(session.stored(table, &key(3)).await.unwrap(), stored);
+    assert_eq!(session.highest_id().await.unwrap(), 6);
+    session.commit().await.unwrap();
+    session.begin(None).await.unwrap();
+    assert_eq!(session.read(table, &[key(1), key(2)]).await.unwrap(), [Some(row(1, "a", at)), None]);
+    session.rollback().await.unwrap();
+
+    let state = bench.node.state(bench.tables()).await.unwrap();
+    let [found] = &state.quarantine[..] else { panic!("{state:?}") };
+    assert_eq!((&found.key, found.head, found.has_changes, found.attempts), (&key(3), Some(3), true, 1));
+    assert_eq!((&found.ties, state.highest_id), (&vec![key(9)], 6));
+    assert!(found.due_in > Duration::from_secs(50) && found.age < Duration::from_secs(50), "{found:?}");
+    let shown = bench.node.quarantine(9).await.unwrap();
+    assert_eq!(shown.len(), 4);
+    let before = r#"{"":{"unmapped":["at"]},"at":"infinity","id":3,"name":"né\""}"#;
+    assert_eq!((shown[0].before.as_deref(), shown[0].attempts), (Some(before), 1));
+    assert_eq!((shown[0].code.as_deref(), shown[1].code.as_deref()), (Some("row-refused"), None));
+    assert_eq!(shown[0].next_attempt.unwrap() - shown[0].since, 60_000_000);
+    let counts = bench.node.quarantine_counts().await.unwrap();
+    assert_eq!((counts.keys, counts.entries, counts.oldest), (1, 4, Some(shown[0].since)));
+
+    bench.node.ask(&[4], Ask::Discard).await.unwrap();
+    assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), [], "it only waits behind another");
+    bench.node.ask(&[3], Ask::Discard).await.unwrap();
+    let asked = Asked { table, key: key(3), ask: Ask::Discard };
+    assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), [asked]);
+    session.begin(Some(&tag(6, 6))).await.unwrap();
+    assert_eq!(session.stored(table, &key(3)).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
+    let tried = Tried { head: Some(3), attempts: 2, refusal: refused, due_in: Duration::from_secs(600) };
+    session.tried(table, &key(3), &tried).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), []);
+    assert_eq!(bench.node.state(bench.tables()).await.unwrap().quarantine[0].attempts, 2);
+    session.begin(Some(&tag(7, 6))).await.unwrap();
+    session.release(table, &[key(3)]).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(bench.node.state(bench.tables()).await.unwrap().quarantine, []);
 }

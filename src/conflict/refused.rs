@@ -1,0 +1,161 @@
+//! What comes of a settlement that a side refuses: its keys go into quarantine, or stay there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pontoon_core::{
+    Code, Error, Result, Tag,
+    node::Tried,
+    quarantine::{Stored, What},
+};
+
+use super::{
+    quarantine::{self, OnError},
+    retry::CLOSE_WAIT,
+    settle::{Settler, outcome_unknown},
+    verdict::{Rows, Verdict},
+};
+use crate::{
+    bridge::Shared,
+    direction::plan::{self, Net, Place},
+    side::Side,
+};
+
+/// What a side refused.
+pub(super) struct Refusal {
+    side: Side,
+    error: Error,
+    /// Each key with the row that the side holds and the one that it was to hold.
+    nets: BTreeMap<Place, Net>,
+    /// Where the other log stood, as a message says it.
+    at: String,
+}
+
+impl Refusal {
+    pub(super) fn new(side: Side, error: Error, rows: &Rows, verdicts: &[Verdict]) -> Refusal {
+        let net = |verdict: &Verdict| Net {
+            before: rows.get(&verdict.place).cloned().flatten(),
+            after: verdict.rows[side].clone(),
+        };
+        let nets = verdicts.iter().map(|verdict| (verdict.place.clone(), net(verdict))).collect();
+        let at = verdicts.first().map_or_else(String::new, |verdict| fence_of(side, verdict));
+        Refusal { side, error, nets, at }
+    }
+}
+
+/// Whether a side can hold what it is to hold, since a server may round in silence; and whether what it holds
+/// can be said to it, as the row is only overwritten if it is still the same.
+pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &[Verdict]) -> Result<()> {
+    for verdict in verdicts {
+        let place = &verdict.place;
+        let net = Net { before: rows.get(place).cloned().flatten(), after: verdict.rows[side].clone() };
+        if net.before == net.after {
+            continue;
+        }
+        let table = plan::table(&shared.tables[side], place.0)?;
+        if let Some(at) = net.before.iter().find_map(|row| row.0.iter().position(plan::is_unmapped)) {
+            let (name, key, column) = (&shared.names[side], &place.1, &table.columns[at].column.name);
+            let message = format!(
+                "{name}: {} key ({key}) lost a conflict, and its column {column} has no form on the other side",
+                table.label
+            );
+            let hint = format!("write another value to the column on {name}, then start again");
+            return Err(Error::new(Code::ValueMisfit, message).hint(hint));
+        }
+        plan::fits(table, &place.1, &net, &fence_of(side, verdict))?;
+    }
+    Ok(())
+}
+
+/// Where a settlement is, as a message says it.
+fn fence_of(side: Side, verdict: &Verdict) -> String {
+    let fence = verdict.records[side].other_fence.as_ref();
+    fence.map_or("a settlement".to_owned(), |fence| format!("a settlement at {fence}"))
+}
+
+impl Settler {
+    /// A side refuses what it was to hold: the keys are in quarantine, or stay there. Their locks are given back, and
+    /// the registry keeps appliers away until it is on record. Errors: the table's rows stop the bridge.
+    pub(super) async fn refused(&mut self, keys: &BTreeSet<Place>, refusal: Refusal) -> Result<()> {
+        let shared = self.shared.clone();
+        let new = keys.iter().any(|place| !shared.quarantine.holds(place));
+        let stops = keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
+        if let Some(place) = keys.first().filter(|_| new && stops) {
+            return Err(named(&shared, place, &refusal));
+        }
+        tracing::debug!(error = %refusal.error, "a settlement is refused");
+        loop {
+            match self.put(keys, &refusal).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code() == Code::Contention => {
+                    tracing::debug!(%error, "tried again");
+                    self.roll_back().await?;
+                    shared.pause(CLOSE_WAIT).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn put(&mut self, keys: &BTreeSet<Place>, refusal: &Refusal) -> Result<()> {
+        let shared = self.shared.clone();
+        let headless = keys.iter().all(|place| shared.quarantine.head(place).is_none());
+        let new: BTreeSet<Place> =
+            keys.iter().filter(|place| headless || !shared.quarantine.holds(place)).cloned().collect();
+        shared.quarantine.room_for(&new.iter().filter(|place| !shared.quarantine.holds(place)).cloned().collect())?;
+        let entries: Vec<Stored> = new.iter().map(|place| self.settlement(place, refusal)).collect();
+        self.open().await?;
+        for side in Side::BOTH {
+            let tried: Vec<&Place> = keys.iter().filter(|place| shared.quarantine.has_entries(side, place)).collect();
+            let store = side == refusal.side && !entries.is_empty();
+            if tried.is_empty() && !store {
+                continue;
+            }
+            let session = self.session(side)?;
+            session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            for place in tried {
+                let head = shared.quarantine.head(place);
+                let attempts = head.map_or(1, |(_, _, attempts)| attempts) + 1;
+                let head = head.filter(|(at, ..)| *at == side).map(|(_, id, _)| id);
+                let error = named(&shared, place, refusal);
+                let tried = Tried { head, attempts, refusal: error, due_in: quarantine::backoff(attempts) };
+                session.tried(place.0, &place.1, &tried).await?;
+            }
+            if store {
+                session.store(&entries).await?;
+            }
+            session.commit().await.map_err(outcome_unknown)?;
+        }
+        shared.quarantine.tried(keys);
+        shared.quarantine.stored(refusal.side, &entries);
+        shared.quarantined(refusal.side, &entries);
+        Ok(())
+    }
+
+    fn settlement(&self, place: &Place, refusal: &Refusal) -> Stored {
+        let net = refusal.nets.get(place);
+        Stored {
+            id: self.shared.quarantine.next_id(),
+            table: place.0,
+            key: place.1.clone(),
+            what: What::Settlement {
+                before: net.and_then(|net| net.before.clone()),
+                after: net.and_then(|net| net.after.clone()),
+            },
+            position: None,
+            transaction: None,
+            commit_time: 0,
+            refusal: Some(named(&self.shared, place, refusal)),
+            due_in: quarantine::backoff(1),
+        }
+    }
+}
+
+/// The error with the key before it.
+fn named(shared: &Shared, place: &Place, refusal: &Refusal) -> Error {
+    let key = format!("{} key ({})", shared.label(place.0), place.1);
+    let error = refusal.error.clone();
+    if error.message().contains(&key) {
+        return error;
+    }
+    error.at(format!("{key} at {}", refusal.at))
+}

@@ -1,0 +1,151 @@
+//! What ends a quarantine: the rendezvous over what is stored.
+//!
+//! Keys are tried when they are due: again and again with longer and longer pauses, soon after either side wrote them
+//! (that may be the mend), and when an operator asks. Such an attempt is a rendezvous like any other, but it waits
+//! for nobody: where a reader is behind or a lock is not to be had, it is put off.
+//!
+//! A discard is a rendezvous too, so that nothing is dropped that the operator has not seen: every change that is
+//! pending must have been stored, and marked by the command, when they looked. Where the key was written since, it is
+//! tried instead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use pontoon_core::{Key, Result, TableId, Tag, quarantine::Ask};
+
+use super::{
+    decide::Reason,
+    pending::Pending,
+    settle::{Cause, Settler, outcome_unknown},
+    verdict::Verdict,
+};
+use crate::{
+    direction::plan::Place,
+    event::EngineEvent,
+    rules::Rule,
+    side::{Pair, Side},
+};
+
+/// How often operators' requests are looked for, while anything is in quarantine: they are to see the effect at once.
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an attempt waits for readers to be close to the ends of their logs: others may want a settlement.
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+impl Settler {
+    /// Tries the key that has been due for the longest.
+    pub(super) async fn retry(&mut self) -> Result<()> {
+        match self.shared.quarantine.due() {
+            Some(place) => self.settle(BTreeSet::from([place]), Cause::Retry).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does what operators have asked for.
+    pub(super) async fn look_for_requests(&mut self) -> Result<()> {
+        if self.shared.quarantine.is_empty() {
+            return Ok(());
+        }
+        let mut asked: BTreeMap<Place, Ask> = BTreeMap::new();
+        for side in Side::BOTH {
+            let found = self.shared.nodes[side].asked(&self.shared.tables[side]).await;
+            for found in found.map_err(|error| error.at(&self.shared.names[side]))? {
+                asked.insert((found.table, found.key), found.ask);
+            }
+        }
+        for (place, ask) in asked {
+            match ask {
+                _ if !self.shared.quarantine.holds(&place) => {}
+                Ask::Retry => self.settle(BTreeSet::from([place]), Cause::Retry).await?,
+                Ask::Discard => self.settle(BTreeSet::from([place]), Cause::Discard).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is stored of the keys to what the queues hold. Returns the side that refused it, where all of it is
+    /// to be dropped.
+    pub(super) async fn add_stored(
+        &mut self,
+        keys: &BTreeSet<Place>,
+        pending: &mut Pair<Pending>,
+        cause: Cause,
+    ) -> Result<Option<Side>> {
+        let shared = self.shared.clone();
+        if !shared.rules.has(Rule::Stored) {
+            return Ok(None);
+        }
+        let mut unseen = false;
+        for source in Side::BOTH {
+            let target = source.other();
+            for place in keys {
+                let mut stored = Vec::new();
+                if shared.quarantine.has_changes(target, place) {
+                    stored = self.session(target)?.stored(place.0, &place.1).await?;
+                }
+                let histories = &mut pending[source].histories;
+                unseen |= stored.iter().any(|write| !write.own && !write.discard);
+                let known = stored.last().map(|write| write.position.clone());
+                let new = histories.get(place).and_then(|history| history.writes.last());
+                unseen |= new.is_some_and(|write| known.is_none_or(|known| !known.covers(&write.position)));
+                if !stored.is_empty() {
+                    let history = histories.remove(place).unwrap_or_default();
+                    histories.insert(place.clone(), history.after(&stored));
+                }
+            }
+        }
+        pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
+        let refused_by = keys.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
+        Ok(refused_by.filter(|_| cause == Cause::Discard && !unseen))
+    }
+
+    /// Removes what is stored on a side of the keys that are settled.
+    pub(super) async fn release(&mut self, side: Side, verdicts: &[Verdict]) -> Result<()> {
+        let shared = self.shared.clone();
+        let mut by_table: BTreeMap<TableId, Vec<Key>> = BTreeMap::new();
+        for (table, key) in verdicts.iter().map(|verdict| &verdict.place) {
+            if shared.quarantine.has_entries(side, &(*table, key.clone())) {
+                by_table.entry(*table).or_default().push(key.clone());
+            }
+        }
+        for (table, keys) in by_table {
+            self.session(side)?.release(table, &keys).await?;
+        }
+        Ok(())
+    }
+
+    /// What the rule `Release` rules out.
+    pub(super) async fn release_apart(&mut self, verdicts: &[Verdict]) -> Result<()> {
+        self.roll_back().await?;
+        for side in Side::BOTH {
+            self.session(side)?.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            self.release(side, verdicts).await?;
+            self.session(side)?.commit().await.map_err(outcome_unknown)?;
+            self.session(side)?.begin(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Both commits are known: the keys are out of quarantine.
+    pub(super) fn released(&self, verdicts: &[Verdict]) {
+        let shared = &self.shared;
+        let held: BTreeSet<Place> = verdicts
+            .iter()
+            .map(|verdict| verdict.place.clone())
+            .filter(|place| shared.quarantine.holds(place))
+            .collect();
+        if held.is_empty() {
+            return;
+        }
+        for verdict in verdicts.iter().filter(|verdict| held.contains(&verdict.place)) {
+            let Some((side, ..)) = shared.quarantine.head(&verdict.place) else { continue };
+            let (source, table) = (side.other(), shared.label(verdict.place.0));
+            let discarded = matches!(verdict.reason, Reason::Discarded(_));
+            shared.observe(&EngineEvent::Released { source, table, discarded });
+        }
+        shared.quarantine.ended(&held);
+        shared.tell_quarantine();
+    }
+}

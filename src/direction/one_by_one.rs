@@ -1,0 +1,133 @@
+//! What is done about a run that the target refuses: its transactions one by one, and of one that is refused the changes
+//! one by one, as they came.
+//!
+//! Each is written behind a savepoint. One that the target refuses is taken back alone, and its key is in quarantine
+//! with it: the change is stored, and so is all that follows of the key. The rest of the transaction is applied as it
+//! came, in the same target transaction.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use pontoon_core::{Change, Class, Error, Result, node::Applied};
+
+use super::{
+    apply::{Direction, Way, Written, close_over},
+    gather::{Piece, Run},
+    plan::{self, Hold, InLog, Plan},
+    stored::Holding,
+};
+use crate::{bridge::Shared, conflict::quarantine::OnError, side::Side};
+
+/// How long what follows a refused change is waited for: it may be its mend.
+const READ_ON_WAIT: Duration = Duration::from_secs(5);
+
+impl Direction {
+    /// Applies a run as one transaction. Where the data is refused, its transactions are applied one by
+    /// one, and the changes of the one that cannot be too, to find those that are refused.
+    ///
+    /// Before that, what else there is in the log is read: a row that has been mended since, or taken away, comes
+    /// out well together with its mend. `false`: it is to be gathered again.
+    pub(super) async fn apply(&mut self, run: &Run) -> Result<bool> {
+        let refused = match self.apply_way(run, Way::Collapsed).await {
+            Err(error) if error.class() == Class::Definite => error,
+            done => return done.map(|()| true),
+        };
+        if self.read_on != Some(self.at) {
+            self.read_on = Some(self.at);
+            read_to_the_end(&self.shared.clone(), self.source).await?;
+            return Ok(false);
+        }
+        tracing::debug!(error = %refused, "applied one by one to find the change");
+        let parts = run.split(&self.shared.queues[self.source], &|fragment| self.places_of(fragment))?;
+        for part in parts {
+            if part.changes == 0 && self.held_own_writes(&part)?.is_empty() {
+                continue;
+            }
+            match self.apply_way(&part, Way::Collapsed).await {
+                Err(error) if error.class() == Class::Definite => self.apply_way(&part, Way::OneByOne).await?,
+                done => done?,
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn write_one_by_one(&mut self, pieces: &[Piece], holding: &mut Holding<'_>) -> Result<Written> {
+        for piece in pieces {
+            for change in piece.fragment().into_iter().flat_map(|fragment| &fragment.changes) {
+                match self.write_one(piece, change, holding).await? {
+                    Written::All => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        Ok(Written::All)
+    }
+
+    async fn write_one(&mut self, piece: &Piece, change: &Change, holding: &mut Holding<'_>) -> Result<Written> {
+        let plan = self.planned(|planner| planner.plan_one(change, piece, holding))?;
+        let Some(stage) = plan.stages.first() else { return Ok(Written::All) };
+        let places: BTreeSet<plan::Place> = stage.keys().cloned().collect();
+        if !plan.incomparable.is_empty() {
+            let mut keys = plan.incomparable;
+            close_over(&mut keys, &plan.links);
+            return Ok(Written::Conflicts(keys));
+        }
+        if let Some(misfit) = &plan.misfit {
+            self.refuse(piece, change, &plan, misfit.clone(), holding)?;
+            return Ok(Written::All);
+        }
+        self.session().await?.savepoint().await?;
+        match self.write(&plan).await {
+            Ok(Applied::All) => self.apart(&plan).await,
+            Ok(Applied::Missed) => Ok(Written::Missed(places)),
+            Err(error) if error.is_of_a_row() => {
+                let error = self.named(error, piece, &places);
+                self.refuse(piece, change, &plan, error, holding)?;
+                self.session().await?.rollback_to_savepoint().await?;
+                Ok(Written::All)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts what the change does to its keys into quarantine. Errors: the table's rows stop the bridge.
+    fn refuse(
+        &self,
+        piece: &Piece,
+        change: &Change,
+        plan: &Plan,
+        error: Error,
+        holding: &mut Holding<'_>,
+    ) -> Result<()> {
+        if self.shared.on_error[change.table.index()] == OnError::Stop {
+            return Err(error);
+        }
+        let Some(fragment) = piece.fragment() else { return Err(error) };
+        let parts = plan.stages.iter().flatten().map(|(place, net)| (place.clone(), net.clone())).collect();
+        holding.store(change, parts, InLog { fragment, position: &piece.position }, Some(&error))
+    }
+
+    /// The error with what was refused before it, and a remedy.
+    fn named(&self, error: Error, piece: &Piece, places: &BTreeSet<plan::Place>) -> Error {
+        let keys = places.iter().map(|(table, key)| {
+            let name = self.shared.tables[self.target()].get(table.index()).map_or("?", |table| &*table.label);
+            format!("{name} key ({key})")
+        });
+        let error = error.at(format!("{} at {}", keys.collect::<Vec<_>>().join(", "), piece.position));
+        if error.remedy().is_some() {
+            return error;
+        }
+        error.hint("mend the obstacle on the target and start again; or pass over the transaction with pontoon skip")
+    }
+}
+
+/// Waits until the reader is where the log ends now, but not for long.
+async fn read_to_the_end(shared: &Shared, source: Side) -> Result<()> {
+    let end = shared.nodes[source].log_status(None).await?.end;
+    let mut stopping = shared.stopping.clone();
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stop| *stop) => {}
+        _ = tokio::time::timeout(READ_ON_WAIT, shared.has_read(source, &end)) => {}
+    }
+    Ok(())
+}
