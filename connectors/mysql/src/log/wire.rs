@@ -17,13 +17,13 @@ use mysql_async::{Opts, ServerError};
 use mysql_common::{
     constants::CapabilityFlags,
     io::ParseBuf,
-    packets::{AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest},
+    packets::{AuthPlugin, AuthSwitchRequest, HandshakeResponse, SslRequest},
     proto::MySerialize,
 };
 use pontoon_core::{Code, Error, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::cursor::Cursor;
+use super::{Malformed, cursor::Cursor, malformed};
 use crate::{connect::Target, error, socket::Socket};
 
 /// Room that is made before a read: a large read costs fewer system calls in a backlog.
@@ -62,17 +62,16 @@ impl Wire {
         let unreachable = |error: std::io::Error| error::at_login(&error.into(), &target.address);
         let socket = Socket::open(&options).await.map_err(unreachable)?;
         let mut wire = Wire { socket, buffer: BytesMut::new(), sequence: 0 };
-        let greeting = wire.answer().await?;
-        let greeting: HandshakePacket<'_> = ParseBuf(&greeting).parse(()).map_err(|_| out_of_place())?;
+        let greeting = Greeting::parse(&wire.answer().await?).map_err(|_| out_of_place())?;
         let mut capabilities = CapabilityFlags::CLIENT_PROTOCOL_41
             | CapabilityFlags::CLIENT_SECURE_CONNECTION
             | CapabilityFlags::CLIENT_LONG_PASSWORD
             | CapabilityFlags::CLIENT_TRANSACTIONS
             | CapabilityFlags::CLIENT_PLUGIN_AUTH
             | CapabilityFlags::CLIENT_CONNECT_ATTRS;
-        capabilities &= greeting.capabilities();
+        capabilities &= greeting.capabilities;
         if let Some((tls, fallback)) = target.tls() {
-            if greeting.capabilities().contains(CapabilityFlags::CLIENT_SSL) {
+            if greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) {
                 capabilities |= CapabilityFlags::CLIENT_SSL;
                 wire.send(&serialized(&SslRequest::new(capabilities, u32::MAX, COLLATION))).await?;
                 wire.socket = wire.socket.secure(options.ip_or_hostname(), tls).await?;
@@ -80,12 +79,12 @@ impl Wire {
                 return Err(error::convert(&mysql_async::DriverError::NoClientSslFlagFromServer.into()));
             }
         }
-        let plugin = match greeting.auth_plugin() {
-            Some(AuthPlugin::CachingSha2Password) => AuthPlugin::CachingSha2Password,
+        let plugin = match AuthPlugin::from_bytes(&greeting.plugin) {
+            AuthPlugin::CachingSha2Password => AuthPlugin::CachingSha2Password,
             _ => AuthPlugin::MysqlNativePassword,
         };
         let attributes: HashMap<String, String> = [("program_name".into(), "pontoon".into())].into();
-        let proof = plugin.gen_data(options.pass(), &greeting.nonce());
+        let proof = plugin.gen_data(options.pass(), &greeting.nonce);
         let response = HandshakeResponse::new(
             proof.as_deref(),
             (8, 0, 0),
@@ -238,6 +237,37 @@ impl Wire {
     }
 }
 
+/// The first packet of a server. The driver's library trusts a length in it.
+struct Greeting {
+    capabilities: CapabilityFlags,
+    nonce: Vec<u8>,
+    plugin: Vec<u8>,
+}
+
+impl Greeting {
+    fn parse(packet: &[u8]) -> Result<Greeting, Malformed> {
+        /// Protocol 10 has a nonce of 20 bytes in two parts; a zero ends it.
+        const NONCE_BYTES: usize = 20;
+        let mut cursor = Cursor(packet);
+        if cursor.byte()? != 10 {
+            return Err(malformed("a greeting of another protocol"));
+        }
+        while cursor.byte()? != 0 {}
+        cursor.skip(4)?;
+        let mut nonce = cursor.take(8)?.to_vec();
+        cursor.skip(1)?;
+        let lower = cursor.little(2)?;
+        cursor.skip(3)?;
+        let capabilities = CapabilityFlags::from_bits_truncate((lower | cursor.little(2)? << 16) as u32);
+        let second = usize::from(cursor.byte()?).saturating_sub(8).max(13);
+        cursor.skip(10)?;
+        nonce.extend(cursor.take(second)?);
+        nonce.truncate(NONCE_BYTES);
+        let plugin = cursor.0.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        Ok(Greeting { capabilities, nonce, plugin })
+    }
+}
+
 /// What an error packet says. Before the login is done it has no state.
 pub(super) fn refusal(payload: &[u8]) -> mysql_async::Error {
     let mut cursor = Cursor(payload);
@@ -274,6 +304,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn greetings_are_read() {
+        let mut packet = b"\x0a9.7.4\0\x01\0\0\0abcdefgh\0".to_vec();
+        packet.extend([0x00, 0x8a, 45, 2, 0, 0x08, 0, 21]);
+        packet.extend([0; 10]);
+        packet.extend(b"ijklmnopqrst\0caching_sha2_password\0");
+        let greeting = Greeting::parse(&packet).unwrap();
+        assert_eq!(
+            (greeting.nonce, greeting.plugin),
+            (b"abcdefghijklmnopqrst".to_vec(), b"caching_sha2_password".to_vec())
+        );
+        assert!(greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL | CapabilityFlags::CLIENT_PLUGIN_AUTH));
+        assert!(Greeting::parse(&packet[..40]).is_err());
+    }
+
+    #[test]
     fn refusals_are_read_with_and_without_a_state() {
         let of = |bytes: &[u8]| match refusal(bytes) {
             mysql_async::Error::Server(error) => (error.code, error.state, error.message),
@@ -287,7 +332,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = refusal(&bytes);
-            let _ = ParseBuf(&bytes).parse::<HandshakePacket<'_>>(());
+            let _ = Greeting::parse(&bytes);
+            let _ = Greeting::parse(&[&[10, 0][..], &bytes].concat());
             let _ = ParseBuf(&bytes).parse::<AuthSwitchRequest<'_>>(());
         }
     }
