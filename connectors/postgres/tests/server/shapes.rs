@@ -1,12 +1,14 @@
 //! Tables that come, go and change under a running reader.
 
+use std::time::Instant;
+
 use pontoon_core::{
     Code, LogEvent, Operation, Row, Value,
     change::Obstacle,
     node::{Admin, LogReader, Mark, Node, Severity},
 };
 
-use crate::support::{Bench, next};
+use crate::support::{Bench, PATIENCE, names, next};
 
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text, big text);
     ALTER TABLE items ALTER big SET STORAGE EXTERNAL; ALTER TABLE items REPLICA IDENTITY FULL";
@@ -27,7 +29,9 @@ async fn operations(bench: &Bench, reader: &mut Box<dyn LogReader>) -> Vec<Opera
 /// The next obstacle, which a mark brings if nothing else does.
 async fn obstacle(bench: &Bench, reader: &mut Box<dyn LogReader>) -> Obstacle {
     bench.node.mark(Mark::Heartbeat).await.unwrap();
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < PATIENCE, "no obstacle in time");
         match next(reader).await {
             LogEvent::Obstacle(obstacle) => return obstacle,
             LogEvent::Fragment(fragment) => panic!("{fragment:?}"),
@@ -61,7 +65,7 @@ async fn a_row_that_moves_to_another_partition_leaves_one_and_enters_the_other()
 #[tokio::test]
 async fn check_and_setup_see_a_partitioned_table_as_one() {
     let bench = Bench::start(PARTED, &["items"]).await;
-    let schema = bench.node.describe(&crate::support::names(&["items"])).await.unwrap().remove(0).unwrap();
+    let schema = bench.node.describe(&names(&["items"])).await.unwrap().remove(0).unwrap();
     assert_eq!(schema.key, [0, 1], "the root's primary key");
     let blocking = async || -> Vec<(&str, String)> {
         let found = bench.node.findings(&bench.plan).await.unwrap().into_iter();
