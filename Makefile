@@ -48,7 +48,7 @@ test: install ## Run the tests: unit, simulation, end to end on real servers
 	$(call run_tests,,)
 
 # What takes minutes is marked `#[ignore = "full: ..."]`.
-test-full: export PONTOON_SIM_SCHEDULES ?= 400
+test-full: export PONTOON_SIM_SCHEDULES ?= 120
 test-full: export PONTOON_KILLS ?= 20
 test-full: install ## The same, and the tests that take longer
 	$(call run_tests,--run-ignored all,--include-ignored)
