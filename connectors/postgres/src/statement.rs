@@ -320,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             chunk(&table, true),
-            "SELECT t.\"id\"::text, t.\"note\"::text, t.\"at\"::text FROM \"public\".\"items\" AS t \
+            "SELECT t.\"id\"::text, t.\"note\"::text, t.\"at\"::text, t.xmax <> '0'::xid FROM \"public\".\"items\" AS t \
              WHERE (t.\"id\") > (($1::int8[])[1]) ORDER BY t.\"id\" LIMIT $2::int8"
         );
     }
