@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -24,7 +24,24 @@ fn place() -> TempDir {
 fn demo(arguments: &[&str], place: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
     command.arg("demo").args(arguments).env("TMPDIR", place).env_remove("NO_COLOR").stdin(Stdio::null());
+    command.process_group(0);
     command
+}
+
+/// The servers are in no process group of the demo's, so that it is the demo that ends them, in order.
+fn servers_are_out_of_reach(demo: &Child, place: &Path) {
+    let mut servers = 0;
+    for entry in fs::read_dir("/proc").unwrap() {
+        let process = entry.unwrap().path();
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let group =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(2)?.parse::<u32>().ok());
+        if fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(place)) {
+            servers += 1;
+            assert_ne!(group, Some(demo.id()), "{stat}");
+        }
+    }
+    assert!(servers >= 2, "there are {servers} processes of servers");
 }
 
 /// No process works in the place or names it, and nothing is in it.
@@ -99,8 +116,10 @@ fn read_until(child: &mut Child, start: &str) -> Vec<String> {
     panic!("no line begins with {start:?}: {lines:#?}");
 }
 
+/// Ctrl-C as a terminal sends it: to the whole process group, which the demo leads here.
 fn interrupt(mut child: Child) -> i32 {
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -137,6 +156,7 @@ fn interrupted_it_leaves_nothing() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut story = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(story.any(|line| line.unwrap().contains(" applied ")));
+    servers_are_out_of_reach(&child, place.path());
     // Somebody has to read on, else it would end for want of a reader.
     let reader = std::thread::spawn(move || story.count());
     assert_eq!(interrupt(child), 1);

@@ -112,7 +112,8 @@ pub(crate) async fn run(arguments: DemoArgs, context: &Context) -> Result<u8> {
         }
     }
     finish.send_replace(true);
-    // What it says now is of no interest: Ctrl-C in a terminal ends the servers as well.
+    // What it says now is of no interest any more. The servers end after it: they are in process groups of their own,
+    // which Ctrl-C in a terminal does not reach.
     let _ = timeout(STOP_WITHIN, bridge).await;
     ended
 }

@@ -1,5 +1,6 @@
 //! Which user the servers run as.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,15 +37,33 @@ fn parse_nobody(line: &str) -> Option<Account> {
     Some(Account { uid, gid })
 }
 
-/// A command that runs `program` as `account`, in `folder`, and dies with this process.
+/// A command of a program that the kernel kills when the thread that starts it ends, and so when its process is
+/// killed. Arguments that are added are the program's.
 ///
 /// `setpriv` sets the signal that the kernel sends when the parent is gone, then becomes the program, so
-/// that the process id is the program's. It can only be had before the user is changed, which it does last.
-pub(crate) fn command(program: &Path, account: Option<Account>, folder: &Path) -> Result<Command, ServerError> {
+/// that the process id is the program's.
+///
+/// # Errors
+///
+/// [`ServerError::MissingProgram`]
+pub fn bound_command(program: impl AsRef<OsStr>) -> Result<Command, ServerError> {
+    let mut command = setpriv()?;
+    command.arg(program);
+    Ok(command)
+}
+
+fn setpriv() -> Result<Command, ServerError> {
     let setpriv = folder::find_program("setpriv", &["/usr/bin", "/bin"])
         .ok_or(ServerError::MissingProgram { program: "setpriv", hint: "install the package util-linux" })?;
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL"]);
+    Ok(command)
+}
+
+/// A command that runs `program` as `account`, in `folder`, and dies with this process. The signal can only be had
+/// before the user is changed, which `setpriv` does last.
+pub(crate) fn command(program: &Path, account: Option<Account>, folder: &Path) -> Result<Command, ServerError> {
+    let mut command = setpriv()?;
     if let Some(Account { uid, gid }) = account {
         command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
     }

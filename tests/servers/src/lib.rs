@@ -49,7 +49,7 @@
 //! | `account` | which user the servers run as |
 //! | `folder` | the cache and temporary folders, and copying them |
 //! | `port` | ports that are no other's, also while their server is down |
-//! | `certificate` | the certificate of an encrypted server |
+//! | `certificate` | authorities, and the certificates of encrypted servers and their clients |
 
 mod account;
 mod certificate;
@@ -64,6 +64,8 @@ mod postgres;
 mod process;
 mod server;
 
+pub use account::bound_command;
+pub use certificate::{Authority, Issued, Request};
 pub use error::ServerError;
 pub use kind::{Kind, UnknownKind};
 pub use options::{Durability, Encryption, Options};

@@ -122,7 +122,7 @@ impl Programs {
         if options.durability == Durability::Process {
             command.arg("--innodb-flush-method=nosync");
         }
-        if let Some(Certificate { authority, server, key }) = certificate {
+        if let Some(Certificate { authority, server, key, .. }) = certificate {
             command.args([option("ssl-ca", authority), option("ssl-cert", server), option("ssl-key", key)]);
         }
         for (name, value) in &options.settings {

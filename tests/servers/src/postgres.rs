@@ -103,6 +103,8 @@ impl Programs {
             set("ssl", "on");
             set("ssl_cert_file", &certificate.server.to_string_lossy());
             set("ssl_key_file", &certificate.key.to_string_lossy());
+            // By which it knows the certificates of clients.
+            set("ssl_ca_file", &certificate.authority.to_string_lossy());
         }
         for (name, value) in &options.settings {
             set(name, value);

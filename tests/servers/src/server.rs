@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::account::Account;
-use crate::certificate::Certificate;
+use crate::certificate::{Authority, Certificate, Issued};
 use crate::options::{Encryption, Options};
 use crate::ping::ping;
 use crate::port::{self, Port};
@@ -223,6 +223,22 @@ impl Server {
     #[must_use]
     pub fn authority(&self) -> Option<&Path> {
         self.certificate.as_ref().map(|certificate| certificate.authority.as_path())
+    }
+
+    /// That authority itself, which can issue more certificates; `None` without [`Encryption::Private`].
+    #[must_use]
+    pub fn private_authority(&self) -> Option<&Authority> {
+        self.certificate.as_ref().map(|certificate| &certificate.made_by)
+    }
+
+    /// Gives an encrypted server another certificate. It is shown to clients once the server is told to read it:
+    /// `SELECT pg_reload_conf()`, `ALTER INSTANCE RELOAD TLS` (MySQL), `FLUSH SSL` (MariaDB).
+    ///
+    /// # Errors
+    ///
+    /// Its files cannot be written.
+    pub fn replace_certificate(&self, issued: &Issued) -> Result<(), ServerError> {
+        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.replace(issued, self.account))
     }
 
     /// Its temporary folder, which goes when this value is dropped.
