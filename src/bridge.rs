@@ -41,7 +41,7 @@ use crate::{
         queue::{Limits, Queue},
         read,
     },
-    event::{Conflict, EngineEvent, Observer, Refused},
+    event::{Conflict, EngineEvent, Observer, Refused, Stage},
     level,
     rules::{Rule, Rules},
     side::{Pair, Side},
@@ -61,6 +61,10 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 /// chance. A server that is up again is met within three seconds, and is at work within five; asking one that
 /// stays away so often costs nothing.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// The pause where a server refuses the login, or is not the one that it should be; up to half of it is added. Somebody
+/// has to mend that, and until then each attempt is one more that the server counts against the user.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// A session that lived this long was a good one: the backoff begins anew.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
@@ -150,10 +154,10 @@ async fn sessions(
     let mut backoff = BACKOFF.0;
     loop {
         let started = Instant::now();
-        let error = match session(plan, stop, stopping.clone(), dice.clone()).await {
+        let Failure { stage, source, error } = match session(plan, stop, stopping.clone(), dice.clone()).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.class() == Class::Transient => error,
-            Err(error) => return Err(error),
+            Err(failure) if failure.error.class() == Class::Transient => failure,
+            Err(failure) => return Err(failure.error),
         };
         if stopping.get() {
             return Ok(());
@@ -161,8 +165,11 @@ async fn sessions(
         if started.elapsed() > GOOD_SESSION {
             backoff = BACKOFF.0;
         }
-        let pause = random(&dice, backoff) + backoff / 2;
-        plan.observer.observe(&EngineEvent::Interrupted { error: &error, pause });
+        let pause = match error.code() {
+            Code::LoginRefused | Code::TlsFailed => REFUSED_PAUSE + random(&dice, REFUSED_PAUSE / 2),
+            _ => random(&dice, backoff) + backoff / 2,
+        };
+        plan.observer.observe(&EngineEvent::Interrupted { stage, source, error: &error, pause });
         backoff = (backoff * 2).min(BACKOFF.1);
         tokio::select! {
             biased;
@@ -177,13 +184,36 @@ fn random(dice: &Mutex<SmallRng>, max: Duration) -> Duration {
     Duration::from_millis(dice.lock().unwrap_or_else(PoisonError::into_inner).random_range(1..=millis))
 }
 
+/// What ended a session, and what was being done.
+struct Failure {
+    stage: Stage,
+    source: Option<Side>,
+    error: Error,
+}
+
+impl From<Error> for Failure {
+    /// Before the tasks run.
+    fn from(error: Error) -> Self {
+        Failure { stage: Stage::Connect, source: None, error }
+    }
+}
+
+/// A task of a session, whose error is one of its stage.
+async fn within(stage: Stage, source: Option<Side>, task: impl Future<Output = Result<()>>) -> Result<(), Failure> {
+    task.await.map_err(|error| {
+        // The spill is behind whoever reads and whoever applies.
+        let stage = if error.code() == Code::SpillFailed { Stage::Queue } else { stage };
+        Failure { stage, source, error }
+    })
+}
+
 /// One session: from the lease to the first thing that fails, or to the end that was asked for.
 async fn session(
     plan: &Plan,
     stop: &level::Sender<bool>,
     mut stopping: level::Receiver<bool>,
     dice: Arc<Mutex<SmallRng>>,
-) -> Result<()> {
+) -> Result<(), Failure> {
     let mut leases = tokio::select! {
         biased;
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
@@ -206,14 +236,16 @@ async fn session(
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     for (source, reader) in readers {
         let (chunks, arriving) = mpsc::channel(copy::AHEAD_MAX);
-        tasks.spawn(failing(read::run(shared.clone(), source, reader)));
-        tasks.spawn(Direction::new(shared.clone(), source, requests.clone(), arriving).run());
-        tasks.spawn(failing(copy::feed(shared.clone(), source, chunks)));
+        let reading = failing(read::run(shared.clone(), source, reader));
+        tasks.spawn(within(Stage::Read, Some(source), reading));
+        let applying = Direction::new(shared.clone(), source, requests.clone(), arriving).run();
+        tasks.spawn(within(Stage::Apply, Some(source), applying));
+        tasks.spawn(within(Stage::Read, Some(source), failing(copy::feed(shared.clone(), source, chunks))));
     }
     drop(requests);
-    tasks.spawn(failing(Settler::new(shared.clone(), requested).run()));
-    tasks.spawn(failing(keep(leases)));
-    tasks.spawn(failing(heartbeat(shared.clone())));
+    tasks.spawn(within(Stage::Rendezvous, None, failing(Settler::new(shared.clone(), requested).run())));
+    tasks.spawn(within(Stage::Connect, None, failing(keep(leases))));
+    tasks.spawn(within(Stage::Read, None, failing(heartbeat(shared.clone()))));
     plan.observer.observe(&EngineEvent::Active);
     let ending = async {
         match plan.until {
@@ -229,8 +261,8 @@ async fn session(
             biased;
             ended = tasks.join_next() => match ended {
                 Some(Ok(Ok(()))) => directions -= 1,
-                Some(Ok(Err(error))) => return Err(error),
-                Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}"))),
+                Some(Ok(Err(failure))) => return Err(failure),
+                Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}")).into()),
                 None => return Ok(()),
             },
             done = &mut ending, if !stop.get() => {

@@ -21,6 +21,10 @@ pub enum EngineEvent<'a> {
     Active,
     /// The session ended with an error that goes away by itself; it starts again after a pause.
     Interrupted {
+        /// What was being done.
+        stage: Stage,
+        /// The direction that it was done for; `None` for both.
+        source: Option<Side>,
         /// Why.
         error: &'a Error,
         /// The pause before the next attempt.
@@ -134,6 +138,13 @@ pub enum EngineEvent<'a> {
         /// Why.
         error: &'a Error,
     },
+    /// A rendezvous was rolled back and is tried again.
+    RendezvousRetried {
+        /// The direction that asked for it; `None` for a completion.
+        source: Option<Side>,
+        /// Why.
+        error: &'a Error,
+    },
     /// A conflict was settled, or what a crash had left half done was completed.
     Conflict {
         /// The direction that met it; `None` for a completion.
@@ -170,6 +181,21 @@ pub enum Refused {
     Change,
     /// What a settlement gave it.
     Settlement,
+}
+
+/// What is being done when an error happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Connecting, taking the lease, reading what is durable.
+    Connect,
+    /// Reading the source's log.
+    Read,
+    /// Keeping what is read: the spill.
+    Queue,
+    /// Writing to the target.
+    Apply,
+    /// Settling a conflict.
+    Rendezvous,
 }
 
 /// Rows by what became of them.

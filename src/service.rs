@@ -62,8 +62,8 @@ pub async fn run(
 async fn prepare(config: &Config, nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<Mapping> {
     for side in Side::BOTH {
         let at = |error: Error| error.at(nodes[side].name());
-        let server = nodes[side].connect().await.map_err(at)?;
-        tracing::info!(node = nodes[side].name(), %server, "connected");
+        let peer = nodes[side].connect().await.map_err(at)?;
+        tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
     mapping::map(config, nodes).await?.require()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pontoon_core::{
     Code, Error, LogIdentity, MappedTable, Result, TableId, TableName,
-    node::{Node, SetupPlan, Tables},
+    node::{Node, Peer, SetupPlan, Tables},
 };
 
 use crate::{
@@ -80,12 +80,10 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
     })
 }
 
-/// Connects to both nodes.
-pub async fn connect(nodes: &Pair<Arc<dyn Node>>) -> Result<()> {
-    for side in Side::BOTH {
-        nodes[side].connect().await.map_err(|error| error.at(nodes[side].name()))?;
-    }
-    Ok(())
+/// Connects to both nodes, and says what answered.
+pub async fn connect(nodes: &Pair<Arc<dyn Node>>) -> Result<Pair<Peer>> {
+    let connect = async |side: Side| nodes[side].connect().await.map_err(|error| error.at(nodes[side].name()));
+    Ok(Pair::new(connect(Side::A).await?, connect(Side::B).await?))
 }
 
 /// Prepares both nodes. Safe to repeat: what is there stays, checkpoints included.

@@ -1,8 +1,8 @@
 //! `pontoon check`: can the two databases be bridged?
 
 use pontoon_core::{
-    Result,
-    node::{Finding, Severity},
+    Result, calendar,
+    node::{Finding, Peer, Severity},
 };
 use serde::Serialize;
 
@@ -12,9 +12,13 @@ use super::{
 };
 use crate::{
     config::{Accept, Config},
-    mapping, nodes, setup,
+    mapping, nodes, observe, setup,
     side::Side,
 };
+
+/// A certificate that ends sooner is warned about: time enough to have another issued, and less than the 90 days for
+/// which many are.
+const CERTIFICATE_DAYS: i64 = 30;
 
 /// The version of the document's form.
 const SCHEMA_VERSION: u32 = 1;
@@ -46,12 +50,13 @@ pub(crate) async fn run(arguments: CheckArgs, context: &Context) -> Result<u8> {
 /// Everything that is found on both nodes and between them, what blocks first.
 async fn findings(config: &Config) -> Result<Vec<Finding>> {
     let nodes = nodes::open(config)?;
-    setup::connect(&nodes.nodes).await?;
+    let peers = setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(config, &nodes.nodes).await?;
     let plans = setup::plans(config, &nodes.nodes, &mapping).await?;
     let mut findings = mapping.findings.clone();
     for side in Side::BOTH {
         let name = nodes.nodes[side].name();
+        findings.extend(certificate(name, &peers[side], observe::now_micros()));
         for mut finding in nodes.admins[side].findings(&plans[side]).await.map_err(|error| error.at(name))? {
             if !finding.subject.starts_with(name) {
                 finding.subject = format!("{name}: {}", finding.subject);
@@ -66,6 +71,21 @@ async fn findings(config: &Config) -> Result<Vec<Finding>> {
     }
     findings.sort_by_key(|finding| finding.severity);
     Ok(findings)
+}
+
+/// Whether a node's certificate lasts. Where it has none there is nothing to say: the url says whether that is meant.
+fn certificate(name: &str, peer: &Peer, now_micros: i64) -> Option<Finding> {
+    let ends = peer.certificate_expiry?.saturating_mul(1_000_000);
+    let left_days = (ends - now_micros).div_euclid(calendar::MICROS_PER_DAY);
+    let soon = left_days < CERTIFICATE_DAYS;
+    Some(Finding {
+        code: "tls-certificate",
+        severity: if soon { Severity::Warning } else { Severity::Ok },
+        subject: name.to_owned(),
+        actual: format!("the certificate ends on {}, in {left_days} days", calendar::format_instant(ends)),
+        expected: format!("at least {CERTIFICATE_DAYS} days"),
+        remedy: soon.then(|| "renew the server's certificate; without it the bridge stands still".to_owned()),
+    })
 }
 
 /// Whether the operator answers for a finding: it is accepted for the table that it speaks of.
@@ -95,4 +115,20 @@ fn print(findings: &[Finding], blocking: usize, warnings: usize, context: &Conte
         }
     }
     out.line(&format!("{blocking} blocking, {warnings} warnings, {} looked at", findings.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_warned_about() {
+        let at = |days: i64| Peer { server: "x".into(), certificate_expiry: Some(1_800_000_000 + days * 86_400) };
+        let found = |days| certificate("shop", &at(days), 1_800_000_000_000_000).unwrap();
+        assert_eq!(found(31).severity, Severity::Ok);
+        assert_eq!(found(29).severity, Severity::Warning);
+        assert_eq!(found(29).actual, "the certificate ends on 2027-02-13T08:00:00Z, in 29 days");
+        assert_eq!(found(-1).severity, Severity::Warning);
+        assert_eq!(certificate("shop", &Peer { server: "x".into(), certificate_expiry: None }, 0), None);
+    }
 }

@@ -156,7 +156,7 @@ async fn outline(asked: &Asked, arguments: &InitArgs, config: &Config) -> Result
         let Some(side) = config.side(name) else { continue };
         let node = &opened.nodes[side];
         let look = async {
-            let server = node.connect().await?;
+            let server = node.connect().await?.server;
             let of_default = |table: TableName| {
                 let default = config.node(side).default_schema();
                 (table.schema.as_deref() == Some(default)).then_some(TableName { schema: None, name: table.name })

@@ -64,9 +64,10 @@ pub(super) const NODE: Section = Section {
             "text",
             Preset::Required,
             "`postgresql://USER@HOST:PORT/DATABASE` or `mysql://USER@HOST:PORT/DATABASE` (also `postgres://` and `mariadb://`; \
-             MySQL and MariaDB are told apart by asking the server). `sslmode` and `sslrootcert`, or `ssl-mode` and `ssl-ca`, \
+             MySQL and MariaDB are told apart by asking the server). `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, or `ssl-mode`, `ssl-ca`, `ssl-cert` and `ssl-key`, \
              after a question mark (PostgreSQL: also host, a socket's folder, port, user, dbname and connect_timeout; MySQL: \
-             also socket); without them `verify-full` to any host but a loopback address or a Unix socket.",
+             also socket and connect_timeout); without them `verify-full` to any host but a loopback address or a Unix socket. The files are in PEM \
+             form; their paths are made as that of password_file is. `docs/tls.md` tells more.",
         ),
         key(
             "password_file",

@@ -10,7 +10,7 @@ use super::{
     NodeConfig, Server, TableRule, keys,
     place::{Problems, Rank, did_you_mean},
     reader::{Fields, Item, join},
-    url,
+    url::{self, Refusal},
 };
 use crate::{
     conflict::quarantine::OnError,
@@ -210,9 +210,13 @@ impl Parser<'_, '_> {
 
         let item = fields.required("url", &mut self.problems)?;
         let text = item.text(&mut self.problems)?;
-        let address = match url::parse(text) {
+        let address = match url::parse(text, |path| self.resolve(path)) {
             Ok(address) => address,
-            Err(message) => {
+            Err(Refusal { message, hint: Some(hint) }) => {
+                item.refuse_with(&mut self.problems, message, hint);
+                return None;
+            }
+            Err(Refusal { message, hint: None }) => {
                 item.refuse(&mut self.problems, message);
                 return None;
             }
@@ -291,42 +295,48 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// A path with `${VARIABLE}` replaced, relative to the file's folder.
+    /// A path as [`Self::resolve`] makes it.
     fn path(&mut self, item: &Item<'_, '_>) -> Option<PathBuf> {
-        let mut rest = item.text(&mut self.problems)?;
+        let text = item.text(&mut self.problems)?;
+        match self.resolve(text) {
+            Ok(path) => Some(path),
+            Err(refusal) => {
+                match refusal.hint {
+                    Some(hint) => item.refuse_with(&mut self.problems, refusal.message, hint),
+                    None => item.refuse(&mut self.problems, refusal.message),
+                }
+                None
+            }
+        }
+    }
+
+    /// A path with `${VARIABLE}` replaced, relative to the file's folder.
+    fn resolve(&self, text: &str) -> Result<PathBuf, Refusal> {
+        let mut rest = text;
         let mut path = String::new();
         while let Some((before, after)) = rest.split_once("${") {
             let Some((name, after)) = after.split_once('}') else {
-                item.refuse(&mut self.problems, "has a ${ without }");
-                return None;
+                return Err("has a ${ without }".to_owned().into());
             };
             if !is_variable_name(name) {
-                item.refuse(&mut self.problems, format!("${{{name}}} does not name an environment variable"));
-                return None;
+                return Err(format!("${{{name}}} does not name an environment variable").into());
             }
             let Some(value) = self.environment.get(name) else {
-                item.refuse_with(
-                    &mut self.problems,
-                    format!("the environment variable {name} is not set"),
-                    if name == "CREDENTIALS_DIRECTORY" {
-                        "systemd sets it for a unit with LoadCredential=; elsewhere set it yourself, or write the path"
-                            .to_owned()
-                    } else {
-                        format!("set it before pontoon is started, or write the path without ${{{name}}}")
-                    },
-                );
-                return None;
+                let message = format!("the environment variable {name} is not set");
+                let hint = if name == "CREDENTIALS_DIRECTORY" {
+                    "systemd sets it for a unit with LoadCredential=; elsewhere set it yourself, or write the path"
+                        .to_owned()
+                } else {
+                    format!("set it before pontoon is started, or write the path without ${{{name}}}")
+                };
+                return Err(Refusal { message, hint: Some(hint) });
             };
             path += before;
             path += &value;
             rest = after;
         }
         path += rest;
-        if path.is_empty() {
-            item.refuse(&mut self.problems, "is empty");
-            return None;
-        }
-        Some(self.folder.join(path))
+        if path.is_empty() { Err("is empty".to_owned().into()) } else { Ok(self.folder.join(path)) }
     }
 
     /// `conflict`, `direction` and `on_error`, of a table or of all.

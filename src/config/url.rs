@@ -3,13 +3,20 @@
 //! No message from here quotes any part of the URL but its scheme and option names: anything else may
 //! be a password, also where it stands at the wrong place.
 
+use std::path::PathBuf;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pontoon_core::node::Secret;
 
 use super::{Scheme, place::did_you_mean};
 
-/// What the connectors know, the mode and the authority of TLS first.
-const POSTGRES_OPTIONS: &[&str] = &["sslmode", "sslrootcert", "host", "port", "user", "dbname", "connect_timeout"];
-const MYSQL_OPTIONS: &[&str] = &["ssl-mode", "ssl-ca", "socket"];
+/// What the connectors know; first those of TLS, in the same order: the mode, then the files.
+const POSTGRES_OPTIONS: &[&str] =
+    &["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "user", "dbname", "connect_timeout"];
+const MYSQL_OPTIONS: &[&str] = &["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "socket", "connect_timeout"];
+
+/// How many of them are of TLS.
+const TLS_OPTIONS: usize = 4;
 
 const POSTGRES_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const MYSQL_MODES: &[&str] = &["disabled", "preferred", "required", "verify_ca", "verify_identity"];
@@ -26,11 +33,25 @@ pub(super) struct Address {
     pub(super) hosts: String,
 }
 
-pub(super) fn parse(text: &str) -> Result<Address, String> {
+/// Why a URL is refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Refusal { message, hint: None }
+    }
+}
+
+/// Reads a URL. `resolve` makes the path of a file as other paths of the configuration are made.
+pub(super) fn parse(text: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusal>) -> Result<Address, Refusal> {
     let Some((scheme_text, rest)) = text.split_once("://") else {
-        return Err(
-            "is not a URL; write postgresql://USER@HOST:PORT/DATABASE or mysql://USER@HOST:PORT/DATABASE".into()
-        );
+        return Err("is not a URL; write postgresql://USER@HOST:PORT/DATABASE or mysql://USER@HOST:PORT/DATABASE"
+            .to_owned()
+            .into());
     };
     let scheme = match scheme_text {
         "postgresql" | "postgres" => Scheme::Postgres,
@@ -43,7 +64,8 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
             return Err(format!(
                 "unknown scheme {shown}://; it is postgresql://, postgres://, mysql:// or mariadb://{}",
                 did_you_mean(shown, known)
-            ));
+            )
+            .into());
         }
     };
     let (before_query, query) = match rest.split_once('?') {
@@ -52,10 +74,11 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     };
     let (authority, path) = before_query.split_once('/').unwrap_or((before_query, ""));
     if path.contains('@') || query.is_some_and(|query| query.contains('@')) && !authority.contains('@') {
-        return Err("has an @ after the host; / ? # @ : in a user or a password are written %2F %3F %23 %40 %3A".into());
+        let message = "has an @ after the host; / ? # @ : in a user or a password are written %2F %3F %23 %40 %3A";
+        return Err(message.to_owned().into());
     }
     if rest.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control()) {
-        return Err("holds a # or a blank; they are written %23 and %20".into());
+        return Err("holds a # or a blank; they are written %23 and %20".to_owned().into());
     }
     let (user_info, hosts) = match authority.rsplit_once('@') {
         Some((user_info, hosts)) => (Some(user_info), hosts),
@@ -76,23 +99,26 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     let option_host = option(if scheme == Scheme::Postgres { "host" } else { "socket" });
     for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if matches!(name, "password" | "sslpassword") {
+        if name == "password" {
             password = Some(decode(value)?);
             continue;
         }
         check_option(scheme, name, value)?;
-        kept.push(pair);
+        kept.push(match is_file(name) {
+            true => file(name, value, &resolve)?,
+            false => pair.to_owned(),
+        });
     }
 
     let database = decode(if path.is_empty() { option_database.unwrap_or("") } else { path })?;
     if database.is_empty() {
-        return Err("names no database; write it after the host: /DATABASE".into());
+        return Err("names no database; write it after the host: /DATABASE".to_owned().into());
     }
     if user.is_empty() && option_user.is_none() {
-        return Err("names no user; write USER@ before the host".into());
+        return Err("names no user; write USER@ before the host".to_owned().into());
     }
     if hosts.is_empty() && option_host.is_none() {
-        return Err("names no host".into());
+        return Err("names no host".to_owned().into());
     }
     check_host(hosts)?;
 
@@ -114,10 +140,13 @@ fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
         Scheme::Postgres => (POSTGRES_OPTIONS, MYSQL_OPTIONS, POSTGRES_MODES),
         Scheme::Mysql => (MYSQL_OPTIONS, POSTGRES_OPTIONS, MYSQL_MODES),
     };
-    let [mode, authority] = [known[0], known[1]];
+    let mode = known[0];
+    if name == "sslpassword" {
+        return Err("option sslpassword is of no use, since encrypted keys are not read; write the key without a password: openssl pkey -in KEY -out KEY.plain".into());
+    }
     if !known.contains(&name) {
-        // Of the two TLS options each kind of server has its own name.
-        if let Some(at) = others.iter().take(2).position(|other| *other == name) {
+        // Of the TLS options each kind of server has its own name.
+        if let Some(at) = others.iter().take(TLS_OPTIONS).position(|other| *other == name) {
             return Err(format!("option {name} is of the other kind of server; did you mean {:?}?", known[at]));
         }
         let readable = name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
@@ -132,13 +161,30 @@ fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
             did_you_mean(value, modes.iter().copied())
         ));
     }
-    if name == authority && value.is_empty() {
-        return Err(format!("option {name} needs the path of a certificate file"));
+    if is_file(name) && value.is_empty() {
+        return Err(format!("option {name} needs the path of a file"));
     }
     if matches!(name, "port" | "connect_timeout") && value.parse::<u16>().map_or(true, |number| number == 0) {
         return Err(format!("option {name} is no number from 1 to 65535"));
     }
     Ok(())
+}
+
+/// Whether an option names a file.
+fn is_file(name: &str) -> bool {
+    [POSTGRES_OPTIONS, MYSQL_OPTIONS].iter().any(|options| options[1..TLS_OPTIONS].contains(&name))
+}
+
+/// An option with its path resolved; as it was where that changes nothing.
+fn file(name: &str, value: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusal>) -> Result<String, Refusal> {
+    let written = decode(value)?;
+    let path = resolve(&written)
+        .map_err(|refusal| Refusal { message: format!("option {name} {}", refusal.message), ..refusal })?;
+    let path = path.to_str().ok_or_else(|| format!("option {name} names a file whose folder is not UTF-8"))?;
+    Ok(match path == written {
+        true => format!("{name}={value}"),
+        false => format!("{name}={}", utf8_percent_encode(path, NON_ALPHANUMERIC)),
+    })
 }
 
 fn check_host(host: &str) -> Result<(), String> {
@@ -187,6 +233,20 @@ fn decode(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Address, String> {
+        super::parse(text, |path| Ok(std::path::Path::new("/etc/my pontoon").join(path)))
+            .map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn a_relative_file_is_one_of_the_configurations_folder() {
+        let address = parse("postgresql://ann@db/shop?sslcert=a%20b.pem&sslkey=/run/key.pem").unwrap();
+        assert_eq!(
+            address.url,
+            "postgresql://ann@db/shop?sslcert=%2Fetc%2Fmy%20pontoon%2Fa%20b%2Epem&sslkey=/run/key.pem"
+        );
+    }
+
     #[test]
     fn the_password_is_taken_out() {
         for url in [
@@ -205,7 +265,7 @@ mod tests {
         for url in [
             "postgresql://pontoon@127.0.0.1:5432/shop?sslmode=verify-full",
             "postgres://ann@/shop?host=/run/postgresql",
-            "mysql://ann@[::1]:3306/shop?ssl-mode=VERIFY_CA&ssl-ca=/etc/ca.pem",
+            "mysql://ann@[::1]:3306/shop?ssl-mode=VERIFY_CA&ssl-ca=/etc/ca.pem&ssl-cert=/etc/me.pem&ssl-key=/etc/me.key",
             "mariadb://ann@db/my%2Fshop",
         ] {
             let address = parse(url).unwrap();
@@ -234,7 +294,13 @@ mod tests {
             ("mysql://ann:hunter2@::1/shop", "brackets"),
             ("mysql://ann:hunter2@db/shop?sslmode=require", "did you mean \"ssl-mode\"?"),
             ("mysql://ann:hunter2@db/shop?ssl-mod=required", "option ssl-mod; did you mean \"ssl-mode\"?"),
-            ("mysql://ann:hunter2@db/shop?hunter2%20=1", "has an unknown option; there are ssl-mode, ssl-ca, socket"),
+            ("mysql://ann:hunter2@db/shop?sslkey=/k", "did you mean \"ssl-key\"?"),
+            ("mysql://ann:hunter2@db/shop?ssl-key=", "option ssl-key needs the path of a file"),
+            ("postgres://ann:hunter2@db/shop?sslpassword=hunter2", "option sslpassword is of no use"),
+            (
+                "mysql://ann:hunter2@db/shop?hunter2%20=1",
+                "has an unknown option; there are ssl-mode, ssl-ca, ssl-cert, ssl-key, socket, connect_timeout",
+            ),
             ("postgres://ann:hunter2@db1,db2/shop", "several hosts"),
             ("postgres://ann:hunter2@db/shop?connect_timeout=soon", "option connect_timeout is no number"),
             ("postgres://ann:hunter2@db/shop?sslmode=verify_full", "did you mean \"verify-full\"?"),

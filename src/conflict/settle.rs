@@ -227,7 +227,9 @@ impl Settler {
                     return Ok(Outcome::Settled);
                 }
                 Ok(Attempt::Again(why)) => tracing::debug!(why, "rendezvous starts again"),
-                Err(error) if error.code() == Code::Contention => tracing::debug!(%error, "rendezvous starts again"),
+                Err(error) if error.code() == Code::Contention => {
+                    self.shared.observe(&EngineEvent::RendezvousRetried { source: source(cause), error: &error });
+                }
                 Err(error) => return Err(error),
             }
             self.roll_back().await?;

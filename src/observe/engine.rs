@@ -5,11 +5,11 @@ use std::time::Duration;
 use pontoon_core::{Change, Code, Fragment, LogEvent, Origin};
 
 use super::{
-    ConflictKind, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason,
+    ConflictKind, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason, Stage,
     events::{
         Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined, Released,
-        RendezvousDone, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TransactionApplied,
-        TransactionReceived,
+        RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged,
+        TransactionApplied, TransactionReceived,
     },
     now_micros,
 };
@@ -34,7 +34,9 @@ impl Observer for Metrics {
                     }
                 }
             }
-            EngineEvent::Interrupted { error, pause } => Interrupted { error, pause }.emit(self),
+            EngineEvent::Interrupted { stage, source, error, pause } => {
+                Interrupted { stage: stage.into(), source, error, pause }.emit(self);
+            }
             EngineEvent::Received { source, event } => self.received(source, event),
             EngineEvent::Decided { source, fragment, rows, bytes } => self.decided(source, fragment, rows, bytes),
             EngineEvent::SpillFull { source } => SpillFull { source }.emit(self),
@@ -70,6 +72,7 @@ impl Observer for Metrics {
                 self.set_quarantined_since(oldest.map(|age| now_micros().saturating_sub(micros(age))));
             }
             EngineEvent::Retried { source, error } => Retrying { source, error }.emit(self),
+            EngineEvent::RendezvousRetried { source, error } => RendezvousRetrying { source, error }.emit(self),
             EngineEvent::Conflict { source: Some(source), conflict } => ConflictSettled {
                 source,
                 table: conflict.table,
@@ -166,6 +169,18 @@ fn reason(what: event::Refused, code: Code) -> QuarantineReason {
     }
 }
 
+impl From<event::Stage> for Stage {
+    fn from(stage: event::Stage) -> Self {
+        match stage {
+            event::Stage::Connect => Stage::Connect,
+            event::Stage::Read => Stage::Read,
+            event::Stage::Queue => Stage::Queue,
+            event::Stage::Apply => Stage::Apply,
+            event::Stage::Rendezvous => Stage::Rendezvous,
+        }
+    }
+}
+
 impl From<event::ConflictKind> for ConflictKind {
     fn from(kind: event::ConflictKind) -> Self {
         match kind {
@@ -254,10 +269,32 @@ mod tests {
         assert!(!page.contains("4711"));
 
         let error = Error::new(Code::ConnectionLost, "stock: broken");
-        metrics.observe(&EngineEvent::Interrupted { error: &error, pause: Duration::from_secs(1) });
+        let interrupted = |stage, source, error: &Error| {
+            metrics.observe(&EngineEvent::Interrupted { stage, source, error, pause: Duration::from_secs(1) });
+        };
+        interrupted(event::Stage::Apply, Some(a), &error);
         assert!(!metrics.is_active());
         assert_eq!(metrics.direction(a).state(), DirectionState::Stopped);
         assert_eq!(metrics.status().directions[0].error.as_ref().unwrap().code, "connection-lost");
+        interrupted(event::Stage::Connect, None, &error);
+        let contention = Error::new(Code::Contention, "shop: a lock");
+        metrics.observe(&EngineEvent::Retried { source: a, error: &contention });
+        metrics.observe(&EngineEvent::RendezvousRetried { source: Some(Side::B), error: &contention });
+        // What is tried again in place is counted, and is no state to be shown.
+        assert_eq!(metrics.status().directions[0].error.as_ref().unwrap().code, "connection-lost");
+        let page = metrics.encode().unwrap();
+        for (stage, from, to, count) in [
+            ("apply", "shop", "stock", 2),
+            ("apply", "stock", "shop", 0),
+            ("connect", "shop", "stock", 1),
+            ("connect", "stock", "shop", 1),
+            ("rendezvous", "stock", "shop", 1),
+        ] {
+            let series = format!(
+                "errors_total{{bridge=\"b\",class=\"transient\",source=\"{from}\",stage=\"{stage}\",target=\"{to}\"}} {count}\n"
+            );
+            assert!(page.contains(&series), "{series}{page}");
+        }
     }
 
     #[test]

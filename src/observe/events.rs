@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Code, CopyState, Error, Position};
+use pontoon_core::{Code, CopyState, Error, Position, node::Peer};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -360,7 +360,26 @@ impl Retrying<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let direction = metrics.direction(self.source);
         direction.retried(RetryReason::from(self.error.code()));
+        direction.count_error(Stage::Apply, self.error);
         debug!(source = direction.source, target = direction.target, error = %self.error, "rolled back, trying again");
+    }
+}
+
+/// A rendezvous was rolled back and is tried again.
+pub struct RendezvousRetrying<'a> {
+    /// The direction that asked for it; `None` for a completion.
+    pub source: Option<Side>,
+    /// Why.
+    pub error: &'a Error,
+}
+
+impl RendezvousRetrying<'_> {
+    /// Counts it.
+    pub fn emit(self, metrics: &Metrics) {
+        for direction in metrics.directions_of(self.source) {
+            direction.count_error(Stage::Rendezvous, self.error);
+        }
+        debug!(error = %self.error, "rendezvous starts again");
     }
 }
 
@@ -387,16 +406,16 @@ pub struct Connected<'a> {
     /// The node.
     pub node: Side,
     /// What answered.
-    pub server: &'a str,
+    pub peer: &'a Peer,
 }
 
 impl Connected<'_> {
     /// Sets the gauge; logs it if the node was not up before.
     pub fn emit(self, metrics: &Metrics) {
         let node = metrics.node(self.node);
-        node.set_server(self.server);
+        node.set_peer(self.peer);
         if node.set_up(true) {
-            info!(node = node.name, server = self.server, "connected");
+            info!(node = node.name, server = self.peer.server, "connected");
         }
     }
 }
@@ -426,6 +445,10 @@ impl Disconnected<'_> {
 
 /// The session of the whole bridge ended with an error that goes away by itself, and begins anew.
 pub struct Interrupted<'a> {
+    /// What was being done.
+    pub stage: Stage,
+    /// The direction that it was done for; `None` for both.
+    pub source: Option<Side>,
     /// Why.
     pub error: &'a Error,
     /// The pause before the next attempt.
@@ -433,17 +456,15 @@ pub struct Interrupted<'a> {
 }
 
 impl Interrupted<'_> {
-    /// Counts it for both directions; logs it once for each kind of error until something is applied.
+    /// Counts it, and shows it of both directions, which it ends; logs it once for each kind of error until
+    /// something is applied.
     pub fn emit(self, metrics: &Metrics) {
         let mut news = false;
-        for source in Side::BOTH {
-            let direction = metrics.direction(source);
-            if !direction.is_used() {
-                continue;
-            }
-            let before = direction.words().error.as_ref().map(Error::code);
-            news |= before != Some(self.error.code());
-            direction.error(Stage::Connect, self.error);
+        for direction in metrics.directions_of(self.source) {
+            direction.count_error(self.stage, self.error);
+        }
+        for direction in metrics.directions_of(None) {
+            news |= direction.error(self.error);
             direction.set_state(DirectionState::Stopped);
         }
         for side in Side::BOTH {
@@ -457,6 +478,7 @@ impl Interrupted<'_> {
                 Code::Unreachable | Code::LoginRefused | Code::TlsFailed => {
                     node.connect_attempt(ConnectResult::from(self.error.code()));
                     node.set_up(false);
+                    node.error(self.error);
                 }
                 // Whether it answers is asked anew.
                 Code::ConnectionLost => _ = node.set_up(false),
@@ -602,7 +624,13 @@ mod tests {
         attempt();
         attempt();
         assert_eq!(metrics.node(Side::A).is_up(), Some(false));
-        Connected { node: Side::A, server: "PostgreSQL 15" }.emit(&metrics);
+        let mut peer = Peer { server: "PostgreSQL 15".into(), certificate_expiry: Some(1_795_525_200) };
+        Connected { node: Side::A, peer: &peer }.emit(&metrics);
+        let expiry = "pontoon_tls_certificate_expiry_timestamp_seconds{bridge=\"b\",node=\"shop\"} ";
+        assert!(metrics.encode().unwrap().contains(&format!("{expiry}1795525200\n")));
+        peer.certificate_expiry = None;
+        Connected { node: Side::A, peer: &peer }.emit(&metrics);
+        assert!(metrics.encode().unwrap().contains(&format!("{expiry}NaN\n")));
         assert_eq!(metrics.node(Side::A).is_up(), Some(true));
         assert!(metrics.node(Side::A).words().error.is_none());
         assert!(metrics.encode().unwrap().contains("pontoon_node_up{bridge=\"b\",node=\"shop\"} 1"));
@@ -613,9 +641,21 @@ mod tests {
         let metrics = metrics();
         let pause = Duration::from_secs(1);
         Active.emit(&metrics);
-        Interrupted { error: &Error::new(Code::ConnectionLost, "broken").at("stock"), pause }.emit(&metrics);
+        Interrupted {
+            stage: Stage::Apply,
+            source: None,
+            error: &Error::new(Code::ConnectionLost, "broken").at("stock"),
+            pause,
+        }
+        .emit(&metrics);
         assert_eq!((metrics.node(Side::A).is_up(), metrics.node(Side::B).is_up()), (Some(true), Some(false)));
-        Interrupted { error: &Error::new(Code::Unreachable, "no answer").at("stock"), pause }.emit(&metrics);
+        Interrupted {
+            stage: Stage::Apply,
+            source: None,
+            error: &Error::new(Code::Unreachable, "no answer").at("stock"),
+            pause,
+        }
+        .emit(&metrics);
         Active.emit(&metrics);
         let page = metrics.encode().unwrap();
         let attempts = |node: &str, result: &str, count: u32| {

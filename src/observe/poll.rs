@@ -15,8 +15,13 @@ use crate::side::{Pair, Side};
 /// Often enough for a graph and for an alert on a node that has gone, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// A server that refuses the login is not asked more often: it may count attempts, and lock the user out.
+/// A server that refuses the login is not asked more often, and up to half of it later: it may count attempts, and
+/// lock the user out. While the bridge has no session it is the bridge alone that asks.
 const REFUSED_EVERY: Duration = Duration::from_secs(30);
+
+/// How often a connection is made only to see which certificate it shows: often enough for an alert that warns days
+/// before the end, and for one that ends when the certificate is renewed.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 /// A node that does not answer this simple question in this time does not work.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -34,15 +39,21 @@ async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
     let node = &nodes[side];
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = None::<Instant>;
     loop {
         ticks.tick().await;
-        if metrics.node(side).is_up() != Some(true) {
+        if metrics.node(side).is_refused() {
+            if !metrics.is_active() {
+                continue;
+            }
+            sleep(REFUSED_EVERY + rand::random_range(Duration::ZERO..REFUSED_EVERY / 2)).await;
+        }
+        if metrics.node(side).is_up() != Some(true) || looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
             match timeout(ANSWER_WITHIN, node.connect()).await.unwrap_or_else(|_| Err(silent(node.name()))) {
-                Ok(server) => Connected { node: side, server: &server }.emit(metrics),
+                Ok(peer) => Connected { node: side, peer: &peer }.emit(metrics),
                 Err(error) => {
-                    let pause = if error.code() == Code::LoginRefused { REFUSED_EVERY } else { EVERY };
-                    Disconnected { node: side, error: &error, pause: Some(pause) }.emit(metrics);
-                    sleep(pause - EVERY).await;
+                    Disconnected { node: side, error: &error, pause: Some(EVERY) }.emit(metrics);
                     continue;
                 }
             }

@@ -318,8 +318,9 @@ mod tests {
             assert!(metrics.node(side).is_up().is_none());
         }
         Active.emit(&metrics);
+        let peer = pontoon_core::node::Peer { server: "PostgreSQL 15".into(), certificate_expiry: None };
         for side in Side::BOTH {
-            Connected { node: side, server: "PostgreSQL 15" }.emit(&metrics);
+            Connected { node: side, peer: &peer }.emit(&metrics);
             StateChanged { source: side, state: DirectionState::Streaming }.emit(&metrics);
             metrics.direction(side).set_lag_seconds(0.1);
         }

@@ -20,4 +20,5 @@ mod quarantine;
 mod refusals;
 mod standby;
 mod streamed;
+mod tls;
 mod types;

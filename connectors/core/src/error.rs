@@ -56,10 +56,10 @@ codes! {
         "The server's address does not answer. At the first connection the process ends with exit code 3; later it reconnects for ever, with backoff.";
     /// The server answered and refused the login.
     LoginRefused = "login-refused", Transient, exit 3,
-        "The server refused the user, the password or the database. At the first connection the process ends with exit code 3; later it tries again with backoff, since passwords are rotated.";
+        "The server refused the user, the password or the database. At the first connection the process ends with exit code 3; later it tries again every 30 to 45 seconds, since passwords are rotated.";
     /// The TLS handshake failed.
     TlsFailed = "tls-failed", Transient, exit 3,
-        "No trusted encrypted connection could be made: an expired certificate, another host's, an unknown authority, or a server without TLS. There is no fallback to plain text.";
+        "No trusted encrypted connection could be made: an expired certificate, another host's, an unknown authority, a client certificate that the server does not accept, or a server without TLS. There is no fallback to plain text. At the first connection the process ends with exit code 3; later it tries again every 30 to 45 seconds.";
     /// A connection broke; the outcome of what was under way is unknown until read back.
     ConnectionLost = "connection-lost", Transient, exit 3,
         "An established connection broke. Pontoon reconnects, reads back what is durable and goes on from there.";

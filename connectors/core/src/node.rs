@@ -58,6 +58,15 @@ pub struct NodeOptions {
     pub password: Option<Secret>,
 }
 
+/// What answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// `PostgreSQL 15.18`, `MariaDB 10.11.19`.
+    pub server: String,
+    /// When its certificate ends, in seconds since 1970 UTC; `None` without TLS.
+    pub certificate_expiry: Option<i64>,
+}
+
 /// One database.
 ///
 /// Cheap to share; opens connections as its methods need them and pins the session settings on each.
@@ -66,9 +75,8 @@ pub trait Node: Send + Sync {
     /// The node's name in the configuration.
     fn name(&self) -> &str;
 
-    /// Connects, and says what answered: `PostgreSQL 15.18`, `MariaDB 10.11.19`. Errors: unreachable,
-    /// login refused, TLS failed.
-    async fn connect(&self) -> Result<String>;
+    /// Connects, and says what answered. Errors: unreachable, login refused, TLS failed.
+    async fn connect(&self) -> Result<Peer>;
 
     /// Which log this is, now.
     async fn identity(&self) -> Result<LogIdentity>;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Result, TableId, TableName, TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Scan, Session, Tables},
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     state::NodeState,
 };
@@ -38,9 +38,9 @@ impl Node for MemoryNode {
         &self.database.name
     }
 
-    async fn connect(&self) -> Result<String> {
+    async fn connect(&self) -> Result<Peer> {
         self.database.dice.call().await?;
-        Ok("memory".into())
+        Ok(Peer { server: "memory".into(), certificate_expiry: None })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {

@@ -7,19 +7,28 @@
 //! transaction (MySQL has no other), and it is read anew for each wait, so that a session lowers it
 //! while it has a transaction open.
 //!
-//! TLS is rustls with ring. Without a word in the URL the server's certificate and name are verified,
-//! but for a loopback address or a Unix socket, which use no TLS.
+//! TLS is as [`pontoon_tls`] says; without a word in the URL a loopback address uses none, nor does a Unix socket
+//! ever. The driver does the handshake itself, with rustls and ring too, so it is told what to verify, and two things
+//! are done around it:
+//!
+//! * For `verify_ca` it lets an error of the name pass, which it knows by the text `NotValidForName` (mysql_async 0.37,
+//!   `src/io/tls/rustls_io.rs`); rustls words that error otherwise by now, but tells in it the name that was expected. So
+//!   that is the name. An error of the chain comes before one of the name, and tells no name. (Where a later driver
+//!   knows the error itself, any name will do.)
+//! * It does not show the certificate: one that was refused is looked at again ([`crate::inspect`]), and when the
+//!   certificate in use ends the server says (`Ssl_server_not_after`, of its status variables).
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts, prelude::Queryable};
-use pontoon_core::{Code, Error, Result, node::NodeOptions};
+use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelude::Queryable};
+use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
+use pontoon_tls::{MYSQL, Mode, Tls};
 
-use crate::error;
+use crate::{error, inspect};
 
 /// How long a connection may take to be made: a server on the other side of the world that is busy
-/// answers sooner, and the engine's backoff goes on from there.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// answers sooner, and the engine's backoff goes on from there. `connect_timeout` in the url overrides it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long any statement may take. All waits for locks end after [`LOCK_SECONDS`]; what takes longer
 /// than this is a peer that is gone without a word.
@@ -71,14 +80,17 @@ pub(crate) enum Purpose {
 #[derive(Clone)]
 pub(crate) struct Target {
     options: OptsBuilder,
-    tls: Option<SslOpts>,
-    plain_if_refused: bool,
-    /// Host and port, for messages.
+    pub(crate) tls: Tls,
+    /// Host and port, where it is not a socket.
+    pub(crate) place: (String, u16),
+    /// The same, or the socket, for messages.
     pub(crate) address: String,
     /// Who logs in.
     pub(crate) user: String,
     /// The database of the URL, in which names without one are looked for.
     pub(crate) database: Option<String>,
+    /// How long a connection may take to be made.
+    pub(crate) connect_timeout: Duration,
 }
 
 impl Target {
@@ -101,12 +113,16 @@ impl Target {
         let user = text(url.username())?;
         let host = url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()).filter(|host| !host.is_empty());
         let database = Some(text(url.path().trim_start_matches('/'))?).filter(|name| !name.is_empty());
-        let (mut mode, mut authority, mut socket) = (None, None, None);
+        let (mut tls, mut socket, mut connect_timeout) = (pontoon_tls::Options::new(&MYSQL), None, CONNECT_TIMEOUT);
         for (name, value) in url.query_pairs() {
             match &*name {
-                "ssl-mode" | "sslmode" => mode = Some(value.to_lowercase().replace('-', "_")),
-                "ssl-ca" | "sslrootcert" => authority = Some(PathBuf::from(&*value)),
                 "socket" => socket = Some(value.into_owned()),
+                "connect_timeout" => {
+                    let seconds =
+                        value.parse().map_err(|_| wrong("has a connect_timeout that is no number of seconds"));
+                    connect_timeout = Duration::from_secs(seconds?);
+                }
+                name if tls.take(name, &value).map_err(|text| wrong(&format!("is wrong: {text}")))? => {}
                 other => return Err(wrong(&format!("has an unknown part {other:?}"))),
             }
         }
@@ -117,10 +133,17 @@ impl Target {
             Some(secret) => Some(secret.reveal().to_owned()),
             None => url.password().map(text).transpose()?,
         };
-        let local = socket.is_some() || is_loopback(&host);
-        let (tls, plain_if_refused) =
-            tls(mode.as_deref(), authority, local).ok_or_else(|| wrong("has an unknown ssl-mode"))?;
-        let address = socket.clone().unwrap_or_else(|| format!("{host}:{port}"));
+        let tls = match &socket {
+            Some(_) => Ok(Tls::none(&MYSQL)),
+            None => tls.decide(is_loopback(&host).then_some(Mode::Disable)),
+        };
+        let tls = tls.map_err(|error| error.at(&options.name))?;
+        // Both providers of the driver's dependencies may be compiled in, and then none is chosen by itself. An
+        // error means that one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let shown_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let address = socket.clone().unwrap_or_else(|| format!("{shown_host}:{port}"));
+        let place = (host.clone(), port);
         let opts = OptsBuilder::default()
             .ip_or_hostname(host)
             .tcp_port(port)
@@ -139,7 +162,7 @@ impl Target {
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .wait_timeout(Some(IDLE_SECONDS as usize))
             .connect_attribute("program_name", "pontoon");
-        Ok(Target { options: opts, tls, plain_if_refused, address, user, database })
+        Ok(Target { options: opts, tls, place, address, user, database, connect_timeout })
     }
 
     /// The same server for a user who may not see the database.
@@ -151,14 +174,11 @@ impl Target {
 
     /// Connects and pins the settings.
     pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Client> {
-        let conn = match self.login(self.tls.clone()).await {
-            Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) if self.plain_if_refused => {
-                self.login(None).await
-            }
-            other => other,
-        }
-        .map_err(|error| error::at_login(&error, &self.address))?;
-        Client::pinned(conn, purpose).await.map_err(|error| error.at(&self.address))
+        let connecting = async {
+            let conn = self.login().await?;
+            Client::pinned(conn, purpose).await
+        };
+        connecting.await.map_err(|error: Error| error.at(&self.address))
     }
 
     /// Where the server is and who logs in, as the driver knows it.
@@ -166,45 +186,64 @@ impl Target {
         self.options.clone()
     }
 
-    /// What TLS has to be; and whether a server without it is taken as well.
-    pub(crate) fn tls(&self) -> Option<(&SslOpts, bool)> {
-        self.tls.as_ref().map(|tls| (tls, self.plain_if_refused))
-    }
-
-    async fn login(&self, tls: Option<SslOpts>) -> Result<Conn, mysql_async::Error> {
-        let connecting = Conn::new(self.options.clone().ssl_opts(tls));
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(result) => result,
-            Err(_) => Err(mysql_async::Error::Io(mysql_async::IoError::Io(std::io::ErrorKind::TimedOut.into()))),
+    async fn login(&self) -> Result<Conn> {
+        let ssl = self.ssl_opts()?;
+        let refused = |error: mysql_async::Error| error::at_login(&error, &self.tls);
+        match self.try_login(ssl).await? {
+            Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+                if self.tls.mode() == Mode::Prefer =>
+            {
+                self.try_login(None).await?.map_err(refused)
+            }
+            Err(error) if error::is_of_certificate(&error) => {
+                // What the driver says does not tell whose the certificate is.
+                Err(inspect::refusal(&self.place, &self.tls).await.unwrap_or_else(|| refused(error)))
+            }
+            other => other.map_err(refused),
         }
     }
+
+    /// Errors of its own: a time-out.
+    async fn try_login(&self, tls: Option<SslOpts>) -> Result<Result<Conn, mysql_async::Error>> {
+        let connecting = Conn::new(self.options.clone().ssl_opts(tls));
+        tokio::time::timeout(self.connect_timeout, connecting).await.map_err(|_| {
+            Error::new(Code::Unreachable, format!("no answer within {} s", self.connect_timeout.as_secs())).hint(
+                "does a firewall swallow it, or does something accept connections there that is no MySQL or MariaDB server?",
+            )
+        })
+    }
+
+    /// What the driver is to do about TLS; `None` for nothing.
+    fn ssl_opts(&self) -> Result<Option<SslOpts>> {
+        if self.tls.mode() == Mode::Disable {
+            return Ok(None);
+        }
+        let material = self.tls.material()?;
+        let mut ssl = SslOpts::default();
+        if self.tls.verifies_authority() {
+            let roots = material.authorities.into_iter().map(|root| root.to_vec().into()).collect();
+            ssl = ssl.with_root_certs(roots).with_disable_built_in_roots(true);
+        } else {
+            // The driver's own authorities stay: it cannot make a verifier without any, though it is not asked.
+            ssl = ssl.with_danger_accept_invalid_certs(true);
+        }
+        if self.tls.verifies_authority() && !self.tls.verifies_host() {
+            ssl = ssl.with_danger_skip_domain_validation(true).with_danger_tls_hostname_override(Some(ANY_HOST));
+        }
+        let identity =
+            material.identity.map(|identity| ClientIdentity::new(identity.chain_pem.into(), identity.key_pem.into()));
+        Ok(Some(ssl.with_client_identity(identity)))
+    }
 }
+
+/// The name that is expected where any host's will do: see the head of this module.
+const ANY_HOST: &str = "NotValidForName";
 
 /// The largest packet that the protocol's servers accept (`max_allowed_packet` ends at 1 GiB).
 const PACKET_BYTES_MAX: usize = 1 << 30;
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The TLS options of a mode, and whether a server without TLS is taken as well. `None` for an unknown word.
-fn tls(mode: Option<&str>, authority: Option<PathBuf>, local: bool) -> Option<(Option<SslOpts>, bool)> {
-    // Both rings of the driver's dependencies may be compiled in, and then none is chosen by itself. An
-    // error means that one is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let base = match authority {
-        Some(path) => SslOpts::default().with_root_certs(vec![path.into()]).with_disable_built_in_roots(true),
-        None => SslOpts::default(),
-    };
-    Some(match mode {
-        None if local => (None, false),
-        Some("disabled" | "disable") => (None, false),
-        Some("preferred" | "prefer" | "allow") => (Some(base.with_danger_accept_invalid_certs(true)), true),
-        Some("required" | "require") => (Some(base.with_danger_accept_invalid_certs(true)), false),
-        Some("verify_ca") => (Some(base.with_danger_skip_domain_validation(true)), false),
-        None | Some("verify_identity" | "verify_full") => (Some(base), false),
-        Some(_) => return None,
-    })
 }
 
 /// One field of a row as the text protocol brings it; `None` is null.
@@ -326,6 +365,13 @@ impl Client {
     pub(crate) async fn scalar(&mut self, script: impl Into<Script>) -> Result<Option<String>> {
         Ok(self.rows(script).await?.first().and_then(|row| text(row, 0)))
     }
+
+    /// When the server's certificate ends, in seconds since 1970 UTC; `None` without TLS. By the server's own word,
+    /// since the driver does not show the certificate.
+    pub(crate) async fn certificate_expiry(&mut self) -> Result<Option<i64>> {
+        let rows = self.rows("SHOW SESSION STATUS LIKE 'Ssl_server_not_after'").await?;
+        Ok(rows.first().and_then(|row| text(row, 1)).as_deref().and_then(openssl_time))
+    }
 }
 
 /// The driver's `is_empty` is true when the *next* statement failed or brought no rows, and would lose
@@ -368,6 +414,18 @@ pub(crate) fn number<T: std::str::FromStr>(row: &[Field], at: usize) -> Option<T
     std::str::from_utf8(row.get(at)?.as_ref()?).ok()?.parse().ok()
 }
 
+/// A time as OpenSSL prints it, in seconds since 1970 UTC: `Nov  4 08:09:10 2027 GMT`.
+fn openssl_time(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_ascii_whitespace();
+    let (month, day, clock, year) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = i8::try_from(MONTHS.iter().position(|known| *known == month)? + 1).ok()?;
+    let mut clock = clock.split(':').map(|part| part.parse::<i8>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let micros = calendar::from_civil_parts(year.parse().ok()?, month, day.parse().ok()?, hour, minute, second, 0)?;
+    Some(micros / 1_000_000)
+}
+
 /// The numbers of a version: of `5.5.5-10.11.19-MariaDB` the second three, which an old MariaDB hides there.
 fn numbers(text: &str) -> (u16, u16, u16) {
     let text = text.strip_prefix("5.5.5-").unwrap_or(text);
@@ -393,9 +451,9 @@ mod tests {
     #[test]
     fn urls_are_read_or_refused() {
         let target = parse("mysql://po%40n@[::1]:3307/sh%20op?ssl-mode=DISABLED").unwrap();
-        assert_eq!(target.address, "::1:3307");
+        assert_eq!(target.address, "[::1]:3307");
         assert_eq!(target.database.as_deref(), Some("sh op"));
-        assert!(target.tls.is_none());
+        assert_eq!(target.tls.mode(), Mode::Disable);
         for wrong in ["postgresql://h/d", "mysql://h/d?sslmod=disable", "mysql://h/?ssl-mode=maybe", "mysql:///d", "x"]
         {
             let error = parse(wrong).err().unwrap();
@@ -406,12 +464,20 @@ mod tests {
 
     #[test]
     fn tls_is_verified_unless_near() {
-        assert!(parse("mysql://u@127.0.0.1/").unwrap().tls.is_none());
-        let far = parse("mysql://u@db.example/").unwrap();
-        let tls = far.tls.unwrap();
-        assert!(!tls.accept_invalid_certs() && !tls.skip_domain_validation() && !far.plain_if_refused);
-        let near = parse("mysql://u@127.0.0.1/?ssl-mode=verify-ca&ssl-ca=/x.pem").unwrap().tls.unwrap();
-        assert!(near.skip_domain_validation() && near.disable_built_in_roots());
+        assert_eq!(parse("mysql://u@127.0.0.1/").unwrap().tls.mode(), Mode::Disable);
+        let far = parse("mysql://u@db.example/").unwrap().ssl_opts().unwrap().unwrap();
+        assert!(!far.accept_invalid_certs() && !far.skip_domain_validation() && far.disable_built_in_roots());
+        // Who names an authority wants it verified, on a loopback address as well.
+        assert_eq!(parse("mysql://u@127.0.0.1/?ssl-ca=/nonexistent").err().unwrap().code(), Code::Config);
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        assert_eq!(openssl_time("Jan  2 03:04:05 1970 GMT"), Some(97_445));
+        assert_eq!(openssl_time("Nov 24 13:00:00 2026 GMT"), Some(1_795_525_200));
+        for wrong in ["", "Foo  2 03:04:05 1970 GMT", "Jan 2 03:04 1970 GMT", "Feb 30 00:00:00 2026 GMT"] {
+            assert_eq!(openssl_time(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! (above 1900), the table says which. A message of the server is only passed on where it holds no
 //! value of a row.
 
-use mysql_async::{DriverError, Error as Driver, IoError, ServerError};
+use mysql_async::{DriverError, Error as Driver, IoError, ServerError, TlsError};
 use pontoon_core::{Code, Error};
+use pontoon_tls::{MYSQL, Mode, Tls, cause_in, explain};
 
 /// An entry is a duplicate of another in a unique key.
 pub(crate) const DUPLICATE_ENTRY: u16 = 1062;
@@ -18,8 +19,25 @@ pub(crate) const NO_SUCH_DATABASE: u16 = 1049;
 /// There is no such column.
 pub(crate) const NO_SUCH_COLUMN: u16 = 1054;
 
+/// What TLS says, if it is that.
+fn refusal_in(error: &Driver) -> Option<&rustls::Error> {
+    match error {
+        Driver::Io(IoError::Io(io)) => cause_in(io),
+        Driver::Io(IoError::Tls(TlsError::Tls(refusal))) => Some(refusal),
+        _ => None,
+    }
+}
+
+/// Whether the server's certificate is not accepted.
+pub(crate) fn is_of_certificate(error: &Driver) -> bool {
+    matches!(refusal_in(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// An error of a statement on an open connection.
 pub(crate) fn convert(error: &Driver) -> Error {
+    if let Some(refusal) = refusal_in(error) {
+        return explain(refusal, None, &MYSQL);
+    }
     match error {
         Driver::Server(server) => of_server(server),
         Driver::Io(IoError::Tls(tls)) => Error::new(Code::TlsFailed, format!("TLS failed: {tls}")),
@@ -30,28 +48,67 @@ pub(crate) fn convert(error: &Driver) -> Error {
     }
 }
 
-/// An error while a connection was being made.
-pub(crate) fn at_login(error: &Driver, address: &str) -> Error {
-    let converted = match error {
-        Driver::Io(IoError::Io(io)) if io.kind() == std::io::ErrorKind::InvalidData => {
-            Error::new(Code::TlsFailed, format!("TLS failed: {io}"))
-                .hint("the certificate must be valid for this host and of a trusted authority: see ssl-ca and ssl-mode")
-        }
+/// An error while a connection was being made. Where is said by who made it.
+pub(crate) fn at_login(error: &Driver, tls: &Tls) -> Error {
+    match error {
+        Driver::Server(server) => match server.code {
+            NO_SUCH_DATABASE | 1044 => Error::new(
+                Code::LoginRefused,
+                format!("the server refused the database: {}", server.message),
+            )
+            .hint(
+                "check the database's name in the url; `pontoon setup --print-sql` prints the grants that are needed",
+            ),
+            code => match login_hint(code, tls) {
+                Some(hint) => of_server(server).hint(hint),
+                None => of_server(server),
+            },
+        },
+        _ if refusal_in(error).is_some() => convert(error),
+        Driver::Io(IoError::Io(io)) if is_garbage(io.kind()) => stranger(),
+        Driver::Driver(DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder) => stranger(),
         Driver::Io(IoError::Io(io)) => Error::new(Code::Unreachable, format!("no connection: {io}"))
             .hint("does the server run, and is this its address?"),
-        Driver::Server(server) if server.code == NO_SUCH_DATABASE || server.code == 1044 => {
-            Error::new(Code::LoginRefused, format!("the server refused the database: {}", server.message)).hint(
-                "check the database's name in the url; `pontoon setup --print-sql` prints the grants that are needed",
-            )
-        }
         other => match convert(other) {
             error if error.code() == Code::ConnectionLost => {
                 Error::new(Code::Unreachable, format!("no connection: {}", error.message()))
+                    .hint("the server ended the connection during the login; its log may say why")
             }
             error => error,
         },
-    };
-    converted.at(address)
+    }
+}
+
+/// Bytes that are no packet, or the end in the middle of one.
+fn is_garbage(kind: std::io::ErrorKind) -> bool {
+    matches!(kind, std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
+}
+
+/// What answers does not speak the protocol.
+pub(crate) fn stranger() -> Error {
+    Error::new(Code::Unreachable, "what answers there is no MySQL or MariaDB server")
+        .hint("is this the server's port, and not that of its X protocol?")
+}
+
+/// One number stands for wrong passwords, unknown users, and accounts that ask more of TLS than there is.
+fn login_hint(number: u16, tls: &Tls) -> Option<String> {
+    Some(match number {
+        1045 | 1698 => {
+            let more = match tls.mode() {
+                Mode::Disable => "an account that REQUIREs SSL wants ssl-mode=required or more",
+                _ if !tls.has_identity() => "an account that REQUIREs X509 wants ssl-cert and ssl-key",
+                _ => "an account that REQUIREs a SUBJECT or an ISSUER wants a certificate of just that",
+            };
+            format!("check the user, the password and the host that the account is for; {more}")
+        }
+        1129 => {
+            "FLUSH HOSTS lets this host in again; max_connect_errors says after how many failures it is shut out".into()
+        }
+        1820 | 1862 => "the password has expired: ALTER USER ... IDENTIFIED BY gives the account a new one".into(),
+        3118 | 4151 => "ALTER USER ... ACCOUNT UNLOCK lets the account in again".into(),
+        3159 => "the server wants TLS of everybody (require_secure_transport): write ssl-mode=required or more".into(),
+        _ => return None,
+    })
 }
 
 const LOGIN_METHODS: &str =
@@ -59,8 +116,9 @@ const LOGIN_METHODS: &str =
 
 fn of_driver(error: &DriverError) -> Error {
     match error {
-        DriverError::NoClientSslFlagFromServer => Error::new(Code::TlsFailed, "the server offers no TLS")
-            .hint("give the server a certificate; over a loopback address ssl-mode=disabled will do"),
+        DriverError::NoClientSslFlagFromServer => Error::new(Code::TlsFailed, "the server has no TLS").hint(
+            "give the server a certificate; or ssl-mode=disabled in the url, of a link that nobody can listen to",
+        ),
         DriverError::UnknownAuthPlugin { name } => {
             Error::new(Code::LoginRefused, format!("the server asks for the unknown login method {name}"))
                 .hint(LOGIN_METHODS)
@@ -93,7 +151,7 @@ fn packet_too_large() -> Error {
 pub(crate) fn code_of(number: u16, state: &str) -> Code {
     match number {
         // Login: refused user, password, host; locked or expired.
-        1045 | 1129 | 1130 | 1251 | 1275 | 1698 | 1820 | 1862 | 3118 | 3955 | 4151 => Code::LoginRefused,
+        1045 | 1129 | 1130 | 1251 | 1275 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 | 4151 => Code::LoginRefused,
         // No room: connections, memory, disk, a table space; shutting down; read only while roles change.
         3 | 1021 | 1037 | 1038 | 1040 | 1041 | 1053 | 1114 | 1135 | 1203 | 1226 | 1290 | 1836 | 3032 | 3168 => {
             Code::ServerBusy

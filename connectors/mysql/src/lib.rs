@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `connect` | URL, TLS and login to a connection with pinned settings; which of the two answered |
+//! | `connect` · `inspect` | URL, TLS and login to a connection with pinned settings; a second look at a refused certificate |
 //! | `error` | what server and driver say, as an error with a code |
 //! | `quote` · `encode` · `decode` | identifiers; values as literals; fields of a result as values |
 //! | `charset` | text in any character set |
@@ -33,6 +33,7 @@ mod encode;
 mod error;
 mod files;
 mod findings;
+mod inspect;
 mod lease;
 mod log;
 mod node;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     state::NodeState,
 };
+use pontoon_tls::Mode;
 
 use crate::{
     catalog,
@@ -94,8 +95,13 @@ impl Node for MysqlNode {
         &self.name
     }
 
-    async fn connect(&self) -> Result<String> {
-        Ok(self.client(Purpose::Look).await?.server.name())
+    async fn connect(&self) -> Result<Peer> {
+        let mut client = self.client(Purpose::Look).await?;
+        let certificate_expiry = match self.target.tls.mode() {
+            Mode::Disable => None,
+            _ => client.certificate_expiry().await?,
+        };
+        Ok(Peer { server: client.server.name(), certificate_expiry })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {

@@ -30,7 +30,7 @@ use pontoon_core::{
 use crate::{
     catalog::{self, NativeTable},
     charset::Charsets,
-    connect::{CONNECT_TIMEOUT, Client, Flavour, IDLE_SECONDS, Purpose, Target, number, text},
+    connect::{Client, Flavour, IDLE_SECONDS, Purpose, Target, number, text},
     files::{FIRST_OFFSET, behind, files, log_end, place, since, split},
     log::{
         assemble::{Assembler, Reading},
@@ -292,7 +292,7 @@ async fn dump(target: &Target, id: u32, file: &str, offset: u64) -> Result<Strea
         Ok(Stream::new(wire))
     };
     let late = |_| Error::new(Code::Unreachable, "the server took too long to give its log");
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?
+    tokio::time::timeout(target.connect_timeout, connecting).await.map_err(late)?
 }
 
 /// Settings without which the log is of no use. What a session may have set otherwise shows at its events.

@@ -20,10 +20,11 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, NoTls};
 use url::Url;
 
+use pontoon_tls::{Mode, POSTGRES, Tls};
+
 use crate::{
     error,
-    socket::{Address, Encryption, Socket},
-    tls::{self, SslMode},
+    socket::{self, Address, Socket},
 };
 
 /// A connection that is not there by then never will be; `connect_timeout` in the url overrides it.
@@ -42,7 +43,7 @@ pub(crate) struct Target {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) password: Option<Secret>,
-    pub(crate) encryption: Encryption,
+    pub(crate) tls: Tls,
     pub(crate) connect_timeout: Duration,
 }
 
@@ -67,27 +68,21 @@ impl Target {
         if let (None, Some(text)) = (&password, url.password()) {
             password = Some(Secret::new(decode(text)?));
         }
-        let (mut mode, mut authority, mut connect_timeout) = (None, None, CONNECT_TIMEOUT);
+        let (mut tls, mut connect_timeout) = (pontoon_tls::Options::new(&POSTGRES), CONNECT_TIMEOUT);
         for (name, value) in url.query_pairs() {
             match &*name {
                 "host" => host = value.into_owned(),
                 "port" => port = value.parse().map_err(|_| wrong("port is no number".into()))?,
                 "user" => user = value.into_owned(),
                 "dbname" => database = value.into_owned(),
-                "sslmode" => {
-                    let parsed = SslMode::parse(&value).ok_or_else(|| {
-                        wrong("sslmode is disable, allow, prefer, require, verify-ca or verify-full".into())
-                    });
-                    mode = Some(parsed?);
-                }
-                "sslrootcert" => authority = Some(PathBuf::from(value.into_owned())),
                 "connect_timeout" => {
                     let seconds = value.parse().map_err(|_| wrong("connect_timeout is no number of seconds".into()));
                     connect_timeout = Duration::from_secs(seconds?);
                 }
+                name if tls.take(name, &value).map_err(&wrong)? => {}
                 other => {
                     return Err(wrong(format!("parameter {other:?} is not known")).hint(
-                        "known are host, port, user, dbname, sslmode, sslrootcert and connect_timeout (seconds)",
+                        "known are host, port, user, dbname, sslmode, sslrootcert, sslcert, sslkey and connect_timeout (seconds)",
                     ));
                 }
             }
@@ -104,25 +99,34 @@ impl Target {
             path if path.starts_with('/') => Address::Unix(PathBuf::from(format!("{path}/.s.PGSQL.{port}"))),
             host => Address::Tcp(host.to_owned(), port),
         };
-        let mode = mode.unwrap_or(if address.is_local() { SslMode::Prefer } else { SslMode::VerifyFull });
-        let encryption = match address {
-            Address::Unix(_) => Encryption::Off,
-            Address::Tcp(..) => tls::encryption(mode, authority.as_deref()).map_err(|error| error.at(&options.name))?,
+        let tls = match address {
+            Address::Unix(_) => Ok(Tls::none(&POSTGRES)),
+            Address::Tcp(..) => tls.decide(address.is_local().then_some(Mode::Prefer)),
         };
-        Ok(Target { address, user, database, password, encryption, connect_timeout })
+        let tls = tls.map_err(|error| error.at(&options.name))?;
+        Ok(Target { address, user, database, password, tls, connect_timeout })
     }
 
     /// Opens a connection of the driver.
     pub(crate) async fn connect(&self, role: &Role) -> Result<Link> {
+        self.in_time(self.try_connect(role)).await
+    }
+
+    /// Gives a connection up that is not there in time. Its errors say where.
+    pub(crate) async fn in_time<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| {
             let seconds = self.connect_timeout.as_secs();
-            Error::new(Code::Unreachable, format!("{}: no answer within {seconds} s", self.address))
+            Error::new(Code::Unreachable, format!("no answer within {seconds} s")).hint(
+                "does a firewall swallow it, or does something accept connections there that is no PostgreSQL server?",
+            )
         };
-        timeout(self.connect_timeout, self.try_connect(role)).await.map_err(late)?
+        let done = timeout(self.connect_timeout, connecting).await.map_err(late).flatten();
+        done.map_err(|error| error.at(&self.address))
     }
 
     async fn try_connect(&self, role: &Role) -> Result<Link> {
-        let socket = Socket::open(&self.address, &self.encryption).await?;
+        let socket = Socket::open(&self.address, &self.tls).await?;
+        let certificate_expiry = socket.certificate_expiry();
         let mut config = tokio_postgres::Config::new();
         // The socket is encrypted by now, or is not to be.
         config
@@ -149,23 +153,29 @@ impl Target {
                 () = dropped => {}
             }
         });
-        Ok(Link { client, _goodbye: goodbye, _driver: driver })
+        Ok(Link { client, certificate_expiry, _goodbye: goodbye, _driver: driver })
     }
 }
 
-/// An error while logging in, with where and as whom.
+/// An error while logging in, as whom. Where is said by [`Target::in_time`].
 pub(crate) fn login(error: Error, target: &Target) -> Error {
     let error = match error.code() {
         // The driver's own words where a password is wanted and there is none, or the other way round.
-        Code::Protocol | Code::Internal => {
+        Code::Protocol if DRIVER_REFUSES.iter().any(|words| error.message().starts_with(words)) => {
             let refused = Error::new(Code::LoginRefused, error.message());
             refused.hint("give the node password_file or password_env")
         }
-        Code::ConnectionLost => Error::new(Code::Unreachable, error.message()),
+        Code::Protocol => return socket::stranger(),
+        Code::Internal => Error::new(Code::LoginRefused, error.message()).hint("the server's log may say more"),
+        Code::ConnectionLost => Error::new(Code::Unreachable, error.message())
+            .hint("the server ended the connection during the login; its log may say why"),
         _ => error,
     };
-    error.at(format_args!("{}, user {:?}, database {:?}", target.address, target.user, target.database))
+    error.at(format_args!("user {:?}, database {:?}", target.user, target.database))
 }
+
+/// How the driver begins to say that it does not go on with a login (its `Error` hides the kind).
+const DRIVER_REFUSES: [&str; 2] = ["invalid configuration", "authentication error"];
 
 fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
@@ -238,6 +248,8 @@ fn escape(value: &str) -> String {
 /// way, else by closing the socket a moment later.
 pub(crate) struct Link {
     pub(crate) client: Client,
+    /// When the server's certificate ends, in seconds since 1970 UTC; `None` without TLS.
+    pub(crate) certificate_expiry: Option<i64>,
     _goodbye: oneshot::Sender<()>,
     _driver: JoinHandle<()>,
 }
@@ -258,12 +270,12 @@ mod tests {
         assert_eq!(target.database, "my db");
         assert_eq!(target.address, Address::Tcp("127.0.0.1".into(), 5432));
         assert_eq!(target.password.unwrap().reveal(), "p w");
-        assert!(matches!(target.encryption, Encryption::Offered(_)));
+        assert_eq!(target.tls.mode(), Mode::Prefer);
         let target = parse("postgres://pontoon@%2Fvar%2Frun/shop?port=5433").unwrap();
         assert_eq!(target.address, Address::Unix("/var/run/.s.PGSQL.5433".into()));
         let target = parse("postgresql://pontoon@[::1]:99/shop?sslmode=disable").unwrap();
         assert_eq!(target.address, Address::Tcp("::1".into(), 99));
-        assert!(matches!(target.encryption, Encryption::Off));
+        assert_eq!(target.tls.mode(), Mode::Disable);
     }
 
     #[test]
@@ -276,6 +288,8 @@ mod tests {
             "postgresql://u@h/d?sslmode=verify_identity",
             "postgresql://u@127.0.0.1/d?sslMode=require",
             "postgresql://u@127.0.0.1/d?sslrootcert=/nonexistent&sslmode=verify-full",
+            // Who names an authority wants it verified, on a loopback address as well.
+            "postgresql://u@127.0.0.1/d?sslrootcert=/nonexistent",
         ] {
             assert_eq!(parse(url).map(|_| ()).unwrap_err().code(), Code::Config, "{url}");
         }

@@ -6,6 +6,7 @@
 //! former is replaced by words of ours and the latter left out.
 
 use pontoon_core::{Code, Error};
+use pontoon_tls::{POSTGRES, cause_in, explain};
 use postgres_protocol::message::backend::ErrorFields;
 use tokio_postgres::error::DbError;
 
@@ -54,7 +55,7 @@ impl Report {
             _ => format!("{} ({})", one_line(&self.message), self.sqlstate),
         };
         let error = Error::new(code, text).by_constraint(self.constraint.filter(|_| code == Code::RowRefused));
-        match hint_of(&self.sqlstate) {
+        match hint_of(&self.sqlstate, &self.message) {
             Some(hint) => error.hint(hint),
             None => error,
         }
@@ -111,9 +112,10 @@ pub(crate) fn code_of(sqlstate: &str) -> Code {
     }
 }
 
-fn hint_of(sqlstate: &str) -> Option<&'static str> {
+fn hint_of(sqlstate: &str, message: &str) -> Option<&'static str> {
     Some(match sqlstate {
-        "28P01" | "28000" => "check the user and the password; pg_hba.conf must let the user in",
+        "28000" => hint_of_refusal(message),
+        "28P01" => "check the user and the password, and whether the role is still there and valid",
         "3D000" => "check the database's name in the url",
         "42501" => "`pontoon setup --print-sql` prints the grants that are needed",
         "3F000" | "42P01" | "42704" => "run `pontoon setup`; it is safe to repeat",
@@ -124,10 +126,29 @@ fn hint_of(sqlstate: &str) -> Option<&'static str> {
     })
 }
 
+/// One SQLSTATE stands for every refusal but that of a password. The messages are the server's
+/// (`src/backend/libpq/auth.c`, `src/backend/utils/init/postinit.c`); in another language the last hint is given.
+fn hint_of_refusal(message: &str) -> &'static str {
+    match message {
+        // `connection requires a valid client certificate`, `certificate authentication failed for user ...`
+        _ if message.contains("certificate") => {
+            "sslcert and sslkey name the files of a client certificate; it has to be issued for this user, or pg_ident.conf to map it"
+        }
+        _ if message.contains("no encryption") => {
+            "pg_hba.conf may let this user in by TLS alone: sslmode=require, or verify-full"
+        }
+        _ if message.contains("not permitted to log in") => "ALTER ROLE ... LOGIN lets the role in again",
+        _ => "pg_hba.conf has to let this user in from this host",
+    }
+}
+
 /// An error of a statement.
 pub(crate) fn of_statement(error: &tokio_postgres::Error) -> Error {
     if let Some(report) = error.as_db_error() {
         return Report::from_driver(report).into_error();
+    }
+    if let Some(refusal) = cause_in(error) {
+        return explain(refusal, None, &POSTGRES);
     }
     let text = chain(error);
     if error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
@@ -143,6 +164,9 @@ pub(crate) fn sqlstate(error: &tokio_postgres::Error) -> Option<(&str, Option<&s
 
 /// An error of a socket that was connected.
 pub(crate) fn of_socket(error: &std::io::Error) -> Error {
+    if let Some(refusal) = cause_in(error) {
+        return explain(refusal, None, &POSTGRES);
+    }
     match error.kind() {
         std::io::ErrorKind::InvalidData => Error::new(Code::Protocol, error.to_string()),
         _ => Error::new(Code::ConnectionLost, error.to_string()),

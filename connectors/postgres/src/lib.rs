@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `connect`, `socket`, `tls` | from a URL to a connection: TLS, login, pinned settings, time-outs |
+//! | `connect`, `socket` | from a URL to a connection: TLS, login, pinned settings, time-outs |
 //! | `error` | what an SQLSTATE means |
 //! | `names`, `quote` | what the bridge's things are called; how a name becomes SQL |
 //! | `catalog` | tables and their columns, as the server describes them |
@@ -79,7 +79,6 @@ mod socket;
 mod state;
 mod statement;
 mod tables;
-mod tls;
 mod types;
 
 pub use node::PostgresNode;

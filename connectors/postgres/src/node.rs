@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Scan, Session, Tables},
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     record::{key_from_text, row_from_text},
     state::NodeState,
@@ -88,13 +88,14 @@ impl Node for PostgresNode {
         &self.name
     }
 
-    async fn connect(&self) -> Result<String> {
+    async fn connect(&self) -> Result<Peer> {
         let link = self.link("check").await?;
         let row = link.client.query_one("SHOW server_version", &[]).await;
         let row = self.at(row.map_err(|error| error::of_statement(&error)))?;
         let version: String = get(&row, 0)?;
         // `15.18 (Debian 15.18-0+deb12u1)`
-        Ok(format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default()))
+        let server = format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default());
+        Ok(Peer { server, certificate_expiry: link.certificate_expiry })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {

@@ -12,18 +12,17 @@ use std::{
     io,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use pontoon_core::{Code, Error, Result};
-use rustls::pki_types::ServerName;
+use pontoon_tls::{Mode, Tls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
 /// Silence after which TCP asks whether the other end lives, the pause between two such questions, and
 /// how many go unanswered before the connection is given up: together 20 s, within which a half-open
@@ -66,17 +65,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Whether TLS is used.
-#[derive(Debug, Clone)]
-pub(crate) enum Encryption {
-    /// Never.
-    Off,
-    /// Where the server offers it.
-    Offered(Arc<rustls::ClientConfig>),
-    /// Always.
-    Demanded(Arc<rustls::ClientConfig>),
-}
-
 /// An open socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -89,45 +77,47 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Connects, up to where the startup message is to be sent.
-    pub(crate) async fn open(address: &Address, encryption: &Encryption) -> Result<Socket> {
-        let unreachable = |error: io::Error| {
-            Error::new(Code::Unreachable, format!("{address}: {error}"))
-                .hint("does the server run, and is this its address?")
-        };
+    /// Connects, up to where the startup message is to be sent. Errors do not name the address.
+    pub(crate) async fn open(address: &Address, tls: &Tls) -> Result<Socket> {
         let (host, port) = match address {
             Address::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path).await.map_err(unreachable)?)),
             Address::Tcp(host, port) => (host.as_str(), *port),
         };
         let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         tune(&stream).map_err(unreachable)?;
-        let config = match encryption {
-            Encryption::Off => return Ok(Socket::Tcp(stream)),
-            Encryption::Offered(config) | Encryption::Demanded(config) => config,
-        };
-        match ask_for_tls(&mut stream).await.map_err(unreachable)? {
-            b'S' => {}
-            b'N' if matches!(encryption, Encryption::Offered(_)) => return Ok(Socket::Tcp(stream)),
-            b'N' => {
-                return Err(Error::new(Code::TlsFailed, format!("{address}: the server has no TLS"))
-                    .hint("set ssl = on there, or sslmode=disable in the url of a link that nobody can listen to"));
-            }
-            other => {
-                return Err(Error::new(
-                    Code::TlsFailed,
-                    format!("{address}: answered {other:#04x} to the request for TLS"),
-                )
-                .hint("is this a PostgreSQL server?"));
-            }
+        if tls.mode() == Mode::Disable {
+            return Ok(Socket::Tcp(stream));
         }
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::new(Code::TlsFailed, format!("{address}: {error}"))
-                .hint("sslrootcert names the file of a private authority; the url's host must be one that the certificate names")
-        };
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
-        let tls = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|error| failed(&error))?;
-        Ok(Socket::Tls(Box::new(tls)))
+        match ask_for_tls(&mut stream).await.map_err(unreachable)? {
+            b'S' => Ok(Socket::Tls(Box::new(tls.connect(host, stream).await?))),
+            b'N' if tls.mode() == Mode::Prefer => Ok(Socket::Tcp(stream)),
+            b'N' => {
+                let off = tls.words().setting(Mode::Disable);
+                Err(Error::new(Code::TlsFailed, "the server has no TLS")
+                    .hint(format!("set ssl = on there; or {off} in the url, of a link that nobody can listen to")))
+            }
+            _ => Err(stranger()),
+        }
     }
+
+    /// When the certificate that the server showed ends, in seconds since 1970 UTC; `None` without TLS.
+    pub(crate) fn certificate_expiry(&self) -> Option<i64> {
+        let Socket::Tls(stream) = self else { return None };
+        stream.get_ref().1.peer_certificates()?.first().and_then(|shown| pontoon_tls::expiry_seconds(shown))
+    }
+}
+
+fn unreachable(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::new(Code::Unreachable, "the connection was closed before the server said anything")
+            .hint("is this PostgreSQL's port, or that of something in between that does not reach it?");
+    }
+    Error::new(Code::Unreachable, error.to_string()).hint("does the server run, and is this its address?")
+}
+
+/// What answers does not speak the protocol.
+pub(crate) fn stranger() -> Error {
+    Error::new(Code::Unreachable, "what answers there is no PostgreSQL server").hint("is this PostgreSQL's port?")
 }
 
 async fn ask_for_tls(stream: &mut TcpStream) -> io::Result<u8> {

@@ -104,7 +104,7 @@ pub(super) async fn set_up(servers: Pair<Server>, page: bool) -> Result<Stage> {
     let nodes = nodes::open(&config)?;
     let mut versions = Vec::new();
     for side in Side::BOTH {
-        versions.push(nodes.nodes[side].connect().await?);
+        versions.push(nodes.nodes[side].connect().await?.server);
     }
     grant_least(&config, &nodes, &superusers).await?;
     let mapping = setup::setup(&config, &nodes).await?;

@@ -323,12 +323,18 @@ impl DirectionMetrics {
         }
     }
 
-    /// An error. It is shown until something is applied again.
-    pub fn error(&self, stage: Stage, error: &Error) {
+    /// An error, whether it ends something or is tried again in place.
+    pub fn count_error(&self, stage: Stage, error: &Error) {
         if let Some(counter) = self.errors.at(stage as usize).and_then(|stage| stage.at(error.class() as usize)) {
             counter.inc();
         }
-        self.words().error = Some(error.clone());
+    }
+
+    /// The error that the direction stands still for. It is shown until something is applied again. Says whether
+    /// that is another one than before.
+    pub fn error(&self, error: &Error) -> bool {
+        let before = self.words().error.replace(error.clone());
+        before.as_ref().map(Error::code) != Some(error.code())
     }
 
     pub(in crate::observe) fn words(&self) -> MutexGuard<'_, DirectionWords> {

@@ -128,6 +128,12 @@ impl Metrics {
         &self.directions[source]
     }
 
+    /// The direction from `source` if it is used; both that are used where it is not said which.
+    pub fn directions_of(&self, source: Option<Side>) -> impl Iterator<Item = &DirectionMetrics> {
+        let named = Side::BOTH.into_iter().filter(move |side| source.is_none_or(|source| source == *side));
+        named.map(|side| self.direction(side)).filter(|direction| direction.is_used())
+    }
+
     /// A node.
     pub fn node(&self, side: Side) -> &NodeMetrics {
         &self.nodes[side]

@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use pontoon_core::{Error, Position, Result, node::LogStatus};
+use pontoon_core::{
+    Code, Error, Position, Result,
+    node::{LogStatus, Peer},
+};
 use prometheus::{Gauge, GaugeVec, IntCounter};
 use tokio::time::Instant;
 
@@ -78,9 +81,16 @@ impl NodeMetrics {
         known(self.up.get()).map(|up| up == 1.0)
     }
 
-    /// What answered: `PostgreSQL 15.18`.
-    pub fn set_server(&self, server: &str) {
-        self.words().server = Some(server.to_owned());
+    /// What answered.
+    pub fn set_peer(&self, peer: &Peer) {
+        self.words().server = Some(peer.server.clone());
+        self.certificate_expiry.set(peer.certificate_expiry.map_or(f64::NAN, |seconds| seconds as f64));
+    }
+
+    /// Whether the node last refused the login, or a trusted connection. Each attempt counts against the user there.
+    pub fn is_refused(&self) -> bool {
+        let code = self.words().error.as_ref().map(Error::code);
+        matches!(code, Some(Code::LoginRefused | Code::TlsFailed))
     }
 
     /// An attempt to connect was made.
@@ -124,11 +134,6 @@ impl NodeMetrics {
             Some(_) => f64::INFINITY,
             None => f64::NAN,
         });
-    }
-
-    /// When the node's certificate expires, in seconds since 1970 UTC.
-    pub fn set_certificate_expiry(&self, timestamp_seconds: f64) {
-        self.certificate_expiry.set(timestamp_seconds);
     }
 
     /// The node's clock less this host's, where it is known.

@@ -38,9 +38,15 @@ impl Ended {
     }
 }
 
+/// The program, which dies with this process, also where that is killed. (By the letter with the thread that starts it:
+/// a test's, or one of its runtime, which lives as long as the test does.)
+fn program() -> Command {
+    pontoon_servers::bound_command(env!("CARGO_BIN_EXE_pontoon")).unwrap()
+}
+
 /// Runs a command to its end, which must come.
 pub(crate) async fn pontoon(config: &Path, arguments: &[&str]) -> Ended {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon"));
+    let mut command = tokio::process::Command::from(program());
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(DEADLINE * 5, command.output()).await.expect("it ends").unwrap();
     Ended {
@@ -66,7 +72,7 @@ impl Bridge {
         let number = std::fs::read_dir(folder).unwrap().count();
         let log = folder.join(format!("run-{number}-{}.log", fastrand()));
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
+        let mut command = program();
         command.arg("--config").arg(config).args(["--log", "debug"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Bridge { child: command.spawn().unwrap(), log }
@@ -161,7 +167,7 @@ impl Tail {
     /// Begins at the log's present end.
     pub(crate) fn start(config: &Path, folder: &Path, node: &str) -> Tail {
         let out = folder.join(format!("tail-{node}-{}.json", fastrand()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
+        let mut command = program();
         command.arg("--config").arg(config).args(["--log", "warn", "tail", node]);
         command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap());
         Tail { child: command.spawn().unwrap(), out }
@@ -189,4 +195,45 @@ impl Drop for Tail {
 
 fn fastrand() -> u128 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos()
+}
+
+/// What the test below starts in a process of its own: a bridge, and a long wait. By itself it does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_a_bridge_until_it_is_killed() {
+    let Some(folder) = std::env::var_os("PONTOON_E2E_HOLD") else { return };
+    let folder = Path::new(&folder);
+    let bridge = Bridge::start(&folder.join("pontoon.toml"), folder);
+    std::fs::write(folder.join("id"), bridge.id().to_string()).unwrap();
+    tokio::time::sleep(DEADLINE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_dies_with_a_test_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    // The bridge waits for this server, which says nothing, and lives on when the process is killed that began it.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgresql://u@{}/d?connect_timeout=600", listener.local_addr().unwrap());
+    let text = format!(
+        "bridge = \"held\"\n[nodes.a]\nurl = \"{url}\"\n[nodes.b]\nurl = \"mysql://u@127.0.0.1:1/d\"\n\
+         [server]\nlisten = \"off\"\n[limits]\nspill_dir = \"spill\"\n[[tables]]\nname = \"items\"\n"
+    );
+    std::fs::write(folder.path().join("pontoon.toml"), text).unwrap();
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "support::bridge::holds_a_bridge_until_it_is_killed"])
+        .env("PONTOON_E2E_HOLD", folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (_waiting, _) = tokio::time::timeout(DEADLINE, listener.accept()).await.expect("the bridge is there").unwrap();
+    let id = || std::fs::read_to_string(folder.path().join("id")).unwrap_or_default();
+    eventually("the other process says which", async || !id().is_empty()).await;
+    // Whoever inherits it may take its time to see that it has ended.
+    let runs = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", id())).unwrap_or_default();
+        stat.contains("(pontoon)") && !stat.contains(") Z ")
+    };
+    assert!(runs());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually("the bridge is gone", async || !runs()).await;
 }

@@ -21,6 +21,7 @@ use mysql_common::{
     proto::MySerialize,
 };
 use pontoon_core::{Code, Error, Result};
+use pontoon_tls::Mode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Malformed, cursor::Cursor, malformed};
@@ -58,8 +59,12 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects and logs in.
     pub(crate) async fn login(target: &Target) -> Result<Wire> {
+        Wire::try_login(target).await.map_err(|error| error.at(&target.address))
+    }
+
+    async fn try_login(target: &Target) -> Result<Wire> {
         let options = Opts::from(target.options());
-        let unreachable = |error: std::io::Error| error::at_login(&error.into(), &target.address);
+        let unreachable = |error: std::io::Error| error::at_login(&error.into(), &target.tls);
         let socket = Socket::open(&options).await.map_err(unreachable)?;
         let mut wire = Wire { socket, buffer: BytesMut::new(), sequence: 0 };
         let greeting = Greeting::parse(&wire.answer().await?).map_err(|_| out_of_place())?;
@@ -70,14 +75,15 @@ impl Wire {
             | CapabilityFlags::CLIENT_PLUGIN_AUTH
             | CapabilityFlags::CLIENT_CONNECT_ATTRS;
         capabilities &= greeting.capabilities;
-        if let Some((tls, fallback)) = target.tls() {
-            if greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) {
+        match target.tls.mode() {
+            Mode::Disable => {}
+            _ if greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) => {
                 capabilities |= CapabilityFlags::CLIENT_SSL;
                 wire.send(&serialized(&SslRequest::new(capabilities, u32::MAX, COLLATION))).await?;
-                wire.socket = wire.socket.secure(options.ip_or_hostname(), tls).await?;
-            } else if !fallback {
-                return Err(error::convert(&mysql_async::DriverError::NoClientSslFlagFromServer.into()));
+                wire.socket = wire.socket.secure(options.ip_or_hostname(), &target.tls).await?;
             }
+            Mode::Prefer => {}
+            _ => return Err(error::convert(&mysql_async::DriverError::NoClientSslFlagFromServer.into())),
         }
         let plugin = match AuthPlugin::from_bytes(&greeting.plugin) {
             AuthPlugin::CachingSha2Password => AuthPlugin::CachingSha2Password,

@@ -20,10 +20,7 @@ use postgres_protocol::{
         frontend,
     },
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     connect::{self, Role, Target},
@@ -50,15 +47,11 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects and logs in, for the logical replication of the target's database.
     pub(crate) async fn connect(target: &Target, role: &Role) -> Result<Wire> {
-        let late = |_| {
-            let seconds = target.connect_timeout.as_secs();
-            Error::new(Code::Unreachable, format!("{}: no answer within {seconds} s", target.address))
-        };
-        timeout(target.connect_timeout, Wire::try_connect(target, role)).await.map_err(late)?
+        target.in_time(Wire::try_connect(target, role)).await
     }
 
     async fn try_connect(target: &Target, role: &Role) -> Result<Wire> {
-        let socket = Socket::open(&target.address, &target.encryption).await?;
+        let socket = Socket::open(&target.address, &target.tls).await?;
         let mut wire = Wire { socket, input: BytesMut::new(), output: BytesMut::new() };
         wire.login(target, role).await.map_err(|error| connect::login(error, target))?;
         Ok(wire)

@@ -1,12 +1,11 @@
 //! Who gets in, and how.
 
 use pontoon_core::{
-    Code, LogEvent,
-    node::{Admin, Node, NodeOptions, Secret},
+    Code,
+    node::{Node, NodeOptions, Secret},
 };
-use pontoon_servers::{Encryption, Kind, Options, Server};
 
-use crate::support::{Bench, map, names, next, options, plan_of};
+use crate::support::{Bench, options};
 
 async fn code(options: NodeOptions) -> Code {
     let node = pontoon_postgres::node(options).unwrap();
@@ -18,7 +17,9 @@ async fn wrong_logins_are_told_apart() {
     let bench =
         Bench::start("CREATE TABLE items (id int PRIMARY KEY); ALTER TABLE items REPLICA IDENTITY FULL", &["items"])
             .await;
-    assert!(bench.node.connect().await.unwrap().starts_with("PostgreSQL 1"));
+    let peer = bench.node.connect().await.unwrap();
+    assert!(peer.server.starts_with("PostgreSQL 1"));
+    assert_eq!(peer.certificate_expiry, None);
     let good = options(&bench.server, "b");
     let wrong = NodeOptions { password: Some(Secret::new("wrong secret")), ..good.clone() };
     let node = pontoon_postgres::node(wrong.clone()).unwrap();
@@ -52,67 +53,6 @@ async fn a_silent_server_is_unreachable_in_time() {
     let started = std::time::Instant::now();
     assert_eq!(code(options).await, Code::Unreachable);
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
-}
-
-#[tokio::test]
-async fn tls_is_verified_as_the_mode_says() {
-    let server = Server::start(Kind::Postgres, Options::default().encryption(Encryption::Private)).await.unwrap();
-    let other = Server::start(Kind::Postgres, Options::default().encryption(Encryption::Private)).await.unwrap();
-    let with = |parameters: String| NodeOptions {
-        name: "shop".into(),
-        bridge: "b".into(),
-        url: format!("{}?{parameters}", server.url("postgres", "postgres")),
-        password: Some(Secret::new(server.password())),
-    };
-    let authority = |server: &Server| server.authority().unwrap().display().to_string();
-    for parameters in [
-        "sslmode=disable".to_string(),
-        "sslmode=prefer".into(),
-        "sslmode=require".into(),
-        format!("sslmode=verify-ca&sslrootcert={}", authority(&server)),
-        format!("sslmode=verify-full&sslrootcert={}", authority(&server)),
-    ] {
-        let node = pontoon_postgres::node(with(parameters.clone())).unwrap();
-        node.connect().await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
-        node.identity().await.unwrap();
-    }
-    for parameters in [
-        format!("sslmode=require&sslrootcert={}", authority(&other)),
-        format!("sslmode=verify-ca&sslrootcert={}", authority(&other)),
-        format!("sslmode=verify-full&sslrootcert={}", authority(&other)),
-    ] {
-        assert_eq!(code(with(parameters.clone())).await, Code::TlsFailed, "{parameters}");
-    }
-}
-
-#[tokio::test]
-async fn the_log_comes_by_tls_too() {
-    let server = Server::start(Kind::Postgres, Options::default().encryption(Encryption::Private)).await.unwrap();
-    let sql = crate::support::connect(&server, "postgres").await;
-    sql.batch_execute("CREATE TABLE items (id int PRIMARY KEY); ALTER TABLE items REPLICA IDENTITY FULL")
-        .await
-        .unwrap();
-    let authority = server.authority().unwrap().display();
-    let url = format!("{}?sslmode=verify-full&sslrootcert={authority}", server.url("postgres", "postgres"));
-    let password = Some(Secret::new(server.password()));
-    let options = NodeOptions { name: "shop".into(), bridge: "b".into(), url, password };
-    let node = pontoon_postgres::node(options).unwrap();
-    let plan = plan_of(map(&node, &names(&["items"]), &[]).await);
-    let start = node.setup(&plan).await.unwrap();
-    let mut reader = node.open_reader(&start, &plan.tables, &[]).await.unwrap();
-    sql.batch_execute("INSERT INTO items SELECT generate_series(1, 20000)").await.unwrap();
-    let mut count = 0;
-    while count < 20_000 {
-        if let LogEvent::Fragment(fragment) = next(&mut reader).await {
-            count += fragment.changes.len();
-        }
-    }
-    let encrypted: i64 = sql
-        .query_one("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl", &[])
-        .await
-        .unwrap()
-        .get(0);
-    assert_eq!(encrypted, 1);
 }
 
 /// The reader's own login: by each method that a server may ask for, in the clear and by TLS.

@@ -12,4 +12,5 @@ mod obstacles;
 mod shapes;
 mod stream;
 mod support;
+mod tls;
 mod values;
