@@ -50,6 +50,7 @@ pub(crate) async fn look(client: &Client, node: &PostgresNode, plan: &SetupPlan)
     look.ensure_triggers().await?;
     if plan.followed {
         look.ensure_replica_identity().await?;
+        look.tell_of_partitions().await?;
     }
     Ok(look.findings)
 }
@@ -387,11 +388,7 @@ impl Look<'_> {
             JOIN pg_class leaf ON leaf.oid = tree.relid
             JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
             WHERE want.followed AND leaf.relreplident <> 'f'";
-        let names: Vec<_> = self.plan.tables.iter().map(|table| catalog::with_schema(&table.name)).collect();
-        let (schemas, tables) = catalog::split(&names);
-        let followed: Vec<_> = self.plan.tables.iter().map(|table| table.followed).collect();
-        let rows = self.client.query(SQL, &[&schemas, &tables, &followed]).await;
-        for row in rows.map_err(|error| error::of_statement(&error))? {
+        for row in self.followed_rows(SQL).await? {
             let table = TableName::new(text(&row, 0)?, text(&row, 1)?);
             let actual = match text(&row, 2)?.as_str() {
                 "d" => "DEFAULT",
@@ -402,6 +399,33 @@ impl Look<'_> {
             self.add_table("replica-identity", Severity::Blocking, &table, actual.into(), "FULL", Some(remedy));
         }
         Ok(())
+    }
+
+    /// What is done to a partition as a whole is published for no table where rows are published by the root (manual,
+    /// CREATE PUBLICATION, `publish_via_partition_root`).
+    async fn tell_of_partitions(&mut self) -> Result<()> {
+        const SQL: &str = "SELECT n.nspname::text, c.relname::text
+            FROM unnest($1::text[], $2::text[], $3::bool[]) AS want(nspname, relname, followed)
+            JOIN pg_namespace n ON n.nspname = want.nspname
+            JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind = 'p'
+            WHERE want.followed ORDER BY 1, 2";
+        for row in self.followed_rows(SQL).await? {
+            let table = TableName::new(text(&row, 0)?, text(&row, 1)?);
+            let actual = "partitioned: TRUNCATE, DROP and DETACH of a partition, and ATTACH of one with rows, are not in the log";
+            let remedy = "delete and insert rows instead, or do the same by hand on the other side";
+            let (expected, remedy) = ("rows that change by statements on the table", Some(remedy.to_owned()));
+            self.add_table("partitioned", Severity::Warning, &table, actual.into(), expected, remedy);
+        }
+        Ok(())
+    }
+
+    /// The rows of a query whose parameters are the tables, and which of them are followed.
+    async fn followed_rows(&self, sql: &str) -> Result<Vec<Row>> {
+        let names: Vec<_> = self.plan.tables.iter().map(|table| catalog::with_schema(&table.name)).collect();
+        let (schemas, tables) = catalog::split(&names);
+        let followed: Vec<_> = self.plan.tables.iter().map(|table| table.followed).collect();
+        let rows = self.client.query(sql, &[&schemas, &tables, &followed]).await;
+        rows.map_err(|error| error::of_statement(&error))
     }
 }
 

@@ -73,6 +73,8 @@ async fn check_and_setup_see_a_partitioned_table_as_one() {
         blocking.map(|finding| (finding.code, finding.subject)).collect()
     };
     assert_eq!(blocking().await, []);
+    let warned = bench.node.findings(&bench.plan).await.unwrap();
+    assert!(warned.iter().any(|finding| finding.code == "partitioned" && finding.subject.contains("public.items")));
     bench.run("CREATE TABLE items_3 PARTITION OF items FOR VALUES IN (3)").await;
     let found = blocking().await;
     assert!(found.len() == 1 && found[0].0 == "replica-identity" && found[0].1.contains("items_3"), "{found:?}");
