@@ -56,8 +56,9 @@ test-full: install ## The same, and the tests that take longer
 demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--pair mysql:mariadb')
 	@exec $(PONTOON) demo $(DEMO_ARGS)
 
-bench: install ## Measure throughput and latency beside the databases' own replication
-	@cargo bench --locked -p pontoon --benches -- $(BENCH_ARGS)
+bench: ## Measure beside the peers, in one run (BENCH_ARGS='--quick "copy mariadb"')
+	@scripts/install-servers peers
+	@cargo bench --locked -p pontoon --bench bench -- $(BENCH_ARGS)
 
 chaos: export PONTOON_SIM_SCHEDULES = $(SCHEDULES)
 chaos: export PONTOON_KILLS = $(KILLS)

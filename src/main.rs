@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use pontoon::{cli, logging};
 
+/// Rows are made by one thread and let go by another, which costs the C library's allocator more than the rest of a row
+/// does: with this one a first load takes two thirds of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = cli::arguments();
     let started = logging::start(arguments.global.log_format, arguments.log());

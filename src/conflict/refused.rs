@@ -61,7 +61,7 @@ pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &
             let hint = format!("write another value to the column on {name}, then start again");
             return Err(Error::new(Code::ValueMisfit, message).hint(hint));
         }
-        plan::fits(table, &place.1, &net, &fence_of(side, verdict))?;
+        plan::fits(table, &place.1, net.rows(), &fence_of(side, verdict))?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// These keys.
-    Keys(BTreeSet<Place>),
+    Keys(Arc<BTreeSet<Place>>),
     /// Every key of these tables: a transaction too large to list its keys.
     Tables(BTreeSet<TableId>),
 }

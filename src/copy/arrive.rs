@@ -2,16 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use pontoon_core::{
-    Class, Code, Error, Position, Result, Row, Tag,
+    Class, Code, Error, Position, Result, Row, TableId, Tag,
     node::{Applied, Mark, TableBatch},
 };
 use tokio::time::{Instant, timeout};
 
-use super::feed::Chunk;
+use super::{feed::Chunk, lane::Lane};
 use crate::{
     conflict::{
         pending::{self, History},
@@ -21,7 +22,7 @@ use crate::{
     },
     direction::{
         apply::Direction,
-        plan::{self, Net, Place},
+        plan::{self, Place},
     },
     event::EngineEvent,
     rules::Rule,
@@ -41,7 +42,9 @@ type Rows = BTreeMap<Place, Row>;
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// As fast as can be.
+    /// As fast as can be, half of them in a lane beside.
+    Shared,
+    /// As fast as one session can.
     Loaded,
     /// So that what refuses them is named: another unique constraint than the key's looks like the key's where they are
     /// loaded.
@@ -61,10 +64,11 @@ enum Attempt {
 impl Direction {
     /// Writes a chunk's rows, then has what is in doubt settled, and only then notes the chunk as arrived: a crash in
     /// between brings it again, and finds most of it there.
-    pub(crate) async fn arrive(&mut self, chunk: Chunk) -> Result<()> {
+    pub(crate) async fn arrive(&mut self, mut chunk: Chunk) -> Result<()> {
         let started = Instant::now();
         let table = plan::table(&self.shared.tables[self.source], chunk.table)?;
-        let rows = chunk.rows.iter().map(|row| ((chunk.table, table.key_of(row)), row.clone()));
+        let count = chunk.rows.len();
+        let rows = std::mem::take(&mut chunk.rows).into_iter().map(|row| ((chunk.table, table.key_of(&row)), row));
         let mut rows: Rows = rows.collect();
         let window = self.shared.rules.has(Rule::Window);
         let mut doubtful: BTreeSet<Place> =
@@ -81,7 +85,7 @@ impl Direction {
         self.shared.observe(&EngineEvent::Copied {
             source: self.source,
             table: &table_label(&self.shared.tables[self.source], &chunk),
-            rows: chunk.rows.len() as u64,
+            rows: count as u64,
             state: &chunk.then,
             took: started.elapsed(),
         });
@@ -92,11 +96,20 @@ impl Direction {
     }
 
     /// Writes rows until they are durable; those that turn out to be in doubt are left out. Where none was, the chunk is
-    /// noted as arrived with them.
+    /// noted as arrived with them; where they were shared out, with the next ones.
     async fn write_undoubted(&mut self, chunk: &Chunk, rows: &mut Rows, doubtful: &mut BTreeSet<Place>) -> Result<()> {
-        let (mut fruitless, mut way) = (0, Way::Loaded);
+        let is_shared = Lane::is_worth(&self.shared, rows.len());
+        let (mut fruitless, mut way) = (0, if is_shared { Way::Shared } else { Way::Loaded });
         while !rows.is_empty() || doubtful.is_empty() {
-            match self.try_arrive(chunk, rows, way, doubtful.is_empty()).await {
+            match self.try_arrive(chunk, rows, way, doubtful.is_empty() && way != Way::Shared).await {
+                Ok(Attempt::Arrived) if way == Way::Shared && doubtful.is_empty() => {
+                    self.unnoted = Some(chunk.then.clone());
+                    if !chunk.then.done {
+                        return Ok(());
+                    }
+                    way = Way::Loaded;
+                    rows.clear();
+                }
                 Ok(Attempt::Arrived) => return Ok(()),
                 Ok(Attempt::Doubtful(keys)) => {
                     self.roll_back().await?;
@@ -107,9 +120,8 @@ impl Direction {
                     fruitless += 1;
                     let (rows_before, doubtful_before) = (rows.len(), doubtful.len());
                     doubtful.extend(self.look_up(rows).await?);
-                    if (rows.len(), doubtful.len()) == (rows_before, doubtful_before) {
-                        way = Way::Applied;
-                    }
+                    let is_explained = (rows.len(), doubtful.len()) != (rows_before, doubtful_before);
+                    way = if is_explained { Way::Loaded } else { Way::Applied };
                 }
                 Ok(Attempt::Again) => {
                     self.roll_back().await?;
@@ -118,6 +130,8 @@ impl Direction {
                 }
                 Err(error) if error.code() == Code::Contention => {
                     fruitless += 1;
+                    // Perhaps of one half with the other.
+                    way = if way == Way::Shared { Way::Loaded } else { way };
                     self.back_off(&error).await?;
                 }
                 // Those that are refused are settled by themselves, and so go into quarantine.
@@ -141,10 +155,10 @@ impl Direction {
         Ok(())
     }
 
-    /// One transaction on the target.
+    /// One transaction on the target, or two at the same time.
     async fn try_arrive(&mut self, chunk: &Chunk, rows: &Rows, way: Way, note: bool) -> Result<Attempt> {
         let target = self.target();
-        let keys: BTreeSet<Place> = rows.keys().cloned().collect();
+        let keys: Arc<BTreeSet<Place>> = Arc::new(rows.keys().cloned().collect());
         let _in_hand = match self.claim_keys(Claim::Keys(keys.clone())).await {
             Ok(in_hand) => in_hand,
             Err(half_done) => return Ok(Attempt::Doubtful(half_done)),
@@ -155,7 +169,7 @@ impl Direction {
         }
         let table = plan::table(&self.shared.tables[target], chunk.table)?.clone();
         for ((_, key), row) in rows {
-            plan::fits(&table, key, &Net { before: None, after: Some(row.clone()) }, &"the copy")?;
+            plan::fits(&table, key, (None, Some(row)), &"the copy")?;
         }
         let passed = self.shared.passed[self.source].get();
         // When the rows were written nobody knows: longer ago than anything that is in a log.
@@ -163,11 +177,11 @@ impl Direction {
         let session = self.session().await?;
         session.begin(Some(&tag)).await?;
         if !rows.is_empty() {
-            let rows: Vec<Row> = rows.values().cloned().collect();
             let written = match way {
-                Way::Loaded => session.load(chunk.table, &rows).await?,
+                Way::Shared => self.load_shared(chunk.table, rows).await?,
+                Way::Loaded => session.load(chunk.table, &rows.values().collect::<Vec<_>>()).await?,
                 Way::Applied => {
-                    let batch = TableBatch { inserts: rows, ..TableBatch::default() };
+                    let batch = TableBatch { inserts: rows.values().cloned().collect(), ..TableBatch::default() };
                     session.apply(chunk.table, &batch).await?
                 }
             };
@@ -182,13 +196,40 @@ impl Direction {
                 }
             }
         }
+        let mut lane = self.lane.take_if(|_| way == Way::Shared);
+        let then = if note { Some(chunk.then.clone()) } else { self.unnoted.clone() };
         let session = self.session().await?;
-        if note {
-            session.note_copy(&chunk.then).await?;
+        if let Some(then) = &then {
+            session.note_copy(then).await?;
         }
-        session.commit().await.map_err(settle::outcome_unknown)?;
+        let beside = async {
+            match &mut lane {
+                Some(lane) => lane.commit().await,
+                None => Ok(()),
+            }
+        };
+        let (committed, beside) = tokio::join!(session.commit(), beside);
+        committed.and(beside).map_err(settle::outcome_unknown)?;
+        self.lane = lane.or(self.lane.take());
+        self.unnoted = None;
         self.shared.durable[self.source].set(passed);
         Ok(Attempt::Arrived)
+    }
+
+    /// Loads half of the rows in the lane, the others in the session's transaction.
+    async fn load_shared(&mut self, table: TableId, rows: &Rows) -> Result<Applied> {
+        let (target, shared) = (self.target(), self.shared.clone());
+        let mut lane = Lane::begin(self.lane.take(), &shared, target).await?;
+        let rows: Vec<&Row> = rows.values().collect();
+        let (ours, beside) = rows.split_at(rows.len() / 2);
+        let session = self.session().await?;
+        let (ours, beside) = tokio::join!(session.load(table, ours), lane.session().load(table, beside));
+        // Whatever became of it, it is rolled back or committed as the session is.
+        self.lane = Some(lane);
+        Ok(match (ours?, beside?) {
+            (Applied::All, Applied::All) => Applied::All,
+            _ => Applied::Missed,
+        })
     }
 
     /// Whether a key has been settled in a way that may cover what the source's log has not brought yet.
@@ -269,9 +310,8 @@ impl Direction {
     /// refuses none by itself.
     async fn refused_among(&mut self, chunk: &Chunk, rows: &Rows) -> Result<BTreeSet<Place>> {
         let table = plan::table(&self.shared.tables[self.target()], chunk.table)?.clone();
-        let fits = |(place, row): &(&Place, &Row)| {
-            plan::fits(&table, &place.1, &Net { before: None, after: Some((*row).clone()) }, &"the copy").is_ok()
-        };
+        let fits =
+            |(place, row): &(&Place, &Row)| plan::fits(&table, &place.1, (None, Some(*row)), &"the copy").is_ok();
         let (fitting, misfits): (Vec<_>, Vec<_>) = rows.iter().partition(fits);
         let mut refused: BTreeSet<Place> = misfits.into_iter().map(|(place, _)| place.clone()).collect();
         let mut open = vec![&fitting[..]];

@@ -2,8 +2,8 @@
 //!
 //! A table is read on the source in chunks, in key order, each in a statement of its own: no long transaction and no
 //! lock, so that vacuum, purge and writers go on. A chunk is written on the target by the very task that applies the
-//! source's log there, between two runs, as rows whose keys must be absent, in one transaction with our tag and
-//! with how far the copy has come. So a copy goes on after any crash at the chunk where it was.
+//! source's log there, between two runs, as rows whose keys must be absent, in transactions with our tag, the last of
+//! which says how far the copy has come. So a copy goes on after any crash at the chunk where it was.
 //!
 //! Why a chunk's row is right where it arrives. Let the chunk be read between the places `L` and `H` of the source's log.
 //!
@@ -33,9 +33,11 @@
 
 mod arrive;
 mod feed;
+mod lane;
 mod underway;
 mod window;
 
 pub(crate) use feed::{AHEAD_MAX, Chunk, copied, run as feed};
+pub(crate) use lane::Lane;
 pub(crate) use underway::Underway;
 pub(crate) use window::Windows;

@@ -17,7 +17,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Class, Code, Error, LogEvent, Position, Result, Row, Tag,
+    Class, Code, CopyState, Error, LogEvent, Position, Result, Row, Tag,
     node::{Applied, Applier, Session},
 };
 use tokio::{
@@ -36,7 +36,7 @@ use crate::{
         registry::{Claim, InHand},
         settle::{self, Request},
     },
-    copy::Chunk,
+    copy::{Chunk, Lane},
     event::{EngineEvent, Rows},
     rules::Rule,
     side::Side,
@@ -112,6 +112,10 @@ pub(crate) struct Direction {
     chunk: Option<Chunk>,
     session: Option<Box<dyn Session>>,
     used: Instant,
+    /// Beside the session, for what a copy brings.
+    pub(crate) lane: Option<Lane>,
+    /// How far a copy has come, where that is not yet noted durably.
+    pub(crate) unnoted: Option<CopyState>,
     /// The number of the next event of the queue.
     pub(super) at: u64,
     /// From this event on, what follows has been waited for.
@@ -126,7 +130,19 @@ impl Direction {
         chunks: mpsc::Receiver<Chunk>,
     ) -> Self {
         let used = Instant::now();
-        Direction { shared, source, settler, chunks, chunk: None, session: None, used, at: 0, read_on: None }
+        Direction {
+            shared,
+            source,
+            settler,
+            chunks,
+            chunk: None,
+            session: None,
+            used,
+            lane: None,
+            unnoted: None,
+            at: 0,
+            read_on: None,
+        }
     }
 
     pub(crate) fn target(&self) -> Side {
@@ -269,6 +285,9 @@ impl Direction {
     }
 
     pub(crate) async fn roll_back(&mut self) -> Result<()> {
+        if let Some(lane) = self.lane.take() {
+            self.lane = lane.rolled_back().await;
+        }
         match &mut self.session {
             Some(session) => session.rollback().await,
             None => Ok(()),
@@ -401,7 +420,7 @@ impl Direction {
                 keys.extend(self.places_of(fragment)?);
             }
             keys.extend(self.held_own_writes(run)?.into_iter().map(|write| write.place));
-            Claim::Keys(keys)
+            Claim::Keys(Arc::new(keys))
         };
         Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed { claim, _in_hand: in_hand }))
     }

@@ -25,6 +25,13 @@ pub(crate) struct Net {
     pub(crate) after: Option<Row>,
 }
 
+impl Net {
+    /// Before and after.
+    pub(crate) fn rows(&self) -> (Option<&Row>, Option<&Row>) {
+        (self.before.as_ref(), self.after.as_ref())
+    }
+}
+
 /// Where a change stands in the source's log.
 #[derive(Clone, Copy)]
 pub(crate) struct InLog<'a> {
@@ -109,7 +116,7 @@ impl Planner<'_> {
                 plan.incomparable.insert(place.clone());
             }
             if plan.misfit.is_none() {
-                plan.misfit = fits(table, &place.1, net, position).err();
+                plan.misfit = fits(table, &place.1, net.rows(), position).err();
             }
         }
         Ok(())
@@ -243,10 +250,15 @@ pub(crate) fn is_unmapped(value: &Value) -> bool {
 
 /// Whether the target can hold the row, asked before the server is, since a server may round in silence.
 /// `place` says where the row comes from.
-pub(crate) fn fits(table: &MappedTable, key: &Key, net: &Net, place: &impl std::fmt::Display) -> Result<()> {
+pub(crate) fn fits(
+    table: &MappedTable,
+    key: &Key,
+    (before, after): (Option<&Row>, Option<&Row>),
+    place: &impl std::fmt::Display,
+) -> Result<()> {
     for (at, column) in table.columns.iter().enumerate() {
-        let before = net.before.as_ref().map(|row| &row.0[at]);
-        let after = net.after.as_ref().map(|row| &row.0[at]);
+        let before = before.map(|row| &row.0[at]);
+        let after = after.map(|row| &row.0[at]);
         // What the target cannot have held it has not got: it is not spared as unchanged.
         let unknown = before.filter(|value| matches!(value, Value::Unchanged));
         let written = after.filter(|after| Some(*after) != before || is_unmapped(after));

@@ -41,11 +41,15 @@ impl Reader {
         let seen = tokio::spawn(async move {
             let mut client = Client::connect(kind, &url).await;
             let mut seen = BTreeSet::new();
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
+                // Told to stop, it looks once more: what is there by then is seen.
+                let last = stopped.load(Ordering::Relaxed);
                 seen.insert(client.rows(&sql).await[0][0].clone().unwrap());
+                if last {
+                    return seen;
+                }
                 sleep(Duration::from_millis(20)).await;
             }
-            seen
         });
         Reader { stop, seen }
     }

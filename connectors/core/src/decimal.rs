@@ -8,8 +8,30 @@ const DIGITS_MAX: i64 = 150_000;
 
 /// The canonical text of a decimal literal; `None` for what is not one (NaN, infinity, rubbish).
 pub fn canonical(text: &str) -> Option<String> {
-    let parts = Parts::of(text)?;
-    Some(parts.plain())
+    plain_part(text).map(str::to_owned).or_else(|| Some(Parts::of(text)?.plain()))
+}
+
+/// Whether a text is canonical as it is.
+pub fn is_canonical(text: &str) -> bool {
+    plain_part(text) == Some(text)
+}
+
+/// The text without zeros after its last digit, where that is all that is in the way, as it is with nearly every
+/// number that a server writes.
+fn plain_part(text: &str) -> Option<&str> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || whole.len() > 1 && whole.starts_with('0') {
+        return None;
+    }
+    let zeros = fraction.len() - fraction.trim_end_matches('0').len();
+    let plain = match unsigned.len() - whole.len() {
+        0 => text,
+        _ if zeros == fraction.len() => &text[..text.len() - zeros - 1],
+        _ => &text[..text.len() - zeros],
+    };
+    (plain != "-0" && plain.len() as i64 <= DIGITS_MAX).then_some(plain)
 }
 
 /// The digits after the point of a canonical text.
@@ -98,6 +120,14 @@ mod tests {
         fn canonical_is_a_fixed_point(text in "[-+]?[0-9]{0,30}(\\.[0-9]{0,30})?(e[-+]?[0-9]{1,3})?") {
             if let Some(once) = canonical(&text) {
                 prop_assert_eq!(canonical(&once).unwrap(), once);
+            }
+        }
+
+        #[test]
+        fn what_is_only_cut_is_what_is_made_anew(text in "-?[0-9]{0,6}(\\.[0-9]{0,6})?") {
+            prop_assert_eq!(canonical(&text), Parts::of(&text).map(|parts| parts.plain()));
+            if let Some(plain) = canonical(&text) {
+                prop_assert!(is_canonical(&plain));
             }
         }
 

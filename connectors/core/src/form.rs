@@ -134,7 +134,7 @@ impl Form {
                 | (Form::Bytes, Value::Bytes(_))
                 | (Form::Date, Value::Date(_))
                 | (Form::Uuid, Value::Uuid(_))
-        )
+        ) || matches!((self, value), (Form::Decimal, Value::Decimal(text)) if decimal::is_canonical(text))
     }
 
     fn try_convert(self, value: &Value) -> Option<Value> {

@@ -137,6 +137,8 @@ pub enum Applier {
     Direction,
     /// The one that settles conflicts.
     Rendezvous,
+    /// The one that helps the first with the rows of a copy.
+    Loader,
 }
 
 impl Applier {
@@ -145,6 +147,7 @@ impl Applier {
         match self {
             Applier::Direction => 0,
             Applier::Rendezvous => 1,
+            Applier::Loader => 2,
         }
     }
 }
@@ -298,8 +301,8 @@ pub trait Session: Send {
 
     /// Writes many rows whose keys must be absent, as [`Session::apply`] does with inserts, in whatever way is
     /// fastest for many. The rows are in ascending order of their keys. [`Applied::Missed`] may also mean another unique
-    /// constraint than the key's, which [`Session::apply`] names.
-    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied>;
+    /// constraint than the key's, or a value that this way has no form for: [`Session::apply`] tells.
+    async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied>;
 
     /// Writes how far a copy to this node has come.
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()>;

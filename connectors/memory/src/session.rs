@@ -244,8 +244,9 @@ impl Session for MemorySession {
         Ok(())
     }
 
-    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
-        self.apply(table, &TableBatch { inserts: rows.to_vec(), ..TableBatch::default() }).await
+    async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
+        let inserts = rows.iter().map(|row| (*row).clone()).collect();
+        self.apply(table, &TableBatch { inserts, ..TableBatch::default() }).await
     }
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {

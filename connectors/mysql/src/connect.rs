@@ -276,9 +276,9 @@ impl Script {
     }
 }
 
-impl<T: AsRef<[u8]>> From<T> for Script {
+impl<T: Into<Vec<u8>>> From<T> for Script {
     fn from(statement: T) -> Script {
-        Script { sql: statement.as_ref().to_vec(), count: 1 }
+        Script { sql: statement.into(), count: 1 }
     }
 }
 
@@ -361,6 +361,19 @@ impl Client {
         Ok(self.run(script).await?.pop().unwrap_or_default().rows)
     }
 
+    /// The rows of one statement, each made into something as it comes, so that no more than that is in memory.
+    pub(crate) async fn each<T>(&mut self, statement: String, make: impl Fn(Vec<Field>) -> T) -> Result<Vec<T>> {
+        let work = async {
+            let mut made = Vec::new();
+            let mut result = self.conn.query_iter(statement).await?;
+            while let Some(row) = result.next().await? {
+                made.push(make(row.unwrap().into_iter().map(field).collect()));
+            }
+            Ok(made)
+        };
+        within(work).await.map_err(|error| error::convert(&error))
+    }
+
     /// The first field of the first row as text; `None` for null or no row.
     pub(crate) async fn scalar(&mut self, script: impl Into<Script>) -> Result<Option<String>> {
         Ok(self.rows(script).await?.first().and_then(|row| text(row, 0)))
@@ -389,6 +402,11 @@ async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>, mysql_asy
         }
         Ok(answers)
     };
+    within(work).await
+}
+
+/// No statement takes longer than the time-out.
+async fn within<T>(work: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, mysql_async::Error> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, work).await {
         Ok(result) => result,
         Err(_) => Err(mysql_async::Error::Io(mysql_async::IoError::Io(std::io::ErrorKind::TimedOut.into()))),

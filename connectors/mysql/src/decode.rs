@@ -13,6 +13,8 @@ pub(crate) fn value(field: Option<Vec<u8>>, kind: &Kind) -> Value {
         return Value::Bytes(bytes.into());
     }
     match String::from_utf8(bytes) {
+        // As it is, without a copy.
+        Ok(text) if matches!(kind, Kind::Text { .. }) => Value::Text(text.into()),
         Ok(text) => of_text(&text, kind).unwrap_or_else(|| unmapped(&text, kind)),
         Err(_) => Value::Unmapped("text that is not UTF-8".into()),
     }
@@ -25,7 +27,6 @@ fn of_text(text: &str, kind: &Kind) -> Option<Value> {
         Kind::Decimal { .. } => Value::Decimal(text.into()),
         Kind::Float32 { .. } => Value::Float32(text.parse::<f64>().ok()? as f32),
         Kind::Float64 { .. } => Value::Float64(text.parse().ok()?),
-        Kind::Text { .. } => Value::Text(text.into()),
         Kind::Enum { labels } => labels.iter().any(|label| **label == *text).then(|| Value::Text(text.into()))?,
         Kind::Date { .. } => Value::Date(calendar::parse_date(text)?),
         Kind::Time { .. } => Value::Time(calendar::parse_time(text)?),
@@ -33,7 +34,7 @@ fn of_text(text: &str, kind: &Kind) -> Option<Value> {
         Kind::Instant { .. } => Value::Instant(calendar::parse_datetime(text)?),
         Kind::Json { .. } => Value::Json(text.into()),
         Kind::Uuid => Value::Uuid(parse_uuid(text)?),
-        Kind::Bytes { .. } => return None,
+        Kind::Text { .. } | Kind::Bytes { .. } => return None,
     })
 }
 

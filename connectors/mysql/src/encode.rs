@@ -7,6 +7,8 @@
 //! number, and a single-precision value is written as the double that it is (`f <=> 0.1` is false for
 //! a FLOAT that holds 0.1). Dates and times are typed literals.
 
+use std::fmt::{self, Write};
+
 use pontoon_core::{Kind, Value, calendar, decimal};
 
 /// Digits that DECIMAL holds on both servers.
@@ -25,14 +27,19 @@ pub(crate) fn text(value: &str) -> String {
 
 fn push_text(sql: &mut String, value: &str) {
     sql.push('\'');
-    for c in value.chars() {
-        match c {
-            '\\' => sql.push_str("\\\\"),
-            '\'' => sql.push_str("\\'"),
-            '\0' => sql.push_str("\\0"),
-            c => sql.push(c),
-        }
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'\'' | 0)) {
+        // All three are characters of one byte.
+        let (plain, special) = rest.split_at(at);
+        sql.push_str(plain);
+        sql.push_str(match special.as_bytes()[0] {
+            b'\\' => "\\\\",
+            b'\'' => "\\'",
+            _ => "\\0",
+        });
+        rest = &special[1..];
     }
+    sql.push_str(rest);
     sql.push('\'');
 }
 
@@ -71,7 +78,7 @@ pub(crate) fn push(sql: &mut String, value: &Value, kind: &Kind) -> bool {
         Value::Null => sql.push_str("NULL"),
         Value::Unchanged | Value::Unmapped(_) => return false,
         Value::Boolean(b) => sql.push(if *b { '1' } else { '0' }),
-        Value::Integer(n) => sql.push_str(&n.to_string()),
+        Value::Integer(n) => written(sql, format_args!("{n}")),
         Value::Decimal(number) => {
             let (whole, scale) = (decimal::integer_digits(number), decimal::scale(number));
             if whole + scale > DECIMAL_DIGITS_MAX || scale > DECIMAL_SCALE_MAX {
@@ -79,27 +86,32 @@ pub(crate) fn push(sql: &mut String, value: &Value, kind: &Kind) -> bool {
             }
             sql.push_str(number);
         }
-        Value::Float32(x) if x.is_finite() => sql.push_str(&format!("{:e}", f64::from(*x))),
-        Value::Float64(x) if x.is_finite() => sql.push_str(&format!("{x:e}")),
+        Value::Float32(x) if x.is_finite() => written(sql, format_args!("{:e}", f64::from(*x))),
+        Value::Float64(x) if x.is_finite() => written(sql, format_args!("{x:e}")),
         Value::Float32(_) | Value::Float64(_) => return false,
         Value::Text(text) | Value::Json(text) => push_text(sql, text),
         Value::Bytes(bytes) => push_bytes(sql, bytes),
         Value::Uuid(bytes) if matches!(kind, Kind::Bytes { .. }) => push_bytes(sql, bytes),
         Value::Uuid(bytes) => push_text(sql, &pontoon_core::value::format_uuid(bytes)),
         Value::Date(days) => match calendar::format_date(*days) {
-            date if date.len() == 10 => sql.push_str(&format!("DATE'{date}'")),
+            date if date.len() == 10 => written(sql, format_args!("DATE'{date}'")),
             _ => return false,
         },
         Value::Time(micros) if micros.abs() <= TIME_MICROS_MAX => {
-            sql.push_str(&format!("TIME'{}'", calendar::format_time(*micros)));
+            written(sql, format_args!("TIME'{}'", calendar::format_time(*micros)));
         }
         Value::Time(_) => return false,
         Value::DateTime(micros) | Value::Instant(micros) => match datetime(*micros) {
-            Some(text) => sql.push_str(&format!("TIMESTAMP'{text}'")),
+            Some(text) => written(sql, format_args!("TIMESTAMP'{text}'")),
             None => return false,
         },
     }
     true
+}
+
+/// Writing into a text cannot fail.
+fn written(sql: &mut String, text: fmt::Arguments<'_>) {
+    let _ = sql.write_fmt(text);
 }
 
 /// `2026-11-23 10:00:00.123456`, always with six digits; `None` outside of years 0 to 9999.

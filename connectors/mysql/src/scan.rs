@@ -50,8 +50,7 @@ impl Scan for TableScan {
                 format!("{}: a key has no form in which the next could be found", sql.table.name),
             )
         })?;
-        let rows = self.client.rows(statement).await?;
-        Ok(rows.into_iter().map(|row| common(row, sql)).collect())
+        self.client.each(statement, |row| common(row, sql)).await
     }
 
     async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {

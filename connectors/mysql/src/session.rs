@@ -10,7 +10,7 @@
 //! Durability of a commit is a setting of the server alone here (`innodb_flush_log_at_trx_commit`,
 //! `sync_binlog`), which no session can change; `check` looks at it.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -82,20 +82,25 @@ pub(crate) fn common(row: Vec<Field>, sql: &TableSql) -> Row {
 
 /// A null for a counter or a timestamp that takes none is not refused by the servers but replaced: by the next
 /// number, or by the time.
-fn no_null_is_replaced(sql: &TableSql, batch: &TableBatch) -> Result<()> {
+fn no_null_is_replaced<'a>(sql: &TableSql, written: impl Iterator<Item = (usize, &'a Value)>) -> Result<()> {
     let columns = &sql.table.columns;
-    let inserted = batch.inserts.iter().flat_map(|row| row.0.iter().enumerate());
-    let updated = batch
-        .updates
-        .iter()
-        .flat_map(|group| group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at]))));
-    for (at, value) in inserted.chain(updated) {
+    for (at, value) in written {
         if *value == Value::Null && columns.get(at).is_some_and(|mapped| !mapped.column.nullable) {
             let name = &columns[at].column.name;
             return Err(Error::new(Code::RowRefused, format!("{}: the column {name} cannot be null", sql.table.name)));
         }
     }
     Ok(())
+}
+
+/// Every value of a row with its place.
+fn all_of(row: &Row) -> impl Iterator<Item = (usize, &Value)> {
+    row.0.iter().enumerate()
+}
+
+fn no_literal(sql: &TableSql) -> Error {
+    let message = format!("{}: a row holds a value that this server has no literal for", sql.table.name);
+    Error::new(Code::ValueMisfit, message)
 }
 
 fn not_mapped() -> Error {
@@ -148,15 +153,35 @@ impl ApplySession {
         Ok(Applied::All)
     }
 
+    /// What became of statements on one table, the last of which insert these rows.
+    async fn written(
+        &mut self,
+        table: TableId,
+        written: Result<Applied, mysql_async::Error>,
+        inserts: &[impl Borrow<Row> + Sync],
+    ) -> Result<Applied> {
+        let error = match written {
+            Ok(applied) => return Ok(applied),
+            Err(error) => error,
+        };
+        if let mysql_async::Error::Server(server) = &error
+            && server.code == error::DUPLICATE_ENTRY
+            && self.duplicate(table, inserts, &server.message).await?
+        {
+            return Ok(Applied::Missed);
+        }
+        Err(error::convert(&error).at(&self.table(table)?.table.name))
+    }
+
     /// A duplicate in the key of a row to insert is a row that was not expected; in any other unique key it is
     /// one that the table refuses.
-    async fn duplicate(&mut self, table: TableId, batch: &TableBatch, message: &str) -> Result<bool> {
+    async fn duplicate(&mut self, table: TableId, inserts: &[impl Borrow<Row>], message: &str) -> Result<bool> {
         let key = error::duplicate_key(message);
         let Some(sql) = self.tables.get(table.index()) else { return Ok(false) };
         if sql.by_primary {
             return Ok(error::is_primary(key));
         }
-        let keys: Vec<Key> = batch.inserts.iter().map(|row| sql.table.key_of(row)).collect();
+        let keys: Vec<Key> = inserts.iter().map(|row| sql.table.key_of(row.borrow())).collect();
         Ok(rows_of(&mut self.client, sql, &keys, false).await?.iter().any(Option::is_some))
     }
 }
@@ -201,26 +226,20 @@ impl Session for ApplySession {
 
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
         let sql = self.table(table)?;
-        let label = sql.table.name.to_string();
-        no_null_is_replaced(sql, batch)?;
+        let updated = batch.updates.iter().flat_map(|group| {
+            group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
+        });
+        no_null_is_replaced(sql, batch.inserts.iter().flat_map(all_of).chain(updated))?;
         let Ok(mut statements) = sql.deletes(&batch.deletes) else { return Ok(Applied::Missed) };
         for group in &batch.updates {
             let Ok(updates) = sql.updates(&group.changed, &group.rows) else { return Ok(Applied::Missed) };
             statements.extend(updates);
         }
-        statements.extend(sql.inserts(&batch.inserts).map_err(|_| {
-            Error::new(Code::ValueMisfit, format!("{label}: a row holds a value that this server has no literal for"))
-        })?);
-        match self.expect(statements).await {
-            Ok(applied) => Ok(applied),
-            Err(mysql_async::Error::Server(server)) if server.code == error::DUPLICATE_ENTRY => {
-                if self.duplicate(table, batch, &server.message).await? {
-                    return Ok(Applied::Missed);
-                }
-                Err(error::convert(&mysql_async::Error::Server(server)).at(label))
-            }
-            Err(other) => Err(error::convert(&other).at(label)),
+        for insert in sql.inserts(&batch.inserts) {
+            statements.push(insert.map_err(|_| no_literal(sql))?);
         }
+        let written = self.expect(statements).await;
+        self.written(table, written, &batch.inserts).await
     }
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
@@ -291,8 +310,24 @@ impl Session for ApplySession {
         Ok(())
     }
 
-    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
-        self.apply(table, &TableBatch { inserts: rows.to_vec(), ..TableBatch::default() }).await
+    async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
+        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
+        let mut written = Ok(Applied::All);
+        let mut statements = sql.inserts(rows);
+        let mut next = statements.next();
+        while let (Some(statement), Ok(Applied::All)) = (next.take(), &written) {
+            let Expecting { sql: text, rows: expected } = statement.map_err(|_| no_literal(sql))?;
+            // The server works on one while the next is made.
+            let (answers, made) = tokio::join!(self.client.try_run(text), async { statements.next() });
+            next = made;
+            written = answers.map(|answers| match answers.first() {
+                Some(answer) if answer.affected == expected => Applied::All,
+                _ => Applied::Missed,
+            });
+        }
+        drop(statements);
+        self.written(table, written, rows).await
     }
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {

@@ -10,6 +10,8 @@
 //! [`pontoon_core::Form::convert`] cuts; JSON by value. Keys are compared by the column's own rules
 //! first, so that the index serves, and then exactly.
 
+use std::borrow::Borrow;
+
 use pontoon_core::{Form, Key, Kind, MappedTable, Row, Value};
 
 use crate::{
@@ -207,22 +209,29 @@ impl TableSql {
     }
 
     /// Adds rows; a key that is there is an error of the server.
-    pub(crate) fn inserts(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
+    /// One statement is made after the other.
+    pub(crate) fn inserts<'a>(
+        &'a self,
+        rows: &'a [impl Borrow<Row>],
+    ) -> impl Iterator<Item = Result<Expecting, Impossible>> {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let head = format!("INSERT INTO {} ({}) VALUES ", Table(&self.table.name), names.join(", "));
-        let mut statements = Vec::new();
-        let mut list = RowList::new(Flavour::Mariadb, self.columns.len());
-        for row in rows {
-            list.push(row.0.iter().zip(&self.columns))?;
-            if list.is_full() {
-                statements.push(Expecting { sql: format!("{head}{}", list.sql), rows: list.rows });
-                list = RowList::new(Flavour::Mariadb, self.columns.len());
+        let mut rows = rows.iter().map(Borrow::borrow);
+        let mut size = 0;
+        std::iter::from_fn(move || {
+            let mut list = RowList::new(Flavour::Mariadb, self.columns.len());
+            // About as long as the one before.
+            list.sql.reserve(size);
+            list.sql.push_str(&head);
+            while !list.is_full() {
+                let Some(row) = rows.next() else { break };
+                if list.push(row.0.iter().zip(&self.columns)).is_err() {
+                    return Some(Err(Impossible));
+                }
             }
-        }
-        if !list.is_empty() {
-            statements.push(Expecting { sql: format!("{head}{}", list.sql), rows: list.rows });
-        }
-        Ok(statements)
+            size = list.sql.len();
+            (!list.is_empty()).then_some(Ok(Expecting { sql: list.sql, rows: list.rows }))
+        })
     }
 }
 
@@ -456,10 +465,13 @@ mod tests {
         let rows: Vec<Row> = (0..2500).map(|id| row(id, "a")).collect();
         let counts = |statements: Vec<Expecting>| statements.iter().map(|one| one.rows).collect::<Vec<_>>();
         assert_eq!(counts(items(Flavour::Mysql).deletes(&rows).unwrap()), [1000, 1000, 500]);
-        assert_eq!(counts(items(Flavour::Mariadb).inserts(&rows).unwrap()), [1000, 1000, 500]);
+        assert_eq!(
+            counts(items(Flavour::Mariadb).inserts(&rows).collect::<Result<_, _>>().unwrap()),
+            [1000, 1000, 500]
+        );
         let large = "x".repeat(3 << 20);
         let rows: Vec<Row> = (0..3).map(|id| row(id, &large)).collect();
-        assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).unwrap()), [2, 1]);
+        assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()), [2, 1]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`checkpoint` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge', \
-             applier int NOT NULL COMMENT '0 applies the other node''s log, 1 settles conflicts', \
+             applier int NOT NULL COMMENT '0 applies the other node''s log, 1 settles conflicts, 2 helps with a copy', \
              source varchar(255) NULL COMMENT 'the other node''s name', \
              `position` varchar(255) NULL COMMENT 'all of the other node''s log up to here is applied here', \
              `log` varchar(255) NULL COMMENT 'which log that is', \
@@ -126,7 +126,7 @@ pub(crate) fn create_rows(bridge: &str) -> Vec<String> {
              WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {bridge} AND applier = {number})"
         )
     };
-    vec![applier(0), applier(1), control(LEASE), control(BARRIER), control(VISIBLE)]
+    vec![applier(0), applier(1), applier(2), control(LEASE), control(BARRIER), control(VISIBLE)]
 }
 
 /// Removes the rows of a bridge.

@@ -40,7 +40,7 @@ pub(crate) const ORIGIN_FUNCTIONS: [&str; 4] = [
 ];
 
 /// The sessions that write.
-pub(crate) const APPLIERS: [Applier; 2] = [Applier::Direction, Applier::Rendezvous];
+pub(crate) const APPLIERS: [Applier; 3] = [Applier::Direction, Applier::Rendezvous, Applier::Loader];
 
 impl PostgresNode {
     async fn admin_link(&self) -> Result<Link> {
@@ -373,7 +373,7 @@ async fn install_checkpoint(
     for applier in APPLIERS {
         let (position, log) = match applier {
             Applier::Direction => (Some(&position), Some(&log)),
-            Applier::Rendezvous => (None, None),
+            Applier::Rendezvous | Applier::Loader => (None, None),
         };
         let number = applier.number();
         transaction

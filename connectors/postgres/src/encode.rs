@@ -69,7 +69,7 @@ impl Array {
         self.body.put_i32(-1);
         if *value != Value::Null {
             let start = self.body.len();
-            if let Err(misfit) = self.write(&column.kind, value) {
+            if let Err(misfit) = element(&mut self.body, &column.kind, value) {
                 self.body.truncate(whole);
                 return Err(misfit);
             }
@@ -79,43 +79,50 @@ impl Array {
         self.count += 1;
         Ok(())
     }
+}
 
-    fn write(&mut self, kind: &Kind, value: &Value) -> Result<(), Misfit> {
-        match (kind, value) {
-            (Kind::Boolean, Value::Boolean(b)) => self.body.put_u8((*b).into()),
-            (Kind::Integer { .. }, Value::Integer(n)) => self.body.put_i64(i64::try_from(*n).map_err(|_| Misfit)?),
-            (Kind::Integer { .. }, Value::Decimal(text)) => self.body.put_i64(text.parse().map_err(|_| Misfit)?),
-            (Kind::Decimal { .. }, Value::Integer(n)) => self.body.put_slice(n.to_string().as_bytes()),
-            (Kind::Decimal { .. }, Value::Decimal(text)) => self.body.put_slice(text.as_bytes()),
-            (Kind::Float32 { .. }, Value::Float32(x)) => self.body.put_f32(*x),
-            (Kind::Float64 { .. }, Value::Float32(x)) => self.body.put_f64((*x).into()),
-            (Kind::Float64 { .. }, Value::Float64(x)) => self.body.put_f64(*x),
-            (Kind::Text { .. }, Value::Text(text)) => self.text(text)?,
-            (Kind::Text { .. }, Value::Uuid(bytes)) => self.body.put_slice(format_uuid(bytes).as_bytes()),
-            (Kind::Enum { labels }, Value::Text(text)) if labels.contains(text) => self.text(text)?,
-            // The server's jsonb refuses this escape; whoever looks for such a document finds none.
-            (Kind::Json { .. }, Value::Json(text)) if !text.contains("\\u0000") => self.text(text)?,
-            (Kind::Bytes { .. }, Value::Bytes(bytes)) => self.body.put_slice(bytes),
-            (Kind::Date { .. }, Value::Date(days)) => self.body.put_i32(days.checked_sub(EPOCH_DAYS).ok_or(Misfit)?),
-            (Kind::Time { .. }, Value::Time(micros)) if (0..=86_400_000_000).contains(micros) => {
-                self.body.put_i64(*micros);
-            }
-            (Kind::DateTime { .. }, Value::DateTime(micros)) | (Kind::Instant { .. }, Value::Instant(micros)) => {
-                self.body.put_i64(micros.checked_sub(EPOCH_MICROS).ok_or(Misfit)?);
-            }
-            (Kind::Uuid, Value::Uuid(bytes)) => self.body.put_slice(bytes),
-            _ => return Err(Misfit),
+/// Writes a value that is not null, in the binary form of its column's element type.
+pub(crate) fn element(out: &mut BytesMut, kind: &Kind, value: &Value) -> Result<(), Misfit> {
+    match (kind, value) {
+        (Kind::Boolean, Value::Boolean(b)) => out.put_u8((*b).into()),
+        (Kind::Integer { .. }, value) => out.put_i64(integer(value)?),
+        (Kind::Decimal { .. }, Value::Integer(n)) => out.put_slice(n.to_string().as_bytes()),
+        (Kind::Decimal { .. }, Value::Decimal(text)) => out.put_slice(text.as_bytes()),
+        (Kind::Float32 { .. }, Value::Float32(x)) => out.put_f32(*x),
+        (Kind::Float64 { .. }, Value::Float32(x)) => out.put_f64((*x).into()),
+        (Kind::Float64 { .. }, Value::Float64(x)) => out.put_f64(*x),
+        (Kind::Text { .. }, Value::Text(text)) => put_text(out, text)?,
+        (Kind::Text { .. }, Value::Uuid(bytes)) => out.put_slice(format_uuid(bytes).as_bytes()),
+        (Kind::Enum { labels }, Value::Text(text)) if labels.contains(text) => put_text(out, text)?,
+        // The server's jsonb refuses this escape; whoever looks for such a document finds none.
+        (Kind::Json { .. }, Value::Json(text)) if !text.contains("\\u0000") => put_text(out, text)?,
+        (Kind::Bytes { .. }, Value::Bytes(bytes)) => out.put_slice(bytes),
+        (Kind::Date { .. }, Value::Date(days)) => out.put_i32(days.checked_sub(EPOCH_DAYS).ok_or(Misfit)?),
+        (Kind::Time { .. }, Value::Time(micros)) if (0..=86_400_000_000).contains(micros) => out.put_i64(*micros),
+        (Kind::DateTime { .. }, Value::DateTime(micros)) | (Kind::Instant { .. }, Value::Instant(micros)) => {
+            out.put_i64(micros.checked_sub(EPOCH_MICROS).ok_or(Misfit)?);
         }
-        Ok(())
+        (Kind::Uuid, Value::Uuid(bytes)) => out.put_slice(bytes),
+        _ => return Err(Misfit),
     }
+    Ok(())
+}
 
-    fn text(&mut self, text: &str) -> Result<(), Misfit> {
-        if text.contains('\0') {
-            return Err(Misfit);
-        }
-        self.body.put_slice(text.as_bytes());
-        Ok(())
+/// An integer, as far as this server has any.
+pub(crate) fn integer(value: &Value) -> Result<i64, Misfit> {
+    match value {
+        Value::Integer(n) => i64::try_from(*n).map_err(|_| Misfit),
+        Value::Decimal(text) => text.parse().map_err(|_| Misfit),
+        _ => Err(Misfit),
     }
+}
+
+fn put_text(out: &mut BytesMut, text: &str) -> Result<(), Misfit> {
+    if text.contains('\0') {
+        return Err(Misfit);
+    }
+    out.put_slice(text.as_bytes());
+    Ok(())
 }
 
 /// The binary form of an array (`array_send` of the server's arrayfuncs.c).

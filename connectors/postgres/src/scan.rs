@@ -7,6 +7,7 @@
 //! lock it waits until that transaction is over. A row that such a transaction adds is not seen; its insert is in the log.
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use pontoon_core::{
     Key, MappedTable, Result, Row, TableId, Value,
     node::{Scan, Tables},
@@ -46,8 +47,13 @@ impl PostgresScan {
         let sql = statement::chunk(table, !bounds.is_empty());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = bounds.iter().map(|array| array as _).collect();
         parameters.push(&limit);
-        let rows = self.link.client.query(&sql, &parameters).await.map_err(|error| of_table(&error, table))?;
-        rows.iter().map(|row| Ok((row_of(table, row, 0)?, get::<bool>(row, table.columns.len())?))).collect()
+        let rows = self.link.client.query_raw(&sql, parameters).await.map_err(|error| of_table(&error, table))?;
+        let mut rows = std::pin::pin!(rows);
+        let mut found = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(|error| of_table(&error, table))? {
+            found.push((row_of(table, &row, 0)?, get::<bool>(&row, table.columns.len())?));
+        }
+        Ok(found)
     }
 }
 

@@ -474,26 +474,20 @@ impl Session for PostgresSession {
         Ok(())
     }
 
-    async fn load(&mut self, table: TableId, rows: &[Row]) -> Result<Applied> {
+    async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
         self.enter()?;
         let tables = self.tables.clone();
         let mapped = &tables[table.index()];
-        let applied = match load::pieces(mapped, rows) {
-            Ok(pieces) => match load::copy_in(&self.link.client, mapped, pieces).await {
-                Ok(_) => Applied::All,
-                // Of the key or of another constraint: a write of single rows tells them apart.
-                Err(error) if matches!(error::sqlstate(&error), Some(("23505", _))) => Applied::Missed,
-                Err(error) => return Err(of_table(&error, mapped)),
-            },
-            Err(load::NoText) => {
-                let inserts: Vec<_> = rows.iter().map(|row| Written { before: None, after: Some(row) }).collect();
-                self.apply_all(Prepared::Insert(table), table, &inserts).await?
+        match load::copy_in(&self.link.client, mapped, rows).await {
+            Ok(true) => {
+                self.state = State::Open;
+                Ok(Applied::All)
             }
-        };
-        if applied == Applied::All {
-            self.state = State::Open;
+            Ok(false) => Ok(Applied::Missed),
+            // Of the key or of another constraint: a write of single rows tells them apart.
+            Err(error) if matches!(error::sqlstate(&error), Some(("23505", _))) => Ok(Applied::Missed),
+            Err(error) => Err(of_table(&error, mapped)),
         }
-        Ok(applied)
     }
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {

@@ -81,7 +81,7 @@ const COMMENTS: &[(&str, &str)] = &[
         "Up to where this database has the other node's log applied; one row per bridge and session that writes",
     ),
     ("COLUMN pontoon.checkpoint.bridge", "The bridge's name"),
-    ("COLUMN pontoon.checkpoint.applier", "0 applies the other node's log, 1 settles conflicts"),
+    ("COLUMN pontoon.checkpoint.applier", "0 applies the other node's log, 1 settles conflicts, 2 helps with a copy"),
     ("COLUMN pontoon.checkpoint.source", "The other node's name in the configuration"),
     ("COLUMN pontoon.checkpoint.position", "All of the other node's log up to here is applied"),
     ("COLUMN pontoon.checkpoint.log", "The identity of the log that the position is in"),

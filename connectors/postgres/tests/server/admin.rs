@@ -134,7 +134,8 @@ async fn check_names_what_is_in_the_way() {
             "replica-identity",
             "replica-identity",
             "replica-identity",
-            "replica-identity"
+            "replica-identity",
+            "partitioned",
         ]
     );
     let remedies: Vec<_> =

@@ -1,0 +1,70 @@
+//! A second session that writes half of a chunk beside the first.
+//!
+//! The rows of a chunk are in two transactions then, which are committed at the same time. Only when that is known of
+//! both the chunk may be noted as arrived: with the rows of the next one, or by itself if it was the last. After a crash in
+//! between it comes again, and finds its rows there, just as they are: these need nothing (see the head of
+//! [`super`], number 4).
+
+use std::time::Duration;
+
+use pontoon_core::{
+    Result, Tag,
+    node::{Applier, Session},
+};
+use tokio::time::Instant;
+
+use crate::{bridge::Shared, side::Side};
+
+/// Rows of a chunk below which one session does it alone: a transaction more costs as much as some hundred rows.
+const ROWS_MIN: usize = 1_000;
+
+/// A lane that was idle this long is opened anew: the server, or what lies between, may have given it up.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) struct Lane {
+    session: Box<dyn Session>,
+    used: Instant,
+    is_open: bool,
+}
+
+impl Lane {
+    /// Whether a chunk is shared out. In a simulation, whose chunks are small, all are.
+    pub(super) fn is_worth(shared: &Shared, rows: usize) -> bool {
+        rows >= if shared.chunk_rows.is_some() { 2 } else { ROWS_MIN }
+    }
+
+    /// Begins a transaction, in a session that was used a moment ago or in a new one.
+    pub(super) async fn begin(lane: Option<Lane>, shared: &Shared, target: Side) -> Result<Lane> {
+        let mut lane = match lane.filter(|lane| lane.used.elapsed() < IDLE_MAX) {
+            Some(lane) => lane,
+            None => {
+                let session = shared.open_session(target, Applier::Loader).await?;
+                Lane { session, used: Instant::now(), is_open: false }
+            }
+        };
+        lane.used = Instant::now();
+        lane.is_open = true;
+        // When the rows were written nobody knows; how far the log is applied, the other session says.
+        lane.session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+        Ok(lane)
+    }
+
+    pub(super) fn session(&mut self) -> &mut dyn Session {
+        &mut *self.session
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.session.commit().await?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// Undoes what is not committed; `None` where the connection is gone, and that with it.
+    pub(crate) async fn rolled_back(mut self) -> Option<Lane> {
+        if self.is_open && self.session.rollback().await.is_err() {
+            return None;
+        }
+        self.is_open = false;
+        Some(self)
+    }
+}
