@@ -152,6 +152,15 @@ pub enum EngineEvent<'a> {
         /// What was settled.
         conflict: &'a Conflict<'a>,
     },
+    /// A conflict was met whose settlement a side refuses: it waits in quarantine.
+    ConflictHeld {
+        /// The direction that met it.
+        source: Side,
+        /// The pair of tables.
+        table: &'a str,
+        /// What it met.
+        kind: ConflictKind,
+    },
     /// A chunk of a first load has arrived and is durable.
     Copied {
         /// The direction.

@@ -40,6 +40,8 @@ pub enum Rule {
     Stored,
     /// What is stored of a key is removed in the transactions that write its verdict and record.
     Release,
+    /// A discard drops what the operator has looked at: a key that was written since is tried instead.
+    Looked,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// A copy leaves out rows that the source's log has touched since they were begun to be read.
@@ -54,7 +56,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 20] = [
+    pub const ALL: [Rule; 21] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -70,6 +72,7 @@ impl Rule {
         Rule::Hold,
         Rule::Stored,
         Rule::Release,
+        Rule::Looked,
         Rule::TakeOver,
         Rule::Window,
         Rule::Meanwhile,

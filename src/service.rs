@@ -1,8 +1,14 @@
 //! From a configuration to a running bridge: nodes, mapping, metrics, status page, engine.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use pontoon_core::{Error, Result};
+use pontoon_core::{Code, Error, Result, node::Node};
 use tokio::sync::watch;
 
 use crate::{
@@ -33,11 +39,7 @@ pub async fn run(
     for note in &mapping.notes {
         tracing::warn!("{note}");
     }
-    for side in Side::BOTH {
-        metrics.direction(side).set_used(mapping.reads[side]);
-    }
     let observer = Arc::new(Both { metrics: metrics.clone(), also });
-    let plan = plan(config, nodes.clone(), mapping, until, observer);
     let (stop, stopped) = watch::channel(false);
     let ended = |mut stopped: watch::Receiver<bool>| async move {
         // The sender lives until both have ended.
@@ -48,9 +50,9 @@ pub async fn run(
             observe::serve_when_free(listen, metrics.clone(), ended(stopped.clone())).await;
         }
     };
-    let poll = observe::poll(nodes, metrics.clone(), ended(stopped.clone()));
+    let poll = observe::poll(nodes.clone(), metrics.clone(), ended(stopped.clone()));
     let work = async {
-        let done = bridge::run(plan, shutdown).await;
+        let done = in_every_shape(config, &nodes, mapping, until, &observer, shutdown).await;
         stop.send_replace(true);
         done
     };
@@ -58,8 +60,42 @@ pub async fn run(
     done
 }
 
+/// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape and the
+/// pair is fit as it is now.
+async fn in_every_shape(
+    config: &Config,
+    nodes: &Pair<Arc<dyn Node>>,
+    mut mapping: Mapping,
+    until: Until,
+    observer: &Arc<Both>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let told = AtomicBool::new(false);
+    let shutdown = async {
+        shutdown.await;
+        told.store(true, Ordering::Relaxed);
+    };
+    tokio::pin!(shutdown);
+    loop {
+        for side in Side::BOTH {
+            observer.metrics.direction(side).set_used(mapping.reads[side]);
+        }
+        let tables = mapping.tables.clone();
+        let plan = plan(config, nodes.clone(), mapping, until, observer.clone());
+        let error = match bridge::run(plan, shutdown.as_mut()).await {
+            Err(error) if error.code() == Code::SchemaChanged && !told.load(Ordering::Relaxed) => error,
+            done => return done,
+        };
+        mapping = match mapping::map(config, nodes).await.and_then(Mapping::require) {
+            Ok(now) if now.tables != tables => now,
+            _ => return Err(error),
+        };
+        tracing::warn!(%error, "the tables are still fit to be bridged; going on with what they are now");
+    }
+}
+
 /// Connects to both nodes and pairs their tables.
-async fn prepare(config: &Config, nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<Mapping> {
+async fn prepare(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<Mapping> {
     for side in Side::BOTH {
         let at = |error: Error| error.at(nodes[side].name());
         let peer = nodes[side].connect().await.map_err(at)?;
@@ -70,7 +106,7 @@ async fn prepare(config: &Config, nodes: &Pair<Arc<dyn pontoon_core::node::Node>
 
 fn plan(
     config: &Config,
-    nodes: Pair<Arc<dyn pontoon_core::node::Node>>,
+    nodes: Pair<Arc<dyn Node>>,
     mapping: Mapping,
     until: Until,
     observer: Arc<dyn Observer>,

@@ -20,6 +20,9 @@ use crate::{
 /// which many are.
 const CERTIFICATE_DAYS: i64 = 30;
 
+/// What a server is to take in a statement where the other side has no limit of the kind: what MySQL takes by default.
+const STATEMENT_BYTES: u64 = 64 << 20;
+
 /// The version of the document's form.
 const SCHEMA_VERSION: u32 = 1;
 
@@ -57,6 +60,9 @@ async fn findings(config: &Config) -> Result<Vec<Finding>> {
     for side in Side::BOTH {
         let name = nodes.nodes[side].name();
         findings.extend(certificate(name, &peers[side], observe::now_micros()));
+        if plans[side].written {
+            findings.extend(statement_size(name, &peers[side], &peers[side.other()]));
+        }
         for mut finding in nodes.admins[side].findings(&plans[side]).await.map_err(|error| error.at(name))? {
             if !finding.subject.starts_with(name) {
                 finding.subject = format!("{name}: {}", finding.subject);
@@ -85,6 +91,22 @@ fn certificate(name: &str, peer: &Peer, now_micros: i64) -> Option<Finding> {
         actual: format!("the certificate ends on {}, in {left_days} days", calendar::format_instant(ends)),
         expected: format!("at least {CERTIFICATE_DAYS} days"),
         remedy: soon.then(|| "renew the server's certificate; without it the bridge stands still".to_owned()),
+    })
+}
+
+/// Whether what one side has fits in a statement to the other; an update takes a row twice, as it was and as it is.
+fn statement_size(name: &str, peer: &Peer, other: &Peer) -> Option<Finding> {
+    let max = peer.statement_bytes_max?;
+    let least = other.statement_bytes_max.unwrap_or(STATEMENT_BYTES);
+    let small = max < least;
+    let bytes = |bytes: u64| format!("max_allowed_packet = {bytes}");
+    Some(Finding {
+        code: "max-allowed-packet",
+        severity: if small { Severity::Warning } else { Severity::Ok },
+        subject: name.to_owned(),
+        actual: bytes(max),
+        expected: format!("{}: a row that takes more goes into quarantine", bytes(least)),
+        remedy: small.then(|| format!("SET GLOBAL max_allowed_packet = {least}, and in the server's configuration")),
     })
 }
 
@@ -123,12 +145,24 @@ mod tests {
 
     #[test]
     fn a_certificate_that_ends_soon_is_warned_about() {
-        let at = |days: i64| Peer { server: "x".into(), certificate_expiry: Some(1_800_000_000 + days * 86_400) };
+        let ends = |certificate_expiry| Peer { server: "x".into(), certificate_expiry, statement_bytes_max: None };
+        let at = |days: i64| ends(Some(1_800_000_000 + days * 86_400));
         let found = |days| certificate("shop", &at(days), 1_800_000_000_000_000).unwrap();
         assert_eq!(found(31).severity, Severity::Ok);
         assert_eq!(found(29).severity, Severity::Warning);
         assert_eq!(found(29).actual, "the certificate ends on 2027-02-13T08:00:00Z, in 29 days");
         assert_eq!(found(-1).severity, Severity::Warning);
-        assert_eq!(certificate("shop", &Peer { server: "x".into(), certificate_expiry: None }, 0), None);
+        assert_eq!(certificate("shop", &ends(None), 0), None);
+    }
+
+    #[test]
+    fn what_one_side_takes_in_a_statement_the_other_is_to_take_too() {
+        let of = |bytes| Peer { server: "x".into(), certificate_expiry: None, statement_bytes_max: bytes };
+        let severity = |own, other| statement_size("shop", &of(own), &of(other)).map(|found| found.severity);
+        assert_eq!(severity(None, Some(1 << 20)), None);
+        assert_eq!(severity(Some(16 << 20), None), Some(Severity::Warning));
+        assert_eq!(severity(Some(64 << 20), None), Some(Severity::Ok));
+        assert_eq!(severity(Some(16 << 20), Some(64 << 20)), Some(Severity::Warning));
+        assert_eq!(severity(Some(64 << 20), Some(16 << 20)), Some(Severity::Ok));
     }
 }

@@ -522,7 +522,8 @@ fn json_line(document: &impl Serialize) -> Result<String> {
 fn print_sql(context: &Context, node: &str, statements: &[String]) -> Result<()> {
     context.out.line(&format!("-- on {node}"))?;
     for statement in statements {
-        let end = if statement.trim_end().ends_with(';') || statement.starts_with("--") { "" } else { ";" };
+        let is_comment = statement.lines().last().is_some_and(|line| line.starts_with("--"));
+        let end = if is_comment || statement.trim_end().ends_with(';') { "" } else { ";" };
         context.out.line(&format!("{}{end}", statement.trim_end()))?;
     }
     context.out.line("")

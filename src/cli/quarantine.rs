@@ -257,6 +257,12 @@ impl Found {
         for (what, line) in lines {
             out.line(&format!("{what:<14} {line}"))?;
         }
+        if entry.code.is_some() {
+            let remedy = format!(
+                "mend the row on {other} or what is in its way on {name}, and it heals by itself; quarantine retry {id} tries it at once"
+            );
+            out.line(&format!("{:<14} {remedy}", "remedy"))?;
+        }
         let others: Vec<&Kept> = all.into_iter().filter(|other| other.entry.id != id).collect();
         if !others.is_empty() {
             out.line("\nits row and those tied to it have more:")?;

@@ -68,6 +68,8 @@ struct Held {
     due: Instant,
     tried: Option<Instant>,
     since: Instant,
+    /// It is a conflict, and was counted as one.
+    counted: bool,
 }
 
 /// The keys in quarantine of one bridge.
@@ -253,6 +255,16 @@ impl Quarantine {
         }
     }
 
+    /// A conflict over the key is to be counted. `false`: it is not held, or was counted before.
+    pub(crate) fn count(&self, place: &Place) -> bool {
+        self.keys().get_mut(place).is_some_and(|held| !std::mem::replace(&mut held.counted, true))
+    }
+
+    /// A conflict over the key was counted when it was put here.
+    pub(crate) fn is_counted(&self, place: &Place) -> bool {
+        self.keys().get(place).is_some_and(|held| held.counted)
+    }
+
     /// Keys are settled, and their entries gone from both nodes.
     pub(crate) fn ended(&self, places: &BTreeSet<Place>) {
         let mut keys = self.keys();
@@ -281,6 +293,7 @@ impl Held {
             due,
             tried: None,
             since,
+            counted: false,
         }
     }
 }

@@ -11,13 +11,14 @@ use pontoon_core::{
 use super::{
     quarantine::{self, OnError},
     retry::CLOSE_WAIT,
-    settle::{Settler, outcome_unknown},
+    settle::{Cause, Settler, outcome_unknown},
     verdict::{Rows, Verdict},
 };
 use crate::{
     bridge::Shared,
     direction::plan::{self, Net, Place},
-    side::Side,
+    event::{ConflictKind, EngineEvent},
+    side::{Pair, Side},
 };
 
 /// What a side refused.
@@ -26,6 +27,8 @@ pub(super) struct Refusal {
     error: Error,
     /// Each key with the row that the side holds and the one that it was to hold.
     nets: BTreeMap<Place, Net>,
+    /// What the direction from each side met of each key, and whether both sides had written it.
+    met: Vec<(Place, Pair<ConflictKind>, bool)>,
     /// Where the other log stood, as a message says it.
     at: String,
 }
@@ -37,8 +40,9 @@ impl Refusal {
             after: verdict.rows[side].clone(),
         };
         let nets = verdicts.iter().map(|verdict| (verdict.place.clone(), net(verdict))).collect();
+        let met = verdicts.iter().map(|verdict| (verdict.place.clone(), verdict.kinds, verdict.contended));
         let at = verdicts.first().map_or_else(String::new, |verdict| fence_of(side, verdict));
-        Refusal { side, error, nets, at }
+        Refusal { side, error, nets, met: met.collect(), at }
     }
 }
 
@@ -55,8 +59,9 @@ pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &
         if let Some(at) = net.before.iter().find_map(|row| row.0.iter().position(plan::is_unmapped)) {
             let (name, key, column) = (&shared.names[side], &place.1, &table.columns[at].column.name);
             let message = format!(
-                "{name}: {} key ({key}) lost a conflict, and its column {column} has no form on the other side",
-                table.label
+                "{name}: {} key ({key}) lost a conflict in {}, and its column {column} has no form on the other side",
+                table.label,
+                fence_of(side, verdict)
             );
             let hint = format!("write another value to the column on {name}, then start again");
             return Err(Error::new(Code::ValueMisfit, message).hint(hint));
@@ -75,7 +80,7 @@ fn fence_of(side: Side, verdict: &Verdict) -> String {
 impl Settler {
     /// A side refuses what it was to hold: the keys are in quarantine, or stay there. Their locks are given back, and
     /// the registry keeps appliers away until it is on record. Errors: the table's rows stop the bridge.
-    pub(super) async fn refused(&mut self, keys: &BTreeSet<Place>, refusal: Refusal) -> Result<()> {
+    pub(super) async fn refused(&mut self, keys: &BTreeSet<Place>, refusal: Refusal, cause: Cause) -> Result<()> {
         let shared = self.shared.clone();
         let new = keys.iter().any(|place| !shared.quarantine.holds(place));
         let stops = keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
@@ -85,7 +90,10 @@ impl Settler {
         tracing::debug!(error = %refusal.error, "a settlement is refused");
         loop {
             match self.put(keys, &refusal).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.tell_conflicts(&refusal, cause);
+                    return Ok(());
+                }
                 Err(error) if error.code() == Code::Contention => {
                     tracing::debug!(%error, "tried again");
                     self.roll_back().await?;
@@ -129,6 +137,19 @@ impl Settler {
         shared.quarantine.stored(refusal.side, &entries);
         shared.quarantined(refusal.side, &entries);
         Ok(())
+    }
+
+    /// The conflicts that wait in quarantine from now on. A row that was refused as it came is none, until the other side
+    /// writes it too.
+    fn tell_conflicts(&self, refusal: &Refusal, cause: Cause) {
+        let Some(source) = self.met(refusal.met.iter().map(|(place, ..)| place), cause) else { return };
+        for (place, kinds, contended) in &refusal.met {
+            let is_conflict = *contended || matches!(cause, Cause::Conflict(_));
+            if is_conflict && self.shared.quarantine.count(place) {
+                let table = self.shared.label(place.0);
+                self.shared.observe(&EngineEvent::ConflictHeld { source, table, kind: kinds[source] });
+            }
+        }
     }
 
     fn settlement(&self, place: &Place, refusal: &Refusal) -> Stored {

@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Key, Result, TableId, Tag, quarantine::Ask};
+use pontoon_core::{Code, Error, Key, Result, TableId, Tag, quarantine::Ask};
+use tokio::time::Instant;
 
 use super::{
     decide::Reason,
@@ -22,7 +23,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    direction::plan::Place,
+    direction::plan::{self, Place},
     event::EngineEvent,
     rules::Rule,
     side::{Pair, Side},
@@ -31,6 +32,10 @@ use crate::{
 /// How often operators' requests are looked for, while anything is in quarantine: they are to see the effect at once.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a table is looked at anew before a key of it is tried again: as often as a single key is tried at first, at
+/// the cost of one look at the catalogs.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// How long an attempt waits for readers to be close to the ends of their logs: others may want a settlement.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
@@ -38,9 +43,30 @@ impl Settler {
     /// Tries the key that has been due for the longest.
     pub(super) async fn retry(&mut self) -> Result<()> {
         match self.shared.quarantine.due() {
-            Some(place) => self.settle(BTreeSet::from([place]), Cause::Retry).await,
+            Some(place) => {
+                self.look_at_shape(place.0).await?;
+                self.settle(BTreeSet::from([place]), Cause::Retry).await
+            }
             None => Ok(()),
         }
+    }
+
+    /// The obstacle may be gone by a wider column, which a log need not tell of. Errors: a table is not what it was; then
+    /// the bridge is begun anew with what it is.
+    async fn look_at_shape(&mut self, table: TableId) -> Result<()> {
+        let now = Instant::now();
+        if self.looked.get(&table).is_some_and(|at| now - *at < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.looked.insert(table, now);
+        for side in Side::BOTH {
+            let (node, table) = (&self.shared.nodes[side], plan::table(&self.shared.tables[side], table)?);
+            if !node.is_as_mapped(table).await.map_err(|error| error.at(node.name()))? {
+                let error = Error::new(Code::SchemaChanged, format!("{}: its definition was changed", table.name));
+                return Err(error.hint("make the same change on the other side and start again").at(node.name()));
+            }
+        }
+        Ok(())
     }
 
     /// Does what operators have asked for.
@@ -55,10 +81,19 @@ impl Settler {
                 asked.insert((found.table, found.key), found.ask);
             }
         }
+        if asked.values().any(|ask| *ask == Ask::Retry) {
+            // What an operator has changed is to be seen: a table, or a setting of the server that counts for new
+            // connections alone.
+            self.looked.clear();
+            self.sessions = Pair::default();
+        }
         for (place, ask) in asked {
             match ask {
                 _ if !self.shared.quarantine.holds(&place) => {}
-                Ask::Retry => self.settle(BTreeSet::from([place]), Cause::Retry).await?,
+                Ask::Retry => {
+                    self.look_at_shape(place.0).await?;
+                    self.settle(BTreeSet::from([place]), Cause::Retry).await?;
+                }
                 Ask::Discard => self.settle(BTreeSet::from([place]), Cause::Discard).await?,
             }
         }
@@ -98,6 +133,7 @@ impl Settler {
         }
         pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
         let refused_by = keys.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
+        unseen &= shared.rules.has(Rule::Looked);
         Ok(refused_by.filter(|_| cause == Cause::Discard && !unseen))
     }
 

@@ -125,13 +125,15 @@ enum Outcome {
 pub(crate) struct Settler {
     pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
-    sessions: Pair<Option<Box<dyn Session>>>,
+    pub(super) sessions: Pair<Option<Box<dyn Session>>>,
     used: Instant,
+    /// When the shape of a table with keys in quarantine was last looked at.
+    pub(super) looked: BTreeMap<TableId, Instant>,
 }
 
 impl Settler {
     pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
-        Settler { shared, requests, sessions: Pair::default(), used: Instant::now() }
+        Settler { shared, requests, sessions: Pair::default(), used: Instant::now(), looked: BTreeMap::new() }
     }
 
     /// Completes what is half done, then settles what it is asked to, until it fails. Keys in quarantine are tried
@@ -222,7 +224,7 @@ impl Settler {
                     if asked.len() > 1 {
                         return Ok(Outcome::Split);
                     }
-                    self.refused(&keys, *refusal).await?;
+                    self.refused(&keys, *refusal, cause).await?;
                     drop(settling);
                     return Ok(Outcome::Settled);
                 }
@@ -425,7 +427,14 @@ impl Settler {
                 }
                 Err(error) => return Err(error),
             }
-            self.session(side)?.record(&records[side]).await?;
+            match self.session(side)?.record(&records[side]).await {
+                Ok(()) => {}
+                // The record holds the row up to three times, and so may be what is too large.
+                Err(error) if error.is_of_a_row() => {
+                    return Ok(Attempt::Refused(Box::new(Refusal::new(side, error, &rows[side], verdicts))));
+                }
+                Err(error) => return Err(error),
+            }
             if self.shared.rules.has(Rule::Release) {
                 self.release(side, verdicts).await?;
             }
@@ -438,11 +447,35 @@ impl Settler {
             self.session(side)?.commit().await.map_err(outcome_unknown)?;
         }
         self.shared.resolutions.done(&records);
+        self.tell(verdicts, cause);
         self.released(verdicts);
-        for verdict in verdicts.iter().filter(|verdict| cause != Cause::Retry || verdict.contended) {
-            self.shared.settled(source(cause), verdict);
-        }
         Ok(Attempt::Settled)
+    }
+
+    /// A conflict counts when it is met: one that went into quarantine does not count again when it heals, and what
+    /// only healed is none.
+    fn tell(&self, verdicts: &[Verdict], cause: Cause) {
+        let met = self.met(verdicts.iter().map(|verdict| &verdict.place), cause);
+        let is_new = |verdict: &&Verdict| match cause {
+            Cause::Retry | Cause::Discard => {
+                let dropped = matches!(verdict.reason, Reason::Discarded(_));
+                verdict.contended && !dropped && !self.shared.quarantine.is_counted(&verdict.place)
+            }
+            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => true,
+        };
+        for verdict in verdicts.iter().filter(is_new) {
+            self.shared.settled(met, verdict);
+        }
+    }
+
+    /// The direction that met what is settled; `None` for a completion. Of what is tried again it is the one whose
+    /// target refused it.
+    pub(super) fn met<'a>(&self, mut places: impl Iterator<Item = &'a Place>, cause: Cause) -> Option<Side> {
+        let mut refused_by = || places.find_map(|place| self.shared.quarantine.head(place));
+        match cause {
+            Cause::Retry | Cause::Discard => refused_by().map(|(side, ..)| side.other()),
+            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => source(cause),
+        }
     }
 
     async fn write_side(&mut self, side: Side, rows: &Rows, verdicts: &[Verdict], commit_time: i64) -> Result<Applied> {

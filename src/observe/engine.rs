@@ -7,9 +7,9 @@ use pontoon_core::{Change, Code, Fragment, LogEvent, Origin};
 use super::{
     ConflictKind, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason, Stage,
     events::{
-        Active, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined, Released,
-        RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged,
-        TransactionApplied, TransactionReceived,
+        Active, ConflictHeld, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined,
+        Released, RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy,
+        StateChanged, TransactionApplied, TransactionReceived,
     },
     now_micros,
 };
@@ -84,6 +84,9 @@ impl Observer for Metrics {
             .emit(self),
             EngineEvent::Conflict { source: None, conflict } => {
                 HalfDoneCompleted { table: conflict.table, rule: conflict.rule }.emit();
+            }
+            EngineEvent::ConflictHeld { source, table, kind } => {
+                ConflictHeld { source, table, kind: kind.into() }.emit(self);
             }
             EngineEvent::Copied { source, table, rows, state, took } => {
                 RowsCopied { source, table, rows, state, took }.emit(self);

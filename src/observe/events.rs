@@ -242,6 +242,31 @@ impl ConflictSettled<'_> {
     }
 }
 
+/// A conflict was met whose settlement a side refuses: it waits in quarantine.
+pub struct ConflictHeld<'a> {
+    /// The direction that met it.
+    pub source: Side,
+    /// The pair of tables, by label.
+    pub table: &'a str,
+    /// What met what.
+    pub kind: ConflictKind,
+}
+
+impl ConflictHeld<'_> {
+    /// Counts it. What is refused, and why, is told by [`Quarantined`].
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.conflict(self.kind, Outcome::Quarantined, false);
+        debug!(
+            source = direction.source,
+            target = direction.target,
+            table = self.table,
+            kind = %self.kind,
+            "a conflict waits in quarantine"
+        );
+    }
+}
+
 /// What a crash had left settled on one node only was completed.
 pub struct HalfDoneCompleted<'a> {
     /// The pair of tables, by label.
@@ -624,7 +649,8 @@ mod tests {
         attempt();
         attempt();
         assert_eq!(metrics.node(Side::A).is_up(), Some(false));
-        let mut peer = Peer { server: "PostgreSQL 15".into(), certificate_expiry: Some(1_795_525_200) };
+        let mut peer =
+            Peer { server: "PostgreSQL 15".into(), certificate_expiry: Some(1_795_525_200), statement_bytes_max: None };
         Connected { node: Side::A, peer: &peer }.emit(&metrics);
         let expiry = "pontoon_tls_certificate_expiry_timestamp_seconds{bridge=\"b\",node=\"shop\"} ";
         assert!(metrics.encode().unwrap().contains(&format!("{expiry}1795525200\n")));

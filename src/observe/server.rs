@@ -196,7 +196,11 @@ mod tests {
         let ready = get(address, "GET /readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("node shop is not connected yet"), "{ready}");
         Active.emit(&metrics);
-        let peer = pontoon_core::node::Peer { server: "PostgreSQL 15".into(), certificate_expiry: None };
+        let peer = pontoon_core::node::Peer {
+            server: "PostgreSQL 15".into(),
+            certificate_expiry: None,
+            statement_bytes_max: None,
+        };
         for side in Side::BOTH {
             Connected { node: side, peer: &peer }.emit(&metrics);
             StateChanged { source: side, state: DirectionState::Streaming }.emit(&metrics);

@@ -318,7 +318,11 @@ mod tests {
             assert!(metrics.node(side).is_up().is_none());
         }
         Active.emit(&metrics);
-        let peer = pontoon_core::node::Peer { server: "PostgreSQL 15".into(), certificate_expiry: None };
+        let peer = pontoon_core::node::Peer {
+            server: "PostgreSQL 15".into(),
+            certificate_expiry: None,
+            statement_bytes_max: None,
+        };
         for side in Side::BOTH {
             Connected { node: side, peer: &peer }.emit(&metrics);
             StateChanged { source: side, state: DirectionState::Streaming }.emit(&metrics);

@@ -14,6 +14,7 @@ mod init;
 mod large;
 mod log_forms;
 mod main_way;
+mod mended;
 mod names;
 mod privileges;
 mod quarantine;

@@ -6,7 +6,7 @@ use pontoon_servers::Kind;
 
 use crate::support::{Database, Link, LinkOptions, pairings};
 
-pairings!(least_privileges);
+pairings!(least_privileges, least_of_one_way);
 
 const PASSWORD: &str = "it's \"plain\" \\ enough";
 const TABLES: &str = "[[tables]]\nname = \"items\"\n[[tables]]\nname = \"Other items\"\n";
@@ -68,18 +68,7 @@ async fn least_privileges(kinds: [Kind; 2]) {
             create_user_once(node, &name).await;
         }
     }
-    // The administrator prints for the user what it needs, and runs it.
-    let out = print_sql(&link).await;
-    link.configure_for([("plain", PASSWORD); 2], TABLES);
-    for (name, node) in [("a", &link.a), ("b", &link.b)] {
-        let statements = printed(&out, name);
-        assert!(statements.iter().any(|statement| statement.contains("plain")), "{statements:#?}");
-        let mut client = node.client().await;
-        for statement in &statements {
-            client.run(statement).await;
-        }
-        ensure_nothing_more(node, &statements).await;
-    }
+    run_printed(&link, TABLES).await;
 
     // All that follows is done by the plain user.
     let (exit, found) = link.check().await;
@@ -145,7 +134,62 @@ async fn create_user_once(node: &Database, name: &str) {
     }
 }
 
-async fn print_sql(link: &Link) -> String {
-    link.configure_for([("plain", PASSWORD); 2], TABLES);
-    link.succeed(&["setup", "--print-sql"]).await
+/// The administrator prints for the user what it needs, and runs it. What was printed, by node.
+async fn run_printed(link: &Link, configuration: &str) -> [Vec<String>; 2] {
+    link.configure_for([("plain", PASSWORD); 2], configuration);
+    let out = link.succeed(&["setup", "--print-sql"]).await;
+    let both = ["a", "b"].map(|name| printed(&out, name));
+    for (node, statements) in link.nodes().into_iter().zip(&both) {
+        assert!(statements.iter().any(|statement| statement.contains("plain")), "{statements:#?}");
+        let mut client = node.client().await;
+        for statement in statements {
+            client.run(statement).await;
+        }
+        ensure_nothing_more(node, statements).await;
+    }
+    both
+}
+
+/// A bridge that only goes from a to b: on a its user may read rows and lock them, and writes nothing.
+async fn least_of_one_way(kinds: [Kind; 2]) {
+    let one_way = "[[tables]]\nname = \"items\"\ndirection = \"a->b\"\n";
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    link.create("items", "id bigint PRIMARY KEY, name varchar(60), quantity int").await;
+    for node in link.nodes() {
+        create_user(node).await;
+    }
+    link.a.run("INSERT INTO items VALUES (1, 'from a', 1), (2, 'from a', 2)").await;
+    link.b.run("INSERT INTO items VALUES (2, 'from b', 20)").await;
+    // The user sees no table yet, and then sees all that it needs: the columns of the key do.
+    let [first, _] = run_printed(&link, one_way).await;
+    let of_items = |statements: &[String]| -> String {
+        statements.iter().find(|statement| statement.contains("items")).unwrap().clone()
+    };
+    assert!(!of_items(&first).contains("INSERT") && !of_items(&first).contains("DELETE"), "{first:#?}");
+    link.a.run("REVOKE UPDATE ON items FROM plain").await;
+    let (exit, found) = link.check().await;
+    let codes: Vec<_> = found.iter().filter(|finding| finding["severity"] == "blocking").collect();
+    assert!(exit == 1 && codes.len() == 1 && codes[0]["code"] == "privilege-table", "{codes:#?}");
+    let again = printed(&link.succeed(&["setup", "--print-sql"]).await, "a");
+    assert!(of_items(&again).contains("UPDATE ("), "{again:#?}");
+    link.a.run(&of_items(&again)).await;
+    let (exit, found) = link.check().await;
+    assert_eq!(exit, 0, "{found:#?}");
+
+    link.succeed(&["setup"]).await;
+    // Somebody has locked a row: PostgreSQL shows it for ever, and the copy reads it again under a lock.
+    let mut holder = link.a.client().await;
+    holder.run("BEGIN").await;
+    holder.rows("SELECT id FROM items WHERE id = 1 FOR UPDATE").await;
+    holder.run("COMMIT").await;
+    link.succeed(&["copy", "--from", "a", "--merge"]).await;
+    assert_eq!(link.same("SELECT * FROM items ORDER BY id").await.len(), 2);
+    link.b.run("UPDATE items SET quantity = 7 WHERE id = 1").await;
+    link.a.run("UPDATE items SET quantity = 8 WHERE id = 1").await;
+    link.catch_up().await;
+    link.same("SELECT * FROM items ORDER BY id").await;
+    let settled = link.b.rows("SELECT row_key FROM pontoon.resolution ORDER BY id").await;
+    assert_eq!(settled, [[Some("[2]".to_owned())], [Some("[1]".to_owned())]], "both were conflicts");
+    link.succeed(&["verify"]).await;
+    link.succeed(&["teardown", "--execute"]).await;
 }

@@ -16,22 +16,22 @@ pairings!(
 );
 
 /// What is in quarantine, by id.
-async fn entries(link: &Link) -> Vec<Json> {
+pub(crate) async fn entries(link: &Link) -> Vec<Json> {
     let document: Json = serde_json::from_str(&link.succeed(&["quarantine", "list", "--json"]).await).unwrap();
     assert_eq!(document["schema_version"], 1);
     document["entries"].as_array().unwrap().clone()
 }
 
 /// Those of a table.
-async fn entries_of(link: &Link, table: &str) -> Vec<Json> {
+pub(crate) async fn entries_of(link: &Link, table: &str) -> Vec<Json> {
     entries(link).await.into_iter().filter(|entry| entry["table"] == table).collect()
 }
 
-async fn is_healed(link: &Link) {
+pub(crate) async fn is_healed(link: &Link) {
     eventually("nothing is in quarantine", async || entries(link).await.is_empty()).await;
 }
 
-fn id(entry: &Json) -> String {
+pub(crate) fn id(entry: &Json) -> String {
     entry["id"].as_i64().unwrap().to_string()
 }
 
@@ -223,6 +223,7 @@ impl Case {
         }
         let shown = link.succeed(&["quarantine", "show", &id(entry)]).await;
         assert!(shown.contains(&format!("kept by {by}")) && shown.contains("next attempt"), "{shown}");
+        assert!(shown.contains(&format!("mend the row on {name} or what is in its way on {by}")), "{shown}");
 
         // Later changes of it wait behind it, others go on.
         session.run(&format!("UPDATE {table} SET w = 1 WHERE id IN (2, 3)")).await;
@@ -316,6 +317,7 @@ async fn both_sides_write_it(kinds: [Kind; 2]) {
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     link.b.run("UPDATE items SET name = 'of b', quantity = 6 WHERE id = 1").await;
     eventually("the later write settles it", async || entries(&link).await.len() == 2).await;
+    assert_eq!(conflicts(port).await.iter().map(|(_, count)| count).sum::<u32>(), 1, "a conflict since both wrote it");
     link.settle().await;
     assert_eq!(link.a.value("SELECT name FROM items WHERE id = 1").await, "of b");
     assert_eq!(records(&link, "items").await, "last_writer_wins: b");
@@ -441,7 +443,8 @@ async fn discarded(kinds: [Kind; 2]) {
 
 /// Both sides write a row while the bridge is down, and the one that wins is refused by the other.
 async fn a_refused_settlement(kinds: [Kind; 2]) {
-    let link = refusing(kinds, "").await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let link = refusing(kinds, &format!("[server]\nlisten = \"127.0.0.1:{port}\"\n")).await;
     link.b.run("UPDATE items SET name = 'of b' WHERE id = 1").await;
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     link.a.run("UPDATE items SET quantity = -1 WHERE id = 1").await;
@@ -455,12 +458,26 @@ async fn a_refused_settlement(kinds: [Kind; 2]) {
     let settlement = found.iter().any(|entry| entry["operation"] == "settlement");
     assert!(settlement || refused["operation"] == "update", "{found:#?}");
     assert_eq!(link.a.value("SELECT name FROM items WHERE id = 1").await, "anvil", "nothing of it is done");
+    assert_eq!(conflicts(port).await, [("quarantined".to_owned(), 1)], "it is a conflict, and was met once");
     link.b.run("ALTER TABLE items DROP CONSTRAINT positive").await;
     // By itself.
     is_healed(&link).await;
     link.settle().await;
     assert_eq!(link.same(ALL).await[0][2].as_deref(), Some("-1"));
+    assert_eq!(conflicts(port).await, [("quarantined".to_owned(), 1)], "that it healed is no other one");
     assert_eq!(bridge.stop().await, 0);
+}
+
+/// The conflicts of both directions, by outcome.
+async fn conflicts(port: u16) -> Vec<(String, u32)> {
+    let page = get(port, "/metrics").await;
+    let lines = page.lines().filter(|line| line.starts_with("pontoon_conflicts_total{"));
+    let mut counts = std::collections::BTreeMap::new();
+    for (labels, count) in lines.map(|line| line.rsplit_once(' ').unwrap()) {
+        let outcome = labels.split("outcome=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        *counts.entry(outcome).or_default() += count.parse::<u32>().unwrap();
+    }
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// Two rows that agree on a second unique column: neither side takes the other's, until one of them is taken away.

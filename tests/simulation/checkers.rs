@@ -1,10 +1,16 @@
 //! One checker for each promise of the protocol.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeBounds,
+};
 
-use pontoon::side::Side;
-use pontoon_core::{Row, quarantine::What};
-use pontoon_memory::{Database, database::Place};
+use pontoon::side::{Pair, Side};
+use pontoon_core::{Position, Resolution, Row, quarantine::What};
+use pontoon_memory::{
+    Database,
+    database::{Entry, Place},
+};
 
 use crate::{
     schedule::Workload,
@@ -14,6 +20,7 @@ use crate::{
 /// Checks every promise at rest.
 pub(crate) fn check(world: &World) -> Result<(), String> {
     they_meet(world)?;
+    nothing_unseen_is_dropped(world)?;
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
     nothing_twice_nothing_lost(world)
@@ -23,11 +30,8 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
 pub(crate) fn every_other_key_went_on(world: &World) -> Result<(), String> {
     for link in &world.links {
         let held = quarantined(link);
-        let rows = [link.nodes[Side::A].rows(), link.nodes[Side::B].rows()];
-        for place in rows[0].keys().chain(rows[1].keys()).filter(|place| !held.contains(*place)) {
-            if rows[0].get(place) != rows[1].get(place) {
-                return Err(format!("{}: {place:?} differs and is not in quarantine", link.name));
-            }
+        if let Some(place) = different(link).into_iter().find(|place| !held.contains(place)) {
+            return Err(format!("{}: {place:?} differs and is not in quarantine", link.name));
         }
     }
     Ok(())
@@ -74,9 +78,80 @@ pub(crate) fn quarantined(link: &Link) -> BTreeSet<Place> {
     entries.map(|entry| (entry.stored.table, entry.stored.key)).collect()
 }
 
+/// The keys of which the nodes of a bridge hold different rows, but for those that an operator left so.
+fn different(link: &Link) -> BTreeSet<Place> {
+    let rows = Pair::from_fn(|side| link.nodes[side].rows());
+    let places = rows.iter().flat_map(BTreeMap::keys).cloned();
+    let differ = places.filter(|place| rows[Side::A].get(place) != rows[Side::B].get(place));
+    differ.filter(|place| !is_left_as_it_is(link, place)).collect()
+}
+
+/// Whether the last that was settled of a key is that an operator had its changes dropped, and neither side has written
+/// it since.
+fn is_left_as_it_is(link: &Link, place: &Place) -> bool {
+    let last = Pair::from_fn(|side| {
+        let of_key = |record: &Resolution| (record.table, &record.key) == (place.0, &place.1);
+        let records = link.nodes[side].resolutions(&link.name).into_iter().map(|(record, _)| record);
+        records.filter(of_key).max_by_key(|record| record.id)
+    });
+    match [&last[Side::A], &last[Side::B]] {
+        [Some(a), Some(b)] => {
+            let fences = Pair::new(index(&a.own_fence), index(&b.own_fence));
+            a.id == b.id
+                && is_discard(a)
+                && Side::BOTH.into_iter().all(|side| !writes(link, side, place, fences[side]..))
+        }
+        _ => false,
+    }
+}
+
+fn is_discard(record: &Resolution) -> bool {
+    record.rule.starts_with("discarded by an operator")
+}
+
+/// The place in a log, as the number of entries before it.
+fn index(position: &Option<Position>) -> usize {
+    match position {
+        Some(Position::Index(index)) => usize::try_from(*index).unwrap(),
+        _ => 0,
+    }
+}
+
+/// Whether anybody but the bridge wrote a key in a part of a node's log.
+fn writes(link: &Link, side: Side, place: &Place, part: impl RangeBounds<usize>) -> bool {
+    let log = link.nodes[side].log();
+    let mut entries = log.iter().enumerate().filter(|(at, _)| part.contains(at)).map(|(_, entry)| entry);
+    let foreign = |entry: &Entry| entry.origin.as_deref() != Some(&link.name);
+    entries.any(|entry| foreign(entry) && entry.changes.iter().any(|change| change.place == *place))
+}
+
+/// What is dropped an operator has looked at: of each record of a discard all writes that it covers had been made then.
+fn nothing_unseen_is_dropped(world: &World) -> Result<(), String> {
+    let looked = world.looked.lock().unwrap();
+    for link in &world.links {
+        for (record, _) in link.nodes[Side::A].resolutions(&link.name).iter().filter(|(record, _)| is_discard(record)) {
+            let place = (record.table, record.key.clone());
+            let fences = Pair::new(index(&record.own_fence), index(&record.other_fence));
+            let of_key = looked.iter().filter(|looked| looked.link == link.name && looked.places.contains(&place));
+            let mut had_seen = of_key.filter(|looked| {
+                Side::BOTH.into_iter().all(|side| !writes(link, side, &place, looked.logs[side]..fences[side]))
+            });
+            if had_seen.next().is_none() {
+                return Err(format!("{}: writes of {place:?} were dropped that nobody had looked at", link.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operator ever had changes of a key dropped.
+fn was_discarded(world: &World, place: &Place) -> bool {
+    world.looked.lock().unwrap().iter().any(|looked| looked.places.contains(place))
+}
+
 /// A key and those that stand or fall with it: stored changes moved a row between them, or a settlement of them all is
 /// half done.
-fn tied(link: &Link, place: &Place) -> BTreeSet<Place> {
+pub(crate) fn tied(link: &Link, place: &Place) -> BTreeSet<Place> {
     let mut ties: Vec<(Place, Place)> = Vec::new();
     for entry in Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name)) {
         if let What::Change { moved: Some(other), .. } = entry.stored.what {
@@ -106,12 +181,13 @@ fn tied(link: &Link, place: &Place) -> BTreeSet<Place> {
     }
 }
 
-/// Promise 2: when writing stops, all nodes hold the same rows.
+/// Promise 2: when writing stops, all nodes hold the same rows, but for those that an operator left as they were.
 fn they_meet(world: &World) -> Result<(), String> {
-    let rows: Vec<BTreeMap<Place, Row>> = world.nodes.iter().map(|node| node.rows()).collect();
-    for (node, own) in world.nodes.iter().zip(&rows) {
-        if own != &rows[0] {
-            return Err(format!("diverged: {} holds {own:?}, {} holds {:?}", node.name, world.nodes[0].name, rows[0]));
+    for link in &world.links {
+        let different = different(link);
+        if !different.is_empty() {
+            let [a, b] = Side::BOTH.map(|side| (&link.nodes[side].name, link.nodes[side].rows()));
+            return Err(format!("diverged in {different:?}: {} holds {:?}, {} holds {:?}", a.0, a.1, b.0, b.1));
         }
     }
     Ok(())
@@ -127,7 +203,8 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
     for node in &world.nodes {
         for entry in node.log().iter().filter(|entry| entry.origin.is_none()) {
             for change in &entry.changes {
-                if change.before.is_some() && change.before.as_ref() == standing.get(&change.place) {
+                let stands = change.before.is_some() && change.before.as_ref() == standing.get(&change.place);
+                if stands && !was_discarded(world, &change.place) {
                     return Err(format!("a later write was lost: {:?}", change.place));
                 }
             }

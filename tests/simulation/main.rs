@@ -47,6 +47,8 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
     assert_eq!(totals.quarantined > 0, refuses, "rows are refused where nodes refuse some");
+    let discards = refuses && workload != Workload::Ledger;
+    assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
 }
 
 #[test]
@@ -124,6 +126,9 @@ fn what_failed_once_holds() {
 /// from what is done once only by a row that comes and goes.
 fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
     match rule {
+        Rule::Looked => {
+            &[(Topology::Pair, Workload::Register, true, 0.3), (Topology::Pair, Workload::Register, false, 0.0)]
+        }
         Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release => &[
             (Topology::Pair, Workload::Register, true, 0.3),
             (Topology::Pair, Workload::Ledger, false, 0.3),
@@ -147,7 +152,7 @@ fn some_schedule_fails(rule: Rule) {
     const SEEDS_MAX: u64 = 3_000;
     for seed in 0..SEEDS_MAX {
         for &(topology, workload, deletes, crashes) in shapes_for(rule) {
-            let refuses = matches!(rule, Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release);
+            let refuses = matches!(rule, Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release | Rule::Looked);
             let rules = Rules::without(rule);
             let schedule = Schedule { topology, workload, deletes, refuses, crashes, seed, rules };
             if let Err(failure) = world::run(&schedule) {
@@ -184,6 +189,7 @@ rules_are_needed! {
     without_hold_some_schedule_fails: Hold,
     without_stored_some_schedule_fails: Stored,
     without_release_some_schedule_fails: Release,
+    without_looked_some_schedule_fails: Looked,
     without_take_over_some_schedule_fails: TakeOver,
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,

@@ -21,6 +21,7 @@ use pontoon::{
 use pontoon_core::{
     Column, Form, Key, Kind, MappedColumn, MappedTable, Row, TableId, TableName, Value,
     node::{Node, Tables},
+    quarantine::Ask,
     schema::TextEquality,
 };
 use pontoon_memory::{
@@ -44,6 +45,9 @@ const REST_MAX: Duration = Duration::from_secs(300);
 const RETRIED: Duration = Duration::from_secs(400);
 const HEAL_MAX: Duration = Duration::from_secs(900);
 
+/// Virtual time in which a bridge that is left alone does what it was asked for.
+const ASKED_MAX: Duration = Duration::from_secs(30);
+
 /// What nodes may refuse: one of four values of any key.
 const CONSTRAINTS: [Constraint; 4] =
     [|p, r| odds(p, r) == 0, |p, r| odds(p, r) == 1, |p, r| odds(p, r) == 2, |p, r| odds(p, r) == 3];
@@ -64,6 +68,7 @@ pub(crate) struct Outcome {
     /// Of transactions that were in the log before they were decided.
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
+    pub(crate) discarded: usize,
     pub(crate) trace: Vec<String>,
 }
 
@@ -84,6 +89,7 @@ pub(crate) struct Totals {
     interruptions: usize,
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
+    pub(crate) discarded: usize,
 }
 
 impl Totals {
@@ -95,15 +101,16 @@ impl Totals {
         self.interruptions += outcome.interruptions;
         self.held = self.held + outcome.held;
         self.quarantined += outcome.quarantined;
+        self.discarded += outcome.discarded;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined } = self;
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, discarded } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded; before their decision: {held:?}"
         )
     }
 }
@@ -122,6 +129,7 @@ struct Counts {
     crashes: usize,
     interruptions: usize,
     quarantined: usize,
+    discarded: usize,
 }
 
 impl Trace {
@@ -151,7 +159,10 @@ impl Observer for Watcher {
                 counts.quarantined += 1;
                 format!("from {source:?} in quarantine: {error}")
             }
-            EngineEvent::Released { source, .. } => format!("from {source:?} out of quarantine"),
+            EngineEvent::Released { source, discarded, .. } => {
+                counts.discarded += usize::from(*discarded);
+                format!("from {source:?} out of quarantine{}", if *discarded { ", discarded" } else { "" })
+            }
             EngineEvent::Interrupted { error, .. } => {
                 counts.interruptions += 1;
                 format!("interrupted: {error}")
@@ -183,6 +194,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<Outcome, Failure> {
             interruptions: counts.interruptions,
             held: world.nodes.iter().map(|node| node.met()).fold(Met::default(), std::ops::Add::add),
             quarantined: counts.quarantined,
+            discarded: counts.discarded,
             trace: lines,
         }),
         Err(what) => Err(Failure { what, trace: lines }),
@@ -195,6 +207,15 @@ pub(crate) struct Link {
     pub(crate) nodes: Pair<Arc<Database>>,
 }
 
+/// What an operator looked at before having it dropped.
+pub(crate) struct Looked {
+    pub(crate) link: String,
+    /// The key and those that are tied to it.
+    pub(crate) places: BTreeSet<Place>,
+    /// How long both logs were.
+    pub(crate) logs: Pair<usize>,
+}
+
 /// A simulated world.
 pub(crate) struct World {
     pub(crate) schedule: Schedule,
@@ -204,6 +225,7 @@ pub(crate) struct World {
     pub(crate) unique: bool,
     /// What each node held at the beginning.
     pub(crate) initial: BTreeMap<String, Vec<(Place, Row)>>,
+    pub(crate) looked: Mutex<Vec<Looked>>,
     keys: i64,
     writes: i64,
     limits: Limits,
@@ -314,6 +336,7 @@ impl World {
             nodes,
             links,
             initial: on_each,
+            looked: Mutex::default(),
             keys,
             limits,
             dice,
@@ -339,7 +362,7 @@ impl World {
             writers.push(self.write(node));
             writers.push(self.write(node));
         }
-        let writing = futures_util::future::join_all(writers);
+        let writing = futures_util::future::join(futures_util::future::join_all(writers), self.operate());
         let ended = async {
             match processes.join_next().await {
                 Some(Ok(why)) => why,
@@ -359,6 +382,12 @@ impl World {
         or_ended(&mut ended, REST_MAX, "it never came to rest", self.rest()).await?;
         if self.schedule.refuses {
             checkers::every_other_key_went_on(self)?;
+            if self.discards() && self.dice.chance(0.5) {
+                self.discard().await;
+                sleep(ASKED_MAX).await;
+                or_ended(&mut ended, REST_MAX, "it never came to rest after a discard", self.rest()).await?;
+                checkers::every_other_key_went_on(self)?;
+            }
             if self.dice.chance(0.3) {
                 sleep(RETRIED).await;
                 or_ended(&mut ended, REST_MAX, "it never came to rest again", self.rest()).await?;
@@ -378,6 +407,45 @@ impl World {
             return Err("rows are written although nobody writes".into());
         }
         checkers::check(self)
+    }
+
+    /// Whether operators have rows dropped: those of a ledger are to be there in the end.
+    fn discards(&self) -> bool {
+        self.schedule.refuses && self.schedule.workload != Workload::Ledger
+    }
+
+    /// An operator, who has a refused row dropped now and then.
+    async fn operate(&self) {
+        if !self.discards() {
+            return;
+        }
+        for _ in 0..self.dice.between(0, 5) {
+            sleep(self.dice.duration(Duration::from_secs(2))).await;
+            self.discard().await;
+        }
+    }
+
+    /// As the command does: looks at the entries of a key and of those tied to it, then marks these entries on one node
+    /// after the other, last where one was refused.
+    async fn discard(&self) {
+        let Some(link) = self.dice.pick(&self.links) else { return };
+        let held: Vec<Place> = checkers::quarantined(link).into_iter().collect();
+        let Some(place) = self.dice.pick(&held) else { return };
+        let places = checkers::tied(link, place);
+        let entries = Pair::from_fn(|side| -> Vec<Kept> {
+            let of = |kept: &Kept| places.contains(&(kept.stored.table, kept.stored.key.clone()));
+            link.nodes[side].quarantine(&link.name).into_iter().filter(of).collect()
+        });
+        let logs = Pair::from_fn(|side| link.nodes[side].log().len());
+        self.note(format!("{} an operator has ({}) dropped", link.name, place.1));
+        self.looked.lock().unwrap().push(Looked { link: link.name.clone(), places, logs });
+        let mut order = Side::BOTH;
+        order.sort_by_key(|side| entries[*side].iter().any(|kept| kept.stored.refusal.is_some()));
+        for side in order {
+            sleep(self.dice.duration(Duration::from_millis(500))).await;
+            let ids: Vec<i64> = entries[side].iter().map(|kept| kept.stored.id).collect();
+            link.nodes[side].ask(&link.name, &ids, Ask::Discard);
+        }
     }
 
     /// Waits until nothing is in quarantine.

@@ -110,13 +110,13 @@ codes! {
         "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";
     /// A mapped table changed its shape.
     SchemaChanged = "schema-changed", Definite, exit 4,
-        "A mapped table is not what it was when the bridge started. The bridge has applied everything before the change and stopped. Make the same change on the other side and start it again: it goes on where it stopped.";
+        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and stopped: make the same change on the other side and start it again, and it goes on where it stopped.";
     /// The target refuses a row.
     RowRefused = "row-refused", Definite, exit 4,
         "The target server refuses a row: a constraint, a value out of range. Its key goes into quarantine with the change, and everything else goes on: `pontoon quarantine list`. Mend the row on the source or the obstacle on the target, and it heals by itself. With `on_error = \"stop\"` the bridge stops before the transaction, which is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";
     /// A value has no form on the other side.
     ValueMisfit = "value-misfit", Definite, exit 4,
-        "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Its key goes into quarantine: write another value on the source and it heals by itself; a wider column is seen when the bridge is started again. With `on_error = \"stop\"` the bridge stops before the transaction: mend the column or the row and start again, or pass over it with `pontoon skip`.";
+        "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Its key goes into quarantine: write another value on the source and it heals by itself; so it does in a wider column, at once with `pontoon quarantine retry`. With `on_error = \"stop\"` the bridge stops before the transaction: mend the column or the row and start again, or pass over it with `pontoon skip`.";
     /// More keys are in quarantine than the bridge holds.
     QuarantineFull = "quarantine-full", Fatal, exit 4,
         "So many rows are refused by a target that it can hardly be the rows: a constraint, a column or a trigger is in the way of all of them. The bridge stopped before the next one rather than grow. `pontoon quarantine list` shows the reasons; mend what they have in common, and start it again.";

@@ -65,6 +65,8 @@ pub struct Peer {
     pub server: String,
     /// When its certificate ends, in seconds since 1970 UTC; `None` without TLS.
     pub certificate_expiry: Option<i64>,
+    /// The bytes that a statement may have, and so a row that is written; `None` where a row meets other limits first.
+    pub statement_bytes_max: Option<u64>,
 }
 
 /// One database.
@@ -87,6 +89,9 @@ pub trait Node: Send + Sync {
     /// The tables' descriptions in the order asked for; `None` where there is no such table. A name
     /// without schema is looked for in the node's default schema.
     async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>>;
+
+    /// Whether a mapped table is described as it was when it was mapped.
+    async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool>;
 
     /// What the bridge keeps here. Errors: not set up, format unknown.
     async fn state(&self, tables: &Tables) -> Result<NodeState>;

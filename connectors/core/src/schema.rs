@@ -172,6 +172,11 @@ pub struct MappedTable {
 }
 
 impl MappedTable {
+    /// Whether every mapped column is described as it was when it was mapped.
+    pub fn is_as(&self, now: &TableSchema) -> bool {
+        self.columns.iter().all(|mapped| now.column(&mapped.column.name) == Some(&mapped.column))
+    }
+
     /// The key of a row.
     pub fn key_of(&self, row: &Row) -> Key {
         Key(self.key.iter().map(|&at| row.0[at].clone()).collect())

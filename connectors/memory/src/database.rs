@@ -213,10 +213,10 @@ impl Database {
         self.inner().bridge(bridge).quarantine.clone()
     }
 
-    /// An operator asks for a key in quarantine: all its entries are marked.
-    pub fn ask(&self, bridge: &str, place: &Place, ask: Ask) {
+    /// An operator marks entries in quarantine.
+    pub fn ask(&self, bridge: &str, ids: &[i64], ask: Ask) {
         for entry in &mut self.inner().bridge(bridge).quarantine {
-            if (entry.stored.table, &entry.stored.key) == (place.0, &place.1) {
+            if ids.contains(&entry.stored.id) {
                 entry.request = Some(ask);
             }
         }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Result, TableId, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
+    TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     state::NodeState,
@@ -40,7 +41,7 @@ impl Node for MemoryNode {
 
     async fn connect(&self) -> Result<Peer> {
         self.database.dice.call().await?;
-        Ok(Peer { server: "memory".into(), certificate_expiry: None })
+        Ok(Peer { server: "memory".into(), certificate_expiry: None, statement_bytes_max: None })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {
@@ -54,6 +55,11 @@ impl Node for MemoryNode {
 
     async fn describe(&self, _names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
         Err(no_catalog())
+    }
+
+    async fn is_as_mapped(&self, _table: &MappedTable) -> Result<bool> {
+        self.database.dice.call().await?;
+        Ok(true)
     }
 
     async fn state(&self, _tables: &Tables) -> Result<NodeState> {

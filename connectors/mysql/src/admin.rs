@@ -11,7 +11,8 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Beside, Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableDefinition, TableDraft, TableName,
+    Beside, Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition,
+    TableDraft, TableName,
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
@@ -22,7 +23,7 @@ use crate::{
     create, definition, encode, files, findings, lease,
     node::{MysqlNode, identity},
     quarantine,
-    quote::Table,
+    quote::{Ident, Table},
     reader, state, tables,
 };
 
@@ -81,8 +82,8 @@ impl Admin for MysqlNode {
                 reader::with_birth(self.target(), end, &seed).await?
             }
             Ok(end) => end,
-            // A server that is only written to need not write a log; nobody will read from here.
-            Err(error) if !plan.followed && error.code() == Code::SettingWrong => {
+            // A server that is only written to need not write a log, or show it; nobody will read from here.
+            Err(error) if !plan.followed && matches!(error.code(), Code::SettingWrong | Code::PrivilegeMissing) => {
                 Position::Binlog { base: "none".into(), file: 0, offset: 0, beside: Beside::default() }
             }
             Err(error) => return Err(error),
@@ -176,9 +177,25 @@ fn grants(account: &str, plan: &SetupPlan) -> Vec<String> {
         sql.push(format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}"));
     }
     sql.push(format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP ON `pontoon`.* TO {account}"));
-    let rights = if plan.written { "SELECT, INSERT, UPDATE, DELETE, TRIGGER" } else { "SELECT" };
-    sql.extend(plan.tables.iter().map(|table| format!("GRANT {rights} ON {} TO {account}", Table(&table.name))));
+    sql.extend(plan.tables.iter().enumerate().map(|(at, table)| {
+        let name = Table(&table.name);
+        let why = if at == 0 { LOCKS_ONLY } else { "" };
+        match plan.written {
+            true => format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {name} TO {account}"),
+            false => format!("{why}GRANT SELECT, {} ON {name} TO {account}", right_to_lock(table)),
+        }
+    }));
     sql
+}
+
+/// Why there is more to a table that is only read. (MariaDB locks rows for whoever may read them.)
+const LOCKS_ONLY: &str = "-- UPDATE is for locks alone: a conflict is settled under locks on both sides. MySQL lets nobody lock a row who may only\n\
+    -- read it (UPDATE, DELETE or LOCK TABLES is wanted), but is content with one column.\n";
+
+/// UPDATE of the key's columns, or of all where the table cannot be seen yet.
+fn right_to_lock(table: &MappedTable) -> String {
+    let key: Vec<_> = table.key.iter().map(|&at| Ident(&table.columns[at].column.name).to_string()).collect();
+    if key.is_empty() { "UPDATE".into() } else { format!("UPDATE ({})", key.join(", ")) }
 }
 
 fn privileged(error: Error) -> Error {

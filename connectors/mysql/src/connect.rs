@@ -240,7 +240,7 @@ impl Target {
 const ANY_HOST: &str = "NotValidForName";
 
 /// The largest packet that the protocol's servers accept (`max_allowed_packet` ends at 1 GiB).
-const PACKET_BYTES_MAX: usize = 1 << 30;
+pub(crate) const PACKET_BYTES_MAX: usize = 1 << 30;
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -273,6 +273,11 @@ impl Script {
         }
         self.sql.extend_from_slice(statement.as_ref());
         self.count += 1;
+    }
+
+    /// How long it is, with what separates it from another statement.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sql.len() + 2
     }
 }
 
@@ -354,6 +359,13 @@ impl Client {
     /// As [`Client::run`], with the driver's own error.
     pub(crate) async fn try_run(&mut self, script: impl Into<Script>) -> Result<Vec<Answer>, mysql_async::Error> {
         batch(&mut self.conn, script.into()).await
+    }
+
+    /// Whether a statement of one row fits in a packet: it is one byte more than its text, and has to be less than the
+    /// limit (`net_read_packet` and `net_realloc` of sql-common/net_serv.cc).
+    pub(crate) fn ensure_fits(&self, bytes: usize) -> Result<()> {
+        let bytes_max = self.server.packet_bytes_max;
+        if bytes + 1 < bytes_max { Ok(()) } else { Err(error::too_large(bytes, bytes_max)) }
     }
 
     /// The rows of one statement.

@@ -8,6 +8,8 @@ use mysql_async::{DriverError, Error as Driver, IoError, ServerError, TlsError};
 use pontoon_core::{Code, Error};
 use pontoon_tls::{MYSQL, Mode, Tls, cause_in, explain};
 
+use crate::connect::PACKET_BYTES_MAX;
+
 /// An entry is a duplicate of another in a unique key.
 pub(crate) const DUPLICATE_ENTRY: u16 = 1062;
 /// The log cannot be read from there, or another reader has the same server id.
@@ -133,7 +135,8 @@ fn of_driver(error: &DriverError) -> Error {
             "the server asks for the login method mysql_old_password, which anybody who listens can break",
         )
         .hint(LOGIN_METHODS),
-        DriverError::PacketTooLarge => packet_too_large(),
+        // The driver's own limit is the largest that there is.
+        DriverError::PacketTooLarge => too_large(PACKET_BYTES_MAX + 1, PACKET_BYTES_MAX),
         DriverError::ConnectionClosed => Error::new(Code::ConnectionLost, "the server closed the connection"),
         DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder => {
             Error::new(Code::Protocol, "the server sent a packet that is out of place")
@@ -142,9 +145,16 @@ fn of_driver(error: &DriverError) -> Error {
     }
 }
 
-fn packet_too_large() -> Error {
-    Error::new(Code::RowRefused, "a row is larger than the server's max_allowed_packet")
-        .hint("raise max_allowed_packet on the server that is written to")
+/// A statement of one row that the server would not take: it answers with error 1153 and hangs up.
+pub(crate) fn too_large(bytes: usize, bytes_max: usize) -> Error {
+    let needed = (bytes + 1).next_power_of_two();
+    let text = format!("a row takes {bytes} bytes in a statement, of which the server takes {bytes_max}");
+    if needed > PACKET_BYTES_MAX {
+        return Error::new(Code::RowRefused, format!("{text}; no server takes more than {PACKET_BYTES_MAX}"))
+            .hint("make the row smaller on the source; or pass over the transaction with pontoon skip");
+    }
+    Error::new(Code::RowRefused, format!("{text} (max_allowed_packet); {needed} would do"))
+        .hint(format!("SET GLOBAL max_allowed_packet = {needed}, and in the server's configuration"))
 }
 
 /// The code that a server error number stands for.
@@ -156,8 +166,9 @@ pub(crate) fn code_of(number: u16, state: &str) -> Code {
         3 | 1021 | 1037 | 1038 | 1040 | 1041 | 1053 | 1114 | 1135 | 1203 | 1226 | 1290 | 1836 | 3032 | 3168 => {
             Code::ServerBusy
         }
-        // The connection: network errors, killed, idle for too long.
-        1152 | 1158..=1161 | 1184 | 1317 | 1927 | 2006 | 2013 | 3024 | 3169 | 4031 => Code::ConnectionLost,
+        // The connection: network errors, killed, idle for too long, a packet larger than is taken (which is looked at
+        // before it is sent, but the limit can be lowered meanwhile).
+        1152 | 1153 | 1158..=1161 | 1184 | 1317 | 1927 | 2006 | 2013 | 3024 | 3169 | 4031 => Code::ConnectionLost,
         1969 | 1970 => Code::ConnectionLost,
         // Somebody else has it: lock time-out, deadlock, a moved row, a table being changed.
         1020 | 1205 | 1206 | 1213 | 1412 | 1614 | 1637 | 3058 | 3101 | 3572 => Code::Contention,
@@ -170,7 +181,6 @@ pub(crate) fn code_of(number: u16, state: &str) -> Code {
         | DUPLICATE_ENTRY
         | 1118
         | 1138
-        | 1153
         | 1169
         | 1216
         | 1217
@@ -224,7 +234,6 @@ fn of_server(error: &ServerError) -> Error {
     match code {
         Code::LoginRefused => converted.hint("check the user, the password and the host that the account is for"),
         Code::PrivilegeMissing => converted.hint("run what `pontoon setup --print-sql` prints as an administrator"),
-        Code::RowRefused if error.code == 1153 => packet_too_large(),
         _ => converted,
     }
 }

@@ -272,7 +272,11 @@ impl Look<'_> {
             };
             let name = Table(&table.name).to_string();
             let mut tries = vec![("SELECT", format!("SELECT {column} FROM {name} LIMIT 0"))];
-            if plan.written {
+            if !plan.written {
+                // For locks alone, and any column's will do. This one is run, as EXPLAIN does not look at the right; it reads
+                // no row that it could lock.
+                tries.push(("UPDATE", format!("SELECT {column} FROM {name} LIMIT 0 FOR UPDATE")));
+            } else {
                 tries.push(("INSERT", format!("EXPLAIN INSERT INTO {name} ({column}) VALUES (NULL)")));
                 tries.push(("UPDATE", format!("EXPLAIN UPDATE {name} SET {column} = {column} WHERE {column} IS NULL")));
                 tries.push(("DELETE", format!("EXPLAIN DELETE FROM {name} WHERE {column} IS NULL")));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     state::NodeState,
@@ -101,7 +101,8 @@ impl Node for MysqlNode {
             Mode::Disable => None,
             _ => client.certificate_expiry().await?,
         };
-        Ok(Peer { server: client.server.name(), certificate_expiry })
+        let statement_bytes_max = Some(client.server.packet_bytes_max as u64);
+        Ok(Peer { server: client.server.name(), certificate_expiry, statement_bytes_max })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {
@@ -116,6 +117,11 @@ impl Node for MysqlNode {
         let names: Vec<TableName> = names.iter().map(|name| self.full_name(name)).collect();
         let found = catalog::load(&mut self.client(Purpose::Look).await?, &names).await?;
         Ok(found.into_iter().map(|table| table.map(|table| table.schema())).collect())
+    }
+
+    async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {
+        let found = self.describe(std::slice::from_ref(&table.name)).await?;
+        Ok(found.into_iter().flatten().any(|now| table.is_as(&now)))
     }
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use pontoon_core::{
-    Code, Error, Key, MappedTable, Position, Result, Row, TableId,
+    Code, Error, Key, MappedTable, Position, Result, Row, TableId, Value,
     node::{Tables, Tried},
     quarantine::{Ask, Asked, Counts, Entry, OWN, QuarantinedKey, STORED_READ_MAX, Stored, StoredWrite, What},
     record::{key_from_text, key_to_text, row_to_text},
@@ -66,6 +66,34 @@ pub(crate) fn store(bridge: &str, table: &MappedTable, entry: &Stored) -> String
         u8::from(refusal.is_some()),
         refusal.map_or_else(|| "NULL".into(), |_| due(entry.due_in)),
     )
+}
+
+/// Values that are longer stay out of an entry that the server does not take whole: few enough remain that the rest
+/// fits, and a person still sees which row it is.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// The entry without the values that make it too large for a statement; each says in its place how long it was. The
+/// rows are there to be looked at: what is settled is settled by the rows as the nodes hold them.
+pub(crate) fn without_large_values(entry: &Stored) -> Stored {
+    let cut = |row: &Option<Row>| {
+        row.as_ref().map(|Row(values)| {
+            Row(values
+                .iter()
+                .map(|value| match value.to_json().to_string().len() {
+                    bytes if bytes > VALUE_BYTES_MAX => Value::Unmapped(format!("left out: {bytes} bytes").into()),
+                    _ => value.clone(),
+                })
+                .collect())
+        })
+    };
+    let what = match &entry.what {
+        What::Change { before, after, moved } => {
+            What::Change { before: cut(before), after: cut(after), moved: moved.clone() }
+        }
+        What::Settlement { before, after } => What::Settlement { before: cut(before), after: cut(after) },
+        What::Own => What::Own,
+    };
+    Stored { what, ..entry.clone() }
 }
 
 pub(crate) async fn stored(

@@ -45,10 +45,9 @@ impl Scan for TableScan {
     async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
         let sql = of(&self.tables, table)?;
         let statement = sql.chunk(after, limit).map_err(|_| {
-            Error::new(
-                Code::ValueMisfit,
-                format!("{}: a key has no form in which the next could be found", sql.table.name),
-            )
+            let key = after.map_or_else(String::new, |key| format!(" key ({key})"));
+            let text = format!("{}{key}: the key has no form in which the next row could be found", sql.table.label);
+            Error::new(Code::ValueMisfit, text).hint("give the row a key that both sides can hold, then start again")
         })?;
         self.client.each(statement, |row| common(row, sql)).await
     }

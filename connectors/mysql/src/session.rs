@@ -98,8 +98,9 @@ fn all_of(row: &Row) -> impl Iterator<Item = (usize, &Value)> {
     row.0.iter().enumerate()
 }
 
-fn no_literal(sql: &TableSql) -> Error {
-    let message = format!("{}: a row holds a value that this server has no literal for", sql.table.name);
+fn no_literal(sql: &TableSql, rows: &[impl Borrow<Row>]) -> Error {
+    let column = sql.without_literal(rows).unwrap_or("?");
+    let message = format!("{}: the column {column} holds a value that this server has no literal for", sql.table.name);
     Error::new(Code::ValueMisfit, message)
 }
 
@@ -236,8 +237,10 @@ impl Session for ApplySession {
             statements.extend(updates);
         }
         for insert in sql.inserts(&batch.inserts) {
-            statements.push(insert.map_err(|_| no_literal(sql))?);
+            statements.push(insert.map_err(|_| no_literal(sql, &batch.inserts))?);
         }
+        let largest = statements.iter().map(|statement| statement.sql.len()).max().unwrap_or(0);
+        self.client.ensure_fits(largest).map_err(|error| error.at(&sql.table.name))?;
         let written = self.expect(statements).await;
         self.written(table, written, &batch.inserts).await
     }
@@ -268,7 +271,11 @@ impl Session for ApplySession {
 
     async fn store(&mut self, entries: &[Stored]) -> Result<()> {
         for entry in entries {
-            let statement = quarantine::store(&self.bridge, &self.table(entry.table)?.table, entry);
+            let table = &self.table(entry.table)?.table;
+            let mut statement = quarantine::store(&self.bridge, table, entry);
+            if self.client.ensure_fits(statement.len()).is_err() {
+                statement = quarantine::store(&self.bridge, table, &quarantine::without_large_values(entry));
+            }
             self.client.run(statement).await?;
         }
         Ok(())
@@ -302,7 +309,10 @@ impl Session for ApplySession {
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
         for resolution in resolutions {
             let mut script = Script::default();
-            for statement in state::record(&self.bridge, resolution, &self.table(resolution.table)?.table) {
+            let table = &self.table(resolution.table)?.table;
+            for statement in state::record(&self.bridge, resolution, table) {
+                let kept = |error: Error| error.at(format_args!("the record of a conflict over {}", table.name));
+                self.client.ensure_fits(script.bytes() + statement.len()).map_err(kept)?;
                 script.push(statement);
             }
             self.client.run(script).await?;
@@ -317,7 +327,8 @@ impl Session for ApplySession {
         let mut statements = sql.inserts(rows);
         let mut next = statements.next();
         while let (Some(statement), Ok(Applied::All)) = (next.take(), &written) {
-            let Expecting { sql: text, rows: expected } = statement.map_err(|_| no_literal(sql))?;
+            let Expecting { sql: text, rows: expected } = statement.map_err(|_| no_literal(sql, rows))?;
+            self.client.ensure_fits(text.len()).map_err(|error| error.at(&sql.table.name))?;
             // The server works on one while the next is made.
             let (answers, made) = tokio::join!(self.client.try_run(text), async { statements.next() });
             next = made;

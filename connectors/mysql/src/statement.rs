@@ -24,7 +24,7 @@ use crate::{
 /// Rows in one statement: enough that its fixed cost does not count, few enough to plan and to lock.
 pub(crate) const ROWS_MAX: usize = 1000;
 
-/// Bytes of literals in one statement, unless a single row has more. A quarter of the smallest default of
+/// The most bytes of literals in one statement, unless a single row has more. A quarter of the smallest default of
 /// `max_allowed_packet` (16 MiB), since several statements share a packet.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
 
@@ -39,6 +39,8 @@ pub(crate) struct TableSql {
     moving: Vec<(String, Option<usize>)>,
     flavour: Flavour,
     json_equals: bool,
+    /// Bytes of literals in one statement, unless a single row has more.
+    bytes_max: usize,
 }
 
 struct ColumnSql {
@@ -88,6 +90,7 @@ impl TableSql {
             table: table.clone(),
             flavour: server.flavour,
             json_equals: server.version >= (10, 7, 0),
+            bytes_max: BYTES_MAX.min(server.packet_bytes_max / 2),
         }
     }
 
@@ -196,16 +199,21 @@ impl TableSql {
         for (before, after) in rows {
             let known = before.0.iter().zip(&self.columns);
             let new = after.into_iter().flat_map(|row| changed.iter().map(|&at| (&row.0[at], &self.columns[at])));
-            list.push(known.chain(new))?;
-            if list.is_full() {
-                statements.push(Expecting { sql: make(&list), rows: list.rows });
-                list = RowList::new(self.flavour, width);
+            if let Some(full) = list.push_within(known.chain(new), self.bytes_max)? {
+                statements.push(Expecting { sql: make(&full), rows: full.rows });
             }
         }
         if !list.is_empty() {
             statements.push(Expecting { sql: make(&list), rows: list.rows });
         }
         Ok(statements)
+    }
+
+    /// The column of the first value that no statement can hold.
+    pub(crate) fn without_literal(&self, rows: &[impl Borrow<Row>]) -> Option<&str> {
+        let values = rows.iter().flat_map(|row| row.borrow().0.iter().zip(&self.table.columns));
+        let mut none = values.filter(|(value, column)| !encode::push(&mut String::new(), value, &column.kind));
+        none.next().map(|(_, column)| &*column.column.name)
     }
 
     /// Adds rows; a key that is there is an error of the server.
@@ -217,20 +225,17 @@ impl TableSql {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let head = format!("INSERT INTO {} ({}) VALUES ", Table(&self.table.name), names.join(", "));
         let mut rows = rows.iter().map(Borrow::borrow);
-        let mut size = 0;
+        let mut list = RowList::after(head, self.columns.len());
         std::iter::from_fn(move || {
-            let mut list = RowList::new(Flavour::Mariadb, self.columns.len());
-            // About as long as the one before.
-            list.sql.reserve(size);
-            list.sql.push_str(&head);
-            while !list.is_full() {
-                let Some(row) = rows.next() else { break };
-                if list.push(row.0.iter().zip(&self.columns)).is_err() {
-                    return Some(Err(Impossible));
+            for row in rows.by_ref() {
+                match list.push_within(row.0.iter().zip(&self.columns), self.bytes_max) {
+                    Ok(None) => {}
+                    Ok(Some(full)) => return Some(Ok(Expecting { sql: full.sql, rows: full.rows })),
+                    Err(Impossible) => return Some(Err(Impossible)),
                 }
             }
-            size = list.sql.len();
-            (!list.is_empty()).then_some(Ok(Expecting { sql: list.sql, rows: list.rows }))
+            let last = std::mem::replace(&mut list, RowList::new(Flavour::Mariadb, self.columns.len()));
+            (!last.is_empty()).then_some(Ok(Expecting { sql: last.sql, rows: last.rows }))
         })
     }
 }
@@ -341,21 +346,46 @@ impl ColumnSql {
 struct RowList {
     flavour: Flavour,
     width: usize,
+    /// What stands before the rows.
+    head: String,
     sql: String,
     rows: u64,
 }
 
 impl RowList {
     fn new(flavour: Flavour, width: usize) -> RowList {
-        RowList { flavour, width, sql: String::new(), rows: 0 }
+        RowList { flavour, width, head: String::new(), sql: String::new(), rows: 0 }
+    }
+
+    /// One of plain rows, which are the end of a statement.
+    fn after(head: String, width: usize) -> RowList {
+        RowList { flavour: Flavour::Mariadb, width, sql: head.clone(), head, rows: 0 }
     }
 
     fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    fn is_full(&self) -> bool {
-        self.rows >= ROWS_MAX as u64 || self.sql.len() >= BYTES_MAX
+    /// Adds a row. Where it is one too many the list begins anew with it, and what was there is returned.
+    fn push_within<'a>(
+        &mut self,
+        values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>,
+        bytes_max: usize,
+    ) -> Result<Option<RowList>, Impossible> {
+        let before = self.sql.len();
+        self.push(values)?;
+        if self.rows == 1 || (self.rows <= ROWS_MAX as u64 && self.sql.len() <= bytes_max) {
+            return Ok(None);
+        }
+        // About as long as the one before.
+        let mut sql = String::with_capacity(before);
+        sql.push_str(&self.head);
+        // Without the comma.
+        sql.push_str(&self.sql[before + 1..]);
+        let next = RowList { flavour: self.flavour, width: self.width, head: self.head.clone(), sql, rows: 1 };
+        self.sql.truncate(before);
+        self.rows -= 1;
+        Ok(Some(std::mem::replace(self, next)))
     }
 
     fn push<'a>(&mut self, values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>) -> Result<(), Impossible> {
@@ -471,7 +501,15 @@ mod tests {
         );
         let large = "x".repeat(3 << 20);
         let rows: Vec<Row> = (0..3).map(|id| row(id, &large)).collect();
-        assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()), [2, 1]);
+        assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()), [1, 1, 1]);
+        let small: Vec<Row> = (0..3).map(|id| row(id, &"x".repeat(1 << 20))).collect();
+        assert_eq!(counts(items(Flavour::Mysql).inserts(&small).collect::<Result<_, _>>().unwrap()), [3]);
+        let rows: Vec<Row> = small.into_iter().chain([row(9, &"x".repeat(5 << 20))]).collect();
+        assert_eq!(
+            counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()),
+            [3, 1],
+            "a large row goes alone"
+        );
     }
 
     #[test]

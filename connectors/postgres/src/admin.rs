@@ -210,11 +210,25 @@ fn grants(user: Ident<'_>, version: i32, plan: &SetupPlan) -> Vec<String> {
     for schema in schemas {
         sql.push(format!("GRANT USAGE ON SCHEMA {} TO {user}", Ident(schema)));
     }
-    let rights = if plan.written { "SELECT, INSERT, UPDATE, DELETE" } else { "SELECT" };
-    for table in plan.tables.iter() {
-        sql.push(format!("GRANT {rights} ON TABLE {} TO {user}", Table(&table.name)));
+    for (at, table) in plan.tables.iter().enumerate() {
+        let name = Table(&table.name);
+        let why = if at == 0 { LOCKS_ONLY } else { "" };
+        sql.push(match plan.written {
+            true => format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {name} TO {user}"),
+            false => format!("{why}GRANT SELECT, {} ON TABLE {name} TO {user}", right_to_lock(table)),
+        });
     }
     sql
+}
+
+/// Why there is more to a table that is only read.
+const LOCKS_ONLY: &str = "-- UPDATE is for locks alone: a copy waits for a row that somebody holds, and a conflict is settled under locks on\n\
+    -- both sides. PostgreSQL knows no lesser right to lock a row, but is content with one column.\n";
+
+/// UPDATE of the key's columns, or of all where the table cannot be seen yet.
+fn right_to_lock(table: &MappedTable) -> String {
+    let key: Vec<_> = table.key.iter().map(|&at| Ident(&table.columns[at].column.name)).collect();
+    if key.is_empty() { "UPDATE".into() } else { format!("UPDATE ({})", List(&key)) }
 }
 
 async fn setup(client: &Client, names: &Names, plan: &SetupPlan) -> Result<Checkpoint> {

@@ -16,6 +16,7 @@ pub(crate) struct Report {
     pub(crate) sqlstate: String,
     pub(crate) message: String,
     pub(crate) table: Option<String>,
+    pub(crate) column: Option<String>,
     pub(crate) constraint: Option<String>,
 }
 
@@ -31,6 +32,7 @@ impl Report {
                 b'C' => report.sqlstate = value,
                 b'M' => report.message = value,
                 b't' => report.table = Some(value),
+                b'c' => report.column = Some(value),
                 b'n' => report.constraint = Some(value),
                 _ => {}
             }
@@ -43,6 +45,7 @@ impl Report {
             sqlstate: error.code().code().into(),
             message: error.message().into(),
             table: error.table().map(Into::into),
+            column: error.column().map(Into::into),
             constraint: error.constraint().map(Into::into),
         }
     }
@@ -79,6 +82,9 @@ impl Report {
         let mut text = what.to_string();
         if let Some(constraint) = &self.constraint {
             text.push_str(&format!(" {constraint:?}"));
+        }
+        if let Some(column) = &self.column {
+            text.push_str(&format!(" (column {column:?})"));
         }
         if let Some(table) = &self.table {
             text.push_str(&format!(" of table {table:?}"));
@@ -227,8 +233,7 @@ mod tests {
         let report = Report {
             sqlstate: "22P02".into(),
             message: "invalid input syntax for type integer: \"secret\"".into(),
-            table: None,
-            constraint: None,
+            ..Report::default()
         };
         assert!(!report.into_error().to_string().contains("secret"));
         let report = Report {
@@ -236,8 +241,13 @@ mod tests {
             message: "duplicate key value violates unique constraint \"email\"".into(),
             table: Some("people".into()),
             constraint: Some("email".into()),
+            ..Report::default()
         };
         let error = report.into_error();
         assert_eq!(error.message(), "a unique constraint \"email\" of table \"people\" (23505)");
+        let (sqlstate, column) = ("23502".into(), Some("age".into()));
+        let report = Report { sqlstate, column, table: Some("people".into()), ..Report::default() };
+        let text = "a null in a column that forbids it (column \"age\") of table \"people\" (23502)";
+        assert_eq!(report.into_error().message(), text);
     }
 }

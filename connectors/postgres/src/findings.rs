@@ -265,7 +265,7 @@ impl Look<'_> {
                 EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
                 ARRAY(SELECT r FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r
                     WHERE NOT has_table_privilege(c.oid, r)),
-                has_schema_privilege(n.oid, 'USAGE')
+                has_schema_privilege(n.oid, 'USAGE'), has_any_column_privilege(c.oid, 'UPDATE')
             FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
             JOIN pg_namespace n ON n.nspname = want.nspname
             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')";
@@ -294,7 +294,9 @@ impl Look<'_> {
             }
             let mut missing: Vec<String> = get(&row, 5)?;
             if !self.plan.written {
-                missing.retain(|right| right == "SELECT");
+                // Any column's will do for locks.
+                let locks: bool = get(&row, 7)?;
+                missing.retain(|right| right == "SELECT" || right == "UPDATE" && !locks);
             }
             if !missing.is_empty() {
                 let rights = missing.join(", ");
@@ -304,7 +306,7 @@ impl Look<'_> {
                     Severity::Blocking,
                     &table,
                     format!("lacks {rights}"),
-                    "the rights to read and write",
+                    if self.plan.written { "the rights to read and write" } else { "the rights to read and to lock" },
                     remedy,
                 );
             }

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, Position, Resolution, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     record::{key_from_text, row_from_text},
@@ -95,7 +95,7 @@ impl Node for PostgresNode {
         let version: String = get(&row, 0)?;
         // `15.18 (Debian 15.18-0+deb12u1)`
         let server = format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default());
-        Ok(Peer { server, certificate_expiry: link.certificate_expiry })
+        Ok(Peer { server, certificate_expiry: link.certificate_expiry, statement_bytes_max: None })
     }
 
     async fn identity(&self) -> Result<LogIdentity> {
@@ -111,6 +111,11 @@ impl Node for PostgresNode {
     async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
         let link = self.link("catalog").await?;
         self.at(catalog::describe(&link.client, names).await)
+    }
+
+    async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {
+        let found = self.describe(std::slice::from_ref(&table.name)).await?;
+        Ok(found.into_iter().flatten().any(|now| table.is_as(&now)))
     }
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {

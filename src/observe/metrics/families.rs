@@ -146,7 +146,11 @@ impl Families {
                 "Own transactions that came back without their tag",
                 with(D, &[]),
             )?,
-            conflicts: counter("conflicts_total", "Conflicts settled", with(D, &["type", "outcome"]))?,
+            conflicts: counter(
+                "conflicts_total",
+                "Conflicts settled, or waiting in quarantine",
+                with(D, &["type", "outcome"]),
+            )?,
             conflict_tie_breaks: counter(
                 "conflict_tie_breaks_total",
                 "Conflicts with equal commit times, decided by priority",
