@@ -18,6 +18,7 @@ mod mended;
 mod names;
 mod privileges;
 mod quarantine;
+mod readme;
 mod refusals;
 mod standby;
 mod streamed;
