@@ -12,7 +12,10 @@ use std::{
 use pontoon_servers::Kind;
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{Bridge, DEADLINE, Database, Link, LinkOptions, database::Client, pairings};
+use crate::{
+    commands::{get, sample},
+    support::{Bridge, DEADLINE, Database, Link, LinkOptions, database::Client, each_way, pairings},
+};
 
 const ROWS: u64 = 300_000;
 
@@ -23,8 +26,8 @@ const MEMORY_MAX: u64 = 100 << 20;
 /// Rows that a reader looks at: some of every part of the transaction.
 const PROBES: u64 = 24;
 
-fn probes() -> String {
-    let ids: Vec<String> = (0..PROBES).map(|at| (1 + at * (ROWS - 1) / (PROBES - 1)).to_string()).collect();
+fn probes(rows: u64) -> String {
+    let ids: Vec<String> = (0..PROBES).map(|at| (1 + at * (rows - 1) / (PROBES - 1)).to_string()).collect();
     ids.join(", ")
 }
 
@@ -60,30 +63,33 @@ impl Reader {
     }
 }
 
-fn insert_all(kind: Kind) -> String {
-    let select = |n: &str| format!("SELECT {n}, concat('row number ', {n}), 0");
+/// Inserts so many rows in one statement; `more` are the values of other columns, by the number of the row.
+fn insert_all(kind: Kind, rows: u64, more: impl Fn(&str) -> String) -> String {
+    let select = |n: &str| format!("SELECT {n}, concat('row number ', {n}), 0{}", more(n));
     match kind {
-        Kind::Postgres => format!("INSERT INTO items {} FROM generate_series(1, {ROWS}) AS n", select("n")),
-        Kind::Mariadb => format!("INSERT INTO items {} FROM seq_1_to_{ROWS}", select("seq")),
+        Kind::Postgres => format!("INSERT INTO items {} FROM generate_series(1, {rows}) AS n", select("n")),
+        Kind::Mariadb => format!("INSERT INTO items {} FROM seq_1_to_{rows}", select("seq")),
         Kind::Mysql => format!(
-            "SET SESSION cte_max_recursion_depth = {ROWS}; INSERT INTO items \
-             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {ROWS}) {} FROM r",
+            "SET SESSION cte_max_recursion_depth = {rows}; INSERT INTO items \
+             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {rows}) {} FROM r",
             select("n")
         ),
     }
 }
 
-/// Waits until the bridge has an unfinished transaction with many rows on a node.
-async fn in_the_middle(node: &Database) {
+/// Waits until the bridge has an unfinished transaction with many rows, of about so many bytes each, on a node.
+async fn in_the_middle(node: &Database, rows: u64, row_bytes: u64) {
     let sql = match node.kind {
-        Kind::Postgres => "SELECT pg_relation_size('items') / 60",
-        Kind::Mariadb | Kind::Mysql => "SELECT coalesce(max(trx_rows_modified), 0) FROM information_schema.innodb_trx",
+        Kind::Postgres => format!("SELECT pg_total_relation_size('items') / {row_bytes}"),
+        Kind::Mariadb | Kind::Mysql => {
+            "SELECT coalesce(max(trx_rows_modified), 0) FROM information_schema.innodb_trx".into()
+        }
     };
     let mut client = node.client().await;
     let began = Instant::now();
     loop {
-        let rows: u64 = client.rows(sql).await[0][0].as_deref().unwrap().parse().unwrap();
-        if rows > ROWS / 10 {
+        let there: u64 = client.rows(&sql).await[0][0].as_deref().unwrap().parse().unwrap();
+        if there > rows / 10 {
             return;
         }
         assert!(began.elapsed() < DEADLINE * 2, "no large transaction is under way");
@@ -93,26 +99,26 @@ async fn in_the_middle(node: &Database) {
 }
 
 /// Sends rows the other way until the large transaction is visible; how many arrived before.
-async fn meanwhile(link: &Link) -> u64 {
+async fn meanwhile(link: &Link, rows: u64, within: Duration) -> u64 {
     let (mut from, mut to) = (link.b.client().await, link.a.client().await);
     let began = Instant::now();
-    for id in ROWS + 1.. {
-        from.run(&format!("INSERT INTO items VALUES ({id}, 'meanwhile', 0)")).await;
+    for id in rows + 1.. {
+        from.run(&format!("INSERT INTO items (id, name, quantity) VALUES ({id}, 'meanwhile', 0)")).await;
         while to.rows(&format!("SELECT id FROM items WHERE id = {id}")).await.is_empty() {
-            assert!(began.elapsed() < DEADLINE * 2, "the other way is held up");
+            assert!(began.elapsed() < within, "the other way is held up");
             sleep(Duration::from_millis(10)).await;
         }
-        if !from.rows(&format!("SELECT id FROM items WHERE id = {ROWS}")).await.is_empty() {
-            return id - ROWS - 1;
+        if !from.rows(&format!("SELECT id FROM items WHERE id = {rows}")).await.is_empty() {
+            return id - rows - 1;
         }
     }
     unreachable!("the ids do not end")
 }
 
-fn within_memory(bridge: &Bridge, what: &str) {
+fn within_memory(bridge: &Bridge, max: u64, what: &str) {
     let peak = bridge.peak_memory();
     println!("{what}: at most {} MiB", peak >> 20);
-    assert!(peak < MEMORY_MAX, "{what}: the bridge took {} MiB", peak >> 20);
+    assert!(peak < max, "{what}: the bridge took {} MiB", peak >> 20);
 }
 
 async fn there_and_back(kinds: [Kind; 2]) {
@@ -127,26 +133,26 @@ async fn there_and_back(kinds: [Kind; 2]) {
     let bridge = link.run();
     bridge.works().await;
 
-    let reader = Reader::start(&link.b, format!("SELECT count(*) FROM items WHERE id IN ({})", probes()));
+    let reader = Reader::start(&link.b, format!("SELECT count(*) FROM items WHERE id IN ({})", probes(ROWS)));
     let began = Instant::now();
-    link.a.run(&insert_all(link.a.kind)).await;
+    link.a.run(&insert_all(link.a.kind, ROWS, |_| String::new())).await;
     println!("{ROWS} rows inserted on {}: {:?}", link.a.kind, began.elapsed());
-    in_the_middle(&link.b).await;
+    in_the_middle(&link.b, ROWS, 60).await;
     println!("in the middle after {:?}", began.elapsed());
-    within_memory(&bridge, "until it was killed");
+    within_memory(&bridge, MEMORY_MAX, "until it was killed");
     bridge.kill();
     let again = Instant::now();
     let bridge = link.run();
-    let arrived = meanwhile(&link).await;
+    let arrived = meanwhile(&link, ROWS, DEADLINE * 2).await;
     println!("visible on {} {:?} after the restart; {arrived} rows went the other way", link.b.kind, again.elapsed());
     assert!(arrived > 0, "the other way waited for the large transaction");
     link.settle().await;
     assert_eq!(reader.seen().await, ["0".to_owned(), PROBES.to_string()], "all of it or nothing");
-    within_memory(&bridge, "insert");
+    within_memory(&bridge, MEMORY_MAX, "insert");
 
     let reader = Reader::start(
         &link.a,
-        format!("SELECT concat(min(quantity), ' to ', max(quantity)) FROM items WHERE id IN ({})", probes()),
+        format!("SELECT concat(min(quantity), ' to ', max(quantity)) FROM items WHERE id IN ({})", probes(ROWS)),
     );
     let began = Instant::now();
     link.b.run("UPDATE items SET quantity = quantity + 1").await;
@@ -154,7 +160,7 @@ async fn there_and_back(kinds: [Kind; 2]) {
     link.settle().await;
     println!("there on {} after {:?}", link.a.kind, began.elapsed());
     assert_eq!(reader.seen().await, ["0 to 0", "1 to 1"], "all of it or nothing");
-    within_memory(&bridge, "update");
+    within_memory(&bridge, MEMORY_MAX, "update");
 
     let sums = link.same("SELECT count(*), sum(id), sum(quantity), sum(length(name)) FROM items").await;
     assert_eq!(sums[0][2], sums[0][0], "every row once");
@@ -166,3 +172,96 @@ async fn there_and_back(kinds: [Kind; 2]) {
 }
 
 pairings!(there_and_back);
+
+/// Wide rows make a gigabyte of few: 16 KiB each, and every thousandth is of 1 MiB.
+const WIDE_ROWS: u64 = 62_000;
+const WIDE_BYTES: u64 = 16 << 10;
+const WIDEST_BYTES: u64 = 1 << 20;
+
+/// As `MEMORY_MAX`, with room for a few of the widest rows in every form that they take on their way.
+const WIDE_MEMORY_MAX: u64 = 160 << 20;
+
+/// The spill file holds the values as they are, beside little; and once more where the echo of what was applied is read
+/// before its transaction is done with.
+const SPILL_RATIO_MAX: f64 = 2.1;
+
+/// How long each step may take in a debug build beside another test.
+const STEP: Duration = Duration::from_secs(420);
+
+/// The column that makes a row wide, by its id: every row has another one. (MySQL 9.6 and later have no `md5`.)
+fn wide(kind: Kind, id: &str) -> String {
+    let digits = match kind {
+        Kind::Postgres => format!("encode(sha256(concat({id})::bytea), 'hex')"),
+        Kind::Mariadb | Kind::Mysql => format!("sha2(concat({id}), 256)"),
+    };
+    let (few, many) = (WIDE_BYTES / 64, WIDEST_BYTES / 64);
+    format!("repeat({digits}, CASE WHEN {id} % 1000 = 0 THEN {many} ELSE {few} END)")
+}
+
+/// The most that the metrics said was in the spill file.
+fn watch_spill(address: String) -> Arc<std::sync::Mutex<f64>> {
+    let most = Arc::new(std::sync::Mutex::new(0.0));
+    let seen = Arc::downgrade(&most);
+    tokio::spawn(async move {
+        while let Some(seen) = seen.upgrade() {
+            if let Some((_, page)) = get(&address, "/metrics").await {
+                let now = sample(&page, "pontoon_spill_bytes", &[]).unwrap_or(0.0);
+                let mut most = seen.lock().unwrap();
+                *most = now.max(*most);
+            }
+            drop(seen);
+            sleep(Duration::from_millis(500)).await;
+        }
+    });
+    most
+}
+
+/// A gigabyte in one transaction: in bounded memory, through the spill file, applied whole, with a kill in its middle.
+async fn a_gigabyte(kinds: [Kind; 2]) {
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    link.configure(&format!("[[tables]]\nname = \"items\"\n[server]\nlisten = \"127.0.0.1:{port}\"\n"));
+    for node in link.nodes() {
+        let (text, rest) = match node.kind {
+            // What is compressed would be less than a gigabyte.
+            Kind::Postgres => ("text", "; ALTER TABLE items ALTER body SET STORAGE EXTERNAL, REPLICA IDENTITY FULL"),
+            Kind::Mariadb | Kind::Mysql => ("longtext", ""),
+        };
+        let columns = format!("id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL, body {text}");
+        node.run(&format!("CREATE TABLE items ({columns}){rest}")).await;
+    }
+    link.succeed(&["setup"]).await;
+    let bridge = link.run();
+    bridge.works().await;
+    let spilled = watch_spill(format!("127.0.0.1:{port}"));
+
+    let reader = Reader::start(&link.b, format!("SELECT count(*) FROM items WHERE id IN ({})", probes(WIDE_ROWS)));
+    let began = Instant::now();
+    link.a.run(&insert_all(link.a.kind, WIDE_ROWS, |n| format!(", {}", wide(link.a.kind, n)))).await;
+    let bytes: f64 = link.a.value("SELECT sum(length(body)) FROM items").await.parse().unwrap();
+    println!("{:.0} MiB inserted on {} within {:?}", bytes / 1_048_576.0, link.a.kind, began.elapsed());
+    assert!(bytes >= 1_073_741_824.0);
+    in_the_middle(&link.b, WIDE_ROWS, WIDE_BYTES).await;
+    println!("in the middle after {:?}", began.elapsed());
+    within_memory(&bridge, WIDE_MEMORY_MAX, "until it was killed");
+    bridge.kill();
+    let again = Instant::now();
+    let bridge = link.run();
+    let arrived = meanwhile(&link, WIDE_ROWS, STEP).await;
+    println!("visible on {} {:?} after the restart; {arrived} rows went the other way", link.b.kind, again.elapsed());
+    assert!(arrived > 0, "the other way waited for the large transaction");
+    link.settle_within(STEP).await;
+    assert_eq!(reader.seen().await, ["0".to_owned(), PROBES.to_string()], "all of it or nothing");
+    within_memory(&bridge, WIDE_MEMORY_MAX, "to the end");
+    let most = *spilled.lock().unwrap();
+    println!("at most {:.0} MiB in the spill file, {:.2} of the data", most / 1_048_576.0, most / bytes);
+    assert!(most > 0.1 * bytes && most < SPILL_RATIO_MAX * bytes, "{most} bytes of {bytes} were in the spill file");
+
+    link.same("SELECT count(*), sum(id), sum(quantity), sum(length(body)) FROM items").await;
+    let other = format!("SELECT count(*) FROM items WHERE id <= {WIDE_ROWS} AND body <> {}", wide(link.b.kind, "id"));
+    assert_eq!(link.b.value(&other).await, "0", "every row is its own");
+    assert_eq!(link.a.value("SELECT count(*) FROM pontoon.resolution").await, "0");
+    assert_eq!(bridge.stop().await, 0);
+}
+
+each_way!("full: a minute or two and some gigabytes of disk each": a_gigabyte);

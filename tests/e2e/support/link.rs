@@ -1,6 +1,6 @@
 //! Two databases and the configuration of a bridge between them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use pontoon_servers::{Kind, Options};
 
@@ -134,8 +134,12 @@ impl Link {
 
     /// Waits until all that is committed now is on the other side.
     pub(crate) async fn settle(&self) {
-        let timeout = format!("{}s", DEADLINE.as_secs());
-        self.succeed(&["wait", "--timeout", &timeout]).await;
+        self.settle_within(DEADLINE).await;
+    }
+
+    /// The same where it takes longer.
+    pub(crate) async fn settle_within(&self, deadline: Duration) {
+        self.succeed(&["wait", "--timeout", &format!("{}s", deadline.as_secs())]).await;
     }
 
     /// Both nodes.

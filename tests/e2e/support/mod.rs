@@ -31,6 +31,40 @@ macro_rules! pairings {
 }
 pub(crate) use pairings;
 
+/// The same from each of them to the other, of what only `make test-full` runs.
+macro_rules! each_way {
+    ($reason:literal: $body:ident) => {
+        mod $body {
+            use pontoon_servers::Kind::{Mariadb, Mysql, Postgres};
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = $reason]
+            async fn postgres_to_mariadb() {
+                super::$body([Postgres, Mariadb]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = $reason]
+            async fn mariadb_to_postgres() {
+                super::$body([Mariadb, Postgres]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = $reason]
+            async fn postgres_to_mysql() {
+                super::$body([Postgres, Mysql]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = $reason]
+            async fn mysql_to_postgres() {
+                super::$body([Mysql, Postgres]).await;
+            }
+        }
+    };
+}
+pub(crate) use each_way;
+
 /// How long a state may take to come about before the test fails: much longer than it ever needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
