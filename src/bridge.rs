@@ -41,6 +41,7 @@ use crate::{
         queue::{Limits, Queue},
         read,
     },
+    epoch,
     event::{Conflict, EngineEvent, Observer, Refused, Stage},
     level,
     rules::{Rule, Rules},
@@ -220,6 +221,8 @@ async fn session(
         leases = leases(plan) => leases?,
     };
     let (tokens, states) = take_over(plan, &mut leases).await?;
+    epoch::check(&plan.nodes, &states)?;
+    epoch::raise(&plan.nodes, &mut leases).await?;
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
@@ -244,7 +247,7 @@ async fn session(
     }
     drop(requests);
     tasks.spawn(within(Stage::Rendezvous, None, failing(Settler::new(shared.clone(), requested).run())));
-    tasks.spawn(within(Stage::Connect, None, failing(keep(leases))));
+    tasks.spawn(within(Stage::Connect, None, failing(keep(shared.clone(), leases))));
     tasks.spawn(within(Stage::Read, None, failing(heartbeat(shared.clone()))));
     plan.observer.observe(&EngineEvent::Active);
     let ending = async {
@@ -346,10 +349,16 @@ fn checkpoint<'a>(plan: &Plan, states: &'a Pair<NodeState>, source: Side) -> Res
     })
 }
 
-async fn keep(mut leases: Vec<Box<dyn Lease>>) -> Result<()> {
+async fn keep(shared: Arc<Shared>, mut leases: Vec<Box<dyn Lease>>) -> Result<()> {
+    let (mut raised, mut durable) = (Instant::now(), shared.durable());
     loop {
         sleep(RENEW_EVERY).await;
         renew(&mut leases).await?;
+        let now = shared.durable();
+        if now != durable && raised.elapsed() >= epoch::RAISE_EVERY {
+            epoch::raise(&shared.nodes, &mut leases).await?;
+            (raised, durable) = (Instant::now(), now);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod conflict;
 mod copy;
 pub mod create;
 pub mod direction;
+mod epoch;
 pub mod event;
 pub mod human;
 pub mod level;

@@ -1,11 +1,13 @@
 //! What stops the bridge: each reason gives its code, a message that says what and where, a remedy and
 //! its exit code; and nothing is lost. Once it is mended, the bridge goes on from there.
 
+use pontoon_core::Position;
 use pontoon_servers::{Kind, Options};
 
 use crate::support::{
     Database, Link, LinkOptions,
     bridge::{Refusal, pontoon},
+    database::Rows,
     eventually, pairings,
 };
 
@@ -477,12 +479,33 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     assert!(status.success());
 }
 
+/// Writes to a node until its log is beyond a position.
+async fn grow_over(node: &Database, position: &str) {
+    let position: Position = position.parse().unwrap();
+    let place = |rows: Rows| rows[0][..2].iter().flatten().cloned().collect::<Vec<_>>().join(":");
+    node.run("CREATE TABLE noise (id bigint, payload varchar(1000))").await;
+    loop {
+        let payload = "x".repeat(1_000);
+        node.run(&format!("INSERT INTO noise VALUES (1, '{payload}'), (2, '{payload}'), (3, '{payload}')")).await;
+        let end = match node.kind {
+            Kind::Postgres => node.value("SELECT pg_current_wal_insert_lsn()").await,
+            Kind::Mariadb => place(node.rows("SHOW MASTER STATUS").await),
+            Kind::Mysql => place(node.rows("SHOW BINARY LOG STATUS").await),
+        };
+        if end.parse::<Position>().unwrap() > position {
+            return;
+        }
+    }
+}
+
 async fn other_logs(kinds: [Kind; 2]) {
     let mut link = ready(kinds).await;
     link.catch_up().await;
 
-    // Each server in turn is given back an older state of its files.
+    // Each server in turn is given back an older state of its files, under a bridge that runs.
     for side in [0, 1] {
+        let bridge = link.run();
+        bridge.works().await;
         let node = if side == 0 { &mut link.a } else { &mut link.b };
         let (data, kept) = (node.server.data(), node.server.folder().join("kept"));
         node.server.stop().await.unwrap();
@@ -492,17 +515,24 @@ async fn other_logs(kinds: [Kind; 2]) {
         for id in 10..20 {
             node.run(&format!("INSERT INTO items VALUES ({id}, 'lost by the restore', 1)")).await;
         }
-        link.catch_up().await;
-        backlog(&link).await;
+        link.settle().await;
         let node = if side == 0 { &mut link.a } else { &mut link.b };
         node.server.stop().await.unwrap();
         std::fs::remove_dir_all(&data).unwrap();
         std::fs::rename(&kept, &data).unwrap();
         node.server.restart().await.unwrap();
         let name = ["a", "b"][side];
-        let refusal = refused_untouched(&link, 4, "log-behind").await;
-        assert!(refusal.message.starts_with(&format!("{name}: ")), "{refusal:?}");
-        assert!(refusal.hint.contains("compare the tables"), "{refusal:?}");
+        let behind = |refusal: Refusal| {
+            assert!(refusal.message.starts_with(&format!("{name}: ")), "{refusal:?}");
+            assert!(refusal.hint.contains("compare the tables"), "{refusal:?}");
+        };
+        behind(bridge.end().await.refused(4, "log-behind"));
+        backlog(&link).await;
+        behind(refused_untouched(&link, 4, "log-behind").await);
+        // Nor is it taken for whole when its log has grown over the place.
+        let (node, other) = if side == 0 { (&link.a, &link.b) } else { (&link.b, &link.a) };
+        grow_over(node, &other.value("SELECT position FROM pontoon.checkpoint WHERE applier = 0").await).await;
+        behind(refused_untouched(&link, 4, "log-behind").await);
         anew(&link).await;
     }
 

@@ -98,7 +98,7 @@ codes! {
         "The server's log is not the one that the checkpoint belongs to: another server, a restored copy or a promoted replica. Positions of different logs are never compared.";
     /// The log ends before the position that was already applied.
     LogBehind = "log-behind", Fatal, exit 4,
-        "The server's log ends before a position that is already applied on the other side: the server lost its last transactions in a crash, or was restored. The other side holds rows that this one does not.";
+        "The server's log ends before a position that is already applied on the other side, or the bridge's epoch on it is older than the one that the other side has noted: the server lost its last transactions in a crash, or was restored. The other side holds rows that this one does not. Nothing was applied. The tables have to be compared and made equal, then the bridge set up anew.";
     /// A change in the log lacks part of its row.
     RowImagePartial = "row-image-partial", Definite, exit 4,
         "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The bridge stops before that transaction.";

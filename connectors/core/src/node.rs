@@ -201,6 +201,12 @@ pub trait Lease: Send {
 
     /// Shows the server that the holder lives. An error means that the lease may be lost.
     async fn renew(&mut self) -> Result<()>;
+
+    /// Raises this node's epoch by one, durably, and returns it.
+    async fn raise_epoch(&mut self) -> Result<i64>;
+
+    /// Notes durably on this node how far the other one's epoch has been raised.
+    async fn note_other_epoch(&mut self, epoch: i64) -> Result<()>;
 }
 
 /// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before

@@ -128,4 +128,8 @@ pub struct NodeState {
     pub skips: Vec<Position>,
     /// The names of the other bridges that are set up on this node and may read what this one writes.
     pub other_bridges: Vec<String>,
+    /// How often [`Lease::raise_epoch`](crate::node::Lease::raise_epoch) has raised this node's epoch.
+    pub epoch: i64,
+    /// The other node's epoch, as it was last noted here.
+    pub other_epoch: i64,
 }

@@ -55,6 +55,8 @@ pub(crate) struct BridgeTables {
     /// Each resolution, and whether it is in force.
     pub(crate) resolutions: Vec<(Resolution, bool)>,
     pub(crate) token: i64,
+    pub(crate) epoch: i64,
+    pub(crate) other_epoch: i64,
     /// Transactions that hold the lease row shared.
     pub(crate) lease_shared: BTreeSet<u64>,
     /// The connection that holds the advisory lock, and who that is.

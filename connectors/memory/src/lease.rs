@@ -43,6 +43,20 @@ impl Lease for MemoryLease {
     async fn renew(&mut self) -> Result<()> {
         self.database.dice.call().await
     }
+
+    async fn raise_epoch(&mut self) -> Result<i64> {
+        self.database.dice.call().await?;
+        let mut inner = self.database.inner();
+        let tables = inner.bridge(&self.bridge);
+        tables.epoch += 1;
+        Ok(tables.epoch)
+    }
+
+    async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
+        self.database.dice.call().await?;
+        self.database.inner().bridge(&self.bridge).other_epoch = epoch;
+        Ok(())
+    }
 }
 
 impl Drop for MemoryLease {

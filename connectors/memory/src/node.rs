@@ -75,6 +75,8 @@ impl Node for MemoryNode {
             highest_id: tables.highest_id(),
             skips: tables.skips.clone(),
             other_bridges,
+            epoch: tables.epoch,
+            other_epoch: tables.other_epoch,
         })
     }
 

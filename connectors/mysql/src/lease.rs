@@ -5,19 +5,25 @@
 //! shared: raising it takes the row exclusively, and so waits until all of them have ended, with their
 //! outcome in the log.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pontoon_core::{
     Code, Error, Result,
     node::{Lease, LeaseAttempt},
 };
+use tokio::time::timeout;
 
 use crate::{
     connect::{Client, Purpose, Script, number},
     encode,
     node::{MysqlNode, lease_holder},
     state,
-    tables::LEASE,
+    tables::{EPOCH, LEASE, OTHER_EPOCH},
 };
+
+/// A renewal that takes longer is none.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lease.
 pub(crate) struct HeldLease {
@@ -45,6 +51,12 @@ pub(crate) async fn try_lock(client: &mut Client, bridge: &str) -> Result<bool> 
     Ok(client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(bridge))).await?.as_deref() == Some("1"))
 }
 
+/// What takes longer shows no server that the holder lives.
+async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Code::ConnectionLost, "the lease could not be renewed: the server does not answer");
+    timeout(RENEW_TIMEOUT, asked).await.map_err(late)?
+}
+
 #[async_trait]
 impl Lease for HeldLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
@@ -67,11 +79,31 @@ impl Lease for HeldLease {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let held =
-            self.client.scalar(format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge))).await?;
+        let held = format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge));
+        let held = in_time(self.client.scalar(held)).await?;
         match held.as_deref() {
             Some("1") => Ok(()),
             _ => Err(Error::new(Code::LeaseLost, "the lease's lock is no longer held")),
         }
+    }
+
+    async fn raise_epoch(&mut self) -> Result<i64> {
+        let bridge = encode::text(&self.bridge);
+        let mut script = Script::from(format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, number) VALUES ({bridge}, '{EPOCH}', 1) \
+             ON DUPLICATE KEY UPDATE number = number + 1"
+        ));
+        script.push(format!("SELECT number FROM `pontoon`.`control` WHERE bridge = {bridge} AND name = '{EPOCH}'"));
+        let epoch = in_time(self.client.run(script)).await?.pop().and_then(|answer| number(answer.rows.first()?, 0));
+        epoch.ok_or_else(|| Error::new(Code::Protocol, "the server tells no epoch"))
+    }
+
+    async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
+        let bridge = encode::text(&self.bridge);
+        let note = format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, number) VALUES ({bridge}, '{OTHER_EPOCH}', {epoch}) \
+             ON DUPLICATE KEY UPDATE number = {epoch}"
+        );
+        in_time(self.client.run(note)).await.map(|_| ())
     }
 }

@@ -12,7 +12,7 @@ use pontoon_core::{
 use crate::{
     connect::{Client, Field, Script, number, text},
     encode, quarantine,
-    tables::{COPY, FORMAT, SKIP},
+    tables::{COPY, EPOCH, FORMAT, OTHER_EPOCH, SKIP},
 };
 
 /// The tables are not there.
@@ -69,8 +69,10 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         script.push(statement);
     }
     script.push(quarantine::highest_id(bridge));
+    let number_of = |row| format!("(SELECT number FROM `pontoon`.`control` WHERE bridge = {name} AND name = '{row}')");
+    script.push(format!("SELECT COALESCE({}, 0), COALESCE({}, 0)", number_of(EPOCH), number_of(OTHER_EPOCH)));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, others, quarantined, ties, highest] = answers.as_slice() else {
+    let [checkpoint, resolutions, skips, others, quarantined, ties, highest, epochs] = answers.as_slice() else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
     };
     let mut state = NodeState::default();
@@ -88,6 +90,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     }
     state.quarantine = quarantine::keys(&quarantined.rows, &ties.rows, tables)?;
     state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
+    let epoch = |at| epochs.rows.first().and_then(|row| number(row, at)).unwrap_or(0);
+    (state.epoch, state.other_epoch) = (epoch(0), epoch(1));
     state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
     Ok(state)
 }

@@ -25,6 +25,10 @@ pub(crate) const BARRIER: &str = "barrier";
 pub(crate) const PAIR: &str = "pair";
 /// The row of `control`, without a bridge, that holds the format version.
 pub(crate) const FORMAT: &str = "format";
+/// The row of `control` whose number is raised while the bridge works: files that are older have a lower one.
+pub(crate) const EPOCH: &str = "epoch";
+/// The row of `control` that holds the other node's, as it was last seen.
+pub(crate) const OTHER_EPOCH: &str = "other_epoch";
 /// How rows of `control` begin that name a transaction to pass over.
 pub(crate) const SKIP: &str = "skip:";
 /// How rows of `control` begin that say how far the copy of a table has come.
@@ -97,8 +101,8 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, skip:POSITION, copy:TABLE, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of the format its version', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version', \
              value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"

@@ -66,6 +66,12 @@ pub(crate) async fn holder(client: &Client, names: &Names) -> Result<String> {
     Ok(text.unwrap_or_else(|| "another process".into()))
 }
 
+/// What takes longer shows no server that the holder lives.
+async fn in_time<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+    let late = |_| Error::new(Code::ConnectionLost, "the lease could not be renewed: the server does not answer");
+    timeout(RENEW_TIMEOUT, asked).await.map_err(late)?.map_err(|error| error::of_statement(&error))
+}
+
 #[async_trait]
 impl Lease for PostgresLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
@@ -78,8 +84,19 @@ impl Lease for PostgresLease {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let late = |_| Error::new(Code::ConnectionLost, "the lease could not be renewed: the server does not answer");
-        let answer = timeout(RENEW_TIMEOUT, self.link.client.simple_query("SELECT 1")).await.map_err(late)?;
-        answer.map(|_| ()).map_err(|error| error::of_statement(&error))
+        in_time(self.link.client.simple_query("SELECT 1")).await.map(|_| ())
+    }
+
+    async fn raise_epoch(&mut self) -> Result<i64> {
+        const SQL: &str = "INSERT INTO pontoon.control AS c (bridge, name, number) VALUES ($1, 'epoch', 1)
+            ON CONFLICT (bridge, name) DO UPDATE SET number = coalesce(c.number, 0) + 1, updated_at = now()
+            RETURNING number";
+        get(&in_time(self.link.client.query_one(SQL, &[&self.names.bridge])).await?, 0)
+    }
+
+    async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
+        const SQL: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'other_epoch', $2)
+            ON CONFLICT (bridge, name) DO UPDATE SET number = excluded.number, updated_at = now()";
+        in_time(self.link.client.execute(SQL, &[&self.names.bridge, &epoch])).await.map(|_| ())
     }
 }

@@ -219,6 +219,7 @@ fn helper_role(names: &Names) -> Role {
 /// What the bridge keeps in this database.
 async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<NodeState> {
     tables::format_check(client).await?;
+    let (epoch, other_epoch) = epochs(client, names).await?;
     Ok(NodeState {
         checkpoint: checkpoint(client, names).await?,
         resolutions: resolutions(client, names, tables).await?,
@@ -226,6 +227,8 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
         skips: skips(client, names).await?,
         other_bridges: other_bridges(client, names).await?,
+        epoch,
+        other_epoch,
     })
 }
 
@@ -276,6 +279,13 @@ async fn skips(client: &Client, names: &Names) -> Result<Vec<Position>> {
         "SELECT substr(name, 6) FROM pontoon.control WHERE bridge = $1 AND name LIKE 'skip:%' ORDER BY name";
     let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     rows.iter().map(|row| position(&text(row, 0)?)).collect()
+}
+
+async fn epochs(client: &Client, names: &Names) -> Result<(i64, i64)> {
+    const SQL: &str = "SELECT coalesce(max(number) FILTER (WHERE name = 'epoch'), 0),
+        coalesce(max(number) FILTER (WHERE name = 'other_epoch'), 0) FROM pontoon.control WHERE bridge = $1";
+    let row = client.query_one(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    Ok((get(&row, 0)?, get(&row, 1)?))
 }
 
 async fn other_bridges(client: &Client, names: &Names) -> Result<Vec<String>> {
