@@ -15,7 +15,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod checkers;
+mod faulty;
 mod schedule;
+mod sites;
 mod world;
 
 use pontoon::rules::{Rule, Rules};

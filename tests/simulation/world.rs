@@ -33,6 +33,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     checkers,
+    faulty::{FaultyNode, Sites},
     schedule::{Schedule, Workload},
 };
 
@@ -179,9 +180,14 @@ impl Observer for Watcher {
 
 /// Runs a schedule to its end.
 pub(crate) fn run(schedule: &Schedule) -> Result<Outcome, Failure> {
+    run_with(schedule, &Arc::default())
+}
+
+/// Runs a schedule in which some calls fail.
+pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let trace = Arc::new(Trace::default());
-    let world = World::new(schedule, trace.clone(), &runtime);
+    let world = World::new(schedule, trace.clone(), sites.clone(), &runtime);
     let held = runtime.block_on(world.run());
     let mut lines = trace.lines.lock().unwrap().clone();
     lines.extend(world.describe());
@@ -231,6 +237,8 @@ pub(crate) struct World {
     limits: Limits,
     dice: Dice,
     trace: Arc<Trace>,
+    /// The bridges' calls, of which some may be to fail.
+    sites: Arc<Sites>,
     started: Instant,
 }
 
@@ -267,7 +275,7 @@ fn tables() -> Tables {
 }
 
 impl World {
-    fn new(schedule: &Schedule, trace: Arc<Trace>, runtime: &tokio::runtime::Runtime) -> World {
+    fn new(schedule: &Schedule, trace: Arc<Trace>, sites: Arc<Sites>, runtime: &tokio::runtime::Runtime) -> World {
         let _inside = runtime.enter();
         let patient = Faults { lock_wait: None, ..Faults::default() };
         let kind = if schedule.rules.has(Rule::Timeout) { Faults::default() } else { patient };
@@ -341,6 +349,7 @@ impl World {
             limits,
             dice,
             trace,
+            sites,
             started: Instant::now(),
         }
     }
@@ -400,6 +409,7 @@ impl World {
             or_ended(&mut ended, HEAL_MAX, "what was refused never healed", self.healed()).await?;
             or_ended(&mut ended, REST_MAX, "it never came to rest in the end", self.rest()).await?;
         }
+        self.sites.close();
         let before: Vec<usize> = self.nodes.iter().map(|node| rows_logged(node)).collect();
         sleep(Duration::from_secs(30)).await;
         let after: Vec<usize> = self.nodes.iter().map(|node| rows_logged(node)).collect();
@@ -478,11 +488,14 @@ impl World {
         let Link { name, nodes } = &self.links[link];
         let (name, nodes) = (name.clone(), nodes.clone());
         let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
-        let (schedule, limits) = (self.schedule, self.limits);
+        let (schedule, limits, sites) = (self.schedule, self.limits, self.sites.clone());
         let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
         async move {
             loop {
-                let node = |side: Side| -> Arc<dyn Node> { Arc::new(MemoryNode::new(nodes[side].clone(), &name)) };
+                let node = |side: Side| -> Arc<dyn Node> {
+                    let node = Arc::new(MemoryNode::new(nodes[side].clone(), &name));
+                    Arc::new(FaultyNode::new(node, sites.clone()))
+                };
                 let plan = Plan {
                     nodes: Pair::from_fn(node),
                     tables: Pair::from_fn(|_| tables()),
