@@ -7,7 +7,7 @@ use pontoon_core::{Change, Held, LogEvent, Result};
 use super::{
     hold::Decision,
     queue::Limits,
-    spill::{Spill, Spilled},
+    spill::{self, Spill, Spilled},
 };
 
 /// What an event costs beyond its changes: its slot, its reference counts, its strings.
@@ -78,33 +78,54 @@ pub(super) struct Room {
     pub(super) memory_bytes: usize,
     pub(super) spill_bytes: u64,
     spill: Spill,
+    /// The last block that was to be moved to disk found no room there.
+    disk_full: bool,
 }
+
+/// So many times the memory's limit is kept at the most while the disk has no room: a reader goes on for as long as a
+/// rendezvous waits for it, which is seconds.
+const MEMORY_FACTOR: usize = 8;
 
 impl Room {
     pub(super) fn new(limits: Limits, folder: &Path) -> Self {
-        Room { limits, memory_bytes: 0, spill_bytes: 0, spill: Spill::new(folder) }
+        Room { limits, memory_bytes: 0, spill_bytes: 0, spill: Spill::new(folder), disk_full: false }
     }
 
     pub(super) fn is_used_up(&self) -> bool {
         self.memory_bytes >= self.limits.memory_max
     }
 
-    /// Moves a block to disk.
-    pub(super) fn spill(&mut self, block: &mut Block) -> Result<()> {
+    /// Whether there is none left: the spill has reached its limit, or its disk is full and so is the memory.
+    pub(super) fn is_full(&self) -> bool {
+        self.spill_bytes >= self.limits.spill_max || self.disk_full && self.is_used_up()
+    }
+
+    /// Moves a block to disk. `false`: there is no room, and it stays in memory.
+    pub(super) fn spill(&mut self, block: &mut Block) -> Result<bool> {
         if let Content::Memory(events) = &block.content {
             let spilled = self.spill.write(events)?;
+            self.disk_full = spilled.is_none();
+            let Some(spilled) = spilled else {
+                let too_much = self.memory_bytes > self.limits.memory_max.saturating_mul(MEMORY_FACTOR);
+                return if too_much { Err(spill::disk_full()) } else { Ok(false) };
+            };
             self.memory_bytes -= block.bytes;
             self.spill_bytes += spilled.bytes();
             block.content = Content::Spilled(spilled);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A block is gone.
     pub(super) fn give_back(&mut self, block: &Block) {
         match &block.content {
             Content::Memory(_) => self.memory_bytes -= block.bytes,
-            Content::Spilled(spilled) | Content::Decided(spilled, _) => self.spill_bytes -= spilled.bytes(),
+            Content::Spilled(spilled) | Content::Decided(spilled, _) => {
+                self.spill_bytes -= spilled.bytes();
+                if self.spill_bytes == 0 {
+                    self.spill.close_segment();
+                }
+            }
         }
     }
 }

@@ -15,7 +15,10 @@ use std::{
 
 use pontoon_core::{Change, Fragment, Held, LogEvent, Position, Result};
 
-use super::block::{self, Block, Room};
+use super::{
+    block::{self, Block, Room},
+    spill,
+};
 use crate::event::Rows;
 
 /// One part in so many of a direction's memory is for pieces: the rest is for what the applier is at, which would
@@ -113,7 +116,9 @@ impl Hold {
                 // Never refused: the block is in memory, and smaller than that.
                 let _ = block.add(piece, bytes, limits.block_bytes);
             }
-            room.spill(&mut block)?;
+            if !room.spill(&mut block)? {
+                return Err(spill::disk_full());
+            }
             largest.spilled.push(Spilled { block, only });
         }
         Ok(())

@@ -180,18 +180,25 @@ impl Queue {
         self.released.notify_waiters();
     }
 
-    /// Whether the spill has reached its limit.
+    /// Whether the reader has to stop until something is released.
     pub fn is_full(&self) -> bool {
-        self.inner().room.spill_bytes >= self.limits.spill_max
+        self.inner().room.is_full()
     }
 
     /// An error where all that is kept is of transactions whose end is not read yet: no release will make room.
     pub(crate) fn stuck_check(&self) -> Result<()> {
-        if self.first() < self.read.get().event {
+        // On a full disk it may be anybody's files that are in the way, the other direction's as well.
+        if self.bytes().1 < self.limits.spill_max || self.first() < self.read.get().event {
             return Ok(());
         }
         let text = format!("transactions whose end is not read yet fill the spill file ({} bytes)", self.bytes().1);
         Err(Error::new(Code::SpillFailed, text).hint("raise [limits] spill_gib"))
+    }
+
+    /// Tries again whether the spill's disk takes what it had no room for.
+    pub(crate) fn look_for_room(&self) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.room.is_full() { inner.spill_last() } else { Ok(()) }
     }
 
     /// Waits for the next release.
@@ -236,7 +243,7 @@ impl Inner {
     /// Moves the last block to disk where memory is used up. Blocks nearer to the applier stay.
     fn spill_last(&mut self) -> Result<()> {
         match self.blocks.back_mut() {
-            Some(block) if self.room.is_used_up() => self.room.spill(block),
+            Some(block) if self.room.is_used_up() => self.room.spill(block).map(|_| ()),
             _ => Ok(()),
         }
     }

@@ -1,16 +1,20 @@
 //! The task that reads one log into its queue.
 //!
 //! It never waits for the target: the queue takes everything, in memory or on disk. Only where the spill
-//! has reached its configured limit does it stop, and even then it goes on while a rendezvous waits for
+//! has reached its configured limit, or its disk is full, does it stop, and even then it goes on while a rendezvous waits for
 //! its fence, since that rendezvous holds locks. It confirms to the server what is durable on the other
 //! side, and nothing else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pontoon_core::{Held, LogEvent, Result, node::LogReader};
+use tokio::time::sleep;
 
 use super::hold::Tally;
 use crate::{bridge::Shared, event::EngineEvent, rules::Rule, side::Side};
+
+/// How often a reader that stopped looks whether there is room on the disk again: somebody else may have made it.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the log of `source` until it fails or meets an obstacle, behind which nothing is read.
 pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn LogReader>) -> Result<()> {
@@ -38,6 +42,7 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
                 tokio::select! {
                     () = queue.wait_for_release() => {}
                     () = urgent.changed() => {}
+                    () = sleep(ROOM_EVERY) => queue.look_for_room()?,
                 }
             }
         }

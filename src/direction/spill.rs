@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io::ErrorKind,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -50,15 +51,29 @@ impl Spill {
         Spill { folder: folder.to_owned(), current: None }
     }
 
-    /// Writes a block.
-    pub(super) fn write(&mut self, events: &[Arc<LogEvent>]) -> Result<Spilled> {
+    /// Writes a block; `None` where the disk has no room for it now.
+    pub(super) fn write(&mut self, events: &[Arc<LogEvent>]) -> Result<Option<Spilled>> {
         let events: Vec<&LogEvent> = events.iter().map(Arc::as_ref).collect();
         let buffer = postcard::to_stdvec(&events).map_err(|error| failed("write", &error))?;
         let bytes = u32::try_from(buffer.len()).map_err(|error| failed("write", &error))?;
         let (segment, offset) = self.room()?;
-        segment.write_all_at(&buffer, offset).map_err(|error| failed("write", &error))?;
+        match segment.write_all_at(&buffer, offset) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                tracing::debug!(%error, "the spill's disk is full");
+                // Its space is to come back with its last block.
+                self.close_segment();
+                return Ok(None);
+            }
+            Err(error) => return Err(failed("write", &error)),
+        }
         self.current = Some((segment.clone(), offset + u64::from(bytes)));
-        Ok(Spilled { segment, offset, bytes })
+        Ok(Some(Spilled { segment, offset, bytes }))
+    }
+
+    /// The next block goes into another segment: this one's space is given back when no block is left in it.
+    pub(super) fn close_segment(&mut self) {
+        self.current = None;
     }
 
     fn room(&mut self) -> Result<(Arc<File>, u64)> {
@@ -76,6 +91,12 @@ impl Spill {
         Error::new(Code::SpillFailed, format!("the spill folder {}: {error}", self.folder.display()))
             .hint("name a folder that the bridge's user can write to in [limits] spill_dir")
     }
+}
+
+/// There is no room on the disk, and what is to be written cannot wait.
+pub(super) fn disk_full() -> Error {
+    Error::new(Code::SpillFailed, "the disk of the spill folder is full")
+        .hint("make room there, or name a folder on another disk in [limits] spill_dir")
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
