@@ -50,6 +50,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// While foreign transactions follow each other without a pause, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// A log that is never idle shows up to when it has been read this often: what the lag is measured by.
+const TIME_EVERY: Duration = Duration::from_secs(1);
+
 /// An idle log is looked at this often: whether it still is the one that is read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -77,6 +80,7 @@ pub(crate) struct Reader {
     names: Vec<TableName>,
     clock: Clock,
     told: Instant,
+    time_told: Instant,
     /// Looks at what the log does not tell; made when it is needed.
     look: Option<Client>,
     looked: Instant,
@@ -156,6 +160,7 @@ impl Reader {
             names,
             clock,
             told: Instant::now(),
+            time_told: Instant::now(),
             look: None,
             looked: Instant::now(),
         })
@@ -224,6 +229,12 @@ impl LogReader for Reader {
             }
             if let Some(event) = self.assembler.take() {
                 return Ok(event);
+            }
+            if self.time_told.elapsed() > TIME_EVERY
+                && let Some(progress) = self.assembler.take_time()
+            {
+                self.time_told = Instant::now();
+                return Ok(LogEvent::Progress(progress));
             }
             if self.assembler.wants_check() {
                 let changed = self.check().await?;

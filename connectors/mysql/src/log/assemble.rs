@@ -60,6 +60,8 @@ pub(crate) struct Assembler {
     pub(super) transaction: Option<Transaction>,
     pub(super) out: VecDeque<LogEvent>,
     pub(super) pending: Option<Progress>,
+    /// When the last transaction that was yielded was logged, by the server's clock, until that is told.
+    logged_time: Option<i64>,
     pub(super) check: bool,
     pub(super) doubts: HashMap<usize, (Position, Error)>,
     /// Where the present event begins.
@@ -94,6 +96,7 @@ impl Assembler {
             transaction: None,
             out: VecDeque::new(),
             pending: None,
+            logged_time: None,
             check: false,
             doubts: HashMap::new(),
             begins: (file, offset),
@@ -114,6 +117,18 @@ impl Assembler {
     /// What has been passed over since the last event, to be told when nothing else is at hand.
     pub(crate) fn take_progress(&mut self) -> Option<Progress> {
         self.pending.take()
+    }
+
+    /// Up to when the log has been read, between two transactions: what is told of a log that is never idle.
+    pub(crate) fn take_time(&mut self) -> Option<Progress> {
+        if self.transaction.is_some() || self.is_behind() {
+            return None;
+        }
+        let time = self.logged_time.take()?;
+        Some(self.pending.take().map_or_else(
+            || Progress { position: self.position(), time: Some(time), barrier: false },
+            |pending| Progress { time: pending.time.or(Some(time)), ..pending },
+        ))
     }
 
     /// A definition was changed: whether the mapped tables are still what they were has to be looked up, and
@@ -221,6 +236,7 @@ impl Assembler {
             }
             return;
         }
+        self.logged_time = transaction.logged_time;
         let last = transaction.fragment(Some(position));
         for fragment in transaction.held.take().into_iter().flatten() {
             self.push(LogEvent::Fragment(fragment));
