@@ -24,7 +24,7 @@ use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelu
 use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
 use pontoon_tls::{MYSQL, Mode, Tls};
 
-use crate::{error, inspect};
+use crate::{error, inspect, watch};
 
 /// How long a connection may take to be made: a server on the other side of the world that is busy
 /// answers sooner, and the engine's backoff goes on from there. `connect_timeout` in the url overrides it.
@@ -176,7 +176,7 @@ impl Target {
     pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Client> {
         let connecting = async {
             let conn = self.login().await?;
-            Client::pinned(conn, purpose).await
+            Client::pinned(self, conn, purpose).await
         };
         connecting.await.map_err(|error: Error| error.at(&self.address))
     }
@@ -186,7 +186,7 @@ impl Target {
         self.options.clone()
     }
 
-    async fn login(&self) -> Result<Conn> {
+    pub(crate) async fn login(&self) -> Result<Conn> {
         let ssl = self.ssl_opts()?;
         let refused = |error: mysql_async::Error| error::at_login(&error, &self.tls);
         match self.try_login(ssl).await? {
@@ -322,12 +322,13 @@ impl Server {
 /// A connection.
 pub(crate) struct Client {
     conn: Conn,
+    target: Target,
     /// What answered.
     pub(crate) server: Arc<Server>,
 }
 
 impl Client {
-    async fn pinned(mut conn: Conn, purpose: Purpose) -> Result<Client> {
+    async fn pinned(target: &Target, mut conn: Conn, purpose: Purpose) -> Result<Client> {
         let facts =
             batch(&mut conn, "SELECT VERSION(), @@max_allowed_packet".into()).await.map_err(|e| error::convert(&e))?;
         let row = facts.first().and_then(|answer| answer.rows.first());
@@ -335,7 +336,7 @@ impl Client {
         let packet = row.and_then(|row| number(row, 1)).unwrap_or(4 << 20);
         let flavour = if version.to_lowercase().contains("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
         let server = Server { flavour, version: numbers(&version), packet_bytes_max: packet };
-        let mut client = Client { conn, server: Arc::new(server) };
+        let mut client = Client { conn, target: target.clone(), server: Arc::new(server) };
         let idle = match purpose {
             Purpose::Look | Purpose::Read | Purpose::Apply => IDLE_SECONDS,
             Purpose::Lease => LEASE_SECONDS,
@@ -358,7 +359,12 @@ impl Client {
 
     /// As [`Client::run`], with the driver's own error.
     pub(crate) async fn try_run(&mut self, script: impl Into<Script>) -> Result<Vec<Answer>, mysql_async::Error> {
-        batch(&mut self.conn, script.into()).await
+        let connection = self.conn.id();
+        tokio::select! {
+            biased;
+            answers = batch(&mut self.conn, script.into()) => answers,
+            () = watch::until_lost(&self.target, connection) => Err(timed_out()),
+        }
     }
 
     /// Whether a statement of one row fits in a packet: it is one byte more than its text, and has to be less than the
@@ -402,7 +408,7 @@ impl Client {
 /// The driver's `is_empty` is true when the *next* statement failed or brought no rows, and would lose
 /// both an error and a count. So the answers are taken one by one, as many as statements were sent; an
 /// error comes in the place of the answer that it took.
-async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>, mysql_async::Error> {
+pub(crate) async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>, mysql_async::Error> {
     let work = async {
         let mut answers = Vec::with_capacity(script.count);
         let mut result = conn.query_iter(script.sql).await?;
@@ -421,8 +427,12 @@ async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>, mysql_asy
 async fn within<T>(work: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, mysql_async::Error> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, work).await {
         Ok(result) => result,
-        Err(_) => Err(mysql_async::Error::Io(mysql_async::IoError::Io(std::io::ErrorKind::TimedOut.into()))),
+        Err(_) => Err(timed_out()),
     }
+}
+
+fn timed_out() -> mysql_async::Error {
+    mysql_async::Error::Io(mysql_async::IoError::Io(std::io::ErrorKind::TimedOut.into()))
 }
 
 fn field(value: mysql_async::Value) -> Field {

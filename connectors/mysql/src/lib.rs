@@ -47,6 +47,7 @@ mod state;
 mod statement;
 mod tables;
 mod types;
+mod watch;
 
 use std::sync::Arc;
 

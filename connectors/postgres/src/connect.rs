@@ -10,14 +10,14 @@
 //! * time-outs by which the server ends a session whose host is dead: `tcp_keepalives_*` here,
 //!   `idle_in_transaction_session_timeout` and `idle_session_timeout` (14 and later) by role.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use pontoon_core::{
     Code, Error, Result,
     node::{NodeOptions, Secret},
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use url::Url;
 
 use pontoon_tls::{Mode, POSTGRES, Tls};
@@ -25,6 +25,7 @@ use pontoon_tls::{Mode, POSTGRES, Tls};
 use crate::{
     error,
     socket::{self, Address, Socket},
+    watch::{self, Asked, WatchedSocket},
 };
 
 /// A connection that is not there by then never will be; `connect_timeout` in the url overrides it.
@@ -127,6 +128,8 @@ impl Target {
     async fn try_connect(&self, role: &Role) -> Result<Link> {
         let socket = Socket::open(&self.address, &self.tls).await?;
         let certificate_expiry = socket.certificate_expiry();
+        let asked = Arc::<Asked>::default();
+        let socket = WatchedSocket { socket, asked: asked.clone() };
         let mut config = tokio_postgres::Config::new();
         // The socket is encrypted by now, or is not to be.
         config
@@ -141,6 +144,7 @@ impl Target {
         let (client, connection) =
             config.connect_raw(socket, NoTls).await.map_err(|error| login(error::of_statement(&error), self))?;
         let (goodbye, dropped) = oneshot::channel::<()>();
+        let (target, role, watched) = (self.clone(), role.clone(), asked.clone());
         let driver = tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);
             let dropped = async {
@@ -151,9 +155,19 @@ impl Target {
             tokio::select! {
                 _ = &mut connection => {}
                 () = dropped => {}
+                () = watch::until_lost(target, role, watched) => {}
             }
         });
-        Ok(Link { client, certificate_expiry, _goodbye: goodbye, _driver: driver })
+        let link = Link { client, certificate_expiry, _goodbye: goodbye, _driver: driver };
+        let backend = link.client.simple_query("SELECT pg_backend_pid()").await;
+        for message in backend.map_err(|error| error::of_statement(&error))? {
+            if let SimpleQueryMessage::Row(row) = message
+                && let Some(backend) = row.get(0).and_then(|text| text.parse().ok())
+            {
+                let _ = asked.backend.set(backend);
+            }
+        }
+        Ok(link)
     }
 }
 
@@ -221,6 +235,11 @@ impl Role {
     /// A role of this bridge.
     pub(crate) fn new(bridge: &str, what: &str) -> Role {
         Role { application_name: format!("pontoon {bridge} {what}"), settings: Vec::new() }
+    }
+
+    /// The role of who looks at what a connection of this one does.
+    pub(crate) fn watching(&self) -> Role {
+        Role { application_name: format!("{} watch", self.application_name), settings: Vec::new() }
     }
 
     /// Adds a setting, or overrides a pinned one.

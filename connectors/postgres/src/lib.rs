@@ -80,6 +80,7 @@ mod state;
 mod statement;
 mod tables;
 mod types;
+mod watch;
 
 pub use node::PostgresNode;
 

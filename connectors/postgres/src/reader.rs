@@ -10,11 +10,15 @@ use async_trait::async_trait;
 use pontoon_core::{Code, Error, LogEvent, Position, Result, node::LogReader};
 use tokio::time::{Instant, sleep_until};
 
-use crate::log::{
-    assemble::{Assembler, Reading},
-    pgoutput::Malformed,
-    stream::{self, Status},
-    wire::Wire,
+use crate::{
+    connect::{Role, Target},
+    log::{
+        assemble::{Assembler, Reading},
+        pgoutput::Malformed,
+        stream::{self, Status},
+        wire::Wire,
+    },
+    watch,
 };
 
 /// How often the server is told what is durable, and asked how far it is. Once a second costs nothing,
@@ -25,6 +29,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// takes that keeps a server from answering, such as reading a large transaction back from its disk.
 const UNANSWERED_MAX: u32 = 60;
 
+/// After so many it is asked after them on another connection ([`crate::watch`]).
+const UNANSWERED_LATE: u32 = 10;
+
 /// A reader of one slot.
 pub(crate) struct Reader {
     wire: Wire,
@@ -34,21 +41,27 @@ pub(crate) struct Reader {
     next_status: Instant,
     /// Questions since the server was last heard of.
     unanswered: u32,
+    /// Where the server is, to ask after its answers, and as whom.
+    target: Target,
+    role: Role,
 }
 
 impl Reader {
-    pub(crate) fn new(wire: Wire, reading: Reading) -> Reader {
-        let durable = reading.start;
-        Reader { wire, log: Assembler::new(reading), durable, next_status: Instant::now(), unanswered: 0 }
+    pub(crate) fn new(wire: Wire, reading: Reading, target: &Target, role: Role) -> Reader {
+        let (durable, target) = (reading.start, target.clone());
+        Reader { wire, log: Assembler::new(reading), durable, next_status: Instant::now(), unanswered: 0, target, role }
     }
 
-    fn queue_status(&mut self) -> Result<()> {
-        self.next_status = Instant::now() + STATUS_INTERVAL;
-        self.unanswered += 1;
-        if self.unanswered > UNANSWERED_MAX {
-            let text = format!("the server has answered none of {UNANSWERED_MAX} questions, a second apart");
+    async fn queue_status(&mut self) -> Result<()> {
+        let late = self.unanswered > 0 && self.unanswered.is_multiple_of(UNANSWERED_LATE);
+        if self.unanswered >= UNANSWERED_MAX
+            || late && watch::waits_for_us(&self.target, &self.role, self.wire.backend).await
+        {
+            let text = format!("the server has answered none of {} questions, a second apart", self.unanswered);
             return Err(Error::new(Code::ConnectionLost, text));
         }
+        self.next_status = Instant::now() + STATUS_INTERVAL;
+        self.unanswered += 1;
         let status = Status { received: self.log.received(), durable: self.durable, reply_wanted: true };
         self.wire.send(&status.encode())
     }
@@ -65,7 +78,7 @@ impl LogReader for Reader {
                 return Err(Error::new(Code::Internal, "the log was read on after an obstacle"));
             }
             if Instant::now() >= self.next_status {
-                self.queue_status()?;
+                self.queue_status().await?;
             }
             self.wire.flush().await?;
             let frame = tokio::select! {

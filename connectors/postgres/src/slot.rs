@@ -133,12 +133,18 @@ pub(crate) async fn open_reader(
     let followed =
         tables.iter().filter(|table| table.followed).map(|table| catalog::with_schema(&table.name)).collect();
     publication_check(client, names, followed).await?;
-    let mut wire = Wire::connect(target, &role(names, "reader")).await?;
+    let role = role(names, "reader");
+    let mut wire = Wire::connect(target, &role).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
     let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
     let members = Members::new(look.members, shapes.followed(tables));
     let (names, tables) = (names.clone(), tables.clone());
-    Ok(Reader::new(wire, Reading { names, tables, shapes, members, start: from, skips, everything: false }))
+    Ok(Reader::new(
+        wire,
+        Reading { names, tables, shapes, members, start: from, skips, everything: false },
+        target,
+        role,
+    ))
 }
 
 /// Opens the log by a slot that is gone with the connection.
@@ -156,7 +162,8 @@ pub(crate) async fn open_tail(
         None => look.insert_lsn,
     };
     let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
-    let mut wire = Wire::connect(target, &role(names, "tail")).await?;
+    let role = role(names, "tail");
+    let mut wire = Wire::connect(target, &role).await?;
     let process = wire.query("SELECT pg_backend_pid() AS pid").await?;
     let pid = process.into_iter().next().and_then(|mut row| row.remove("pid").flatten()).unwrap_or_default();
     let slot = format!("pontoon_tail_{pid}");
@@ -174,7 +181,12 @@ pub(crate) async fn open_tail(
     start_streaming(&mut wire, names, &slot, from).await?;
     let members = Members::new(look.members, shapes.followed(tables));
     let (names, tables, skips) = (names.clone(), tables.clone(), Vec::new());
-    Ok(Reader::new(wire, Reading { names, tables, shapes, members, start: from, skips, everything: true }))
+    Ok(Reader::new(
+        wire,
+        Reading { names, tables, shapes, members, start: from, skips, everything: true },
+        target,
+        role,
+    ))
 }
 
 fn role(names: &Names, what: &str) -> Role {

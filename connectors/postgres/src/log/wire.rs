@@ -42,6 +42,8 @@ pub(crate) struct Wire {
     socket: Socket,
     input: BytesMut,
     output: BytesMut,
+    /// The number of the backend.
+    pub(crate) backend: i32,
 }
 
 impl Wire {
@@ -52,7 +54,7 @@ impl Wire {
 
     async fn try_connect(target: &Target, role: &Role) -> Result<Wire> {
         let socket = Socket::open(&target.address, &target.tls).await?;
-        let mut wire = Wire { socket, input: BytesMut::new(), output: BytesMut::new() };
+        let mut wire = Wire { socket, input: BytesMut::new(), output: BytesMut::new(), backend: 0 };
         wire.login(target, role).await.map_err(|error| connect::login(error, target))?;
         Ok(wire)
     }
@@ -96,7 +98,7 @@ impl Wire {
                     let scram = scram.as_mut().ok_or_else(unexpected)?;
                     scram.finish(body.data()).map_err(|error| error::of_socket(&error))?;
                 }
-                Message::BackendKeyData(_) => {}
+                Message::BackendKeyData(body) => self.backend = body.process_id(),
                 Message::ReadyForQuery(_) => return Ok(()),
                 _ => return Err(unexpected()),
             }
