@@ -13,7 +13,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 # For `make chaos`: how many schedules the simulation tries, how often the end-to-end tests kill.
 SCHEDULES ?= 20000
-KILLS ?= 100
+KILLS ?= 50
 
 # The build's place is part of what is promised, whatever CARGO_TARGET_DIR says.
 PONTOON := target/release/pontoon
@@ -62,8 +62,10 @@ bench: ## Measure beside the peers, in one run (BENCH_ARGS='--quick "copy mariad
 
 chaos: export PONTOON_SIM_SCHEDULES = $(SCHEDULES)
 chaos: export PONTOON_KILLS = $(KILLS)
-chaos: install ## More schedules in the simulation, more kills of real servers (SCHEDULES=, KILLS=)
-	@cargo test --workspace --locked --release --no-fail-fast -- --include-ignored --test-threads=2 simulation chaos </dev/null
+chaos: install ## More schedules in the simulation, more faults on real servers (SCHEDULES=, KILLS=)
+	@cargo test -p pontoon --locked --release --no-fail-fast --test simulation -- --include-ignored --test-threads=2 </dev/null
+	@cargo test -p pontoon --locked --release --no-fail-fast --test e2e -- --include-ignored --test-threads=2 \
+		chaos:: standby:: links:: servers_fail:: other_logs </dev/null
 
 clean: ## Remove what was built
 	@cargo clean >&2

@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use pontoon_servers::Kind;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::sleep,
-};
+use tokio::time::sleep;
 
-use crate::support::{Bridge, Database, Link, LinkOptions, Tail, eventually, pairings};
+use crate::{
+    commands::get,
+    support::{Bridge, Database, Link, LinkOptions, Tail, eventually, pairings},
+};
 
 /// How long is looked whether something is still written.
 const REST: Duration = Duration::from_secs(4);
@@ -30,12 +29,7 @@ const CONFIGURATION: &str =
 
 /// The sum of a metric's series with a label.
 async fn metric(bridge: &Bridge, name: &str, label: &str) -> f64 {
-    let log = bridge.log();
-    let address = log.split("address=").nth(1).expect("the log tells the address").split_whitespace().next().unwrap();
-    let mut stream = TcpStream::connect(address.trim_matches('"')).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, answer) = get(&bridge.page().await, "/metrics").await.unwrap();
     let series = answer
         .lines()
         .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && line.contains(label));

@@ -9,8 +9,8 @@ use rand::Rng;
 use tokio::time::sleep;
 
 use crate::support::{
-    Bridge, Link, eventually, pairings,
-    workload::{Workload, dice, kills},
+    pairings,
+    workload::{Workload, crosses_both_ways, dice, kills},
 };
 
 async fn bridge_is_killed(kinds: [Kind; 2]) {
@@ -51,26 +51,13 @@ async fn databases_are_killed(kinds: [Kind; 2]) {
         sleep(Duration::from_millis(down)).await;
         database.server.restart().await.unwrap();
         let up = Instant::now();
-        crosses_again(&link, &mut bridge, number).await;
+        crosses_both_ways(&link, &mut bridge).await;
         println!("writes cross {:?} after a restart", up.elapsed());
     }
     assert!(bridge.is_running(), "the bridge outlives its databases");
     workload.check(&link, &format!("{kills} kills of a database")).await;
     assert!(bridge.is_running(), "the bridge outlives its databases");
     assert_eq!(bridge.stop().await, 0);
-}
-
-/// Waits until something written after a restart has crossed both ways.
-async fn crosses_again(link: &Link, bridge: &mut Bridge, number: usize) {
-    for (from, to, base) in [(&link.a, &link.b, 8), (&link.b, &link.a, 9)] {
-        assert!(bridge.is_running(), "the bridge outlives its databases");
-        let id = base * 1_000_000 + number;
-        from.run(&format!("INSERT INTO registers VALUES ({id}, 0, 0)")).await;
-        eventually("what is written after a restart crosses", async || {
-            to.value(&format!("SELECT count(*) FROM registers WHERE id = {id}")).await == "1"
-        })
-        .await;
-    }
 }
 
 pairings!(bridge_is_killed, databases_are_killed);

@@ -51,8 +51,8 @@ fn every_call_fails_once(line: &str, needed: &[&str]) {
             if !twice || site.method != "commit" {
                 continue;
             }
-            for second in at + 1..met.len().min(at + SECOND_MAX) {
-                for &also in Fault::of(met[second].method) {
+            for (second, then) in met.iter().enumerate().skip(at + 1).take(SECOND_MAX) {
+                for &also in Fault::of(then.method) {
                     hold(&schedule, &[(at, fault), (second, also)]);
                     pairs += 1;
                 }

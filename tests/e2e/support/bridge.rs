@@ -67,12 +67,29 @@ impl Bridge {
         Bridge::command(config, folder, &["run"])
     }
 
+    /// With a disk of so many bytes for what is spilled, which nobody else sees.
+    pub(crate) fn start_on_disk(config: &Path, folder: &Path, spill: &Path, bytes: usize) -> Bridge {
+        std::fs::create_dir_all(spill).unwrap();
+        let mut command = pontoon_servers::bound_command("unshare").unwrap();
+        let id = Command::new("id").arg("-u").output().unwrap().stdout;
+        if id != b"0\n" {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let mount =
+            format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec {} \"$@\"", env!("CARGO_BIN_EXE_pontoon"));
+        command.args(["--mount", "sh", "-c", &mount]).arg(spill);
+        Bridge::spawn(command, config, folder, &["run"])
+    }
+
     /// A command that does the bridge's work.
     pub(crate) fn command(config: &Path, folder: &Path, arguments: &[&str]) -> Bridge {
+        Bridge::spawn(program(), config, folder, arguments)
+    }
+
+    fn spawn(mut command: Command, config: &Path, folder: &Path, arguments: &[&str]) -> Bridge {
         let number = std::fs::read_dir(folder).unwrap().count();
         let log = folder.join(format!("run-{number}-{}.log", fastrand()));
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = program();
         command.arg("--config").arg(config).args(["--log", "debug"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Bridge { child: command.spawn().unwrap(), log }
@@ -95,6 +112,14 @@ impl Bridge {
     /// Waits until it holds the lease and works.
     pub(crate) async fn works(&self) {
         self.logged("active: this process holds the lease").await;
+    }
+
+    /// Where its status page is.
+    pub(crate) async fn page(&self) -> String {
+        self.logged("address=").await;
+        let log = self.log();
+        let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        address.trim_matches('"').to_owned()
     }
 
     /// The most memory that it ever had, in bytes.

@@ -8,6 +8,7 @@ use super::{
     Bridge, DEADLINE, Database, Tail,
     bridge::{Ended, pontoon},
     eventually,
+    proxy::Proxy,
 };
 
 /// How a link is made.
@@ -76,6 +77,17 @@ impl Link {
         let text = std::fs::read_to_string(self.config()).unwrap();
         assert!(text.contains(from), "no {from:?} in {text}");
         std::fs::write(self.config(), text.replace(from, to)).unwrap();
+    }
+
+    /// Puts a proxy between the bridge and each server.
+    pub(crate) async fn by_proxies(&self) -> [Proxy; 2] {
+        let mut ways = Vec::new();
+        for node in self.nodes() {
+            let way = Proxy::start(node.kind, node.server.port()).await;
+            self.edit(&format!("127.0.0.1:{}/", node.server.port()), &format!("127.0.0.1:{}/", way.port));
+            ways.push(way);
+        }
+        <[Proxy; 2]>::try_from(ways).ok().unwrap()
     }
 
     /// The PostgreSQL node of a mixed pair and its name.

@@ -3,6 +3,7 @@
 pub(crate) mod bridge;
 pub(crate) mod database;
 pub(crate) mod link;
+pub(crate) mod proxy;
 pub(crate) mod workload;
 
 pub(crate) use bridge::{Bridge, Ended, Tail};
@@ -11,18 +12,21 @@ pub(crate) use link::{Link, LinkOptions};
 
 use std::time::Duration;
 
-/// A test of a body for each of the two pairings that are tested in full.
+/// A test of a body for each of the two pairings that are tested in full; `#[ignore = "full: ..."]` before a body is for
+/// both.
 macro_rules! pairings {
-    ($($body:ident),+ $(,)?) => { $(
+    ($($(#[$attribute:meta])* $body:ident),+ $(,)?) => { $(
         mod $body {
             use pontoon_servers::Kind;
 
             #[tokio::test(flavor = "multi_thread")]
+            $(#[$attribute])*
             async fn postgres_and_mariadb() {
                 super::$body([Kind::Postgres, Kind::Mariadb]).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            $(#[$attribute])*
             async fn mysql_and_postgres() {
                 super::$body([Kind::Mysql, Kind::Postgres]).await;
             }
@@ -74,5 +78,16 @@ pub(crate) async fn eventually(what: &str, mut reached: impl AsyncFnMut() -> boo
     while !reached().await {
         assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until a bridge with a status page says that it is ready, or that it is not.
+pub(crate) async fn is_ready(bridge: &Bridge, wanted: bool) {
+    let page = bridge.page().await;
+    let (began, mut said) = (std::time::Instant::now(), None);
+    while said.as_ref().is_none_or(|(code, _)| (*code == 200) != wanted) {
+        assert!(began.elapsed() < DEADLINE, "ready was to be {wanted}, but: {said:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        said = crate::commands::get(&page, "/readyz").await;
     }
 }

@@ -1,6 +1,6 @@
 //! Which user the servers run as.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -56,7 +56,7 @@ fn setpriv() -> Result<Command, ServerError> {
     let setpriv = folder::find_program("setpriv", &["/usr/bin", "/bin"])
         .ok_or(ServerError::MissingProgram { program: "setpriv", hint: "install the package util-linux" })?;
     let mut command = Command::new(setpriv);
-    command.args(["--pdeathsig", "KILL"]);
+    command.arg("--pdeathsig=KILL");
     Ok(command)
 }
 
@@ -78,6 +78,36 @@ pub(crate) fn command(program: &Path, account: Option<Account>, folder: &Path) -
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null());
     Ok(command)
+}
+
+/// What [`command`] made, with a clock that is so many seconds ahead of the machine's.
+///
+/// Only the program itself has it. `setpriv` does not: it would make the memory that the library shares with a program's
+/// children as the caller, and the program may be another user's.
+pub(crate) fn with_clock(command: &Command, library: &Path, ahead: i64) -> Command {
+    let arguments: Vec<&OsStr> = command.get_args().collect();
+    let is_program = |argument: &&OsStr| !argument.to_string_lossy().starts_with("--");
+    let (own, program) = arguments.split_at(arguments.iter().position(is_program).unwrap_or(arguments.len()));
+    let mut preload = OsString::from("LD_PRELOAD=");
+    preload.push(library);
+    let mut other = Command::new(command.get_program());
+    // Time that passes is left as it is: time-outs go by it.
+    other
+        .args(own)
+        .arg("env")
+        .arg(preload)
+        .args([format!("FAKETIME={ahead:+}s"), "FAKETIME_DONT_FAKE_MONOTONIC=1".into()]);
+    other.args(program).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        other.current_dir(folder);
+    }
+    other
 }
 
 #[cfg(test)]

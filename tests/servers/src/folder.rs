@@ -196,6 +196,17 @@ pub(crate) fn find_program(name: &str, folders: &[&str]) -> Option<PathBuf> {
         .find(|program| is_program(program))
 }
 
+/// The library that gives a process another clock.
+pub(crate) fn find_faketime() -> Result<PathBuf, ServerError> {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    libraries.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file()).ok_or(
+        ServerError::MissingProgram {
+            program: "libfaketimeMT.so.1",
+            hint: "run scripts/install-servers, or install the package libfaketime",
+        },
+    )
+}
+
 pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
 }

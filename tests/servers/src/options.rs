@@ -13,6 +13,8 @@ pub struct Options {
     pub durability: Durability,
     /// Whether clients may connect with TLS and verify the server.
     pub encryption: Encryption,
+    /// How many seconds the server's clock is ahead of the machine's, by libfaketime; 0 for not at all.
+    pub clock_ahead: i64,
     /// How long a start may take until the server answers, the recovery after a kill included.
     pub start_timeout: Duration,
     /// How long a [`stop`](crate::Server::stop) may take until it is an error.
@@ -25,6 +27,7 @@ impl Default for Options {
             settings: Vec::new(),
             durability: Durability::Process,
             encryption: Encryption::Off,
+            clock_ahead: 0,
             // A start takes a second; on two cores with a compiler on each it was seen to take ten.
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(60),
@@ -37,6 +40,13 @@ impl Options {
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Options {
         self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the server's clock ahead of the machine's, or behind it.
+    #[must_use]
+    pub fn clock_ahead(mut self, seconds: i64) -> Options {
+        self.clock_ahead = seconds;
         self
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::account::Account;
+use crate::account::{self, Account};
 use crate::certificate::{Authority, Certificate, Issued};
 use crate::options::{Encryption, Options};
 use crate::ping::ping;
@@ -294,9 +294,13 @@ impl Server {
     fn command(&self) -> Result<Command, ServerError> {
         let (folder, port, options) = (self.folder.path(), self.port.number(), &self.options);
         let certificate = self.certificate.as_ref();
-        match &self.programs {
+        let command = match &self.programs {
             Programs::Postgres(programs) => programs.command(folder, port, options, certificate, self.account),
             Programs::Mysql(programs) => programs.command(folder, port, options, certificate, self.account),
+        }?;
+        match options.clock_ahead {
+            0 => Ok(command),
+            ahead => Ok(account::with_clock(&command, &folder::find_faketime()?, ahead)),
         }
     }
 }
