@@ -13,8 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, Key, LogEvent, LogIdentity, Position, Resolution, Result, Row, TableId,
-    TableName, TableSchema, Tag,
+    Checkpoint, Code, CopyState, Error, Key, LogEvent, LogIdentity, MappedTable, Position, Resolution, Result, Row,
+    TableId, TableName, TableSchema, Tag,
     node::{
         Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, TableBatch,
         Tables, Tried,
@@ -189,6 +189,10 @@ impl Node for FaultyNode {
 
     async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
         self.node.describe(names).await
+    }
+
+    async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {
+        call!(self.caller.other(), "is_as_mapped", self.node.is_as_mapped(table))
     }
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {
