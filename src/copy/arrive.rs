@@ -143,6 +143,7 @@ impl Direction {
                 }
                 Err(error) if error.class() == Class::Definite => {
                     self.roll_back().await?;
+                    self.note_arrived().await?;
                     return Err(self.refused(&error, chunk));
                 }
                 Err(error) => return Err(error),
@@ -153,6 +154,15 @@ impl Direction {
             rows.retain(|place, _| !doubtful.contains(place));
         }
         Ok(())
+    }
+
+    /// Notes how far a copy has come, where no more rows follow that would bring it.
+    pub(crate) async fn note_arrived(&mut self) -> Result<()> {
+        let Some(then) = self.unnoted.take() else { return Ok(()) };
+        let session = self.session().await?;
+        session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+        session.note_copy(&then).await?;
+        session.commit().await.map_err(settle::outcome_unknown)
     }
 
     /// One transaction on the target, or two at the same time.

@@ -200,6 +200,7 @@ impl Direction {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.note_arrived().await?;
         let passed = self.shared.passed[self.source].get();
         if passed == self.shared.durable[self.source].get() {
             return Ok(());
