@@ -82,11 +82,11 @@ every_call_fails_once! {
     #[ignore = "full: another 20 s"]
     calls_fail_while_rows_move: "pair moves deletes=true seed=7" ["record"];
     calls_fail_while_rows_are_copied: "pair copy deletes=true seed=13" ["open_scan", "settled_chunk", "load", "note_copy"];
-    calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=48" ["asked", "savepoint",
+    calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=65" ["asked", "is_as_mapped", "savepoint",
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];
     #[ignore = "full: another 20 s"]
     calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
-    calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=28" ["tried", "release"];
+    calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];
     #[ignore = "full: another 20 s"]
     calls_fail_while_a_ledger_is_refused: "pair ledger refuses=true seed=12" ["store", "release"];
 }
