@@ -288,9 +288,16 @@ async fn places_are_found_or_refused(server: &Server) {
     assert!(status.behind_bytes.unwrap() > 0 && status.retained_bytes > status.behind_bytes);
     let newest = status.end.binlog_file().unwrap();
     // The server keeps a file that a reader still reads.
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    run(&mut root, &[&format!("PURGE BINARY LOGS TO '{newest}'")]).await;
-    assert_eq!(refused(end, &log).await, Code::LogLost);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        run(&mut root, &[&format!("PURGE BINARY LOGS TO '{newest}'")]).await;
+        let at = Checkpoint { position: end.clone(), log: log.clone() };
+        match node.open_reader(&at, &tables, &[]).await {
+            Err(error) => return assert_eq!(error.code(), Code::LogLost),
+            Ok(_) => assert!(std::time::Instant::now() < deadline, "the file is still there"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 /// The log after the place is another one although the server is the same and has the place: it was reset and has
