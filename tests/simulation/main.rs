@@ -108,6 +108,11 @@ fn what_is_copied_while_both_sides_write_keeps_the_promises() {
     all_hold(Topology::Chain, Workload::Copy, false);
 }
 
+#[test]
+fn what_is_copied_by_two_sessions_is_there_once() {
+    all_hold(Topology::Pair, Workload::Load, false);
+}
+
 /// Schedules that failed once, each for a mistake in the engine, with what it was.
 const FAILED_ONCE: &[&str] = &[
     // Changes of a key that came back to where they began were passed over, though the target had another row.

@@ -35,6 +35,9 @@ pub(crate) enum Workload {
     /// As the register, and the rows that are there at the beginning are on the first node alone, or others on
     /// the others: they are copied meanwhile.
     Copy,
+    /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
+    /// chunks arrive as they were read, half of each by a session of its own.
+    Load,
 }
 
 /// One schedule: the same one gives the same run.
@@ -68,6 +71,7 @@ impl fmt::Display for Workload {
             Workload::Ledger => "ledger",
             Workload::Toggle => "toggle",
             Workload::Copy => "copy",
+            Workload::Load => "load",
         })
     }
 }
@@ -108,6 +112,7 @@ impl FromStr for Schedule {
                 ("ledger", _) => schedule.workload = Workload::Ledger,
                 ("toggle", _) => schedule.workload = Workload::Toggle,
                 ("copy", _) => schedule.workload = Workload::Copy,
+                ("load", _) => schedule.workload = Workload::Load,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,

@@ -81,6 +81,7 @@ every_call_fails_once! {
     calls_fail_in_a_chain: "chain register deletes=true seed=5" ["retire"];
     #[ignore = "full: another 20 s"]
     calls_fail_while_rows_move: "pair moves deletes=true seed=7" ["record"];
+    calls_fail_while_a_table_is_loaded: "pair load seed=2" ["load", "note_copy"];
     calls_fail_while_rows_are_copied: "pair copy deletes=true seed=13" ["open_scan", "settled_chunk", "load", "note_copy"];
     calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=65" ["asked", "is_as_mapped", "savepoint",
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];

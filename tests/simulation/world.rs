@@ -301,22 +301,26 @@ impl World {
             link.nodes[Side::B].set_up(&link.name, &link.nodes[Side::A].name);
         }
         let toggles = schedule.workload == Workload::Toggle;
-        let copies = schedule.workload == Workload::Copy;
+        let loads = schedule.workload == Workload::Load;
+        let copies = loads || schedule.workload == Workload::Copy;
         let keys = match schedule.workload {
             Workload::Toggle => 1,
             Workload::Copy => dice.between(1, 12),
+            Workload::Load => dice.between(12, 24),
             _ => dice.between(1, 4),
         };
         let mut initial = Vec::new();
         for key in 0..keys {
-            if schedule.workload != Workload::Ledger && (!schedule.deletes || dice.chance(0.5)) {
+            if schedule.workload != Workload::Ledger && (loads || !schedule.deletes || dice.chance(0.5)) {
                 initial.push((place(key), row(key, "x", "x")));
             }
         }
         let mut on_each = BTreeMap::new();
         let mut own = initial;
         for (number, node) in nodes.iter().enumerate() {
-            if copies && number > 0 {
+            if loads && number > 0 {
+                own.clear();
+            } else if copies && number > 0 {
                 // Of the keys that the node has that they are copied from: a copy has nothing to say of others.
                 own.retain(|_| dice.chance(0.4));
                 own.iter_mut().filter(|_| dice.chance(0.5)).for_each(|(_, row)| row.0[1] = Value::Text("other".into()));
@@ -340,7 +344,11 @@ impl World {
         World {
             schedule: *schedule,
             unique: !toggles && (dice.chance(0.6) || schedule.workload == Workload::Ledger),
-            writes: if toggles { 80 } else { dice.between(6, 30) },
+            writes: match schedule.workload {
+                Workload::Toggle => 80,
+                Workload::Load => dice.between(1, 8),
+                _ => dice.between(6, 30),
+            },
             nodes,
             links,
             initial: on_each,
@@ -550,7 +558,7 @@ impl World {
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
-                Workload::Register | Workload::Moves | Workload::Toggle | Workload::Copy => self.overwrite(node).await,
+                _ => self.overwrite(node).await,
             };
             // A lock time-out is the application's to live with.
             if let Ok(changes) = written
