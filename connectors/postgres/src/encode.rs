@@ -65,20 +65,30 @@ impl Array {
 
     /// Appends a value of the column.
     pub(crate) fn push(&mut self, column: &MappedColumn, value: &Value) -> Result<(), Misfit> {
-        let whole = self.body.len();
-        self.body.put_i32(-1);
-        if *value != Value::Null {
-            let start = self.body.len();
-            if let Err(misfit) = element(&mut self.body, &column.kind, value) {
-                self.body.truncate(whole);
-                return Err(misfit);
-            }
-            let length = i32::try_from(self.body.len() - start).map_err(|_| Misfit)?;
-            self.body[whole..start].copy_from_slice(&length.to_be_bytes());
-        }
+        field(&mut self.body, value, |out| element(out, &column.kind, value))?;
         self.count += 1;
         Ok(())
     }
+}
+
+/// Writes a value behind its length, or that it is null; nothing of one that is a misfit.
+pub(crate) fn field(
+    out: &mut BytesMut,
+    value: &Value,
+    write: impl FnOnce(&mut BytesMut) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
+    let whole = out.len();
+    out.put_i32(-1);
+    if *value == Value::Null {
+        return Ok(());
+    }
+    let start = out.len();
+    let written = write(out).and_then(|()| i32::try_from(out.len() - start).map_err(|_| Misfit));
+    match written {
+        Ok(length) => out[whole..start].copy_from_slice(&length.to_be_bytes()),
+        Err(_) => out.truncate(whole),
+    }
+    written.map(|_| ())
 }
 
 /// Writes a value that is not null, in the binary form of its column's element type.
@@ -150,15 +160,15 @@ impl ToSql for Array {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pontoon_core::{Column, Form, schema::TextEquality};
 
     use super::*;
 
-    fn column(kind: Kind, form: Form) -> MappedColumn {
+    pub(crate) fn column(kind: Kind, native: &str, form: Form) -> MappedColumn {
         let column = Column {
             name: "c".into(),
-            native: "x".into(),
+            native: native.into(),
             kind: Some(kind.clone()),
             nullable: true,
             generated: false,
@@ -170,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_array_is_as_the_server_writes_it() {
-        let column = column(Kind::Integer { min: 0, max: 9 }, Form::Integer);
+        let column = column(Kind::Integer { min: 0, max: 9 }, "x", Form::Integer);
         let mut array = Array::new(&column);
         array.push(&column, &Value::Integer(5)).unwrap();
         array.push(&column, &Value::Null).unwrap();
@@ -187,10 +197,11 @@ mod tests {
     fn what_the_server_cannot_hold_is_a_misfit() {
         let text = column(
             Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false },
+            "x",
             Form::Text { padded: false },
         );
         assert_eq!(Array::new(&text).push(&text, &Value::Text("a\0b".into())), Err(Misfit));
-        let mood = column(Kind::Enum { labels: vec!["good".into()].into() }, Form::Text { padded: false });
+        let mood = column(Kind::Enum { labels: vec!["good".into()].into() }, "x", Form::Text { padded: false });
         assert_eq!(Array::new(&mood).push(&mood, &Value::Text("bad".into())), Err(Misfit));
         assert_eq!(Array::new(&mood).push(&mood, &Value::Text("good".into())), Ok(()));
     }

@@ -20,27 +20,29 @@ use crate::{
     quote::{Ident, List, Table},
 };
 
-/// Bytes that are handed to the driver at a time.
+/// Bytes that are handed to the driver at a time, but for the end of a row.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Room for a piece with the end of a usual row.
+const PIECE_ROOM: usize = PIECE_BYTES + PIECE_BYTES / 4;
 
 /// What leads the rows: the signature, no flags, nothing more.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// What leads the digits of a number: how many they are, weight, sign and scale.
+const HEAD_BYTES: usize = 8;
 
 /// Digits after the point that the form of a number has room for (`NUMERIC_DSCALE_MASK` of numeric.c).
 const SCALE_MAX: usize = 0x3fff;
 
 fn row(table: &MappedTable, row: &Row, out: &mut BytesMut) -> Result<(), Misfit> {
     out.put_i16(i16::try_from(table.columns.len()).map_err(|_| Misfit)?);
-    table.columns.iter().zip(&row.0).try_for_each(|(column, value)| field(column, value, out))
+    let mut values = table.columns.iter().zip(&row.0);
+    values.try_for_each(|(column, value)| encode::field(out, value, |out| received(column, value, out)))
 }
 
-fn field(column: &MappedColumn, value: &Value, out: &mut BytesMut) -> Result<(), Misfit> {
-    let whole = out.len();
-    out.put_i32(-1);
-    if *value == Value::Null {
-        return Ok(());
-    }
-    let start = out.len();
+/// What the receive function of the column's type reads.
+fn received(column: &MappedColumn, value: &Value, out: &mut BytesMut) -> Result<(), Misfit> {
     match (&column.kind, value) {
         (Kind::Integer { max, .. }, value) => {
             let n = encode::integer(value)?;
@@ -64,8 +66,6 @@ fn field(column: &MappedColumn, value: &Value, out: &mut BytesMut) -> Result<(),
         }
         (kind, value) => encode::element(out, kind, value)?,
     }
-    let length = i32::try_from(out.len() - start).map_err(|_| Misfit)?;
-    out[whole..start].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
 
@@ -83,9 +83,10 @@ fn number(text: &str, out: &mut BytesMut) -> Result<(), Misfit> {
     let lead = (4 - whole.len() % 4) % 4;
     let groups = (lead + whole.len()) / 4;
     let all = std::iter::repeat_n(b'0', lead).chain(whole.bytes()).chain(fraction.bytes());
-    let start = out.len();
-    out.put_slice(&[0; 8]);
-    let (mut skipped, mut end, mut count) = (0, out.len(), 0);
+    let head = out.len();
+    out.put_slice(&[0; HEAD_BYTES]);
+    let first = out.len();
+    let (mut skipped, mut end) = (0, first);
     let (mut digit, mut places) = (0_u16, 0);
     let fill = (4 - fraction.len() % 4) % 4;
     for byte in all.chain(std::iter::repeat_n(b'0', fill)) {
@@ -94,11 +95,10 @@ fn number(text: &str, out: &mut BytesMut) -> Result<(), Misfit> {
         if places < 4 {
             continue;
         }
-        if digit == 0 && count == 0 {
+        if digit == 0 && out.len() == first {
             skipped += 1;
         } else {
             out.put_u16(digit);
-            count += 1;
             if digit != 0 {
                 end = out.len();
             }
@@ -107,12 +107,12 @@ fn number(text: &str, out: &mut BytesMut) -> Result<(), Misfit> {
     }
     // Zeros at either end are not kept.
     out.truncate(end);
-    let count = (end - start - 8) / 2;
+    let count = (end - first) / 2;
     let (weight, sign) = match count {
         0 => (0, 0),
         _ => (i16::try_from(groups as i64 - 1 - skipped).map_err(|_| Misfit)?, if negative { 0x4000 } else { 0 }),
     };
-    let mut head = &mut out[start..start + 8];
+    let mut head = &mut out[head..first];
     head.put_i16(i16::try_from(count).map_err(|_| Misfit)?);
     head.put_i16(weight);
     head.put_u16(sign);
@@ -132,7 +132,7 @@ pub(crate) async fn copy_in(
     let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", Table(&table.name), List(&names));
     let sink = client.copy_in::<_, Bytes>(&sql).await?;
     let mut sink = std::pin::pin!(sink);
-    let mut piece = BytesMut::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+    let mut piece = BytesMut::with_capacity(PIECE_ROOM);
     piece.put_slice(HEADER);
     for values in rows {
         if row(table, values, &mut piece).is_err() {
@@ -140,7 +140,7 @@ pub(crate) async fn copy_in(
         }
         if piece.len() >= PIECE_BYTES {
             sink.send(piece.split().freeze()).await?;
-            piece.reserve(PIECE_BYTES + PIECE_BYTES / 4);
+            piece.reserve(PIECE_ROOM);
         }
     }
     // The end, in the place of a row's width.
@@ -151,24 +151,16 @@ pub(crate) async fn copy_in(
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Column, Form, schema::TextEquality};
+    use pontoon_core::Form;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encode::tests::column;
 
     fn bytes(kind: Kind, native: &str, value: Value) -> Result<Vec<u8>, Misfit> {
-        let column = Column {
-            name: "c".into(),
-            native: native.into(),
-            kind: Some(kind.clone()),
-            nullable: true,
-            generated: false,
-            generator: None,
-            text_equality: TextEquality::Exact,
-        };
-        let column = MappedColumn { column, kind, form: Form::Bytes };
+        let column = column(kind, native, Form::Bytes);
         let mut out = BytesMut::new();
-        field(&column, &value, &mut out).map(|()| out.to_vec())
+        encode::field(&mut out, &value, |out| received(&column, &value, out)).map(|()| out.to_vec())
     }
 
     fn integer(max: i64) -> Kind {
