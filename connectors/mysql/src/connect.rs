@@ -360,11 +360,7 @@ impl Client {
     /// As [`Client::run`], with the driver's own error.
     pub(crate) async fn try_run(&mut self, script: impl Into<Script>) -> Result<Vec<Answer>, mysql_async::Error> {
         let connection = self.conn.id();
-        tokio::select! {
-            biased;
-            answers = batch(&mut self.conn, script.into()) => answers,
-            () = watch::until_lost(&self.target, connection) => Err(timed_out()),
-        }
+        answered(&self.target, connection, batch(&mut self.conn, script.into())).await
     }
 
     /// Whether a statement of one row fits in a packet: it is one byte more than its text, and has to be less than the
@@ -381,7 +377,8 @@ impl Client {
 
     /// The rows of one statement, each made into something as it comes, so that no more than that is in memory.
     pub(crate) async fn each<T>(&mut self, statement: String, make: impl Fn(Vec<Field>) -> T) -> Result<Vec<T>> {
-        let work = async {
+        let connection = self.conn.id();
+        let asked = async {
             let mut made = Vec::new();
             let mut result = self.conn.query_iter(statement).await?;
             while let Some(row) = result.next().await? {
@@ -389,7 +386,7 @@ impl Client {
             }
             Ok(made)
         };
-        within(work).await.map_err(|error| error::convert(&error))
+        answered(&self.target, connection, within(asked)).await.map_err(|error| error::convert(&error))
     }
 
     /// The first field of the first row as text; `None` for null or no row.
@@ -428,6 +425,19 @@ async fn within<T>(work: impl Future<Output = Result<T, mysql_async::Error>>) ->
     match tokio::time::timeout(STATEMENT_TIMEOUT, work).await {
         Ok(result) => result,
         Err(_) => Err(timed_out()),
+    }
+}
+
+/// Waits for what a connection was asked, but not for an answer that is found never to come.
+async fn answered<T>(
+    target: &Target,
+    connection: u32,
+    asked: impl Future<Output = Result<T, mysql_async::Error>>,
+) -> Result<T, mysql_async::Error> {
+    tokio::select! {
+        biased;
+        answer = asked => answer,
+        () = watch::until_lost(target, connection) => Err(timed_out()),
     }
 }
 
