@@ -212,12 +212,8 @@ impl Parser<'_, '_> {
         let text = item.text(&mut self.problems)?;
         let address = match url::parse(text, |path| self.resolve(path)) {
             Ok(address) => address,
-            Err(Refusal { message, hint: Some(hint) }) => {
-                item.refuse_with(&mut self.problems, message, hint);
-                return None;
-            }
-            Err(Refusal { message, hint: None }) => {
-                item.refuse(&mut self.problems, message);
+            Err(refusal) => {
+                self.refuse(&item, refusal);
                 return None;
             }
         };
@@ -301,12 +297,16 @@ impl Parser<'_, '_> {
         match self.resolve(text) {
             Ok(path) => Some(path),
             Err(refusal) => {
-                match refusal.hint {
-                    Some(hint) => item.refuse_with(&mut self.problems, refusal.message, hint),
-                    None => item.refuse(&mut self.problems, refusal.message),
-                }
+                self.refuse(item, refusal);
                 None
             }
+        }
+    }
+
+    fn refuse(&mut self, item: &Item<'_, '_>, Refusal { message, hint }: Refusal) {
+        match hint {
+            Some(hint) => item.refuse_with(&mut self.problems, message, hint),
+            None => item.refuse(&mut self.problems, message),
         }
     }
 
