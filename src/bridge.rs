@@ -67,6 +67,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// has to mend that, and until then each attempt is one more that the server counts against the user.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// A session that was idle this long is opened anew: the server, or what lies between, may have given it up.
+pub(crate) const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+
 /// A session that lived this long was a good one: the backoff begins anew.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 

@@ -119,7 +119,7 @@ impl Settler {
                 continue;
             }
             let session = self.session(side)?;
-            session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            session.begin(Some(&Tag::ALONE)).await?;
             for place in tried {
                 let head = shared.quarantine.head(place);
                 let attempts = head.map_or(1, |(_, _, attempts)| attempts) + 1;

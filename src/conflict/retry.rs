@@ -156,7 +156,7 @@ impl Settler {
     pub(super) async fn release_apart(&mut self, verdicts: &[Verdict]) -> Result<()> {
         self.roll_back().await?;
         for side in Side::BOTH {
-            self.session(side)?.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            self.session(side)?.begin(Some(&Tag::ALONE)).await?;
             self.release(side, verdicts).await?;
             self.session(side)?.commit().await.map_err(outcome_unknown)?;
             self.session(side)?.begin(None).await?;

@@ -48,7 +48,7 @@ use super::{
     verdict::{self, Case, Rows, Verdict},
 };
 use crate::{
-    bridge::Shared,
+    bridge::{SESSION_IDLE_MAX, Shared},
     direction::plan::Place,
     event::EngineEvent,
     rules::Rule,
@@ -74,10 +74,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(5);
 
 /// Records that one transaction takes out of force.
 const PRUNE_MAX: usize = 1_000;
-
-/// A session that was idle this long is opened anew: the server, or what lies between, may have given
-/// it up.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Asks for keys to be settled.
 pub(crate) struct Request {
@@ -286,7 +282,7 @@ impl Settler {
     }
 
     pub(super) async fn open(&mut self) -> Result<()> {
-        if self.used.elapsed() > IDLE_MAX {
+        if self.used.elapsed() > SESSION_IDLE_MAX {
             self.sessions = Pair::default();
         }
         for side in Side::BOTH {
@@ -514,7 +510,7 @@ impl Settler {
 }
 
 async fn retire(session: &mut Box<dyn Session>, ids: &[i64]) -> Result<()> {
-    session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+    session.begin(Some(&Tag::ALONE)).await?;
     session.retire(ids).await?;
     session.commit().await.map_err(outcome_unknown)
 }

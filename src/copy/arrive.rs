@@ -160,7 +160,7 @@ impl Direction {
     pub(crate) async fn note_arrived(&mut self) -> Result<()> {
         let Some(then) = self.unnoted.take() else { return Ok(()) };
         let session = self.session().await?;
-        session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+        session.begin(Some(&Tag::ALONE)).await?;
         session.note_copy(&then).await?;
         session.commit().await.map_err(settle::outcome_unknown)
     }
@@ -206,7 +206,7 @@ impl Direction {
                 }
             }
         }
-        let mut lane = self.lane.take_if(|_| way == Way::Shared);
+        let mut lane = self.lane.take();
         let then = if note { Some(chunk.then.clone()) } else { self.unnoted.clone() };
         let session = self.session().await?;
         if let Some(then) = &then {
@@ -220,7 +220,7 @@ impl Direction {
         };
         let (committed, beside) = tokio::join!(session.commit(), beside);
         committed.and(beside).map_err(settle::outcome_unknown)?;
-        self.lane = lane.or(self.lane.take());
+        self.lane = lane;
         self.unnoted = None;
         self.shared.durable[self.source].set(passed);
         Ok(Attempt::Arrived)
@@ -228,8 +228,7 @@ impl Direction {
 
     /// Loads half of the rows in the lane, the others in the session's transaction.
     async fn load_shared(&mut self, table: TableId, rows: &Rows) -> Result<Applied> {
-        let (target, shared) = (self.target(), self.shared.clone());
-        let mut lane = Lane::begin(self.lane.take(), &shared, target).await?;
+        let mut lane = Lane::begin(self.lane.take(), &self.shared, self.target()).await?;
         let rows: Vec<&Row> = rows.values().collect();
         let (ours, beside) = rows.split_at(rows.len() / 2);
         let session = self.session().await?;
@@ -328,7 +327,7 @@ impl Direction {
         while let Some(part) = open.pop().filter(|part| !part.is_empty()) {
             let rows: Vec<Row> = part.iter().map(|(_, row)| (*row).clone()).collect();
             let session = self.session().await?;
-            session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+            session.begin(Some(&Tag::ALONE)).await?;
             let inserted = session.apply(chunk.table, &TableBatch { inserts: rows, ..TableBatch::default() }).await;
             self.roll_back().await?;
             match (inserted, part) {

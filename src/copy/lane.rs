@@ -5,21 +5,19 @@
 //! between it comes again, and finds its rows there, just as they are: these need nothing (see the head of
 //! [`super`], number 4).
 
-use std::time::Duration;
-
 use pontoon_core::{
     Result, Tag,
     node::{Applier, Session},
 };
 use tokio::time::Instant;
 
-use crate::{bridge::Shared, side::Side};
+use crate::{
+    bridge::{SESSION_IDLE_MAX, Shared},
+    side::Side,
+};
 
 /// Rows of a chunk below which one session does it alone: a transaction more costs as much as some hundred rows.
 const ROWS_MIN: usize = 1_000;
-
-/// A lane that was idle this long is opened anew: the server, or what lies between, may have given it up.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Lane {
     session: Box<dyn Session>,
@@ -35,7 +33,7 @@ impl Lane {
 
     /// Begins a transaction, in a session that was used a moment ago or in a new one.
     pub(super) async fn begin(lane: Option<Lane>, shared: &Shared, target: Side) -> Result<Lane> {
-        let mut lane = match lane.filter(|lane| lane.used.elapsed() < IDLE_MAX) {
+        let mut lane = match lane.filter(|lane| lane.used.elapsed() < SESSION_IDLE_MAX) {
             Some(lane) => lane,
             None => {
                 let session = shared.open_session(target, Applier::Loader).await?;
@@ -44,8 +42,8 @@ impl Lane {
         };
         lane.used = Instant::now();
         lane.is_open = true;
-        // When the rows were written nobody knows; how far the log is applied, the other session says.
-        lane.session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+        // How far the log is applied, the other session says.
+        lane.session.begin(Some(&Tag::ALONE)).await?;
         Ok(lane)
     }
 
@@ -53,9 +51,12 @@ impl Lane {
         &mut *self.session
     }
 
+    /// Commits, where something was begun.
     pub(super) async fn commit(&mut self) -> Result<()> {
-        self.session.commit().await?;
-        self.is_open = false;
+        if self.is_open {
+            self.session.commit().await?;
+            self.is_open = false;
+        }
         Ok(())
     }
 

@@ -31,7 +31,7 @@ use super::{
     stored::{Holding, StoredHere},
 };
 use crate::{
-    bridge::Shared,
+    bridge::{SESSION_IDLE_MAX, Shared},
     conflict::{
         registry::{Claim, InHand},
         settle::{self, Request},
@@ -60,10 +60,6 @@ const SUSPECT_EVERY: u32 = 5;
 
 /// Conflicting keys that are looked for at a time.
 const CONFLICTS_MAX: usize = 10_000;
-
-/// A session that was idle this long is opened anew: the server, or what lies between, may have given
-/// it up.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// How a run is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +261,7 @@ impl Direction {
     }
 
     pub(crate) async fn session(&mut self) -> Result<&mut Box<dyn Session>> {
-        if self.used.elapsed() > IDLE_MAX {
+        if self.used.elapsed() > SESSION_IDLE_MAX {
             self.session = None;
         }
         self.used = Instant::now();

@@ -119,7 +119,7 @@ impl Direction {
     /// What the rule `Quarantine` rules out.
     pub(super) async fn store_apart(&mut self, entries: &[Stored]) -> Result<()> {
         let session = self.session().await?;
-        session.begin(Some(&Tag { position: None, commit_time: 0 })).await?;
+        session.begin(Some(&Tag::ALONE)).await?;
         session.store(entries).await?;
         session.commit().await.map_err(settle::outcome_unknown)
     }

@@ -34,6 +34,12 @@ pub struct Tag {
     pub commit_time: i64,
 }
 
+impl Tag {
+    /// A tag and no more: the checkpoint stays, and when what the transaction brings was written nobody knows, so it is
+    /// older than anything that is in a log.
+    pub const ALONE: Tag = Tag { position: None, commit_time: 0 };
+}
+
 /// The record of a settled conflict. It is committed on both nodes, first on A and then on B, each
 /// time with the row that it settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
