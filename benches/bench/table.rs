@@ -2,7 +2,7 @@
 
 use pontoon_servers::Kind;
 
-use crate::database::Database;
+use crate::database::{Database, insert_numbered};
 
 /// Its name.
 pub(crate) const NAME: &str = "items";
@@ -32,28 +32,17 @@ pub(crate) async fn create(node: &Database) {
 
 /// Fills it with so many rows.
 pub(crate) async fn fill(node: &Database, rows: u64) {
-    let select = |n: &str, moment: &str| {
+    let values = |n: &str| {
+        let moment = match node.kind {
+            Kind::Postgres => format!("timestamp '2026-01-01' + {n} * interval '1 second'"),
+            Kind::Mariadb | Kind::Mysql => format!("TIMESTAMP'2026-01-01 00:00:00' + INTERVAL {n} SECOND"),
+        };
         format!(
-            "SELECT {n}, concat('SKU-', {n} * 7919 % 1000003), concat('a thing of the kind number ', {n}), {n} % 1000, \
+            "{n}, concat('SKU-', {n} * 7919 % 1000003), concat('a thing of the kind number ', {n}), {n} % 1000, \
              ({n} % 100000) / 100.0, concat('what somebody wrote about the thing with the number ', {n}, ' in passing'), {moment}"
         )
     };
-    let insert = match node.kind {
-        Kind::Postgres => format!(
-            "INSERT INTO {NAME} {} FROM generate_series(1, {rows}::bigint) AS n",
-            select("n", "timestamp '2026-01-01' + n * interval '1 second'")
-        ),
-        Kind::Mariadb => format!(
-            "INSERT INTO {NAME} {} FROM seq_1_to_{rows}",
-            select("seq", "TIMESTAMP'2026-01-01 00:00:00' + INTERVAL seq SECOND")
-        ),
-        Kind::Mysql => format!(
-            "SET SESSION cte_max_recursion_depth = {rows}; INSERT INTO {NAME} \
-             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {rows}) {} FROM r",
-            select("n", "TIMESTAMP'2026-01-01 00:00:00' + INTERVAL n SECOND")
-        ),
-    };
-    node.run(&insert).await;
+    node.run(&insert_numbered(node.kind, NAME, rows, values)).await;
 }
 
 /// What two tables have in common only if each row is there once and whole.
@@ -64,8 +53,11 @@ pub(crate) async fn digest(node: &Database) -> String {
     };
     let text = format!("concat(id, '|', sku, '|', name, '|', quantity, '|', price, '|', note, '|', {changed})");
     let number = match node.kind {
-        Kind::Postgres => format!("('x' || left(md5({text}), 15))::bit(60)::bigint"),
-        Kind::Mariadb | Kind::Mysql => format!("conv(left(md5({text}), 15), 16, 10)"),
+        Kind::Postgres => {
+            format!("('x' || left(encode(sha256(convert_to({text}, 'UTF8')), 'hex'), 15))::bit(60)::bigint")
+        }
+        // MySQL 9.6 and later have no `md5`.
+        Kind::Mariadb | Kind::Mysql => format!("conv(left(sha2({text}, 256), 15), 16, 10)"),
     };
     let sql = match node.kind {
         Kind::Postgres => format!("SELECT concat(count(*), ' rows, ', sum({number})) FROM {NAME}"),
