@@ -70,7 +70,7 @@ fn command(config: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a process that has to succeed and carries rows between the servers.
 pub(crate) async fn measure(mut command: Command, nodes: [&Database; 2]) -> Run {
-    let before = servers(nodes);
+    let before = nodes.map(server);
     let began = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
     let child = child.unwrap();
@@ -80,11 +80,11 @@ pub(crate) async fn measure(mut command: Command, nodes: [&Database; 2]) -> Run 
     let (carrier, peak) = watch.end();
     let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat();
     assert!(output.status.success(), "{command:?}: {said}");
-    let after = servers(nodes);
+    let after = nodes.map(server);
     Run { seconds, carrier, servers: [after[0] - before[0], after[1] - before[1]], peak }
 }
 
-/// Processor seconds of both servers so far.
-pub(crate) fn servers(nodes: [&Database; 2]) -> [f64; 2] {
-    nodes.map(|node| node.server.process_id().map_or(0.0, processor_seconds))
+/// Processor seconds of a server so far.
+pub(crate) fn server(node: &Database) -> f64 {
+    node.server.process_id().map_or(0.0, processor_seconds)
 }

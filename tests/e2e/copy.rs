@@ -12,7 +12,11 @@ use pontoon_servers::Kind;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{Bridge, Database, Link, LinkOptions, database::Client, eventually, pairings, workload};
+use crate::support::{
+    Bridge, Database, Link, LinkOptions,
+    database::{Client, insert_numbered},
+    eventually, pairings, workload,
+};
 
 const COLUMNS: &str = "id int PRIMARY KEY, name varchar(60) NOT NULL, quantity int NOT NULL";
 
@@ -28,16 +32,7 @@ const DUMP: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 const CONFIGURATION: &str = "[[tables]]\nname = \"items\"\n";
 
 fn fill(kind: Kind) -> String {
-    let select = |n: &str| format!("SELECT {n}, concat('row number ', {n}), 0");
-    match kind {
-        Kind::Postgres => format!("INSERT INTO items {} FROM generate_series(1, {ROWS}) AS n", select("n")),
-        Kind::Mariadb => format!("INSERT INTO items {} FROM seq_1_to_{ROWS}", select("seq")),
-        Kind::Mysql => format!(
-            "SET SESSION cte_max_recursion_depth = {ROWS}; INSERT INTO items \
-             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {ROWS}) {} FROM r",
-            select("n")
-        ),
-    }
+    insert_numbered(kind, "items", ROWS as u64, |n| format!("{n}, concat('row number ', {n}), 0"))
 }
 
 /// An application that updates, removes and adds rows, among those that are being loaded and others. Each side has its

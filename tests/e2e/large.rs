@@ -14,7 +14,11 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     commands::{get, sample},
-    support::{Bridge, DEADLINE, Database, Link, LinkOptions, database::Client, each_way, pairings},
+    support::{
+        Bridge, DEADLINE, Database, Link, LinkOptions,
+        database::{Client, insert_numbered},
+        each_way, pairings,
+    },
 };
 
 const ROWS: u64 = 300_000;
@@ -65,16 +69,7 @@ impl Reader {
 
 /// Inserts so many rows in one statement; `more` are the values of other columns, by the number of the row.
 fn insert_all(kind: Kind, rows: u64, more: impl Fn(&str) -> String) -> String {
-    let select = |n: &str| format!("SELECT {n}, concat('row number ', {n}), 0{}", more(n));
-    match kind {
-        Kind::Postgres => format!("INSERT INTO items {} FROM generate_series(1, {rows}) AS n", select("n")),
-        Kind::Mariadb => format!("INSERT INTO items {} FROM seq_1_to_{rows}", select("seq")),
-        Kind::Mysql => format!(
-            "SET SESSION cte_max_recursion_depth = {rows}; INSERT INTO items \
-             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {rows}) {} FROM r",
-            select("n")
-        ),
-    }
+    insert_numbered(kind, "items", rows, |n| format!("{n}, concat('row number ', {n}), 0{}", more(n)))
 }
 
 /// Waits until the bridge has an unfinished transaction with many rows, of about so many bytes each, on a node.

@@ -62,6 +62,21 @@ impl Database {
     }
 }
 
+/// Inserts so many rows in one statement, numbered from 1; `values` is what is selected for the row of a number.
+pub(crate) fn insert_numbered(kind: Kind, table: &str, rows: u64, values: impl Fn(&str) -> String) -> String {
+    match kind {
+        Kind::Postgres => {
+            format!("INSERT INTO {table} SELECT {} FROM generate_series(1, {rows}::bigint) AS n", values("n"))
+        }
+        Kind::Mariadb => format!("INSERT INTO {table} SELECT {} FROM seq_1_to_{rows}", values("seq")),
+        Kind::Mysql => format!(
+            "SET SESSION cte_max_recursion_depth = {rows}; INSERT INTO {table} \
+             WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {rows}) SELECT {} FROM r",
+            values("n")
+        ),
+    }
+}
+
 /// A session.
 pub(crate) enum Client {
     Postgres(tokio_postgres::Client),
