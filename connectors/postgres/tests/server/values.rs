@@ -76,6 +76,24 @@ async fn fill(bench: &Bench) -> i32 {
     id
 }
 
+/// The twin holds the same values, by the server's own text.
+async fn twins_are_equal(bench: &Bench) {
+    for (at, (native, _)) in TYPES.iter().enumerate() {
+        // Documents keep their meaning, not their spelling; numbers their value, not their scale; a float
+        // has one zero in common form.
+        let same = match *native {
+            "json" | "jsonb" => format!("a.c{at}::jsonb IS NOT DISTINCT FROM b.c{at}::jsonb"),
+            native if native.starts_with("numeric") || native == "real" || native == "double precision" => {
+                format!("a.c{at} IS NOT DISTINCT FROM b.c{at}")
+            }
+            _ => format!("a.c{at}::text IS NOT DISTINCT FROM b.c{at}::text"),
+        };
+        let sql = format!("SELECT count(*) FROM all_types a JOIN twin b USING (id) WHERE NOT ({same})");
+        let different: i64 = bench.sql.query_one(&sql, &[]).await.unwrap().get(0);
+        assert_eq!(different, 0, "{native}");
+    }
+}
+
 #[tokio::test]
 async fn every_value_goes_around() {
     let bench = Bench::start(&ddl(), &["all_types", "twin"]).await;
@@ -112,20 +130,7 @@ async fn every_value_goes_around() {
     let locked: Vec<Row> = session.lock(table.id, &keys).await.unwrap().into_iter().flatten().collect();
     assert_eq!(locked, rows);
     session.commit().await.unwrap();
-    for (at, (native, _)) in TYPES.iter().enumerate() {
-        // Documents keep their meaning, not their spelling; numbers their value, not their scale; a float
-        // has one zero in common form.
-        let same = match *native {
-            "json" | "jsonb" => format!("a.c{at}::jsonb IS NOT DISTINCT FROM b.c{at}::jsonb"),
-            native if native.starts_with("numeric") || native == "real" || native == "double precision" => {
-                format!("a.c{at} IS NOT DISTINCT FROM b.c{at}")
-            }
-            _ => format!("a.c{at}::text IS NOT DISTINCT FROM b.c{at}::text"),
-        };
-        let sql = format!("SELECT count(*) FROM all_types a JOIN twin b USING (id) WHERE NOT ({same})");
-        let different: i64 = bench.sql.query_one(&sql, &[]).await.unwrap().get(0);
-        assert_eq!(different, 0, "{native}");
-    }
+    twins_are_equal(&bench).await;
     // The scan, in chunks.
     let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
     let mut scanned: Vec<Row> = Vec::new();
@@ -151,6 +156,29 @@ async fn every_value_goes_around() {
         .map(|change| change.after().unwrap().clone())
         .collect();
     assert_eq!(echo, rows);
+}
+
+/// The form that COPY takes of every type is another one than a statement's.
+#[tokio::test]
+async fn every_value_is_loaded_as_it_is() {
+    let bench = Bench::start(&ddl(), &["all_types", "twin"]).await;
+    let count = fill(&bench).await;
+    let table = &bench.tables()[1];
+    let rows =
+        bench.node.open_scan(bench.tables()).await.unwrap().chunk(bench.tables()[0].id, None, 10_000).await.unwrap();
+    assert_eq!(rows.len(), count as usize);
+    let mut session = bench.session().await;
+    session.begin(Some(&tag(10, 1))).await.unwrap();
+    let loaded = session.load(table.id, &rows.iter().collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(loaded, Applied::All, "none goes another way");
+    session.commit().await.unwrap();
+    let there: i64 = bench.sql.query_one("SELECT count(*) FROM twin", &[]).await.unwrap().get(0);
+    assert_eq!(there, i64::from(count));
+    twins_are_equal(&bench).await;
+    // A key that is there is one that was not expected, and then nothing of the rest is there either.
+    session.begin(Some(&tag(11, 1))).await.unwrap();
+    assert_eq!(session.load(table.id, &[&rows[0]]).await.unwrap(), Applied::Missed);
+    session.rollback().await.unwrap();
 }
 
 /// For each row: an update and a delete find it as it is, and miss it where one value is another.
