@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use pontoon::{cli, logging};
 
-/// Rows are made by one thread and let go by another, which costs the C library's allocator more than the rest of a row
-/// does: with this one a first load takes two thirds of the time.
+/// Rows are made by one thread and let go by another, which took the C library's allocator more than a third of the
+/// bridge's processor time in a first load.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

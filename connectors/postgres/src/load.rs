@@ -7,8 +7,7 @@
 //! A field is what the receive function of the column's own type reads (manual, page of COPY, "Binary Format"; a domain
 //! has its base type's), and so most are what [`crate::encode`] writes. Other than in a statement there is no cast: an
 //! integer is as wide as its column, an exact number is made of digits to the base 10,000 (`numeric_recv` of numeric.c), a
-//! `jsonb` document is its text behind the number of that form's version (`jsonb_recv` of jsonb.c). Nothing is parsed by the
-//! server but documents, which is a third of its time.
+//! `jsonb` document is its text behind the number of that form's version (`jsonb_recv` of jsonb.c).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
