@@ -85,6 +85,19 @@ impl Reason {
     }
 }
 
+/// Whether both sides have writes, and on both the bridge's own came after them all: two versions that were each
+/// written on top of an absence crossed on their way. Then a side's row is a version of the other side's, which that
+/// side may have deleted since: of the winner it is its own last write that stands, where that was a delete.
+pub(crate) fn have_crossed(group: &[KeyState]) -> bool {
+    Side::BOTH.into_iter().all(|side| last_time(group, side, true).is_none() && last_time(group, side, false).is_some())
+}
+
+/// The row of the winner's side: as it is at the fence, or as it was made by its last write.
+pub(crate) fn row_of(key: &KeyState, winner: Side, crossed: bool) -> Option<Row> {
+    let deleted = key.pending[winner].writes.last().is_some_and(|write| !write.after);
+    if crossed && deleted { None } else { key.rows[winner].clone() }
+}
+
 /// Decides for keys that stand or fall together: usually one, more where a write moved a row from one
 /// key to another. `preferred` is the side with the higher priority; `arriving` the one that a copy brings the
 /// rows from.
@@ -219,6 +232,28 @@ mod tests {
         both.pending[Side::A].seen = 1;
         both.pending[Side::B].seen = 1;
         assert_eq!(decide(&[both], LWW, Side::B, None), Reason::LaterWrite(Side::A));
+    }
+
+    #[test]
+    fn of_versions_that_crossed_none_stands_that_its_side_has_deleted() {
+        let crossed = |deleted: Pair<bool>| {
+            let mut both = key(1, 2, &[7], &[5]);
+            for side in Side::BOTH {
+                both.pending[side].seen = 1;
+                both.pending[side].writes[0].after = !deleted[side];
+            }
+            both
+        };
+        let neither = crossed(Pair::new(false, false));
+        assert!(have_crossed(std::slice::from_ref(&neither)));
+        assert_eq!(row_of(&neither, Side::A, true), row(1));
+        assert_eq!(row_of(&crossed(Pair::new(true, false)), Side::A, true), None);
+        assert_eq!(row_of(&crossed(Pair::new(false, true)), Side::A, true), row(1));
+        let mut one_is_new = crossed(Pair::new(true, true));
+        one_is_new.pending[Side::B].seen = 0;
+        assert!(!have_crossed(std::slice::from_ref(&one_is_new)));
+        assert_eq!(row_of(&one_is_new, Side::A, false), row(1));
+        assert!(!have_crossed(&[key(1, 2, &[], &[])]));
     }
 
     #[test]

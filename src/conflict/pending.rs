@@ -1,7 +1,9 @@
 //! A node's local writes of some keys, found in the queue of its log.
 //!
-//! The queue holds everything that the other node has not got (what it has got is released), so a scan
-//! of it up to the fence finds all of a key's pending writes, and the bridge's own echoes between them.
+//! The queue holds everything that the other node has not got, so a scan of it up to the fence finds all of a key's
+//! pending writes, and the bridge's own echoes between them. It may hold more: what was applied a moment ago, or of a
+//! run that is applied part by part the parts that are done. These are durable on the other node and so not pending:
+//! what was written there since was written on top of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,8 +72,14 @@ pub(crate) struct Pending {
     pub(crate) links: Vec<(Place, Place)>,
 }
 
-/// Scans a queue for writes of `keys` up to `fence`, which the reader has passed.
-pub(crate) fn scan(queue: &Arc<Queue>, tables: &Tables, keys: &BTreeSet<Place>, fence: &Position) -> Result<Pending> {
+/// Scans a queue for writes of `keys` after what is `applied`, up to `fence`, which the reader has passed.
+pub(crate) fn scan(
+    queue: &Arc<Queue>,
+    tables: &Tables,
+    keys: &BTreeSet<Place>,
+    applied: &Position,
+    fence: &Position,
+) -> Result<Pending> {
     let mut scan = Scan { tables, keys, pending: Pending::default(), open: Vec::new() };
     let mut at = queue.first();
     loop {
@@ -85,7 +93,7 @@ pub(crate) fn scan(queue: &Arc<Queue>, tables: &Tables, keys: &BTreeSet<Place>, 
                 LogEvent::Fragment(fragment) => {
                     scan.look(fragment)?;
                     if let Some(position) = &fragment.position
-                        && !scan.close(position, fence)
+                        && !scan.close(position, applied, fence)
                     {
                         return Ok(scan.pending);
                     }
@@ -133,9 +141,13 @@ impl Scan<'_> {
     }
 
     /// The transaction ends here. `false`: it lies beyond the fence, and so does all that follows.
-    fn close(&mut self, position: &Position, fence: &Position) -> bool {
+    fn close(&mut self, position: &Position, applied: &Position, fence: &Position) -> bool {
         if !fence.covers(position) {
             return false;
+        }
+        if applied.covers(position) {
+            self.open.clear();
+            return true;
         }
         for open in self.open.drain(..) {
             match open {

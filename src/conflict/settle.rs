@@ -324,11 +324,13 @@ impl Settler {
         if self.shared.rules.has(Rule::Fence) && !self.pass(&fences).await? {
             return Ok(Attempt::Again("a reader did not pass its fence in time"));
         }
+        // Under the claim of the keys: what an applier has written of them is durable by now, and known to be.
+        let durable = self.shared.durable();
         let mut pending = Pair::<Pending>::default();
         for side in self.shared.read_sides() {
             if let Some(fence) = &fences[side] {
                 let shared = &self.shared;
-                pending[side] = pending::scan(&shared.queues[side], &shared.tables[side], keys, fence)?;
+                pending[side] = pending::scan(&shared.queues[side], &shared.tables[side], keys, &durable[side], fence)?;
             }
         }
         let discard = self.add_stored(keys, &mut pending, cause).await?;

@@ -64,6 +64,20 @@ fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: boo
     }
 }
 
+/// What was decided for keys that stand or fall together.
+#[derive(Debug, Clone, Copy)]
+struct Decision {
+    reason: Reason,
+    /// The two sides' versions crossed on their way.
+    crossed: bool,
+}
+
+impl From<Reason> for Decision {
+    fn from(reason: Reason) -> Decision {
+        Decision { reason, crossed: false }
+    }
+}
+
 /// Everything known under the locks.
 pub(super) struct Case<'a> {
     pub(super) shared: &'a Shared,
@@ -82,31 +96,32 @@ impl Case<'_> {
         let groups = groups(self.keys, self.pending, |place| self.shared.resolutions.half_done_with(place));
         let mut verdicts = Vec::new();
         for (number, group) in groups.iter().enumerate() {
-            let reason = self.reason(group);
-            verdicts.extend(group.iter().map(|place| self.verdict(place, reason, number)));
+            let decision = self.decide(group);
+            verdicts.extend(group.iter().map(|place| self.verdict(place, decision, number)));
         }
         verdicts
     }
 
-    fn reason(&self, group: &BTreeSet<Place>) -> Reason {
-        let Some((table, _)) = group.first() else { return Reason::Equal };
+    fn decide(&self, group: &BTreeSet<Place>) -> Decision {
+        let Some((table, _)) = group.first() else { return Decision::from(Reason::Equal) };
         let (policy, preferred) = (self.shared.policies[table.index()], self.shared.preferred);
         let half_done = self.shared.rules.has(Rule::Complete)
             && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
         if let Some(side) = self.discard {
-            return Reason::Discarded(side);
+            return Decision::from(Reason::Discarded(side));
         }
         if half_done {
             let discarded = group.iter().find_map(|place| self.discarded(place));
             let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
-            match discarded {
+            Decision::from(match discarded {
                 // Nothing was written since: it was said of what was there, and stands.
                 Some(side) if keys.iter().all(|key| key.since.iter().all(Vec::is_empty)) => Reason::Discarded(side),
                 _ => decide::complete(&keys, policy, preferred),
-            }
+            })
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)))
+            let reason = decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)));
+            Decision { reason, crossed: reason != Reason::Equal && decide::have_crossed(&keys) }
         }
     }
 
@@ -163,10 +178,12 @@ impl Case<'_> {
         Side::BOTH.into_iter().find(keeps)
     }
 
-    fn verdict(&self, place: &Place, reason: Reason, group: usize) -> Verdict {
+    fn verdict(&self, place: &Place, Decision { reason, crossed }: Decision, group: usize) -> Verdict {
         let discarded = matches!(reason, Reason::Discarded(_));
-        let rows = Pair::from_fn(|side| self.row(if discarded { side } else { reason.winner() }, place));
-        let histories = Pair::from_fn(|side| self.history(side, place));
+        let state = self.state(place);
+        let of = |side: Side| decide::row_of(&state, side, crossed);
+        let rows = Pair::from_fn(|side| of(if discarded { side } else { reason.winner() }));
+        let histories = state.pending;
         let times = histories.iter().flat_map(|history| &history.writes).map(|write| write.commit_time);
         let earlier = self.shared.resolutions.get(Side::A, place).map(|record| record.commit_time);
         let completed = matches!(reason, Reason::Completed(_)).then_some(earlier).flatten();

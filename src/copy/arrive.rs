@@ -285,7 +285,8 @@ impl Direction {
         if timeout(FENCE_WAIT, shared.has_read(side, end)).await.is_err() {
             return Ok(None);
         }
-        let pending = pending::scan(&shared.queues[side], &shared.tables[side], keys, end)?;
+        let durable = shared.durable[side].get();
+        let pending = pending::scan(&shared.queues[side], &shared.tables[side], keys, &durable, end)?;
         Ok(Some(pending.histories.into_iter().filter(|(place, _)| keys.contains(place)).collect()))
     }
 

@@ -319,7 +319,6 @@ impl Direction {
         if !self.shared.rules.has(Rule::Checkpoint) {
             self.checkpoint(&run.position).await?;
         }
-        self.shared.durable[self.source].set(run.position.clone());
         self.shared.observe(&EngineEvent::Applied {
             source: self.source,
             transactions: run.transactions,
@@ -383,6 +382,8 @@ impl Direction {
         }
         let session = self.session().await?;
         session.commit().await.map_err(settle::outcome_unknown)?;
+        // Before the claim is given up: a rendezvous must not take for pending what is applied.
+        shared.durable[self.source].set(run.position.clone());
         if !shared.rules.has(Rule::Quarantine) {
             self.store_apart(&stored.entries).await?;
         }

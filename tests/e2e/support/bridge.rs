@@ -44,11 +44,23 @@ fn program() -> Command {
     pontoon_servers::bound_command(env!("CARGO_BIN_EXE_pontoon")).unwrap()
 }
 
-/// Runs a command to its end, which must come.
+/// Runs a command to its end, which must come. (Where it does not, it is told to end, and what it had said is shown.)
 pub(crate) async fn pontoon(config: &Path, arguments: &[&str]) -> Ended {
     let mut command = tokio::process::Command::from(program());
-    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(DEADLINE * 5, command.output()).await.expect("it ends").unwrap();
+    command.arg("--config").arg(config).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    let id = child.id().unwrap().to_string();
+    let output = child.wait_with_output();
+    tokio::pin!(output);
+    let output = match tokio::time::timeout(DEADLINE * 5, &mut output).await {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+            let said = tokio::time::timeout(DEADLINE, output).await;
+            panic!("{arguments:?} does not end: {said:?}");
+        }
+    };
     Ended {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8(output.stdout).unwrap(),
