@@ -297,7 +297,7 @@ impl Direction {
         let held = loop {
             match self.attempt(run, way).await {
                 Ok(Attempt::Committed(held)) => break held,
-                Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await?,
+                Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await,
                 Ok(Attempt::Fruitless(tried)) => {
                     fruitless += 1;
                     if fruitless == FRUITLESS_MAX {
@@ -305,7 +305,7 @@ impl Direction {
                     }
                     self.shared.pause(PAUSE_MAX).await;
                     if fruitless % SUSPECT_EVERY == 0 {
-                        self.settle(tried, false).await?;
+                        self.settle(tried, false).await;
                     }
                 }
                 Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
@@ -525,16 +525,15 @@ impl Direction {
     }
 
     /// Has keys settled; `arriving`: as the rows of a copy.
-    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) -> Result<()> {
+    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) {
         let keys: Vec<Place> = keys.into_iter().collect();
         for keys in keys.chunks(settle::KEYS_MAX) {
             let (settled, answer) = oneshot::channel();
             let request = Request { keys: keys.iter().cloned().collect(), source: self.source, arriving, settled };
-            self.settler.send(request).await.map_err(|_| settler_gone())?;
-            answer.await.map_err(|_| settler_gone())?;
+            or_never(self.settler.send(request).await).await;
+            or_never(answer.await).await;
         }
         self.used = Instant::now();
-        Ok(())
     }
 }
 
@@ -553,7 +552,25 @@ pub(super) fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
     }
 }
 
-/// The settler has failed; its own error ends the bridge's session.
-fn settler_gone() -> Error {
-    Error::new(Code::ConnectionLost, "the rendezvous ended")
+/// What the settler said. Where it is gone, it has failed, and it is its own error that ends the bridge's session: an
+/// error from here might come first, and one that needs a person would be taken for one that passes.
+async fn or_never<T, E>(said: std::result::Result<T, E>) -> T {
+    match said {
+        Ok(said) => said,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settler_that_is_gone_says_nothing() {
+        let (settled, answer) = oneshot::channel::<()>();
+        drop(settled);
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(3_600), or_never(answer.await));
+        assert!(waited.await.is_err());
+        assert_eq!(or_never::<_, Error>(Ok(1)).await, 1);
+    }
 }
