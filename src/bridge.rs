@@ -28,7 +28,8 @@ use tokio::{
 
 use crate::{
     conflict::{
-        decide::{Policy, Reason},
+        decide::Reason,
+        policy::Policy,
         quarantine::{OnError, Quarantine},
         registry::Registry,
         resolutions::Resolutions,

@@ -259,6 +259,8 @@ pub enum ConflictKind {
     DeleteOriginDiffers,
     /// Deleted where no row is.
     DeleteMissing,
+    /// An additive column came below its floor, by what both sides took away together.
+    FloorCrossed,
 }
 
 /// A settled conflict.

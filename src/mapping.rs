@@ -4,6 +4,8 @@
 //! Both `check`, which lists every finding, and `run`, which refuses at the first blocking one, ask
 //! here, so they cannot disagree.
 
+mod rules;
+
 use std::sync::Arc;
 
 use pontoon_core::{
@@ -14,7 +16,10 @@ use pontoon_core::{
 
 use crate::{
     config::{Absent, Choices, Config, Conflict, Present, TableChoice},
-    conflict::{decide::Policy, quarantine::OnError},
+    conflict::{
+        policy::{Policy, RowRule},
+        quarantine::OnError,
+    },
     side::{Pair, Side},
 };
 
@@ -174,6 +179,7 @@ impl Draft<'_> {
         let before = self.blocking();
         let columns = self.columns(choice, schemas);
         let key = self.key(choice, schemas, &columns);
+        let rules = rules::of_columns(self, choice, &columns, &key);
         self.generated_keys(choice, schemas);
         if self.blocking() > before {
             return;
@@ -191,10 +197,12 @@ impl Draft<'_> {
             });
         }
         self.on_error.push(choice.on_error);
-        self.policies.push(match &choice.conflict {
-            Conflict::LastWriterWins => Policy::LastWriterWins,
-            Conflict::Prefer(side) => Policy::Prefer(*side),
-        });
+        let row = match &choice.conflict {
+            Conflict::LastWriterWins => RowRule::LastWriterWins,
+            Conflict::ColumnMerge => RowRule::ColumnMerge,
+            Conflict::Prefer(side) => RowRule::Prefer(*side),
+        };
+        self.policies.push(Policy { row, columns: rules });
     }
 
     fn blocking(&self) -> usize {

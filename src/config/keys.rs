@@ -99,8 +99,9 @@ pub(super) const DEFAULTS: Section = Section {
             "conflict",
             "text",
             Preset::Value("\"last_writer_wins\""),
-            "Who wins where both sides wrote a row without seeing each other: `last_writer_wins`, by commit time, or \
-             `prefer:NODE`. `column_merge` and `quarantine` come with a later version.",
+            "Who wins where both sides wrote a row without seeing each other. `last_writer_wins`: the row of the later commit. \
+             `column_merge`: each column of the side that changed it, and of both the later one; a delete against an update is \
+             decided as a row. `prefer:NODE`: that node's row. `quarantine` comes with a later version. `docs/conflicts.md` has every case.",
         ),
         key("direction", "text", Preset::Value("\"both\""), "`both`, or `NODE->NODE` for one way only."),
         key(
@@ -134,9 +135,13 @@ pub(super) const TABLE: Section = Section {
         key("on_error", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key(
             "columns",
-            "table",
+            "table of texts or tables",
             Preset::None("none"),
-            "Rules of single columns: `additive`, `min`, `max`. They come with a later version.",
+            "Rules of single columns by name, whatever `conflict` says: `{ stock = \"additive\", low = \"min\" }`. A column that \
+             one side changed is that side's; where both did, `min` and `max` take the lesser and the greater value, `last_writer_wins` \
+             the later and `prefer:NODE` that node's. `additive`: what each side added counts, once, on both; for columns of \
+             an exact number. `{ rule = \"additive\", floor = 0 }` reports it where both sides together come below the floor \
+             and neither did alone.",
         ),
         key(
             "accept",

@@ -10,6 +10,7 @@
 //! | `mod.rs` | the types, where the file is looked for |
 //! | `keys.rs` | every key with its default and its documentation; the reference page |
 //! | `parse.rs` | from text to types |
+//! | `columns.rs` | the rules of single columns |
 //! | `reader.rs` | one value at a time, with its place |
 //! | `place.rs` | places, problems, suggestions |
 //! | `url.rs` | what a node's URL says |
@@ -17,6 +18,7 @@
 //! | `write.rs` | a new file, for `pontoon init` |
 //! | `sample.toml` | the sample file |
 
+mod columns;
 mod keys;
 mod parse;
 mod place;
@@ -153,8 +155,28 @@ pub struct Defaults {
 pub enum Conflict {
     /// The later commit; where the times are equal the node of the higher priority, else A.
     LastWriterWins,
+    /// Each column that one side changed is that side's; of both sides' the later one.
+    ColumnMerge,
     /// Always this node.
     Prefer(Side),
+}
+
+/// What becomes of a column that both sides changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnConflict {
+    /// The value of the side that changed it last.
+    LastWriterWins,
+    /// This node's value.
+    Prefer(Side),
+    /// The lesser value.
+    Min,
+    /// The greater value.
+    Max,
+    /// What each side added counts.
+    Additive {
+        /// A sum below it is reported; a number in canonical text.
+        floor: Option<Box<str>>,
+    },
 }
 
 /// Which way rows of a table go.

@@ -54,8 +54,8 @@ fn syntax_message(message: &str, at: &str) -> String {
     if message.starts_with("duplicate key") { format!("{message} {at}") } else { message.to_owned() }
 }
 
-struct Parser<'a, 'e> {
-    problems: Problems<'a>,
+pub(super) struct Parser<'a, 'e> {
+    pub(super) problems: Problems<'a>,
     environment: &'a Environment<'e>,
     /// Where relative paths start.
     folder: PathBuf,
@@ -64,7 +64,7 @@ struct Parser<'a, 'e> {
 }
 
 /// The names of the two nodes, A's first.
-type Names<'n> = [&'n str; 2];
+pub(super) type Names<'n> = [&'n str; 2];
 
 impl Parser<'_, '_> {
     /// `None` only with a problem noted.
@@ -371,11 +371,12 @@ impl Parser<'_, '_> {
         let text = item.text(&mut self.problems)?;
         match text {
             "last_writer_wins" => return Some(Conflict::LastWriterWins),
-            "column_merge" | "quarantine" => {
+            "column_merge" => return Some(Conflict::ColumnMerge),
+            "quarantine" => {
                 item.refuse_with(
                     &mut self.problems,
                     format!("this version does not have {text:?} yet"),
-                    "use \"last_writer_wins\" or \"prefer:NODE\"",
+                    "use \"last_writer_wins\", \"column_merge\" or \"prefer:NODE\"",
                 );
                 return None;
             }
@@ -388,7 +389,7 @@ impl Parser<'_, '_> {
         item.refuse_with(
             &mut self.problems,
             format!("{text:?} is no rule for conflicts{}", did_you_mean(text, known)),
-            "it is \"last_writer_wins\" or \"prefer:NODE\"",
+            "it is \"last_writer_wins\", \"column_merge\" or \"prefer:NODE\"",
         );
         None
     }
@@ -416,7 +417,7 @@ impl Parser<'_, '_> {
         Some(Direction::From(source_side))
     }
 
-    fn node_name(&mut self, item: &Item<'_, '_>, name: &str, names: Option<Names<'_>>) -> Option<Side> {
+    pub(super) fn node_name(&mut self, item: &Item<'_, '_>, name: &str, names: Option<Names<'_>>) -> Option<Side> {
         let names = names?;
         let at = names.iter().position(|known| *known == name);
         if at.is_none() {
@@ -444,7 +445,7 @@ impl Parser<'_, '_> {
             let fields = Fields::new("tables", span, table, &keys::TABLE, &mut self.problems);
             let Defaults { conflict, direction, on_error } = self.rules(&fields, names, defaults);
             let accept = self.accept(&fields);
-            self.columns(&fields);
+            let columns = self.columns(&fields, names);
             let Some(item) = fields.required("name", &mut self.problems) else { continue };
             let Some((written, patterns)) = self.table_names(&item, names) else { continue };
             let place = self.problems.place(item.span.start);
@@ -455,7 +456,7 @@ impl Parser<'_, '_> {
                     "keep one entry for it",
                 );
             }
-            rules.push(TableRule { place, written, names: patterns, conflict, direction, on_error, accept });
+            rules.push(TableRule { place, written, names: patterns, conflict, columns, direction, on_error, accept });
         }
         rules
     }
@@ -541,18 +542,6 @@ impl Parser<'_, '_> {
             }
         }
         accepted
-    }
-
-    fn columns(&mut self, fields: &Fields<'_, '_>) {
-        if let Some(item) = fields.get("columns") {
-            self.problems.add(
-                Rank::Value,
-                &item.key_span,
-                &item.path,
-                "this version does not have rules for single columns (\"additive\", \"min\", \"max\") yet",
-                "take the key away; conflicts of the table are then settled row by row".to_owned(),
-            );
-        }
     }
 
     fn limits(&mut self, root: &Fields<'_, '_>) -> Option<Limits> {

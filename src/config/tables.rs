@@ -1,11 +1,11 @@
 //! Which tables are bridged: names and patterns, and what they come to on two given databases.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pontoon_core::{Error, TableName};
 
 use super::{
-    Accept, Config, Conflict, Direction, Side,
+    Accept, ColumnConflict, Config, Conflict, Direction, Side,
     place::{Invalid, Place, Problem, Rank, nearest},
 };
 use crate::conflict::quarantine::OnError;
@@ -143,6 +143,8 @@ pub struct TableRule {
     pub names: [NamePattern; 2],
     /// Who wins.
     pub conflict: Conflict,
+    /// The rules of single columns, by name.
+    pub columns: BTreeMap<String, ColumnConflict>,
     /// Which way rows go.
     pub direction: Direction,
     /// What becomes of rows that a target refuses.
@@ -193,6 +195,8 @@ pub struct TableChoice {
     pub direction: Direction,
     /// Who wins.
     pub conflict: Conflict,
+    /// The rules of single columns, by name.
+    pub columns: BTreeMap<String, ColumnConflict>,
     /// What becomes of rows that a target refuses.
     pub on_error: OnError,
     /// Findings that the operator answers for.
@@ -323,6 +327,7 @@ impl Config {
                     direction: rule.direction,
                     on_error: rule.on_error,
                     conflict: rule.conflict,
+                    columns: rule.columns.clone(),
                     accept: rule.accept.clone(),
                 });
             }

@@ -3,22 +3,21 @@
 //! No clock is asked where causality decides: where the rows agree, or where only one side has writes
 //! that the other has not seen. Clocks break the tie between writes that truly did not see each other,
 //! and node priority breaks the tie between equal clocks, so both sides always decide alike.
+//!
+//! A decision is of a row first: whose row stands, and why. Where the row is on both sides, and neither came nor went
+//! among the writes, columns with a rule of their own are decided each by itself ([`super::merge`]).
 
 use std::fmt;
 
 use pontoon_core::Row;
 
-use super::pending::{History, Write};
+use super::{
+    chain::Chain,
+    merge::{self, Outcome},
+    pending::History,
+    policy::{Policy, RowRule},
+};
 use crate::side::{Pair, Side};
-
-/// The rule that settles a table's conflicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// The later write wins, by its commit time; of equal times, that of the preferred node.
-    LastWriterWins,
-    /// This node's write wins.
-    Prefer(Side),
-}
 
 /// What is known of one key under its locks.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +26,22 @@ pub(crate) struct KeyState {
     pub(crate) rows: Pair<Option<Row>>,
     /// Local writes that the other node has not got and no resolution covers.
     pub(crate) pending: Pair<History>,
+}
+
+/// What both nodes shall hold of keys that stand or fall together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// Whose rows stand, and why.
+    pub(crate) reason: Reason,
+    /// What becomes of each key.
+    pub(crate) keys: Vec<Outcome>,
+}
+
+impl Decision {
+    /// One side's rows, whole.
+    fn whole(reason: Reason, rows: impl Iterator<Item = Option<Row>>) -> Decision {
+        Decision { reason, keys: rows.map(Outcome::whole).collect() }
+    }
 }
 
 /// Why a verdict is what it is.
@@ -42,6 +57,10 @@ pub(crate) enum Reason {
     Priority(Side),
     /// The table prefers this side.
     Preferred(Side),
+    /// Column by column; this side's row is that of the later write, and so counts as the winner.
+    Merged(Side),
+    /// The rows differ in what was added up alone; this side wrote last.
+    Added(Side),
     /// The rows differ and no write in either log explains it; the preferred side's stands.
     Drift(Side),
     /// A copy brought this side's row, and the other had none.
@@ -61,6 +80,8 @@ impl Reason {
             | Reason::LaterWrite(side)
             | Reason::Priority(side)
             | Reason::Preferred(side)
+            | Reason::Merged(side)
+            | Reason::Added(side)
             | Reason::Drift(side)
             | Reason::Copied(side)
             | Reason::Completed(side)
@@ -77,6 +98,8 @@ impl Reason {
             Reason::LaterWrite(_) => format!("last_writer_wins: {name}"),
             Reason::Priority(_) => format!("last_writer_wins, equal times, priority: {name}"),
             Reason::Preferred(_) => format!("prefer: {name}"),
+            Reason::Merged(_) => format!("column_merge, last writer: {name}"),
+            Reason::Added(_) => "additive".to_owned(),
             Reason::Drift(_) => format!("drift, no write explains it: {name}"),
             Reason::Copied(_) => format!("copied from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
@@ -85,72 +108,99 @@ impl Reason {
     }
 }
 
-/// Whether both sides have writes, and on both the bridge's own came after them all: two versions that were each
-/// written on top of an absence crossed on their way. Then a side's row is a version of the other side's, which that
-/// side may have deleted since: of the winner it is its own last write that stands, where that was a delete.
-pub(crate) fn have_crossed(group: &[KeyState]) -> bool {
-    Side::BOTH.into_iter().all(|side| last_time(group, side, true).is_none() && last_time(group, side, false).is_some())
-}
-
-/// The row of the winner's side: as it is at the fence, or as it was made by its last write.
-pub(crate) fn row_of(key: &KeyState, winner: Side, crossed: bool) -> Option<Row> {
-    let deleted = key.pending[winner].writes.last().is_some_and(|write| !write.after);
-    if crossed && deleted { None } else { key.rows[winner].clone() }
-}
-
 /// Decides for keys that stand or fall together: usually one, more where a write moved a row from one
 /// key to another. `preferred` is the side with the higher priority; `arriving` the one that a copy brings the
 /// rows from.
-pub(crate) fn decide(group: &[KeyState], policy: Policy, preferred: Side, arriving: Option<Side>) -> Reason {
-    if group.iter().all(|key| key.rows[Side::A] == key.rows[Side::B]) {
-        return Reason::Equal;
+///
+/// Where both sides have writes, and on both the bridge's own came after them all, two versions that were each written
+/// on top of an absence have crossed on their way. Then a side's row is a version of the other side's, which that side
+/// may have deleted since: of the winner it is its own last write that stands, where that was a delete.
+pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriving: Option<Side>) -> Decision {
+    let whole = |reason: Reason| Decision::whole(reason, group.iter().map(|key| key.rows[reason.winner()].clone()));
+    let equal = group.iter().all(|key| key.rows[Side::A] == key.rows[Side::B]);
+    if equal && !group.iter().any(|key| merge::both_added(key, policy)) {
+        return whole(Reason::Equal);
     }
-    let unseen = Pair::from_fn(|side| last_time(group, side, true));
-    let latest = match (unseen[Side::A], unseen[Side::B]) {
-        (None, None) => Pair::from_fn(|side| last_time(group, side, false)),
-        _ => unseen,
+    let anything_unseen = group.iter().any(|key| key.pending.iter().any(|history| !history.unseen.is_empty()));
+    let chains = |key: &KeyState| {
+        Pair::from_fn(|side| {
+            let history = &key.pending[side];
+            if anything_unseen { history.unseen.clone() } else { history.all.clone() }
+        })
     };
-    match (latest[Side::A], latest[Side::B]) {
-        (None, None) => arriving.map_or(Reason::Drift(preferred), |source| arrived(group, policy, preferred, source)),
+    let chains: Vec<Pair<Chain>> = group.iter().map(chains).collect();
+    let latest = |side: Side| chains.iter().filter_map(|chains| chains[side].time()).max();
+    let as_a_row = group.iter().zip(&chains).any(|(key, chains)| !merge::is_merged(&key.rows, chains));
+    let reason = match (latest(Side::A), latest(Side::B)) {
+        (None, None) => {
+            return whole(
+                arriving.map_or(Reason::Drift(preferred), |source| arrived(group, policy, preferred, source)),
+            );
+        }
         (Some(_), None) => Reason::OnlyWriter(Side::A),
         (None, Some(_)) => Reason::OnlyWriter(Side::B),
-        (Some(a), Some(b)) => match policy {
-            Policy::Prefer(side) => Reason::Preferred(side),
-            Policy::LastWriterWins => later(a, b, preferred),
-        },
+        (Some(a), Some(b)) if as_a_row => by_row(a, b, policy, preferred),
+        (Some(a), Some(b)) if group.iter().all(|key| merge::differ_in_sums_alone(&key.rows, policy)) => {
+            Reason::Added(later(a, b, preferred).winner())
+        }
+        (Some(a), Some(b)) if policy.row == RowRule::ColumnMerge => Reason::Merged(later(a, b, preferred).winner()),
+        (Some(a), Some(b)) => {
+            let rest = |side: Side| chains.iter().filter_map(|chains| merge::rest_changed(&chains[side], policy)).max();
+            by_rest((a, b), (rest(Side::A), rest(Side::B)), policy, preferred)
+        }
+    };
+    let contended = !as_a_row && latest(Side::A).is_some() && latest(Side::B).is_some();
+    let merge = merge::Merge { policy, preferred, winner: reason.winner(), contended };
+    let crossed = !anything_unseen && latest(Side::A).is_some() && latest(Side::B).is_some();
+    let keys = group.iter().zip(&chains).map(|(key, chains)| match chains[reason.winner()].last() {
+        Some(last) if crossed && !last.after => Outcome::whole(None),
+        _ => merge.decided(key, chains),
+    });
+    Decision { reason, keys: keys.collect() }
+}
+
+/// Both have written, and one side's row is to stand.
+fn by_row(a: i64, b: i64, policy: &Policy, preferred: Side) -> Reason {
+    match policy.row {
+        RowRule::Prefer(side) => Reason::Preferred(side),
+        RowRule::LastWriterWins | RowRule::ColumnMerge => later(a, b, preferred),
+    }
+}
+
+/// Both have written. Columns with a rule of their own are none of the row's rule, and who has changed nothing else has
+/// no say in the rest.
+fn by_rest((a, b): (i64, i64), rest: (Option<i64>, Option<i64>), policy: &Policy, preferred: Side) -> Reason {
+    match rest {
+        _ if !policy.is_divided() => by_row(a, b, policy, preferred),
+        (None, None) => by_row(a, b, policy, preferred),
+        (Some(_), None) => Reason::OnlyWriter(Side::A),
+        (None, Some(_)) => Reason::OnlyWriter(Side::B),
+        (Some(a), Some(b)) => by_row(a, b, policy, preferred),
     }
 }
 
 /// No write explains why the rows differ: they did before there was a bridge. A copy brings rows that are not
 /// there, lets the table's rule choose between two (neither has a time), and takes none away.
-fn arrived(group: &[KeyState], policy: Policy, preferred: Side, source: Side) -> Reason {
+fn arrived(group: &[KeyState], policy: &Policy, preferred: Side, source: Side) -> Reason {
     if group.iter().all(|key| key.rows[source].is_none()) {
         return Reason::Equal;
     }
     if group.iter().all(|key| key.rows[source.other()].is_none()) {
         return Reason::Copied(source);
     }
-    match policy {
-        Policy::Prefer(side) => Reason::Preferred(side),
-        Policy::LastWriterWins => Reason::Priority(preferred),
+    match policy.row {
+        RowRule::Prefer(side) => Reason::Preferred(side),
+        RowRule::LastWriterWins | RowRule::ColumnMerge => Reason::Priority(preferred),
     }
 }
 
-fn later(a: i64, b: i64, preferred: Side) -> Reason {
+/// Which of two writes counts as the later.
+pub(super) fn later(a: i64, b: i64, preferred: Side) -> Reason {
     match a.cmp(&b) {
         std::cmp::Ordering::Greater => Reason::LaterWrite(Side::A),
         std::cmp::Ordering::Less => Reason::LaterWrite(Side::B),
         std::cmp::Ordering::Equal => Reason::Priority(preferred),
     }
-}
-
-fn last_time(group: &[KeyState], side: Side, unseen: bool) -> Option<i64> {
-    let last = |key: &KeyState| {
-        let history = &key.pending[side];
-        let from = if unseen { history.seen } else { 0 };
-        history.writes[from..].last().map(|write| write.commit_time)
-    };
-    group.iter().filter_map(last).max()
 }
 
 /// One key of a settlement that is on record on A only.
@@ -159,33 +209,39 @@ pub(crate) struct HalfDone {
     /// The rows at the new fences: A's is the settled row or what was made of it.
     pub(crate) rows: Pair<Option<Row>>,
     /// Local writes since the old fences, those after the bridge's own last write.
-    pub(crate) since: Pair<Vec<Write>>,
+    pub(crate) since: Pair<Chain>,
     /// B's row at the old fence, from the record on A.
     pub(crate) base: Option<Row>,
     /// The latest commit time of the writes that had been settled.
     pub(crate) settled_time: i64,
 }
 
-/// Completes a settlement: A's settled row, or what B wrote since its old fence.
-pub(crate) fn complete(group: &[HalfDone], policy: Policy, preferred: Side) -> Reason {
-    let last = |side: Side| group.iter().filter_map(|key| key.since[side].last()).map(|write| write.commit_time).max();
-    let Some(theirs) = last(Side::B) else { return Reason::Completed(Side::A) };
+/// Completes a settlement: A's settled row, with what B wrote since its old fence.
+pub(crate) fn complete(group: &[HalfDone], policy: &Policy, preferred: Side) -> Decision {
+    let whole = |side: Side| Decision::whole(Reason::Completed(side), group.iter().map(|key| key.rows[side].clone()));
+    let last = |side: Side| group.iter().filter_map(|key| key.since[side].time()).max();
+    let Some(theirs) = last(Side::B) else { return whole(Side::A) };
     let mine = last(Side::A);
     if mine.is_none() && group.iter().all(|key| key.rows[Side::A] == key.base) {
         // What B wrote was written on top of the settled row.
-        return Reason::Completed(Side::B);
+        return whole(Side::B);
     }
     let mine = mine.or_else(|| group.iter().map(|key| key.settled_time).max()).unwrap_or(i64::MIN);
-    let winner = match policy {
-        Policy::Prefer(side) => side,
-        Policy::LastWriterWins => later(mine, theirs, preferred).winner(),
+    let contended = group.iter().all(|key| key.base.is_some() && merge::is_merged(&key.rows, &key.since));
+    let winner = if contended {
+        let rest = Pair::from_fn(|side| group.iter().filter_map(|key| merge::rest_since(key, side, policy)).max());
+        by_rest((mine, theirs), (rest[Side::A], rest[Side::B]), policy, preferred)
+    } else {
+        by_row(mine, theirs, policy, preferred)
     };
-    Reason::Completed(winner)
+    let winner = winner.winner();
+    let merge = merge::Merge { policy, preferred, winner, contended };
+    Decision { reason: Reason::Completed(winner), keys: group.iter().map(|key| merge.completed(key)).collect() }
 }
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Position, Value};
+    use pontoon_core::Value;
     use proptest::prelude::*;
 
     use super::*;
@@ -194,87 +250,107 @@ mod tests {
         Some(Row(vec![Value::Integer(n.into())]))
     }
 
-    fn history(times: &[i64], seen: usize) -> History {
-        let write =
-            |&commit_time: &i64| Write { position: Position::Index(0), commit_time, before: false, after: true };
-        History { writes: times.iter().map(write).collect(), seen, own: None }
+    /// Writes at these times that come to the row `n`.
+    fn chain(n: i64, times: &[i64]) -> Chain {
+        let mut chain = Chain::default();
+        for &time in times {
+            chain.append(Chain::of(time, row(0), row(n), None));
+        }
+        chain
+    }
+
+    fn history(n: i64, times: &[i64], seen: usize) -> History {
+        History { all: chain(n, times), unseen: chain(n, &times[seen..]), ..History::default() }
+    }
+
+    fn key_with(a: i64, b: i64, times_a: &[i64], times_b: &[i64], seen: (usize, usize)) -> KeyState {
+        let pending = Pair::new(history(a, times_a, seen.0), history(b, times_b, seen.1));
+        KeyState { rows: Pair::new(row(a), row(b)), pending }
     }
 
     fn key(a: i64, b: i64, times_a: &[i64], times_b: &[i64]) -> KeyState {
-        KeyState { rows: Pair::new(row(a), row(b)), pending: Pair::new(history(times_a, 0), history(times_b, 0)) }
+        key_with(a, b, times_a, times_b, (0, 0))
     }
 
-    const LWW: Policy = Policy::LastWriterWins;
+    fn lww() -> Policy {
+        Policy::of_rows(RowRule::LastWriterWins)
+    }
+
+    fn reason(group: &[KeyState], preferred: Side) -> Reason {
+        decide(group, &lww(), preferred, None).reason
+    }
 
     #[test]
     fn causality_decides_before_clocks() {
-        assert_eq!(decide(&[key(1, 1, &[5], &[9])], LWW, Side::A, None), Reason::Equal);
-        assert_eq!(decide(&[key(1, 2, &[5], &[])], LWW, Side::B, None), Reason::OnlyWriter(Side::A));
-        let mut seen = key(1, 2, &[99], &[5]);
-        seen.pending[Side::A].seen = 1;
-        assert_eq!(decide(&[seen], LWW, Side::A, None), Reason::OnlyWriter(Side::B));
+        assert_eq!(reason(&[key(1, 1, &[5], &[9])], Side::A), Reason::Equal);
+        assert_eq!(reason(&[key(1, 2, &[5], &[])], Side::B), Reason::OnlyWriter(Side::A));
+        assert_eq!(reason(&[key_with(1, 2, &[99], &[5], (1, 0))], Side::A), Reason::OnlyWriter(Side::B));
     }
 
     #[test]
     fn clocks_then_priority_break_ties() {
-        assert_eq!(decide(&[key(1, 2, &[5], &[9])], LWW, Side::A, None), Reason::LaterWrite(Side::B));
-        assert_eq!(decide(&[key(1, 2, &[9], &[9])], LWW, Side::B, None), Reason::Priority(Side::B));
-        assert_eq!(
-            decide(&[key(1, 2, &[9], &[1])], Policy::Prefer(Side::B), Side::A, None),
-            Reason::Preferred(Side::B)
-        );
-        assert_eq!(decide(&[key(1, 2, &[], &[])], LWW, Side::B, None), Reason::Drift(Side::B));
+        assert_eq!(reason(&[key(1, 2, &[5], &[9])], Side::A), Reason::LaterWrite(Side::B));
+        assert_eq!(reason(&[key(1, 2, &[9], &[9])], Side::B), Reason::Priority(Side::B));
+        let preferring = Policy::of_rows(RowRule::Prefer(Side::B));
+        let preferred = decide(&[key(1, 2, &[9], &[1])], &preferring, Side::A, None);
+        assert_eq!((preferred.reason, &preferred.keys[0].row), (Reason::Preferred(Side::B), &row(2)));
+        assert_eq!(reason(&[key(1, 2, &[], &[])], Side::B), Reason::Drift(Side::B));
     }
 
     #[test]
     fn all_seen_on_both_sides_contend_again() {
-        let mut both = key(1, 2, &[7], &[5]);
-        both.pending[Side::A].seen = 1;
-        both.pending[Side::B].seen = 1;
-        assert_eq!(decide(&[both], LWW, Side::B, None), Reason::LaterWrite(Side::A));
+        assert_eq!(reason(&[key_with(1, 2, &[7], &[5], (1, 1))], Side::B), Reason::LaterWrite(Side::A));
     }
 
     #[test]
     fn of_versions_that_crossed_none_stands_that_its_side_has_deleted() {
-        let crossed = |deleted: Pair<bool>| {
-            let mut both = key(1, 2, &[7], &[5]);
-            for side in Side::BOTH {
-                both.pending[side].seen = 1;
-                both.pending[side].writes[0].after = !deleted[side];
+        let crossed = |deleted: Pair<bool>, seen: usize| {
+            let mut both = key_with(1, 2, &[7], &[5], (1, 1));
+            for (side, time) in [(Side::A, 7), (Side::B, 5)] {
+                let after = both.rows[side].clone().filter(|_| !deleted[side]);
+                both.pending[side].all = Chain::of(time, row(0), after, None);
             }
-            both
+            if seen == 0 {
+                both.pending[Side::A].unseen = both.pending[Side::A].all.clone();
+            }
+            decide(&[both], &lww(), Side::A, None)
         };
-        let neither = crossed(Pair::new(false, false));
-        assert!(have_crossed(std::slice::from_ref(&neither)));
-        assert_eq!(row_of(&neither, Side::A, true), row(1));
-        assert_eq!(row_of(&crossed(Pair::new(true, false)), Side::A, true), None);
-        assert_eq!(row_of(&crossed(Pair::new(false, true)), Side::A, true), row(1));
-        let mut one_is_new = crossed(Pair::new(true, true));
-        one_is_new.pending[Side::B].seen = 0;
-        assert!(!have_crossed(std::slice::from_ref(&one_is_new)));
-        assert_eq!(row_of(&one_is_new, Side::A, false), row(1));
-        assert!(!have_crossed(&[key(1, 2, &[], &[])]));
+        assert_eq!(crossed(Pair::new(false, false), 1).keys[0].row, row(1));
+        assert_eq!(crossed(Pair::new(true, false), 1).keys[0].row, None);
+        assert_eq!(crossed(Pair::new(false, true), 1).keys[0].row, row(1));
+        let one_is_new = crossed(Pair::new(true, true), 0);
+        assert_eq!((one_is_new.reason, &one_is_new.keys[0].row), (Reason::OnlyWriter(Side::A), &row(1)));
     }
 
     #[test]
     fn a_moved_row_stands_or_falls_as_one() {
-        let old = KeyState { rows: Pair::new(None, row(2)), pending: Pair::new(history(&[5], 0), history(&[9], 0)) };
-        let new = KeyState { rows: Pair::new(row(1), None), pending: Pair::new(history(&[5], 0), history(&[], 0)) };
-        assert_eq!(decide(&[old, new], LWW, Side::A, None), Reason::LaterWrite(Side::B));
+        let gone = |time| Chain::of(time, row(0), None, None);
+        let old = KeyState {
+            rows: Pair::new(None, row(2)),
+            pending: Pair::new(History { all: gone(5), unseen: gone(5), ..History::default() }, history(2, &[9], 0)),
+        };
+        let new =
+            KeyState { rows: Pair::new(row(1), None), pending: Pair::new(history(1, &[5], 0), History::default()) };
+        for policy in [lww(), Policy::of_rows(RowRule::ColumnMerge)] {
+            let decision = decide(&[old.clone(), new.clone()], &policy, Side::A, None);
+            assert_eq!(decision.reason, Reason::LaterWrite(Side::B));
+            assert_eq!(decision.keys.iter().map(|key| key.row.clone()).collect::<Vec<_>>(), [row(2), None]);
+        }
     }
 
     #[test]
     fn completion_keeps_what_was_written_on_top() {
         let half = |a, since_b: &[i64], base| HalfDone {
             rows: Pair::new(row(a), row(9)),
-            since: Pair::new(Vec::new(), history(since_b, 0).writes),
+            since: Pair::new(Chain::default(), chain(9, since_b)),
             base: row(base),
             settled_time: 100,
         };
-        assert_eq!(complete(&[half(1, &[], 2)], LWW, Side::A).winner(), Side::A);
-        assert_eq!(complete(&[half(2, &[1], 2)], LWW, Side::A).winner(), Side::B);
-        assert_eq!(complete(&[half(1, &[50], 2)], LWW, Side::B).winner(), Side::A);
-        assert_eq!(complete(&[half(1, &[150], 2)], LWW, Side::A).winner(), Side::B);
+        let winner = |half: HalfDone, preferred| complete(&[half], &lww(), preferred).reason.winner();
+        assert_eq!(winner(half(1, &[], 2), Side::A), Side::A);
+        assert_eq!(winner(half(2, &[1], 2), Side::A), Side::B);
+        assert_eq!(winner(half(1, &[50], 2), Side::B), Side::A);
+        assert_eq!(winner(half(1, &[150], 2), Side::A), Side::B);
     }
 
     proptest! {
@@ -284,16 +360,12 @@ mod tests {
             times_a in proptest::collection::vec(0i64..5, 0..4), times_b in proptest::collection::vec(0i64..5, 0..4),
             seen_a in 0usize..4, seen_b in 0usize..4,
         ) {
-            let mut state = key(a, b, &times_a, &times_b);
-            state.pending[Side::A].seen = seen_a.min(times_a.len());
-            state.pending[Side::B].seen = seen_b.min(times_b.len());
-            let mirrored = KeyState {
-                rows: Pair::new(state.rows[Side::B].clone(), state.rows[Side::A].clone()),
-                pending: Pair::new(state.pending[Side::B].clone(), state.pending[Side::A].clone()),
-            };
-            let one = decide(&[state.clone()], LWW, Side::A, None);
-            let other = decide(std::slice::from_ref(&mirrored), LWW, Side::B, None);
-            prop_assert_eq!(&state.rows[one.winner()], &mirrored.rows[other.winner()]);
+            let seen = (seen_a.min(times_a.len()), seen_b.min(times_b.len()));
+            let state = key_with(a, b, &times_a, &times_b, seen);
+            let mirrored = key_with(b, a, &times_b, &times_a, (seen.1, seen.0));
+            let one = decide(&[state], &lww(), Side::A, None);
+            let other = decide(&[mirrored], &lww(), Side::B, None);
+            prop_assert_eq!(&one.keys[0].row, &other.keys[0].row);
         }
     }
 }

@@ -4,7 +4,10 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`decide`] | pure rules: last writer wins, preference, completion of what is half done |
+//! | [`policy`] | the rules of a table, and of its columns |
+//! | `decide` | whose row stands: last writer wins, preference, completion of what is half done; pure |
+//! | `merge` | the columns of a row that both sides have: by their own rules, and what adds up; pure |
+//! | `chain` | what one side's writes of a key come to |
 //! | `pending` | a node's writes that the other has not got, found in the queue |
 //! | `settle` | the rendezvous: locks, fences, verdict, record, on both nodes |
 //! | `verdict` | under the locks: what both nodes shall hold of each key, and its records |
@@ -14,8 +17,11 @@
 //! | `refused` | what comes of a settlement that a side refuses |
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
 
-pub mod decide;
+mod chain;
+pub(crate) mod decide;
+mod merge;
 pub(crate) mod pending;
+pub mod policy;
 pub mod quarantine;
 mod refused;
 pub(crate) mod registry;

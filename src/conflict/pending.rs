@@ -1,9 +1,10 @@
-//! A node's local writes of some keys, found in the queue of its log.
+//! A node's local writes of some keys that the other node has not got, found in the queue of its log.
 //!
 //! The queue holds everything that the other node has not got, so a scan of it up to the fence finds all of a key's
 //! pending writes, and the bridge's own echoes between them. It may hold more: what was applied a moment ago, or of a
 //! run that is applied part by part the parts that are done. These are durable on the other node and so not pending:
-//! what was written there since was written on top of them.
+//! what was written there since was written on top of them. What is in quarantine is behind the checkpoint, and put
+//! before what the queue holds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
 
 use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, node::Tables, quarantine::StoredWrite};
 
+use super::{chain::Chain, policy::Policy};
 use crate::direction::{
     plan::{self, Place},
     queue::Queue,
@@ -20,47 +22,48 @@ use crate::direction::{
 /// Bytes of events that a scan holds at a time.
 const SCAN_BYTES: usize = 1 << 20;
 
-/// One local write of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Write {
-    pub(crate) position: Position,
-    /// In microseconds since 1970 UTC, by the clock of the server where it was first made.
-    pub(crate) commit_time: i64,
-    /// There was a row before.
-    pub(crate) before: bool,
-    /// There is one after.
-    pub(crate) after: bool,
-}
-
 /// What a log says of a key, up to a fence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
-    /// Local writes, in order.
-    pub(crate) writes: Vec<Write>,
-    /// How many of them came before the bridge's own last write of the key in this log: that write was
-    /// made on top of them, and so superseded them.
-    pub(crate) seen: usize,
-    /// Where that write ends.
-    pub(crate) own: Option<Position>,
+    /// Local writes that the other node has not got.
+    pub(crate) all: Chain,
+    /// Those after the bridge's own last write of the key in this log: that write was made on top of the ones before
+    /// it, and so superseded them.
+    pub(crate) unseen: Chain,
+    /// There is such a write of the bridge.
+    pub(crate) own: bool,
+    /// There is a write that no operator has said to drop.
+    pub(crate) unlooked: bool,
+    /// Where what is stored ends. What was stored a moment ago may still be in the queue.
+    pub(super) stored: Option<Position>,
 }
 
 impl History {
-    /// Puts what is stored of the key before what the log still holds. What was stored a moment ago may be in both.
-    pub(crate) fn after(self, stored: &[StoredWrite]) -> History {
-        let own = stored.iter().filter(|write| write.own).map(|write| write.position.clone());
-        let own = own.chain(self.own).reduce(|a, b| if b.covers(&a) { b } else { a });
-        let last = stored.iter().map(|write| &write.position).reduce(|a, b| if b.covers(a) { b } else { a });
-        let changes = stored.iter().filter(|write| !write.own).map(|write| Write {
-            position: write.position.clone(),
-            commit_time: write.commit_time,
-            before: write.before,
-            after: write.after,
-        });
-        let rest = self.writes.into_iter().filter(|write| last.is_none_or(|last| !last.covers(&write.position)));
-        let writes: Vec<Write> = changes.chain(rest).collect();
-        let seen =
-            writes.iter().take_while(|write| own.as_ref().is_some_and(|own| own.covers(&write.position))).count();
-        History { writes, seen, own }
+    /// A local write.
+    fn write(&mut self, write: Chain) {
+        self.all.append(write.clone());
+        self.unseen.append(write);
+    }
+
+    /// The bridge's own write.
+    fn own_write(&mut self, supersedes: bool) {
+        self.own = true;
+        if supersedes {
+            self.unseen = Chain::default();
+        }
+    }
+
+    /// Adds what is stored of the key, in the order of the log. `supersedes` as in [`Search`].
+    pub(crate) fn add_stored(&mut self, stored: Vec<StoredWrite>, policy: Option<&Policy>, supersedes: bool) {
+        for StoredWrite { position, commit_time, own, before, after, discard, .. } in stored {
+            self.stored = Some(position);
+            if own {
+                self.own_write(supersedes);
+            } else {
+                self.unlooked |= !discard;
+                self.write(Chain::of(commit_time, before, after, policy));
+            }
+        }
     }
 }
 
@@ -72,15 +75,25 @@ pub(crate) struct Pending {
     pub(crate) links: Vec<(Place, Place)>,
 }
 
-/// Scans a queue for writes of `keys` after what is `applied`, up to `fence`, which the reader has passed.
-pub(crate) fn scan(
-    queue: &Arc<Queue>,
-    tables: &Tables,
-    keys: &BTreeSet<Place>,
-    applied: &Position,
-    fence: &Position,
-) -> Result<Pending> {
-    let mut scan = Scan { tables, keys, pending: Pending::default(), open: Vec::new() };
+/// What a scan looks for.
+pub(crate) struct Search<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) policies: &'a [Policy],
+    pub(crate) keys: &'a BTreeSet<Place>,
+    /// The reader has passed it.
+    pub(crate) fence: &'a Position,
+    /// Up to here the other node has applied or stored everything.
+    pub(crate) applied: Position,
+    /// What is settled of each key.
+    pub(crate) settled: BTreeMap<Place, Position>,
+    /// What the bridge's own write supersedes no longer contends (rule `Seen`).
+    pub(crate) supersedes: bool,
+}
+
+/// Scans a queue, from what is known of the keys already.
+pub(crate) fn scan(queue: &Arc<Queue>, search: Search<'_>, known: BTreeMap<Place, History>) -> Result<Pending> {
+    let pending = Pending { histories: known, links: Vec::new() };
+    let mut scan = Scan { search, pending, open: Open::default() };
     let mut at = queue.first();
     loop {
         let events = queue.events(at, SCAN_BYTES)?;
@@ -93,7 +106,7 @@ pub(crate) fn scan(
                 LogEvent::Fragment(fragment) => {
                     scan.look(fragment)?;
                     if let Some(position) = &fragment.position
-                        && !scan.close(position, applied, fence)
+                        && !scan.close(position)
                     {
                         return Ok(scan.pending);
                     }
@@ -106,62 +119,68 @@ pub(crate) fn scan(
 }
 
 struct Scan<'a> {
-    tables: &'a Tables,
-    keys: &'a BTreeSet<Place>,
+    search: Search<'a>,
     pending: Pending,
-    /// Of the transaction whose end, and so whose position, has not been seen yet.
-    open: Vec<Open>,
+    open: Open,
 }
 
-enum Open {
-    Local(Place, i64, plan::Net),
-    Link(Place, Place),
-    Own(Place),
+/// Of the transaction whose end, and so whose position, has not been seen yet.
+#[derive(Default)]
+struct Open {
+    local: BTreeMap<Place, Chain>,
+    own: BTreeSet<Place>,
+    links: BTreeSet<(Place, Place)>,
 }
 
 impl Scan<'_> {
     fn look(&mut self, fragment: &Fragment) -> Result<()> {
         for change in &fragment.changes {
-            let table = plan::table(self.tables, change.table)?;
+            let table = plan::table(self.search.tables, change.table)?;
             let places = plan::places(table, change);
-            if !places.iter().any(|place| self.keys.contains(place)) {
+            if !places.iter().any(|place| self.search.keys.contains(place)) {
                 continue;
             }
             if fragment.origin == Origin::Own {
-                self.open.extend(places.into_iter().map(Open::Own));
+                self.open.own.extend(places);
                 continue;
             }
             if let [from, to] = &places[..] {
-                self.open.push(Open::Link(from.clone(), to.clone()));
+                self.open.links.insert((from.clone(), to.clone()));
             }
-            let parts = plan::parts(table, change).into_iter();
-            self.open.extend(parts.map(|(place, net)| Open::Local(place, fragment.commit_time, net)));
+            let policy = self.search.policies.get(table.id.index());
+            for (place, net) in plan::parts(table, change) {
+                let write = Chain::of(fragment.commit_time, net.before, net.after, policy);
+                self.open.local.entry(place).or_default().append(write);
+            }
         }
         Ok(())
     }
 
     /// The transaction ends here. `false`: it lies beyond the fence, and so does all that follows.
-    fn close(&mut self, position: &Position, applied: &Position, fence: &Position) -> bool {
-        if !fence.covers(position) {
+    fn close(&mut self, position: &Position) -> bool {
+        if !self.search.fence.covers(position) {
             return false;
         }
-        if applied.covers(position) {
-            self.open.clear();
+        let Open { local, own, links } = std::mem::take(&mut self.open);
+        if self.search.applied.covers(position) {
             return true;
         }
-        for open in self.open.drain(..) {
-            match open {
-                Open::Link(from, to) => self.pending.links.push((from, to)),
-                Open::Own(place) => {
-                    let history = self.pending.histories.entry(place).or_default();
-                    history.seen = history.writes.len();
-                    history.own = Some(position.clone());
-                }
-                Open::Local(place, commit_time, plan::Net { before, after }) => {
-                    let (before, after) = (before.is_some(), after.is_some());
-                    let write = Write { position: position.clone(), commit_time, before, after };
-                    self.pending.histories.entry(place).or_default().writes.push(write);
-                }
+        for place in own {
+            let history = self.pending.histories.entry(place).or_default();
+            // One that came before what is stored tells nothing of it, and any other is stored as well.
+            let is_stored = history.stored.as_ref().is_some_and(|stored| stored.covers(position));
+            history.own_write(self.search.supersedes && !is_stored);
+        }
+        self.pending.links.extend(links);
+        for (place, writes) in local {
+            let settled = self.search.settled.get(&place).is_some_and(|settled| settled.covers(position));
+            let history = self.pending.histories.entry(place).or_default();
+            if history.stored.as_ref().is_some_and(|stored| stored.covers(position)) {
+                continue;
+            }
+            history.unlooked = true;
+            if !settled {
+                history.write(writes);
             }
         }
         true
@@ -170,40 +189,98 @@ impl Scan<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use pontoon_core::{Change, Key, MappedTable, Operation, TableId, TableName, Value};
+
+    use super::{
+        super::chain::tests::{additive, row},
+        *,
+    };
+    use crate::direction::queue::Limits;
 
     fn at(n: u64) -> Position {
         Position::Index(n)
     }
 
+    fn place() -> Place {
+        (TableId(0), Key(vec![Value::Integer(1)]))
+    }
+
+    fn tables() -> Tables {
+        Tables::from([MappedTable {
+            id: TableId(0),
+            label: "t".into(),
+            name: TableName::new("main", "t"),
+            columns: Vec::new(),
+            key: vec![0],
+            followed: true,
+        }])
+    }
+
     fn stored(n: u64, own: bool) -> StoredWrite {
-        StoredWrite { position: at(n), commit_time: n as i64, own, before: true, after: true, discard: false }
+        let (before, after) = (Some(row(1, n.into())), Some(row(1, i128::from(n) + 1)));
+        StoredWrite { id: 0, position: at(n), commit_time: n as i64, own, before, after, discard: false }
     }
 
-    fn history(writes: &[u64], own: Option<u64>) -> History {
-        let write = |&n: &u64| Write { position: at(n), commit_time: n as i64, before: true, after: true };
-        let seen = writes.iter().filter(|n| own.is_some_and(|own| own > **n)).count();
-        History { writes: writes.iter().map(write).collect(), seen, own: own.map(at) }
+    /// A log in which the transactions `local` and `own` add one to the row, as found up to the fence.
+    fn found(local: &[u64], own: &[u64], applied: u64, settled: u64, known: Vec<StoredWrite>) -> History {
+        let queue = Arc::new(Queue::new(at(0), Limits::new(1 << 20, 0), &std::env::temp_dir()));
+        for n in 1..10 {
+            let origin = if own.contains(&n) { Origin::Own } else { Origin::Local };
+            let operation =
+                Operation::Update { before: row(1, n.into()), after: row(1, i128::from(n) + 1), unchanged: Vec::new() };
+            let written = own.contains(&n) || local.contains(&n);
+            let changes = written.then_some(Change { table: TableId(0), operation }).into_iter().collect();
+            let fragment = Fragment {
+                transaction: "1".into(),
+                origin,
+                commit_time: n as i64,
+                first: true,
+                changes,
+                position: Some(at(n)),
+            };
+            queue.push(LogEvent::Fragment(fragment)).unwrap();
+        }
+        let mut history = History::default();
+        history.add_stored(known, Some(&additive()), true);
+        let search = Search {
+            tables: &tables(),
+            policies: &[additive()],
+            keys: &BTreeSet::from([place()]),
+            fence: &at(8),
+            applied: at(applied),
+            settled: BTreeMap::from([(place(), at(settled))]),
+            supersedes: true,
+        };
+        scan(&queue, search, BTreeMap::from([(place(), history)])).unwrap().histories.remove(&place()).unwrap()
     }
 
-    fn positions(history: &History) -> Vec<Position> {
-        history.writes.iter().map(|write| write.position.clone()).collect()
+    /// How much was added by all that is pending, and by what is unseen.
+    fn sums(history: &History) -> (i128, i128) {
+        let sum = |chain: &Chain| match chain.sum(1) {
+            Some(Some(Value::Integer(n))) => *n,
+            _ => 0,
+        };
+        (sum(&history.all), sum(&history.unseen))
     }
 
     #[test]
     fn what_is_stored_comes_before_what_the_log_holds_and_once() {
-        let all = history(&[3, 5], None).after(&[stored(1, false), stored(3, false)]);
-        assert_eq!((positions(&all), all.seen), (vec![at(1), at(3), at(5)], 0));
-        assert_eq!(history(&[3], None).after(&[]), history(&[3], None));
+        assert_eq!(sums(&found(&[3, 5], &[], 0, 0, vec![stored(1, false), stored(3, false)])), (3, 3));
+        assert_eq!(sums(&found(&[3, 9], &[], 0, 0, Vec::new())), (1, 1));
     }
 
     #[test]
     fn the_bridges_own_write_supersedes_what_is_stored_before_it() {
-        let in_the_log = history(&[6, 8], Some(7)).after(&[stored(1, false), stored(3, false)]);
-        assert_eq!((in_the_log.writes.len(), in_the_log.seen), (4, 3));
-        let stored_too = history(&[6], None).after(&[stored(1, false), stored(2, true), stored(3, false)]);
-        assert_eq!((positions(&stored_too), stored_too.seen), (vec![at(1), at(3), at(6)], 1));
-        let before_it = history(&[], Some(2)).after(&[stored(3, false)]);
-        assert_eq!((before_it.writes.len(), before_it.seen), (1, 0));
+        assert_eq!(sums(&found(&[6, 8], &[7], 0, 0, vec![stored(1, false), stored(3, false)])), (4, 1));
+        assert_eq!(sums(&found(&[6], &[], 0, 0, vec![stored(1, false), stored(2, true), stored(3, false)])), (3, 2));
+        assert_eq!(sums(&found(&[], &[2], 0, 0, vec![stored(3, false)])), (1, 1));
+    }
+
+    #[test]
+    fn what_is_applied_or_settled_is_not_pending() {
+        assert_eq!(sums(&found(&[1, 2, 3, 4], &[], 2, 3, Vec::new())), (1, 1));
+        let settled = found(&[1, 2], &[], 0, 2, Vec::new());
+        assert!(settled.all.is_empty() && settled.unlooked);
+        assert!(!found(&[1, 2], &[], 2, 0, Vec::new()).unlooked);
     }
 }

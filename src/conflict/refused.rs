@@ -35,10 +35,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(side: Side, error: Error, rows: &Rows, verdicts: &[Verdict]) -> Refusal {
-        let net = |verdict: &Verdict| Net {
-            before: rows.get(&verdict.place).cloned().flatten(),
-            after: verdict.rows[side].clone(),
-        };
+        let net = |verdict: &Verdict| Net::new(rows.get(&verdict.place).cloned().flatten(), verdict.rows[side].clone());
         let nets = verdicts.iter().map(|verdict| (verdict.place.clone(), net(verdict))).collect();
         let met = verdicts.iter().map(|verdict| (verdict.place.clone(), verdict.kinds, verdict.contended));
         let at = verdicts.first().map_or_else(String::new, |verdict| fence_of(side, verdict));
@@ -51,7 +48,7 @@ impl Refusal {
 pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &[Verdict]) -> Result<()> {
     for verdict in verdicts {
         let place = &verdict.place;
-        let net = Net { before: rows.get(place).cloned().flatten(), after: verdict.rows[side].clone() };
+        let net = Net::new(rows.get(place).cloned().flatten(), verdict.rows[side].clone());
         if net.before == net.after {
             continue;
         }
@@ -66,7 +63,7 @@ pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &
             let hint = format!("write another value to the column on {name}, then start again");
             return Err(Error::new(Code::ValueMisfit, message).hint(hint));
         }
-        plan::fits(table, &place.1, net.rows(), &fence_of(side, verdict))?;
+        net.fits(table, None, &place.1, &fence_of(side, verdict))?;
     }
     Ok(())
 }

@@ -68,6 +68,19 @@ impl Resolutions {
         fence.is_some_and(|fence| fence.covers(position))
     }
 
+    /// Up to where writes of a key in a side's log are settled. Of a key that is half done A's record tells, as B has
+    /// none.
+    pub(crate) fn settled_up_to(&self, source: Side, place: &Place) -> Option<Position> {
+        let inner = self.inner();
+        let on_a = inner.in_force[Side::A].get(place);
+        let fence = match source {
+            Side::A if inner.half_done.contains(place) => on_a.and_then(|resolution| resolution.own_fence.as_ref()),
+            Side::A => inner.in_force[Side::B].get(place).and_then(|resolution| resolution.other_fence.as_ref()),
+            Side::B => on_a.and_then(|resolution| resolution.other_fence.as_ref()),
+        };
+        fence.cloned()
+    }
+
     /// The keys that are half done, of those that `of` picks.
     pub(crate) fn half_done(&self, of: impl Fn(&Place) -> bool) -> BTreeSet<Place> {
         self.inner().half_done.iter().filter(|place| of(place)).cloned().collect()

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     decide::Reason,
-    pending::Pending,
+    pending::{History, Pending},
     settle::{Cause, Settler, outcome_unknown},
     verdict::Verdict,
 };
@@ -100,41 +100,45 @@ impl Settler {
         Ok(())
     }
 
-    /// Adds what is stored of the keys to what the queues hold. Returns the side that refused it, where all of it is
-    /// to be dropped.
-    pub(super) async fn add_stored(
-        &mut self,
-        keys: &BTreeSet<Place>,
-        pending: &mut Pair<Pending>,
-        cause: Cause,
-    ) -> Result<Option<Side>> {
+    /// What is stored of the keys: by the side that wrote it, on the other.
+    pub(super) async fn stored(&mut self, keys: &BTreeSet<Place>) -> Result<Pair<BTreeMap<Place, History>>> {
         let shared = self.shared.clone();
+        let mut found = Pair::<BTreeMap<Place, History>>::default();
         if !shared.rules.has(Rule::Stored) {
-            return Ok(None);
+            return Ok(found);
         }
-        let mut unseen = false;
         for source in Side::BOTH {
             let target = source.other();
-            for place in keys {
-                let mut stored = Vec::new();
-                if shared.quarantine.has_changes(target, place) {
-                    stored = self.session(target)?.stored(place.0, &place.1).await?;
+            for place in keys.iter().filter(|place| shared.quarantine.has_changes(target, place)) {
+                let policy = shared.policies.get(place.0.index());
+                let mut history = History::default();
+                let mut after = 0;
+                loop {
+                    let stored = self.session(target)?.stored(place.0, &place.1, after).await?;
+                    let Some(last) = stored.last() else { break };
+                    after = last.id;
+                    history.add_stored(stored, policy, shared.rules.has(Rule::Seen));
                 }
-                let histories = &mut pending[source].histories;
-                unseen |= stored.iter().any(|write| !write.own && !write.discard);
-                let known = stored.last().map(|write| write.position.clone());
-                let new = histories.get(place).and_then(|history| history.writes.last());
-                unseen |= new.is_some_and(|write| known.is_none_or(|known| !known.covers(&write.position)));
-                if !stored.is_empty() {
-                    let history = histories.remove(place).unwrap_or_default();
-                    histories.insert(place.clone(), history.after(&stored));
-                }
+                found[source].insert(place.clone(), history);
             }
         }
+        Ok(found)
+    }
+
+    /// Adds the ties of what is stored. Returns the side that refused it, where all that is pending is to be dropped.
+    pub(super) fn discarded(&self, keys: &BTreeSet<Place>, pending: &mut Pair<Pending>, cause: Cause) -> Option<Side> {
+        let shared = &self.shared;
+        if !shared.rules.has(Rule::Stored) {
+            return None;
+        }
+        let is_unlooked = |place: &Place| {
+            pending.iter().any(|pending| pending.histories.get(place).is_some_and(|history| history.unlooked))
+        };
+        let unlooked = keys.iter().any(is_unlooked);
         pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
         let refused_by = keys.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
-        unseen &= shared.rules.has(Rule::Looked);
-        Ok(refused_by.filter(|_| cause == Cause::Discard && !unseen))
+        let unseen = unlooked && shared.rules.has(Rule::Looked);
+        refused_by.filter(|_| cause == Cause::Discard && !unseen)
     }
 
     /// Removes what is stored on a side of the keys that are settled.

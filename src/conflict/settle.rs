@@ -41,7 +41,7 @@ use tokio::{
 
 use super::{
     decide::Reason,
-    pending::{self, Pending},
+    pending::{self, History, Pending, Search},
     refused::{self, Refusal},
     registry::Settling,
     retry,
@@ -324,16 +324,12 @@ impl Settler {
         if self.shared.rules.has(Rule::Fence) && !self.pass(&fences).await? {
             return Ok(Attempt::Again("a reader did not pass its fence in time"));
         }
-        // Under the claim of the keys: what an applier has written of them is durable by now, and known to be.
-        let durable = self.shared.durable();
+        let mut stored = self.stored(keys).await?;
         let mut pending = Pair::<Pending>::default();
-        for side in self.shared.read_sides() {
-            if let Some(fence) = &fences[side] {
-                let shared = &self.shared;
-                pending[side] = pending::scan(&shared.queues[side], &shared.tables[side], keys, &durable[side], fence)?;
-            }
+        for side in Side::BOTH {
+            pending[side] = self.pending(side, keys, fences[side].as_ref(), std::mem::take(&mut stored[side]))?;
         }
-        let discard = self.add_stored(keys, &mut pending, cause).await?;
+        let discard = self.discarded(keys, &mut pending, cause);
         let more = verdict::linked(&pending, keys);
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
@@ -356,6 +352,30 @@ impl Settler {
             self.release_apart(&verdicts).await?;
         }
         self.write(&rows, &verdicts, cause).await
+    }
+
+    /// What a side has written and the other has not got, up to a fence; `stored` is what is in quarantine of it.
+    fn pending(
+        &self,
+        side: Side,
+        keys: &BTreeSet<Place>,
+        fence: Option<&Position>,
+        stored: BTreeMap<Place, History>,
+    ) -> Result<Pending> {
+        let Some(fence) = fence else { return Ok(Pending { histories: stored, links: Vec::new() }) };
+        let shared = &self.shared;
+        let settled = |place: &Place| shared.resolutions.settled_up_to(side, place).map(|at| (place.clone(), at));
+        let search = Search {
+            tables: &shared.tables[side],
+            policies: &shared.policies,
+            keys,
+            fence,
+            // Under the claim of the keys: what an applier has written of them is durable by now, and known to be.
+            applied: shared.durable[side].get(),
+            settled: keys.iter().filter_map(settled).collect(),
+            supersedes: shared.rules.has(Rule::Seen),
+        };
+        pending::scan(&shared.queues[side], search, stored)
     }
 
     /// The rows of keys on a side, table by table, in key order.

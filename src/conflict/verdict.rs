@@ -6,18 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_core::{Position, Resolution, Row, TableId, node::TableBatch};
+use serde_json::{Map, Value as Json};
 
 use super::{
-    decide::{self, HalfDone, KeyState, Reason},
-    pending::{self, History, Pending},
+    chain::{Chain, Last},
+    decide::{self, Decision, HalfDone, KeyState, Reason},
+    merge::{Outcome, Taken},
+    pending::{History, Pending},
 };
 use crate::{
     bridge::Shared,
-    direction::plan::{self, Place},
+    direction::plan::{self, Net, Place},
     event::ConflictKind,
     rules::Rule,
     side::{Pair, Side},
 };
+
+/// Stands in a record where a node's name would, for columns to which both sides added. No node can be called so.
+const ADDED: &str = "+";
 
 /// The rows of keys on one side.
 pub(super) type Rows = BTreeMap<Place, Option<Row>>;
@@ -52,7 +58,7 @@ impl Verdict {
 }
 
 /// What a direction met: its last write of the key against the row on the other side.
-fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
+fn kind(last: Option<Last>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
     let (before, after) = last.map_or((true, true), |write| (write.before, write.after));
     match (before, after, target) {
         (false, _, _) => ConflictKind::InsertExists,
@@ -61,20 +67,6 @@ fn kind(last: Option<&pending::Write>, target: Option<&Row>, target_deleted: boo
         (true, true, None) => ConflictKind::UpdateMissing,
         (true, false, Some(_)) => ConflictKind::DeleteOriginDiffers,
         (true, false, None) => ConflictKind::DeleteMissing,
-    }
-}
-
-/// What was decided for keys that stand or fall together.
-#[derive(Debug, Clone, Copy)]
-struct Decision {
-    reason: Reason,
-    /// The two sides' versions crossed on their way.
-    crossed: bool,
-}
-
-impl From<Reason> for Decision {
-    fn from(reason: Reason) -> Decision {
-        Decision { reason, crossed: false }
     }
 }
 
@@ -96,32 +88,36 @@ impl Case<'_> {
         let groups = groups(self.keys, self.pending, |place| self.shared.resolutions.half_done_with(place));
         let mut verdicts = Vec::new();
         for (number, group) in groups.iter().enumerate() {
-            let decision = self.decide(group);
-            verdicts.extend(group.iter().map(|place| self.verdict(place, decision, number)));
+            let Decision { reason, keys } = self.decision(group);
+            let keys = group.iter().zip(keys);
+            verdicts.extend(keys.map(|(place, outcome)| self.verdict(place, reason, outcome, number)));
         }
         verdicts
     }
 
-    fn decide(&self, group: &BTreeSet<Place>) -> Decision {
-        let Some((table, _)) = group.first() else { return Decision::from(Reason::Equal) };
-        let (policy, preferred) = (self.shared.policies[table.index()], self.shared.preferred);
+    fn decision(&self, group: &BTreeSet<Place>) -> Decision {
+        let Some((table, _)) = group.first() else { return Decision { reason: Reason::Equal, keys: Vec::new() } };
+        let (policy, preferred) = (&self.shared.policies[table.index()], self.shared.preferred);
+        let discarded = |side: Side| {
+            let keys = group.iter().map(|place| Outcome::whole(self.row(side, place)));
+            Decision { reason: Reason::Discarded(side), keys: keys.collect() }
+        };
         let half_done = self.shared.rules.has(Rule::Complete)
             && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
         if let Some(side) = self.discard {
-            return Decision::from(Reason::Discarded(side));
+            return discarded(side);
         }
         if half_done {
-            let discarded = group.iter().find_map(|place| self.discarded(place));
+            let kept = group.iter().find_map(|place| self.discarded(place));
             let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
-            Decision::from(match discarded {
+            match kept {
                 // Nothing was written since: it was said of what was there, and stands.
-                Some(side) if keys.iter().all(|key| key.since.iter().all(Vec::is_empty)) => Reason::Discarded(side),
+                Some(side) if keys.iter().all(|key| key.since.iter().all(Chain::is_empty)) => discarded(side),
                 _ => decide::complete(&keys, policy, preferred),
-            })
+            }
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            let reason = decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)));
-            Decision { reason, crossed: reason != Reason::Equal && decide::have_crossed(&keys) }
+            decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)))
         }
     }
 
@@ -137,14 +133,9 @@ impl Case<'_> {
         self.rows[side].get(place).cloned().flatten()
     }
 
-    /// The writes that are pending: those of the queue that no resolution on the other side covers.
+    /// The writes that are pending.
     fn history(&self, side: Side, place: &Place) -> History {
-        let mut history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
-        let settled = |write: &&pending::Write| self.shared.resolutions.settled(side.other(), place, &write.position);
-        let covered = history.writes.iter().take_while(settled).count();
-        history.writes.drain(..covered);
-        history.seen = if self.shared.rules.has(Rule::Seen) { history.seen.saturating_sub(covered) } else { 0 };
-        history
+        self.pending[side].histories.get(place).cloned().unwrap_or_default()
     }
 
     fn state(&self, place: &Place) -> KeyState {
@@ -156,16 +147,9 @@ impl Case<'_> {
 
     fn half_done(&self, place: &Place) -> HalfDone {
         let record = self.shared.resolutions.get(Side::A, place);
-        let since = |side: Side| {
-            let history = self.pending[side].histories.get(place).cloned().unwrap_or_default();
-            let fence =
-                record.as_ref().and_then(|r| if side == Side::A { r.own_fence.clone() } else { r.other_fence.clone() });
-            let new = history.writes.into_iter().skip(history.seen);
-            new.filter(|write| fence.as_ref().is_none_or(|fence| !fence.covers(&write.position))).collect()
-        };
         HalfDone {
             rows: Pair::from_fn(|side| self.row(side, place)),
-            since: Pair::from_fn(since),
+            since: Pair::from_fn(|side| self.history(side, place).unseen),
             base: record.as_ref().and_then(|record| record.other_row.clone()),
             settled_time: record.as_ref().map_or(i64::MIN, |record| record.commit_time),
         }
@@ -178,13 +162,11 @@ impl Case<'_> {
         Side::BOTH.into_iter().find(keeps)
     }
 
-    fn verdict(&self, place: &Place, Decision { reason, crossed }: Decision, group: usize) -> Verdict {
+    fn verdict(&self, place: &Place, reason: Reason, outcome: Outcome, group: usize) -> Verdict {
         let discarded = matches!(reason, Reason::Discarded(_));
-        let state = self.state(place);
-        let of = |side: Side| decide::row_of(&state, side, crossed);
-        let rows = Pair::from_fn(|side| of(if discarded { side } else { reason.winner() }));
-        let histories = state.pending;
-        let times = histories.iter().flat_map(|history| &history.writes).map(|write| write.commit_time);
+        let rows = Pair::from_fn(|side| if discarded { self.row(side, place) } else { outcome.row.clone() });
+        let histories = Pair::from_fn(|side| self.history(side, place));
+        let times = histories.iter().filter_map(|history| history.all.time());
         let earlier = self.shared.resolutions.get(Side::A, place).map(|record| record.commit_time);
         let completed = matches!(reason, Reason::Completed(_)).then_some(earlier).flatten();
         let commit_time = times.chain(completed).max().unwrap_or(0);
@@ -198,24 +180,57 @@ impl Case<'_> {
             own_row: self.row(side, place),
             other_row: self.row(side.other(), place),
             verdict: rows[side].clone(),
+            ancestor: histories.iter().find_map(|history| history.all.ancestor()).cloned(),
+            columns: self.columns_taken(place, &outcome),
             commit_time,
-            rule: reason.text(&self.shared.names).to_string(),
+            rule: self.rule(place, reason, &outcome),
         };
         let met = |source: Side| {
-            let (own, other) = (&histories[source].writes, &histories[source.other()].writes);
-            let deleted = other.last().is_some_and(|write| !write.after);
-            kind(own.last(), self.row(source.other(), place).as_ref(), deleted)
+            let (own, other) = (histories[source].all.last(), histories[source.other()].all.last());
+            let deleted = other.is_some_and(|write| !write.after);
+            match outcome.crossed.is_empty() {
+                true => kind(own, self.row(source.other(), place).as_ref(), deleted),
+                false => ConflictKind::FloorCrossed,
+            }
         };
         Verdict {
             place: place.clone(),
             reason,
             kinds: Pair::from_fn(met),
-            contended: histories.iter().all(|history| !history.writes.is_empty()),
-            covers_something: histories.iter().any(|history| !history.writes.is_empty()),
+            contended: histories.iter().all(|history| !history.all.is_empty()),
+            covers_something: histories.iter().any(|history| !history.all.is_empty()),
             group,
             records: Pair::from_fn(record),
             rows,
         }
+    }
+
+    /// The rule that decided, in the words of the record.
+    fn rule(&self, place: &Place, reason: Reason, outcome: &Outcome) -> String {
+        let rule = reason.text(&self.shared.names).to_string();
+        let crossed: Vec<&str> = outcome.crossed.iter().map(|at| self.column(place, *at)).collect();
+        if crossed.is_empty() { rule } else { format!("{rule}; floor_crossed: {}", crossed.join(", ")) }
+    }
+
+    /// Which columns are whose, as the record has it.
+    fn columns_taken(&self, place: &Place, outcome: &Outcome) -> Option<Box<str>> {
+        let mut taken = Map::new();
+        for (at, from) in &outcome.taken {
+            let from = match from {
+                Taken::From(side) => &*self.shared.names[*side],
+                Taken::Added => ADDED,
+            };
+            let columns = taken.entry(from).or_insert_with(|| Json::Array(Vec::new()));
+            if let Json::Array(columns) = columns {
+                columns.push(self.column(place, *at).into());
+            }
+        }
+        (!taken.is_empty()).then(|| Json::Object(taken).to_string().into())
+    }
+
+    fn column(&self, (table, _): &Place, at: usize) -> &str {
+        let table = self.shared.tables[Side::A].get(table.index());
+        table.and_then(|table| table.columns.get(at)).map_or("?", |column| &*column.column.name)
     }
 }
 
@@ -249,7 +264,8 @@ fn groups(
 pub(super) fn batches(side: Side, rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
     let stage = verdicts.iter().map(|verdict| {
         let before = rows.get(&verdict.place).cloned().flatten();
-        (verdict.place.clone(), plan::Net { before, after: verdict.rows[side].clone() })
+        (verdict.place.clone(), Net::new(before, verdict.rows[side].clone()))
     });
-    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect()).into_iter().collect()
+    // What a settlement writes is written as it is, on condition that the whole row is as it was at the fence.
+    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect(), &[]).into_iter().collect()
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{feed::Chunk, lane::Lane};
 use crate::{
     conflict::{
-        pending::{self, History},
+        pending::{self, History, Search},
         quarantine::OnError,
         registry::Claim,
         settle::{self, FENCE_WAIT},
@@ -257,7 +257,7 @@ impl Direction {
         let end = self.shared.nodes[self.source].log_status(None).await?.end;
         let Some(histories) = self.histories(self.source, keys, &end).await? else { return Ok(None) };
         // What the source writes itself comes with its log, on top of what is written here.
-        doubtful.extend(histories.into_iter().filter(|(_, history)| history.own.is_some()).map(|(place, _)| place));
+        doubtful.extend(histories.into_iter().filter(|(_, history)| history.own).map(|(place, _)| place));
         Ok(Some(doubtful))
     }
 
@@ -269,7 +269,7 @@ impl Direction {
         }
         let fence = self.session().await?.fence().await?;
         let histories = self.histories(self.target(), keys, &fence).await?;
-        Ok(histories.map(|found| found.into_iter().filter(|(_, of)| !of.writes.is_empty()).map(|(at, _)| at).collect()))
+        Ok(histories.map(|found| found.into_iter().filter(|(_, of)| !of.all.is_empty()).map(|(at, _)| at).collect()))
     }
 
     /// What the queue of a side has of the keys, up to a place in its log; `None` where the reader is late.
@@ -285,8 +285,17 @@ impl Direction {
         if timeout(FENCE_WAIT, shared.has_read(side, end)).await.is_err() {
             return Ok(None);
         }
-        let durable = shared.durable[side].get();
-        let pending = pending::scan(&shared.queues[side], &shared.tables[side], keys, &durable, end)?;
+        let search = Search {
+            tables: &shared.tables[side],
+            policies: &shared.policies,
+            keys,
+            fence: end,
+            applied: shared.durable[side].get(),
+            // What a chunk cannot know counts, whatever has become of it since.
+            settled: BTreeMap::new(),
+            supersedes: false,
+        };
+        let pending = pending::scan(&shared.queues[side], search, BTreeMap::new())?;
         Ok(Some(pending.histories.into_iter().filter(|(place, _)| keys.contains(place)).collect()))
     }
 

@@ -17,7 +17,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Class, Code, CopyState, Error, LogEvent, Position, Result, Row, Tag,
+    Class, Code, CopyState, Error, LogEvent, Position, Result, Tag,
     node::{Applied, Applier, Session},
 };
 use tokio::{
@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     gather::{self, Gathered, Gathering, Piece, Run},
-    plan::{self, Hold, Place, Plan, Planner},
+    plan::{self, Hold, Net, Place, Plan, Planner},
     stored::{Holding, StoredHere},
 };
 use crate::{
@@ -442,7 +442,8 @@ impl Direction {
         let settled = |place: &Place, position: &Position| {
             self.shared.rules.has(Rule::Skip) && self.shared.resolutions.settled(target, place, position)
         };
-        let plan = plan(&Planner { target: &self.shared.tables[target], settled: &settled })?;
+        let policies = &self.shared.policies;
+        let plan = plan(&Planner { target: &self.shared.tables[target], policies, settled: &settled })?;
         if plan.skipped > 0 {
             self.shared.observe(&EngineEvent::Skipped { source: self.source, changes: plan.skipped });
         }
@@ -467,11 +468,12 @@ impl Direction {
 
     pub(super) async fn write(&mut self, plan: &Plan) -> Result<Applied> {
         for stage in &plan.stages {
-            if !self.differing(&plan::unwritten(stage)).await?.is_empty() {
+            let shared = self.shared.clone();
+            if !self.differing(&plan::unwritten(stage, &shared.policies)).await?.is_empty() {
                 return Ok(Applied::Missed);
             }
-            let session = self.session().await?;
-            for (table, batch) in plan::batches(stage) {
+            for (table, batch) in plan::batches(stage, &shared.policies) {
+                let session = self.session().await?;
                 if session.apply(table, &batch).await? == Applied::Missed {
                     return Ok(Applied::Missed);
                 }
@@ -511,14 +513,16 @@ impl Direction {
     }
 
     /// The places whose row is not the expected one, looked at under their locks.
-    async fn differing(&mut self, expected: &[(&Place, Option<&Row>)]) -> Result<Vec<Place>> {
+    async fn differing(&mut self, expected: &[(&Place, &Net)]) -> Result<Vec<Place>> {
+        let shared = self.shared.clone();
         let session = self.session().await?;
         let mut differing = Vec::new();
         for same_table in expected.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
             let Some((first, _)) = same_table.first() else { continue };
             let keys: Vec<_> = same_table.iter().map(|(place, _)| place.1.clone()).collect();
             let rows = session.lock(first.0, &keys).await?;
-            let pairs = same_table.iter().zip(rows).filter(|((_, before), row)| row.as_ref() != *before);
+            let policy = shared.policies.get(first.0.index());
+            let pairs = same_table.iter().zip(rows).filter(|((_, net), row)| !net.takes(row.as_ref(), policy));
             differing.extend(pairs.map(|((place, _), _)| (*place).clone()));
         }
         Ok(differing)

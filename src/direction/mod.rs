@@ -10,6 +10,7 @@
 //! | `look` | a log read only to be looked at, through a queue of its own |
 //! | `gather` | neighbouring transactions that become one target commit |
 //! | `plan` | changes to batches: collapse, skip, fit; pure |
+//! | `net` | what a run does to one key, and which rows it takes: additive columns; pure |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
 //! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
 //! | `stored` | the changes that are stored in quarantine instead of applied |
@@ -19,6 +20,7 @@ mod block;
 pub(crate) mod gather;
 mod hold;
 pub(crate) mod look;
+mod net;
 mod one_by_one;
 pub(crate) mod plan;
 pub mod queue;

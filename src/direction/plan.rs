@@ -13,24 +13,12 @@ use pontoon_core::{
     node::{TableBatch, Tables, UpdateGroup},
 };
 
-use super::gather::Piece;
+pub(crate) use super::net::Net;
+use super::{gather::Piece, net::Shape};
+use crate::conflict::policy::Policy;
 
 /// A row's place: its table and its key.
 pub(crate) type Place = (TableId, Key);
-
-/// What a run does to one key: from the row that must be there to the row that shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Net {
-    pub(crate) before: Option<Row>,
-    pub(crate) after: Option<Row>,
-}
-
-impl Net {
-    /// Before and after.
-    pub(crate) fn rows(&self) -> (Option<&Row>, Option<&Row>) {
-        (self.before.as_ref(), self.after.as_ref())
-    }
-}
 
 /// Where a change stands in the source's log.
 #[derive(Clone, Copy)]
@@ -79,6 +67,8 @@ pub(crate) struct Plan {
 pub(crate) struct Planner<'a> {
     /// The tables on the target.
     pub(crate) target: &'a Tables,
+    /// How the conflicts of each are settled.
+    pub(crate) policies: &'a [Policy],
     /// Whether a resolution covers a key at a position (rule `Skip`).
     pub(crate) settled: &'a dyn Fn(&Place, &Position) -> bool,
 }
@@ -116,7 +106,8 @@ impl Planner<'_> {
                 plan.incomparable.insert(place.clone());
             }
             if plan.misfit.is_none() {
-                plan.misfit = fits(table, &place.1, net.rows(), position).err();
+                let policy = self.policies.get(place.0.index());
+                plan.misfit = net.fits(table, policy, &place.1, position).err();
             }
         }
         Ok(())
@@ -141,8 +132,9 @@ impl Planner<'_> {
             return hold.store(change, parts, InLog { fragment, position: &piece.position }, None);
         }
         plan.links.extend(link);
+        let policy = self.policies.get(change.table.index());
         for (place, net) in parts {
-            plan.put(place, net);
+            plan.put(place, net, policy);
         }
         Ok(())
     }
@@ -150,16 +142,17 @@ impl Planner<'_> {
 
 impl Plan {
     /// Puts a change into the last stage, linked to what is there of its key, or else into a new one.
-    fn put(&mut self, place: Place, net: Net) {
+    fn put(&mut self, place: Place, net: Net, policy: Option<&Policy>) {
         if self.stages.is_empty() {
             self.stages.push(BTreeMap::new());
         }
         let last = self.stages.len() - 1;
         match self.stages[last].get_mut(&place) {
-            Some(earlier) if earlier.after == net.before => earlier.after = net.after,
-            Some(_) => {
-                self.unlinked.insert(place.clone());
-                self.stages.push(BTreeMap::from([(place, net)]));
+            Some(earlier) => {
+                if let Err(net) = earlier.link(net, policy) {
+                    self.unlinked.insert(place.clone());
+                    self.stages.push(BTreeMap::from([(place, net)]));
+                }
             }
             None => {
                 self.stages[last].insert(place, net);
@@ -172,11 +165,11 @@ impl Plan {
         self.stages.iter().flat_map(BTreeMap::keys).filter(|(table, _)| is(*table)).cloned().collect()
     }
 
-    /// Every key with the row that must be there before anything is written.
-    pub(crate) fn expected(&self) -> BTreeMap<&Place, Option<&Row>> {
+    /// Every key with the first that is done to it.
+    pub(crate) fn expected(&self) -> BTreeMap<&Place, &Net> {
         let mut expected = BTreeMap::new();
         for (place, net) in self.stages.iter().flatten() {
-            expected.entry(place).or_insert(net.before.as_ref());
+            expected.entry(place).or_insert(net);
         }
         expected
     }
@@ -189,9 +182,9 @@ pub(crate) fn parts(table: &MappedTable, change: &Change) -> Vec<(Place, Net)> {
     match (&before, &after) {
         (Some(old), Some(new)) if !table.same_key(old, new) => {
             let (from, to) = (place(old), place(new));
-            vec![(from, Net { before, after: None }), (to, Net { before: None, after })]
+            vec![(from, Net::new(before, None)), (to, Net::new(None, after))]
         }
-        (Some(row), _) | (None, Some(row)) => vec![(place(row), Net { before, after })],
+        (Some(row), _) | (None, Some(row)) => vec![(place(row), Net::new(before, after))],
         (None, None) => Vec::new(),
     }
 }
@@ -208,28 +201,25 @@ pub(crate) fn places(table: &MappedTable, change: &Change) -> Vec<Place> {
 
 /// What a stage does not write because its changes of the key came back to where they began. Such a row has to
 /// be there all the same, or the source made its changes on top of another one: a conflict like any other.
-pub(crate) fn unwritten(stage: &BTreeMap<Place, Net>) -> Vec<(&Place, Option<&Row>)> {
-    let idle = stage.iter().filter(|(_, net)| net.before == net.after);
-    idle.map(|(place, net)| (place, net.before.as_ref())).collect()
+pub(crate) fn unwritten<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) -> Vec<(&'a Place, &'a Net)> {
+    stage.iter().filter(|((table, _), net)| net.is_idle(policies.get(table.index()))).collect()
 }
 
-/// Batches of a stage, one for each table, in table order. What comes to nothing is left to [`unwritten`].
-pub(crate) fn batches(stage: &BTreeMap<Place, Net>) -> Vec<(TableId, TableBatch)> {
+/// Batches of a stage, one for each table, in table order. What comes to nothing is left to [`unwritten`]. Where
+/// there are no policies, no column is additive.
+pub(crate) fn batches(stage: &BTreeMap<Place, Net>, policies: &[Policy]) -> Vec<(TableId, TableBatch)> {
     let mut batches: BTreeMap<TableId, TableBatch> = BTreeMap::new();
-    let mut groups: HashMap<(TableId, Vec<usize>), usize> = HashMap::new();
+    let mut groups: HashMap<(TableId, Shape), usize> = HashMap::new();
     for ((table, _), net) in stage {
         match (&net.before, &net.after) {
-            (Some(before), Some(after)) => {
-                let changed: Vec<usize> = (0..after.0.len()).filter(|&at| before.0[at] != after.0[at]).collect();
-                if changed.is_empty() {
-                    continue;
-                }
+            (Some(before), Some(_)) => {
+                let Some((shape, after)) = net.update(policies.get(table.index())) else { continue };
                 let updates = &mut batches.entry(*table).or_default().updates;
-                let group = *groups.entry((*table, changed)).or_insert_with_key(|(_, changed)| {
-                    updates.push(UpdateGroup { changed: changed.clone(), rows: Vec::new() });
+                let group = *groups.entry((*table, shape)).or_insert_with_key(|(_, Shape { changed, sums })| {
+                    updates.push(UpdateGroup { changed: changed.clone(), sums: sums.clone(), rows: Vec::new() });
                     updates.len() - 1
                 });
-                updates[group].rows.push((before.clone(), after.clone()));
+                updates[group].rows.push((before.clone(), after));
             }
             (Some(before), None) => batches.entry(*table).or_default().deletes.push(before.clone()),
             (None, Some(after)) => batches.entry(*table).or_default().inserts.push(after.clone()),
@@ -355,7 +345,7 @@ mod tests {
     }
 
     fn plan_holding(changes: Vec<Change>, held: &mut Held) -> Plan {
-        Planner { target: &tables(), settled: &|_, _| false }.plan(&[piece(changes)], held).unwrap()
+        Planner { target: &tables(), policies: &[], settled: &|_, _| false }.plan(&[piece(changes)], held).unwrap()
     }
 
     /// Plans of all changes together, or of each by itself.
@@ -365,7 +355,7 @@ mod tests {
         }
         let planner = |change: &Change| {
             let piece = piece(vec![change.clone()]);
-            Planner { target: &tables(), settled: &|_, _| false }
+            Planner { target: &tables(), policies: &[], settled: &|_, _| false }
                 .plan_one(change, &piece, &mut Held::default())
                 .unwrap()
         };
@@ -383,13 +373,13 @@ mod tests {
             _ => -1,
         };
         for stage in &plan.stages {
-            for (place, before) in unwritten(stage) {
+            for (place, net) in unwritten(stage, &[]) {
                 let Value::Integer(key) = place.1.0[0] else { unreachable!() };
-                if rows.get(&key).copied() != before.map(|row| number(row, 1)) {
+                if rows.get(&key).copied() != net.before.as_ref().map(|row| number(row, 1)) {
                     return false;
                 }
             }
-            for (_, batch) in batches(stage) {
+            for (_, batch) in batches(stage, &[]) {
                 let deletes = batch.deletes.iter().map(|before| (Some(before), None));
                 let updates = batch.updates.iter().flat_map(|group| &group.rows).map(|(b, a)| (Some(b), Some(a)));
                 let inserts = batch.inserts.iter().map(|after| (None, Some(after)));

@@ -193,6 +193,7 @@ impl From<event::ConflictKind> for ConflictKind {
             event::ConflictKind::UpdateDeleted => ConflictKind::UpdateDeleted,
             event::ConflictKind::DeleteOriginDiffers => ConflictKind::DeleteOriginDiffers,
             event::ConflictKind::DeleteMissing => ConflictKind::DeleteMissing,
+            event::ConflictKind::FloorCrossed => ConflictKind::FloorCrossed,
         }
     }
 }

@@ -5,14 +5,18 @@ use std::{
     ops::RangeBounds,
 };
 
-use pontoon::side::{Pair, Side};
-use pontoon_core::{Position, Resolution, Row, quarantine::What};
+use pontoon::{
+    conflict::policy::RowRule,
+    side::{Pair, Side},
+};
+use pontoon_core::{Position, Resolution, Row, Value, quarantine::What};
 use pontoon_memory::{
     Database,
-    database::{Entry, Place},
+    database::{Entry, LoggedChange, Place},
 };
 
 use crate::{
+    columns::{self, COUNTER, GREATEST, LEAST},
     schedule::Workload,
     world::{Link, World},
 };
@@ -23,6 +27,8 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
     nothing_unseen_is_dropped(world)?;
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
+    counters_add_up(world)?;
+    the_extremes_stand(world)?;
     nothing_twice_nothing_lost(world)
 }
 
@@ -200,17 +206,82 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
         return Ok(());
     }
     let standing = world.nodes[0].rows();
+    let parts = stand_together(world);
     for node in &world.nodes {
         for entry in node.log().iter().filter(|entry| entry.origin.is_none()) {
             for change in &entry.changes {
-                let stands = change.before.is_some() && change.before.as_ref() == standing.get(&change.place);
-                if stands && !was_discarded(world, &change.place) {
+                let (Some(before), Some(stands)) = (&change.before, standing.get(&change.place)) else { continue };
+                let is_back = |part: &Vec<usize>| {
+                    let was_changed =
+                        change.after.as_ref().is_none_or(|after| part_of(after, part) != part_of(before, part));
+                    was_changed && part_of(before, part) == part_of(stands, part)
+                };
+                if parts.iter().any(is_back) && !was_discarded(world, &change.place) {
                     return Err(format!("a later write was lost: {:?}", change.place));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// The columns that are one side's or the other's together. Where rows with columns of their own come and go, a write
+/// of one column contends with a delete, which takes the others along: nothing can be said of either then.
+fn stand_together(world: &World) -> Vec<Vec<usize>> {
+    match (world.schedule.workload, world.policy.row) {
+        (Workload::Counters | Workload::Columns, _) if world.schedule.deletes => Vec::new(),
+        (Workload::Counters | Workload::Columns, RowRule::ColumnMerge) => vec![vec![1], vec![2]],
+        (Workload::Counters, _) => vec![vec![1, 2]],
+        _ => vec![vec![0, 1, 2]],
+    }
+}
+
+fn part_of<'a>(row: &'a Row, part: &[usize]) -> Vec<&'a Value> {
+    part.iter().map(|at| &row.0[*at]).collect()
+}
+
+/// Promise 4: a counter ends at its first value and all that was added on any node, each once.
+fn counters_add_up(world: &World) -> Result<(), String> {
+    if world.schedule.workload != Workload::Counters && world.schedule.workload != Workload::Columns
+        || world.schedule.deletes
+    {
+        return Ok(());
+    }
+    for (place, row) in world.nodes[0].rows().into_iter().filter(|(place, _)| !was_discarded(world, place)) {
+        let added = |change: &LoggedChange| match (&change.before, &change.after) {
+            (Some(before), Some(after)) => columns::number(after, COUNTER) - columns::number(before, COUNTER),
+            _ => 0,
+        };
+        let sum: i128 = local(world).iter().filter(|change| change.place == place).map(added).sum();
+        let counted = columns::number(&row, COUNTER);
+        if counted != columns::FIRST + sum {
+            return Err(format!("{place:?} counts {counted}, and {sum} was added to {}", columns::FIRST));
+        }
+    }
+    Ok(())
+}
+
+/// Of a column for the least or the greatest value, which applications only lower or raise, the extreme stands.
+fn the_extremes_stand(world: &World) -> Result<(), String> {
+    if world.schedule.workload != Workload::Columns || world.schedule.deletes {
+        return Ok(());
+    }
+    for (place, row) in world.nodes[0].rows().into_iter().filter(|(place, _)| !was_discarded(world, place)) {
+        let written: Vec<Row> =
+            local(world).into_iter().filter(|change| change.place == place).filter_map(|change| change.after).collect();
+        let least = written.iter().map(|row| columns::number(row, LEAST)).min().unwrap_or(0);
+        let greatest = written.iter().map(|row| columns::number(row, GREATEST)).max().unwrap_or(0);
+        if (columns::number(&row, LEAST), columns::number(&row, GREATEST)) != (least, greatest) {
+            return Err(format!("{place:?} is {row:?}, and {least} and {greatest} were written"));
+        }
+    }
+    Ok(())
+}
+
+/// What applications have changed, on any node.
+fn local(world: &World) -> Vec<LoggedChange> {
+    let entries = world.nodes.iter().flat_map(|node| node.log()).filter(|entry| entry.origin.is_none());
+    entries.flat_map(|entry| entry.changes).collect()
 }
 
 /// Promise 5: where the bridge overwrote a row that the other node never held, a record says so, on that
@@ -232,7 +303,9 @@ fn every_choice_is_on_record(world: &World) -> Result<(), String> {
                             && record.own_row.as_ref() == Some(before)
                             && record.verdict == change.after
                     });
-                    if !recorded && !known.contains(&(change.place.clone(), before.clone())) {
+                    // What is added to is not overwritten.
+                    let is_known = known.contains(&(change.place.clone(), without_counter(world, before.clone())));
+                    if !recorded && !is_known {
                         return Err(format!("{} lost {before:?} without a record", node.name));
                     }
                 }
@@ -247,7 +320,15 @@ fn versions(world: &World, node: &Database) -> BTreeSet<(Place, Row)> {
     let log = node.log();
     let logged = log.iter().flat_map(|entry| &entry.changes);
     let after = logged.filter_map(|change| Some((change.place.clone(), change.after.clone()?)));
-    after.chain(world.initial[&node.name].iter().cloned()).collect()
+    let all = after.chain(world.initial[&node.name].iter().cloned());
+    all.map(|(place, row)| (place, without_counter(world, row))).collect()
+}
+
+fn without_counter(world: &World, mut row: Row) -> Row {
+    if matches!(world.schedule.workload, Workload::Counters | Workload::Columns) {
+        row.0[COUNTER] = Value::Null;
+    }
+    row
 }
 
 /// Promise 1: each row of a ledger is on each node once, written there once. A register's version that a

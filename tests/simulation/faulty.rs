@@ -354,8 +354,8 @@ impl Session for FaultySession {
         statement!(self, "store", |session| session.store(entries))
     }
 
-    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
-        statement!(self, "stored", |session| session.stored(table, key))
+    async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
+        statement!(self, "stored", |session| session.stored(table, key, after))
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {

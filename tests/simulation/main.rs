@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod checkers;
+mod columns;
 mod faulty;
 mod schedule;
 mod sites;
@@ -49,7 +50,7 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
     assert_eq!(totals.quarantined > 0, refuses, "rows are refused where nodes refuse some");
-    let discards = refuses && workload != Workload::Ledger;
+    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters);
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
 }
 
@@ -77,6 +78,24 @@ fn a_row_that_comes_and_goes_keeps_the_promises() {
 fn a_ledger_loses_and_doubles_nothing() {
     all_hold(Topology::Pair, Workload::Ledger, false);
     all_hold(Topology::Chain, Workload::Ledger, false);
+}
+
+#[test]
+fn counters_add_up() {
+    all_hold(Topology::Pair, Workload::Counters, false);
+    all_hold(Topology::Chain, Workload::Counters, false);
+}
+
+#[test]
+fn counters_of_refused_rows_add_up() {
+    all_hold(Topology::Pair, Workload::Counters, true);
+    all_hold(Topology::Chain, Workload::Counters, true);
+}
+
+#[test]
+fn columns_are_merged() {
+    all_hold(Topology::Pair, Workload::Columns, false);
+    all_hold(Topology::Chain, Workload::Columns, false);
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub(crate) enum Workload {
     /// One row that comes and goes, always the same: what is done twice, or on a state that is out of
     /// date, is not told from what is done once by its before image.
     Toggle,
+    /// Rows with a counter, to which all nodes add while they overwrite the rest.
+    Counters,
+    /// Rows merged by columns, two of them with a rule of their own: the least and the greatest.
+    Columns,
     /// As the register, and the rows that are there at the beginning are on the first node alone, or others on
     /// the others: they are copied meanwhile.
     Copy,
@@ -70,6 +74,8 @@ impl fmt::Display for Workload {
             Workload::Moves => "moves",
             Workload::Ledger => "ledger",
             Workload::Toggle => "toggle",
+            Workload::Counters => "counters",
+            Workload::Columns => "columns",
             Workload::Copy => "copy",
             Workload::Load => "load",
         })
@@ -111,6 +117,8 @@ impl FromStr for Schedule {
                 ("moves", _) => schedule.workload = Workload::Moves,
                 ("ledger", _) => schedule.workload = Workload::Ledger,
                 ("toggle", _) => schedule.workload = Workload::Toggle,
+                ("counters", _) => schedule.workload = Workload::Counters,
+                ("columns", _) => schedule.workload = Workload::Columns,
                 ("copy", _) => schedule.workload = Workload::Copy,
                 ("load", _) => schedule.workload = Workload::Load,
                 ("deletes", value) => schedule.deletes = value == "true",

@@ -10,7 +10,7 @@ use std::{
 use pontoon::{
     bridge::{self, Plan, Until},
     conflict::{
-        decide::Policy,
+        policy::Policy,
         quarantine::{KEYS_MAX, OnError},
     },
     direction::queue::Limits,
@@ -18,12 +18,7 @@ use pontoon::{
     rules::Rule,
     side::{Pair, Side},
 };
-use pontoon_core::{
-    Column, Form, Key, Kind, MappedColumn, MappedTable, Row, TableId, TableName, Value,
-    node::{Node, Tables},
-    quarantine::Ask,
-    schema::TextEquality,
-};
+use pontoon_core::{Key, Row, TableId, Value, node::Node, quarantine::Ask};
 use pontoon_memory::{
     Database, Dice, Faults, MemoryNode,
     database::{Clock, Constraint, Kept, Place},
@@ -32,7 +27,7 @@ use pontoon_memory::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    checkers,
+    checkers, columns,
     faulty::{FaultyNode, Sites},
     schedule::{Schedule, Workload},
 };
@@ -232,6 +227,8 @@ pub(crate) struct World {
     /// What each node held at the beginning.
     pub(crate) initial: BTreeMap<String, Vec<(Place, Row)>>,
     pub(crate) looked: Mutex<Vec<Looked>>,
+    /// How conflicts are settled.
+    pub(crate) policy: Policy,
     keys: i64,
     writes: i64,
     limits: Limits,
@@ -246,32 +243,6 @@ pub(crate) const TABLE: TableId = TableId(0);
 
 pub(crate) fn place(key: i64) -> Place {
     (TABLE, Key(vec![Value::Integer(key.into())]))
-}
-
-fn row(key: i64, v: &str, w: &str) -> Row {
-    Row(vec![Value::Integer(key.into()), Value::Text(v.into()), Value::Text(w.into())])
-}
-
-fn tables() -> Tables {
-    let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
-    let column = |name: &str, kind: &Kind, form: Form| MappedColumn {
-        column: Column {
-            name: name.into(),
-            native: "any".into(),
-            kind: Some(kind.clone()),
-            nullable: false,
-            generated: false,
-            generator: None,
-            text_equality: TextEquality::Exact,
-        },
-        kind: kind.clone(),
-        form,
-    };
-    let id = column("id", &Kind::Integer { min: 0, max: 1 << 40 }, Form::Integer);
-    let text_form = Form::Text { padded: false };
-    let columns = vec![id, column("v", &text, text_form), column("w", &text, text_form)];
-    let name = TableName::new("main", "registers");
-    vec![MappedTable { id: TABLE, label: "registers".into(), name, columns, key: vec![0], followed: true }].into()
 }
 
 impl World {
@@ -312,7 +283,7 @@ impl World {
         let mut initial = Vec::new();
         for key in 0..keys {
             if schedule.workload != Workload::Ledger && (loads || !schedule.deletes || dice.chance(0.5)) {
-                initial.push((place(key), row(key, "x", "x")));
+                initial.push((place(key), columns::row(schedule.workload, key, "x", "x")));
             }
         }
         let mut on_each = BTreeMap::new();
@@ -342,6 +313,7 @@ impl World {
             limits = Limits { memory_max: 2_000, spill_max: 1 << 30, block_bytes: 800, run_bytes: 700, run_changes: 2 };
         }
         World {
+            policy: columns::policy(schedule.workload, &dice),
             schedule: *schedule,
             unique: !toggles && (dice.chance(0.6) || schedule.workload == Workload::Ledger),
             writes: match schedule.workload {
@@ -427,9 +399,9 @@ impl World {
         checkers::check(self)
     }
 
-    /// Whether operators have rows dropped: those of a ledger are to be there in the end.
+    /// Whether operators have rows dropped: those of a ledger are to be there in the end, and what is added is to count.
     fn discards(&self) -> bool {
-        self.schedule.refuses && self.schedule.workload != Workload::Ledger
+        self.schedule.refuses && !matches!(self.schedule.workload, Workload::Ledger | Workload::Counters)
     }
 
     /// An operator, who has a refused row dropped now and then.
@@ -497,6 +469,7 @@ impl World {
         let (name, nodes) = (name.clone(), nodes.clone());
         let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
         let (schedule, limits, sites) = (self.schedule, self.limits, self.sites.clone());
+        let policy = self.policy.clone();
         let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
         async move {
             loop {
@@ -506,8 +479,8 @@ impl World {
                 };
                 let plan = Plan {
                     nodes: Pair::from_fn(node),
-                    tables: Pair::from_fn(|_| tables()),
-                    policies: vec![Policy::LastWriterWins],
+                    tables: Pair::from_fn(|_| columns::tables(schedule.workload)),
+                    policies: vec![policy.clone()],
                     on_error: vec![OnError::Quarantine],
                     quarantined_max: KEYS_MAX,
                     preferred: Side::A,
@@ -558,6 +531,7 @@ impl World {
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
+                Workload::Counters | Workload::Columns => self.change_columns(node).await,
                 _ => self.overwrite(node).await,
             };
             // A lock time-out is the application's to live with.
@@ -599,7 +573,31 @@ impl World {
                     after.0[1] = Value::Text(self.value(node).into());
                     Some(after)
                 }
-                _ => Some(row(*key, &self.value(node), &self.value(node))),
+                _ => Some(columns::row(self.schedule.workload, *key, &self.value(node), &self.value(node))),
+            });
+            after.collect()
+        })
+        .await
+    }
+
+    /// Changes some columns of a row or two.
+    async fn change_columns(
+        &self,
+        node: &Arc<Database>,
+    ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
+        let mut keys: BTreeSet<i64> = BTreeSet::new();
+        for _ in 0..self.dice.between(1, 2) {
+            keys.insert(self.dice.between(0, self.keys - 1));
+        }
+        let keys: Vec<i64> = keys.into_iter().collect();
+        let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
+        let workload = self.schedule.workload;
+        node.transact(&places, |rows| {
+            let after = keys.iter().zip(rows).map(|(key, before)| match before {
+                None if !self.schedule.deletes => None,
+                None => Some(columns::row(workload, *key, &self.value(node), &self.value(node))),
+                Some(_) if self.schedule.deletes && self.dice.chance(0.3) => None,
+                Some(before) => Some(columns::changed(before, &self.dice, || self.value(node))),
             });
             after.collect()
         })
@@ -625,7 +623,7 @@ impl World {
 
     async fn insert(&self, node: &Arc<Database>) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
         let key = self.dice.between(0, 1 << 40);
-        node.transact(&[place(key)], |_| vec![Some(row(key, &node.name, "entry"))]).await
+        node.transact(&[place(key)], |_| vec![Some(columns::row(Workload::Ledger, key, &node.name, "entry"))]).await
     }
 
     /// The logs and records, for the trace.

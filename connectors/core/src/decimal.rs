@@ -2,6 +2,8 @@
 //!
 //! Equality of canonical texts is equality of numbers: `1.50`, `01.5` and `15e-1` are all `1.5`.
 
+use std::cmp::Ordering;
+
 /// Digits that a canonical text may have; PostgreSQL's numeric ends at 131,072 before the point
 /// and 16,383 after it, and an exponent beyond that is no number of either database.
 const DIGITS_MAX: i64 = 150_000;
@@ -46,6 +48,74 @@ pub fn integer_digits(canonical: &str) -> usize {
     if whole == "0" { 0 } else { whole.len() }
 }
 
+/// The sum of two canonical texts, exactly; `None` where one is none.
+pub fn sum(a: &str, b: &str) -> Option<String> {
+    let (a, b) = (Parts::of(a)?, Parts::of(b)?);
+    let exponent = a.exponent.min(b.exponent);
+    let (left, right) = (a.magnitude(exponent)?, b.magnitude(exponent)?);
+    let (negative, digits) = if a.negative == b.negative {
+        (a.negative, added(&left, &right))
+    } else if compared(&left, &right).is_lt() {
+        (b.negative, subtracted(&right, &left))
+    } else {
+        (a.negative, subtracted(&left, &right))
+    };
+    let digits: String = digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect();
+    canonical(&format!("{}{digits}e{exponent}", if negative { "-" } else { "" }))
+}
+
+/// A canonical text with the other sign.
+pub fn negated(canonical: &str) -> String {
+    match canonical.strip_prefix('-') {
+        Some(positive) => positive.to_owned(),
+        None if canonical == "0" => canonical.to_owned(),
+        None => format!("-{canonical}"),
+    }
+}
+
+/// Which of two canonical texts is the greater number; `None` where one is none.
+pub fn compare(a: &str, b: &str) -> Option<Ordering> {
+    let difference = sum(a, &negated(b))?;
+    Some(match difference.as_str() {
+        "0" => Ordering::Equal,
+        less if less.starts_with('-') => Ordering::Less,
+        _ => Ordering::Greater,
+    })
+}
+
+/// Digits are the least significant first.
+fn compared(a: &[u8], b: &[u8]) -> Ordering {
+    let length = |digits: &[u8]| digits.iter().rposition(|digit| *digit != 0).map_or(0, |at| at + 1);
+    let (a, b) = (&a[..length(a)], &b[..length(b)]);
+    a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()))
+}
+
+fn added(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let mut carry = 0;
+    let mut digits: Vec<u8> = (0..a.len().max(b.len()))
+        .map(|at| {
+            let digit = a.get(at).unwrap_or(&0) + b.get(at).unwrap_or(&0) + carry;
+            carry = digit / 10;
+            digit % 10
+        })
+        .collect();
+    digits.push(carry);
+    digits
+}
+
+/// Of a number that is no greater.
+fn subtracted(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let mut borrow = 0;
+    a.iter()
+        .enumerate()
+        .map(|(at, digit)| {
+            let less = b.get(at).unwrap_or(&0) + borrow;
+            borrow = u8::from(*digit < less);
+            digit + 10 * borrow - less
+        })
+        .collect()
+}
+
 /// A number as sign, digits without zeros at either end, and the power of ten of the last digit.
 pub(crate) struct Parts {
     pub(crate) negative: bool,
@@ -77,6 +147,14 @@ impl Parts {
             return Some(Parts { negative: false, digits: "0".into(), exponent: 0 });
         }
         (exponent.abs() <= DIGITS_MAX).then(|| Parts { negative, digits: digits.into(), exponent })
+    }
+
+    /// The digits as a multiple of ten to the `exponent`, which is no greater than the number's own, the least
+    /// significant first.
+    fn magnitude(&self, exponent: i64) -> Option<Vec<u8>> {
+        let zeros = usize::try_from(self.exponent.checked_sub(exponent)?).ok()?;
+        let digits = self.digits.bytes().rev().map(|digit| digit - b'0');
+        Some(std::iter::repeat_n(0, zeros).chain(digits).collect())
     }
 
     pub(crate) fn plain(&self) -> String {
@@ -115,6 +193,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn numbers_of_any_length_are_added() {
+        let nines = "9".repeat(100);
+        assert_eq!(sum(&nines, "0.01").unwrap(), format!("{nines}.01"));
+        assert_eq!(sum(&nines, "1").unwrap(), format!("1{}", "0".repeat(100)));
+        assert_eq!(sum("1000", "-999.5").unwrap(), "0.5");
+        assert_eq!(sum("0.3", "-0.3").unwrap(), "0");
+        assert_eq!(sum("NaN", "1"), None);
+        assert_eq!(compare("10", "9.5"), Some(Ordering::Greater));
+        assert_eq!(compare("-10", "9"), Some(Ordering::Less));
+    }
+
     proptest! {
         #[test]
         fn canonical_is_a_fixed_point(text in "[-+]?[0-9]{0,30}(\\.[0-9]{0,30})?(e[-+]?[0-9]{1,3})?") {
@@ -129,6 +219,13 @@ mod tests {
             if let Some(plain) = canonical(&text) {
                 prop_assert!(is_canonical(&plain));
             }
+        }
+
+        #[test]
+        fn sums_are_exact(a in -10_000_000_i64..10_000_000, b in -10_000_000_i64..10_000_000, scale in 0usize..9) {
+            let text = |n: i64| canonical(&format!("{n}e-{scale}")).unwrap();
+            prop_assert_eq!(sum(&text(a), &text(b)).unwrap(), text(a + b));
+            prop_assert_eq!(compare(&text(a), &text(b)).unwrap(), a.cmp(&b));
         }
 
         #[test]

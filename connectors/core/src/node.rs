@@ -18,6 +18,7 @@ use crate::{
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
     schema::{MappedTable, TableId, TableName, TableSchema},
     state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
+    value::Value,
 };
 
 /// The tables of a bridge as one side sees them; [`TableId`] is an index into it.
@@ -238,10 +239,35 @@ pub struct TableBatch {
 /// Updates that change the same columns, so that one statement serves them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpdateGroup {
-    /// The columns to set, by their place; never empty, no key column among them.
+    /// The columns to set, by their place; no key column among them. Never empty, but where a column is added to.
     pub changed: Vec<usize>,
-    /// Each row before and after.
+    /// Columns that take no part in the comparison with the row before, none of them a key column or among `changed`.
+    pub sums: Vec<Sum>,
+    /// Each row before and after; of a column that is added to, what is added stands for what it is after.
     pub rows: Vec<(Row, Row)>,
+}
+
+impl UpdateGroup {
+    /// Whether a column has to be as before.
+    pub fn compares(&self, column: usize) -> bool {
+        self.sums.iter().all(|sum| sum.at != column)
+    }
+
+    /// The columns that are added to.
+    pub fn added(&self) -> impl Iterator<Item = &Sum> {
+        self.sums.iter().filter(|sum| sum.added)
+    }
+}
+
+/// An additive column in an update.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sum {
+    /// Its place.
+    pub at: usize,
+    /// It is added to, whatever its value is, but for null: then the row is not as expected. Else it is left as it is.
+    pub added: bool,
+    /// A row that has at least this much must not come below it, or it is not as expected.
+    pub floor: Option<Value>,
 }
 
 /// What a conditional write found.
@@ -292,9 +318,9 @@ pub trait Session: Send {
     /// Stores entries in quarantine. Errors: an entry that is too large for this server.
     async fn store(&mut self, entries: &[Stored]) -> Result<()>;
 
-    /// The newest [`STORED_READ_MAX`](crate::quarantine::STORED_READ_MAX) stored changes of a key, in order;
-    /// settlements are none.
-    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>>;
+    /// The stored changes of a key with an id above `after`, in order, at most
+    /// [`STORED_READ_MAX`](crate::quarantine::STORED_READ_MAX); settlements are none.
+    async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>>;
 
     /// Removes all entries of these keys.
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()>;

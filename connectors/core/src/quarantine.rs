@@ -16,8 +16,7 @@ use crate::{
     schema::TableId,
 };
 
-/// Stored changes of one key that are read at a time, the newest: what a settlement asks of them is when the last
-/// was made and whether there are any. A key that is written without end must not fill the memory.
+/// Stored changes of one key that are read at a time: a key that is written without end must not fill the memory.
 pub const STORED_READ_MAX: usize = 1_000;
 
 /// An entry to store.
@@ -98,16 +97,18 @@ pub const SETTLEMENT: &str = "settlement";
 /// What a settlement asks of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWrite {
+    /// Its entry.
+    pub id: i64,
     /// Where its transaction ends in the source's log.
     pub position: Position,
     /// When it was made, in microseconds since 1970 UTC.
     pub commit_time: i64,
     /// It is the bridge's own write.
     pub own: bool,
-    /// There was a row before.
-    pub before: bool,
-    /// There is one after.
-    pub after: bool,
+    /// The row before.
+    pub before: Option<Row>,
+    /// The row after.
+    pub after: Option<Row>,
     /// An operator said that it is to be dropped.
     pub discard: bool,
 }

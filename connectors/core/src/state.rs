@@ -64,6 +64,11 @@ pub struct Resolution {
     pub other_row: Option<Row>,
     /// The row that both shall hold.
     pub verdict: Option<Row>,
+    /// The row on which the first of the writes was made that were settled; `None` where there was none, or no write.
+    pub ancestor: Option<Row>,
+    /// Which columns of the verdict were taken from which side, a JSON object of column names by node, and of those
+    /// that were added up; `None` where it is one side's row as it was.
+    pub columns: Option<Box<str>>,
     /// The latest commit time of the writes that were settled, in microseconds since 1970 UTC.
     pub commit_time: i64,
     /// Which rule decided, and for whom: `last_writer_wins: shop, 10:00:02 after 10:00:01`.

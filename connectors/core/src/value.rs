@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value as Json};
 
-use crate::{calendar, form::Form};
+use crate::{calendar, decimal, form::Form};
 
 /// A value, or one of two things that are no value: [`Value::Unchanged`] and [`Value::Unmapped`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -124,6 +124,61 @@ impl Value {
             Form::Json => Value::Json(serde_json::to_string(json).ok()?.into()),
             Form::Uuid => Value::Uuid(parse_uuid(text()?)?),
         })
+    }
+}
+
+/// Exact numbers.
+impl Value {
+    /// The sum of two exact numbers of one form. `None` where one is no exact number; [`Value::Unmapped`], which
+    /// nobody applies, where the sum is beyond all that a column can hold.
+    pub fn plus(&self, other: &Value) -> Option<Value> {
+        match (self, other) {
+            (Value::Integer(a), Value::Integer(b)) => {
+                let beyond = || Value::Unmapped("a sum of more digits than any column has".into());
+                Some(a.checked_add(*b).map_or_else(beyond, Value::Integer))
+            }
+            (Value::Decimal(a), Value::Decimal(b)) => Some(Value::Decimal(decimal::sum(a, b)?.into())),
+            _ => None,
+        }
+    }
+
+    /// What has to be added to the other number to come to this one.
+    pub fn minus(&self, other: &Value) -> Option<Value> {
+        let negated = match other {
+            Value::Integer(n) => Value::Integer(n.checked_neg()?),
+            Value::Decimal(text) => Value::Decimal(decimal::negated(text).into()),
+            _ => return None,
+        };
+        self.plus(&negated)
+    }
+
+    /// The text of an exact number: digits, a point and a sign, and nothing else that a statement could mistake.
+    pub fn exact_text(&self) -> Option<String> {
+        match self {
+            Value::Integer(n) => Some(n.to_string()),
+            Value::Decimal(text) => decimal::is_canonical(text).then(|| text.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the number nought.
+    pub fn is_zero(&self) -> bool {
+        matches!(self, Value::Integer(0)) || matches!(self, Value::Decimal(text) if &**text == "0")
+    }
+
+    /// Which of two numbers is the greater, or of two moments the later; `None` for what has no such order.
+    pub fn compare(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Decimal(a), Value::Decimal(b)) => decimal::compare(a, b),
+            (Value::Integer(_), Value::Integer(_))
+            | (Value::Float32(_), Value::Float32(_))
+            | (Value::Float64(_), Value::Float64(_))
+            | (Value::Date(_), Value::Date(_))
+            | (Value::Time(_), Value::Time(_))
+            | (Value::DateTime(_), Value::DateTime(_))
+            | (Value::Instant(_), Value::Instant(_)) => Some(self.cmp(other)),
+            _ => None,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! A session that writes to a simulated database.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
-    node::{Applied, Session, TableBatch, Tables, Tried},
+    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    node::{Applied, Session, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{STORED_READ_MAX, Stored, StoredWrite, What},
 };
 use tokio::time::Instant;
@@ -85,25 +85,32 @@ impl MemorySession {
         own.map_or_else(|| self.database.inner().rows.get(place).cloned(), |(_, now)| now.clone())
     }
 
-    /// Writes one row where it is as expected, under its lock.
-    async fn write(&mut self, place: Place, expected: Option<&Row>, after: Option<Row>) -> Result<bool> {
+    /// Writes one row where it is as expected, under its lock: what `make` makes of the row that is there, or nothing
+    /// where that is none that it takes.
+    async fn write(
+        &mut self,
+        place: Place,
+        exists: bool,
+        make: impl FnOnce(Option<&Row>) -> Option<Option<Row>> + Send,
+    ) -> Result<bool> {
         let id = self.transaction()?.id;
         if self.transaction()?.tag.is_none() {
             return Err(Error::new(Code::Internal, "a write before the tag"));
         }
-        let had = match expected {
-            Some(_) => self.database.lock_row(id, &place).await?,
-            None => self.database.lock_insert(id, &place).await?,
+        let had = match exists {
+            true => self.database.lock_row(id, &place).await?,
+            false => self.database.lock_insert(id, &place).await?,
         };
-        if !had || self.visible(&place).as_ref() != expected {
+        let first = self.visible(&place);
+        if !had || first.is_some() != exists {
             return Ok(false);
         }
+        let Some(after) = make(first.as_ref()) else { return Ok(false) };
         if after.as_ref().is_some_and(|row| self.database.refuses(&place, row)) {
             self.transaction()?.failed = true;
             return Err(refused(&self.database));
         }
         let transaction = self.transaction()?;
-        let first = expected.cloned();
         match transaction.writes.get_mut(&place) {
             Some((_, now)) => *now = after,
             None => {
@@ -142,13 +149,24 @@ impl Session for MemorySession {
 
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
         self.call().await?;
-        let deletes = batch.deletes.iter().map(|before| (Some(before), None));
-        let updates = batch.updates.iter().flat_map(|group| &group.rows).map(|(b, a)| (Some(b), Some(a)));
-        let inserts = batch.inserts.iter().map(|after| (None, Some(after)));
-        for (before, after) in deletes.chain(updates).chain(inserts) {
-            let Some(row) = before.or(after) else { continue };
-            let place = self.place(table, row)?;
-            if !self.write(place, before, after.cloned()).await? {
+        for before in &batch.deletes {
+            let place = self.place(table, before)?;
+            if !self.write(place, true, |row| (row == Some(before)).then_some(None)).await? {
+                return Ok(Applied::Missed);
+            }
+        }
+        for group in &batch.updates {
+            for (before, after) in &group.rows {
+                let place = self.place(table, before)?;
+                let make = |row: Option<&Row>| row.and_then(|row| updated(row, before, after, group)).map(Some);
+                if !self.write(place, true, make).await? {
+                    return Ok(Applied::Missed);
+                }
+            }
+        }
+        for after in &batch.inserts {
+            let place = self.place(table, after)?;
+            if !self.write(place, false, |_| Some(Some(after.clone()))).await? {
                 return Ok(Applied::Missed);
             }
         }
@@ -200,7 +218,7 @@ impl Session for MemorySession {
         Ok(())
     }
 
-    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
+    async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
         self.call().await?;
         let mut inner = self.database.inner();
         let of_key = inner.bridge(&self.bridge).quarantine.iter();
@@ -208,17 +226,16 @@ impl Session for MemorySession {
             of_key.filter(|entry| (entry.stored.table, &entry.stored.key) == (table, key)).filter_map(|entry| {
                 let (before, after) = entry.stored.what.rows();
                 Some(StoredWrite {
+                    id: entry.stored.id,
                     position: entry.stored.position.clone()?,
                     commit_time: entry.stored.commit_time,
                     own: entry.stored.what == What::Own,
-                    before: before.is_some(),
-                    after: after.is_some(),
+                    before: before.cloned(),
+                    after: after.cloned(),
                     discard: entry.request == Some(pontoon_core::quarantine::Ask::Discard),
                 })
             });
-        let mut writes: Vec<StoredWrite> = writes.collect();
-        writes.drain(..writes.len().saturating_sub(STORED_READ_MAX));
-        Ok(writes)
+        Ok(writes.filter(|write| write.id > after).take(STORED_READ_MAX).collect())
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
@@ -289,6 +306,26 @@ impl Session for MemorySession {
         }
         self.call().await
     }
+}
+
+/// What an update makes of a row; `None` where the row is not as it has to be.
+fn updated(row: &Row, before: &Row, after: &Row, group: &UpdateGroup) -> Option<Row> {
+    if (0..row.0.len()).any(|at| group.compares(at) && row.0[at] != before.0[at]) {
+        return None;
+    }
+    let mut new = row.clone();
+    for &at in &group.changed {
+        new.0[at] = after.0[at].clone();
+    }
+    for sum in group.added() {
+        let total = row.0[sum.at].plus(&after.0[sum.at])?;
+        let below = |value: &Value, floor: &Value| value.compare(floor) == Some(Ordering::Less);
+        if sum.floor.as_ref().is_some_and(|floor| !below(&row.0[sum.at], floor) && below(&total, floor)) {
+            return None;
+        }
+        new.0[sum.at] = total;
+    }
+    Some(new)
 }
 
 /// Everything at one instant: rows, log, checkpoint, resolutions, and then the locks.

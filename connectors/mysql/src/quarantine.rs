@@ -8,7 +8,7 @@ use pontoon_core::{
     Code, Error, Key, MappedTable, Position, Result, Row, TableId, Value,
     node::{Tables, Tried},
     quarantine::{Ask, Asked, Counts, Entry, OWN, QuarantinedKey, STORED_READ_MAX, Stored, StoredWrite, What},
-    record::{key_from_text, key_to_text, row_to_text},
+    record::{key_from_text, key_to_text, row_from_text, row_to_text},
 };
 
 use crate::{
@@ -101,26 +101,38 @@ pub(crate) async fn stored(
     bridge: &str,
     table: &MappedTable,
     key: &Key,
+    after: i64,
 ) -> Result<Vec<StoredWrite>> {
     let rows = client
         .rows(format!(
-            "SELECT `position`, commit_time, operation, before_row IS NOT NULL, after_row IS NOT NULL, \
-             COALESCE(request = 'discard', 0) FROM `pontoon`.`quarantine` WHERE {} AND `position` IS NOT NULL \
-             ORDER BY id DESC LIMIT {STORED_READ_MAX}",
+            "SELECT `position`, commit_time, operation, before_row, after_row, COALESCE(request = 'discard', 0), id \
+             FROM `pontoon`.`quarantine` WHERE {} AND `position` IS NOT NULL AND id > {after} \
+             ORDER BY id LIMIT {STORED_READ_MAX}",
             of_key(bridge, table, key)
         ))
         .await?;
     let write = |row: &Vec<Field>| {
+        let id: i64 = number(row, 6).unwrap_or_default();
+        let row_at = |at| match text(row, at) {
+            Some(json) => row_from_text(table, &json).map(Some).ok_or_else(|| {
+                Error::new(
+                    Code::Protocol,
+                    format!("the quarantine's entry {id} of {} cannot be read back", table.label),
+                )
+            }),
+            None => Ok(None),
+        };
         Ok(StoredWrite {
+            id,
             position: text(row, 0).unwrap_or_default().parse()?,
             commit_time: number(row, 1).unwrap_or_default(),
             own: text(row, 2).is_some_and(|operation| operation == OWN),
-            before: number(row, 3) == Some(1),
-            after: number(row, 4) == Some(1),
+            before: row_at(3)?,
+            after: row_at(4)?,
             discard: number(row, 5) == Some(1),
         })
     };
-    rows.iter().rev().map(write).collect()
+    rows.iter().map(write).collect()
 }
 
 /// The statement that removes a key's entries.

@@ -233,7 +233,7 @@ impl Session for ApplySession {
         no_null_is_replaced(sql, batch.inserts.iter().flat_map(all_of).chain(updated))?;
         let Ok(mut statements) = sql.deletes(&batch.deletes) else { return Ok(Applied::Missed) };
         for group in &batch.updates {
-            let Ok(updates) = sql.updates(&group.changed, &group.rows) else { return Ok(Applied::Missed) };
+            let Ok(updates) = sql.updates(group) else { return Ok(Applied::Missed) };
             statements.extend(updates);
         }
         for insert in sql.inserts(&batch.inserts) {
@@ -281,9 +281,9 @@ impl Session for ApplySession {
         Ok(())
     }
 
-    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
+    async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
-        quarantine::stored(&mut self.client, &self.bridge, &sql.table, key).await
+        quarantine::stored(&mut self.client, &self.bridge, &sql.table, key, after).await
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {

@@ -60,8 +60,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         "SELECT `position`, `log` FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND applier = 0"
     ));
     script.push(format!(
-        "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict, commit_time, rule \
-         FROM `pontoon`.`resolution` WHERE bridge = {name} AND in_force = 1 ORDER BY id"
+        "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict, commit_time, rule, \
+         ancestor, taken FROM `pontoon`.`resolution` WHERE bridge = {name} AND in_force = 1 ORDER BY id"
     ));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
     script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
@@ -150,6 +150,8 @@ fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
         verdict: side(8)?,
         commit_time: number(row, 9).unwrap_or_default(),
         rule: text(row, 10).unwrap_or_default(),
+        ancestor: side(11)?,
+        columns: text(row, 12).map(Into::into),
     }))
 }
 
@@ -166,8 +168,8 @@ pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable)
         ),
         format!(
             "INSERT INTO `pontoon`.`resolution` (bridge, id, group_id, table_name, row_key, in_force, own_fence, \
-             other_fence, own_row, other_row, verdict, commit_time, rule) \
-             VALUES ({bridge}, {}, {}, {label}, {key}, 1, {}, {}, {}, {}, {}, {}, {})",
+             other_fence, own_row, other_row, verdict, ancestor, taken, commit_time, rule) \
+             VALUES ({bridge}, {}, {}, {label}, {key}, 1, {}, {}, {}, {}, {}, {}, {}, {}, {})",
             resolution.id,
             resolution.group,
             position(&resolution.own_fence),
@@ -175,6 +177,8 @@ pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable)
             row(&resolution.own_row),
             row(&resolution.other_row),
             row(&resolution.verdict),
+            row(&resolution.ancestor),
+            resolution.columns.as_deref().map_or("NULL".into(), encode::text),
             resolution.commit_time,
             encode::text(&resolution.rule),
         ),

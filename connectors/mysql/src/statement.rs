@@ -12,7 +12,10 @@
 
 use std::borrow::Borrow;
 
-use pontoon_core::{Form, Key, Kind, MappedTable, Row, Value};
+use pontoon_core::{
+    Form, Key, Kind, MappedTable, Row, Value,
+    node::{Sum, UpdateGroup},
+};
 
 use crate::{
     catalog::NativeTable,
@@ -158,47 +161,66 @@ impl TableSql {
         parts.collect::<Vec<_>>().join(" AND ")
     }
 
-    /// The whole row exactly, the key by the index too.
-    fn is_as(&self) -> String {
+    /// The whole row exactly but for what is not compared, the key by the index too.
+    fn is_as(&self, sums: &[Sum]) -> String {
         let by_index = self.table.key.iter().filter_map(|&at| self.columns[at].by_index(&format!("r.c{at}")));
-        let same = self.columns.iter().enumerate().map(|(at, column)| column.same(&format!("r.c{at}"), self));
+        let compared = self.columns.iter().enumerate().filter(|(at, _)| sums.iter().all(|sum| sum.at != *at));
+        let same = compared.map(|(at, column)| column.same(&format!("r.c{at}"), self));
         by_index.chain(same).collect::<Vec<_>>().join(" AND ")
     }
 
     /// Removes rows that are exactly like this.
     pub(crate) fn deletes(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
-        self.lists(rows.iter().map(|row| (row, None)), &[], |list| {
-            format!("DELETE t FROM {} STRAIGHT_JOIN {} ON {}", list.table(), self.from(), self.is_as())
+        self.lists(rows.iter().map(|row| (row, None)), &[], &[], |list| {
+            format!("DELETE t FROM {} STRAIGHT_JOIN {} ON {}", list.table(), self.from(), self.is_as(&[]))
         })
     }
 
-    /// Changes columns of rows that are exactly as before.
-    pub(crate) fn updates(&self, changed: &[usize], rows: &[(Row, Row)]) -> Result<Vec<Expecting>, Impossible> {
+    /// Changes columns of rows that are as before, and adds to others.
+    pub(crate) fn updates(&self, group: &UpdateGroup) -> Result<Vec<Expecting>, Impossible> {
+        let UpdateGroup { changed, sums, rows } = group;
         let width = self.columns.len();
+        let (mut added, mut conditions) = (Vec::new(), vec![self.is_as(sums)]);
+        for (index, sum) in group.added().enumerate() {
+            let own = format!("t.{}", self.columns[sum.at].name);
+            // Exact, and an error of the server where it is more than the column holds.
+            let total = format!("{own} + r.c{}", width + changed.len() + index);
+            conditions.push(format!("{own} IS NOT NULL"));
+            if let Some(floor) = sum.floor.as_ref().and_then(Value::exact_text) {
+                conditions.push(format!("({own} < {floor} OR {total} >= {floor})"));
+            }
+            added.push(format!("{own} = {total}"));
+        }
+        let on = conditions.join(" AND ");
         let set = changed
             .iter()
             .enumerate()
             .map(|(index, &at)| format!("t.{} = r.c{}", self.columns[at].name, width + index));
         let still = self.moving.iter().filter(|(_, place)| place.is_none_or(|place| !changed.contains(&place)));
         let still = still.map(|(name, _)| format!("t.{name} = t.{name}"));
-        let set: Vec<String> = set.chain(still).collect();
-        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), changed, |list| {
-            format!("UPDATE {} STRAIGHT_JOIN {} ON {} SET {}", list.table(), self.from(), self.is_as(), set.join(", "))
+        let set: Vec<String> = set.chain(added).chain(still).collect();
+        let written: Vec<usize> = changed.iter().copied().chain(group.added().map(|sum| sum.at)).collect();
+        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, |list| {
+            format!("UPDATE {} STRAIGHT_JOIN {} ON {on} SET {}", list.table(), self.from(), set.join(", "))
         })
     }
 
     fn lists<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Row, Option<&'a Row>)>,
-        changed: &[usize],
+        written: &[usize],
+        sums: &[Sum],
         make: impl Fn(&RowList) -> String,
     ) -> Result<Vec<Expecting>, Impossible> {
         let mut statements = Vec::new();
-        let width = self.columns.len() + changed.len();
+        let width = self.columns.len() + written.len();
+        let compared: Vec<bool> = (0..self.columns.len()).map(|at| sums.iter().all(|sum| sum.at != at)).collect();
         let mut list = RowList::new(self.flavour, width);
         for (before, after) in rows {
-            let known = before.0.iter().zip(&self.columns);
-            let new = after.into_iter().flat_map(|row| changed.iter().map(|&at| (&row.0[at], &self.columns[at])));
+            // A place that is not compared is kept, and empty.
+            let known = before.0.iter().zip(&compared).map(|(value, is)| if *is { value } else { &Value::Null });
+            let known = known.zip(&self.columns);
+            let new = after.into_iter().flat_map(|row| written.iter().map(|&at| (&row.0[at], &self.columns[at])));
             if let Some(full) = list.push_within(known.chain(new), self.bytes_max)? {
                 statements.push(Expecting { sql: make(&full), rows: full.rows });
             }
@@ -475,7 +497,9 @@ mod tests {
 
     #[test]
     fn updates_are_conditional_and_keep_moving_columns() {
-        let statements = items(Flavour::Mysql).updates(&[1], &[(row(1, "a"), row(1, "b'"))]).unwrap();
+        let rows = vec![(row(1, "a"), row(1, "b'"))];
+        let group = UpdateGroup { changed: vec![1], rows, ..UpdateGroup::default() };
+        let statements = items(Flavour::Mysql).updates(&group).unwrap();
         assert_eq!(
             statements,
             [Expecting {

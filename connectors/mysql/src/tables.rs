@@ -69,6 +69,8 @@ pub(crate) fn create() -> Vec<String> {
              own_row longtext NULL COMMENT 'what this node held, as JSON', \
              other_row longtext NULL COMMENT 'what the other node held, as JSON', \
              verdict longtext NULL COMMENT 'what both hold since, as JSON; null: no row', \
+             ancestor longtext NULL COMMENT 'the row on which the first of the writes settled was made, as JSON; null: none', \
+             taken longtext NULL COMMENT 'which columns each node gave and which were added up, as JSON; null: it is one node''s row', \
              commit_time bigint NOT NULL COMMENT 'the latest write that was settled, microseconds since 1970 UTC', \
              rule text NOT NULL COMMENT 'which rule decided, and for whom', \
              {created} COMMENT 'when it was settled', \

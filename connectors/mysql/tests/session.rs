@@ -95,7 +95,11 @@ async fn writes_are_conditional(server: &Server) {
     let inserts = |rows: &[Row]| TableBatch { inserts: rows.to_vec(), ..Default::default() };
     let deletes = |rows: &[Row]| TableBatch { deletes: rows.to_vec(), ..Default::default() };
     let update = |before: &Row, after: &Row| TableBatch {
-        updates: vec![UpdateGroup { changed: vec![2], rows: vec![(before.clone(), after.clone())] }],
+        updates: vec![UpdateGroup {
+            changed: vec![2],
+            rows: vec![(before.clone(), after.clone())],
+            ..UpdateGroup::default()
+        }],
         ..Default::default()
     };
     let (one, two) = (row("é", 1, "x", int(1)), row("B", 2, "y", Value::Null));
@@ -121,7 +125,11 @@ async fn writes_are_conditional(server: &Server) {
     // All in one batch, in their order.
     let batch = TableBatch {
         deletes: vec![two.clone()],
-        updates: vec![UpdateGroup { changed: vec![2, 3], rows: vec![(changed.clone(), row("é", 1, "w", int(2)))] }],
+        updates: vec![UpdateGroup {
+            changed: vec![2, 3],
+            rows: vec![(changed.clone(), row("é", 1, "w", int(2)))],
+            ..UpdateGroup::default()
+        }],
         inserts: vec![row("c", 1, "", int(1))],
     };
     assert_eq!(apply(&mut session, batch).await, Ok(Applied::All));
@@ -164,8 +172,10 @@ async fn writes_are_conditional(server: &Server) {
         after.0[2] = text("new");
         (before.clone(), after)
     });
-    let batch =
-        TableBatch { updates: vec![UpdateGroup { changed: vec![2], rows: pairs.collect() }], ..Default::default() };
+    let batch = TableBatch {
+        updates: vec![UpdateGroup { changed: vec![2], rows: pairs.collect(), ..UpdateGroup::default() }],
+        ..Default::default()
+    };
     assert_eq!(apply(&mut session, batch).await, Ok(Applied::All));
     eprintln!("{}: 2500 inserts and 2500 updates in {:?}", server.kind(), began.elapsed());
     let mut scan = node.open_scan(&tables).await.unwrap();
@@ -260,6 +270,8 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         own_row: Some(key.clone()),
         other_row: None,
         verdict: Some(row("ä'\\", 1, "verdict", int(7))),
+        ancestor: Some(row("ä'\\", 1, "before", int(6))),
+        columns: Some(r#"{"shop":["note"]}"#.into()),
         commit_time: 123,
         rule: "last_writer_wins".into(),
     };
@@ -339,16 +351,17 @@ async fn the_quarantine_reads_back(server: &Server) {
         Stored { position: None, ..entry(6, settlement, Some(&refused)) },
     ];
     session.store(&entries).await.unwrap();
-    let write = |id, own, discard| StoredWrite {
-        position: Position::Lsn(id),
+    let write = |id: i64, own: bool, discard| StoredWrite {
+        id,
+        position: Position::Lsn(id as u64),
         commit_time: 5,
         own,
-        before: !own,
-        after: false,
+        before: (!own).then(|| keys[0].clone()),
+        after: None,
         discard,
     };
     let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
-    assert_eq!(session.stored(TableId(0), &key).await.unwrap(), stored);
+    assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap(), stored);
     assert_eq!(session.highest_id().await.unwrap(), 6);
     session.commit().await.unwrap();
     let there = session.read(TableId(0), &[Key(vec![text("a"), int(1)]), Key(vec![text("b"), int(1)])]).await.unwrap();
@@ -373,7 +386,7 @@ async fn the_quarantine_reads_back(server: &Server) {
     node.ask(&[3], Ask::Discard).await.unwrap();
     assert_eq!(node.asked(&tables).await.unwrap(), [Asked { table: TableId(0), key: key.clone(), ask: Ask::Discard }]);
     session.begin(Some(&tag())).await.unwrap();
-    assert_eq!(session.stored(TableId(0), &key).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
+    assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     let tried = Tried { head: Some(3), attempts: 2, refusal: refused.clone(), due_in: Duration::from_secs(600) };
     session.tried(TableId(0), &key, &tried).await.unwrap();
     session.commit().await.unwrap();
@@ -416,7 +429,7 @@ async fn a_plain_user_can_do_it_all(server: &Server) {
     session.begin(Some(&tag())).await.unwrap();
     session.lock(TableId(0), &[tables[0].key_of(&one)]).await.unwrap();
     let fence = session.fence().await.unwrap();
-    let updates = vec![UpdateGroup { changed: vec![2], rows: vec![(one, two.clone())] }];
+    let updates = vec![UpdateGroup { changed: vec![2], rows: vec![(one, two.clone())], ..UpdateGroup::default() }];
     assert_eq!(session.apply(TableId(0), &TableBatch { updates, ..Default::default() }).await, Ok(Applied::All));
     session.commit().await.unwrap();
     assert_eq!(apply(&mut session, TableBatch { deletes: vec![two], ..Default::default() }).await, Ok(Applied::All));

@@ -268,8 +268,10 @@ async fn every_column_can_be_set(session: &mut Box<dyn Session>, tables: &Tables
     for (from, to) in [(rows, &moved[..]), (&moved[..], rows)] {
         begin(session).await;
         let pairs = from.iter().cloned().zip(to.iter().cloned()).collect();
-        let batch =
-            TableBatch { updates: vec![UpdateGroup { changed: changed.clone(), rows: pairs }], ..Default::default() };
+        let batch = TableBatch {
+            updates: vec![UpdateGroup { changed: changed.clone(), rows: pairs, ..UpdateGroup::default() }],
+            ..Default::default()
+        };
         assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
         session.commit().await.unwrap();
         let keys: Vec<_> = to.iter().map(|row| tables[1].key_of(row)).collect();
@@ -327,7 +329,10 @@ async fn poorer_forms_are_cut(server: &Server) {
         (row.clone(), after)
     };
     let pairs = rows.iter().map(change).collect();
-    let batch = TableBatch { updates: vec![UpdateGroup { changed: vec![9], rows: pairs }], ..Default::default() };
+    let batch = TableBatch {
+        updates: vec![UpdateGroup { changed: vec![9], rows: pairs, ..UpdateGroup::default() }],
+        ..Default::default()
+    };
     assert_eq!(session.apply(TableId(0), &batch).await.unwrap(), Applied::All);
     session.commit().await.unwrap();
     // The richer values stay where nothing was set.

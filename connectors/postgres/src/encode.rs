@@ -58,6 +58,22 @@ impl Array {
         Array { element: element_type(&column.kind), count: 0, body: BytesMut::new() }
     }
 
+    /// An empty array of exact numbers as text.
+    pub(crate) fn of_numbers() -> Array {
+        Array { element: Type::TEXT, count: 0, body: BytesMut::new() }
+    }
+
+    /// Appends an exact number as text.
+    pub(crate) fn push_number(&mut self, value: &Value) -> Result<(), Misfit> {
+        let text = value.exact_text().ok_or(Misfit)?;
+        field(&mut self.body, value, |out| {
+            out.put_slice(text.as_bytes());
+            Ok(())
+        })?;
+        self.count += 1;
+        Ok(())
+    }
+
     /// Bytes so far.
     pub(crate) fn bytes(&self) -> usize {
         self.body.len()

@@ -243,7 +243,7 @@ async fn checkpoint(client: &Client, names: &Names) -> Result<Option<Checkpoint>
 
 async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<Resolution>> {
     const SQL: &str = "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict,
-            commit_time, rule
+            commit_time, rule, ancestor, taken
         FROM pontoon.resolution WHERE bridge = $1 AND in_force ORDER BY id";
     let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     let mut found = Vec::new();
@@ -269,6 +269,8 @@ async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<
             verdict: row_at(8)?,
             commit_time: get(row, 9)?,
             rule: text(row, 10)?,
+            ancestor: row_at(11)?,
+            columns: get::<Option<String>>(row, 12)?.map(Into::into),
         });
     }
     Ok(found)

@@ -9,7 +9,7 @@ use pontoon_core::{
     Code, Error, Key, MappedTable, Position, Result, TableId,
     node::{Tables, Tried},
     quarantine::{Ask, Asked, Counts, Entry, OWN, QuarantinedKey, STORED_READ_MAX, Stored, StoredWrite, What},
-    record::{key_from_text, key_to_text, row_to_text},
+    record::{key_from_text, key_to_text, row_from_text, row_to_text},
 };
 use tokio_postgres::{Client, Row, types::ToSql};
 
@@ -122,24 +122,37 @@ fn table_of(tables: &Tables, id: TableId) -> Result<&MappedTable> {
     tables.get(id.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))
 }
 
-pub(crate) async fn stored(client: &Client, bridge: &str, table: &MappedTable, key: &Key) -> Result<Vec<StoredWrite>> {
+pub(crate) async fn stored(
+    client: &Client,
+    bridge: &str,
+    table: &MappedTable,
+    key: &Key,
+    after: i64,
+) -> Result<Vec<StoredWrite>> {
     let sql = format!(
-        "SELECT position, commit_time, operation, before_row IS NOT NULL, after_row IS NOT NULL,
-            coalesce(request = 'discard', false)
-        FROM pontoon.quarantine WHERE {OF_KEY} AND position IS NOT NULL ORDER BY id DESC LIMIT {STORED_READ_MAX}"
+        "SELECT position, commit_time, operation, before_row, after_row, coalesce(request = 'discard', false), id
+        FROM pontoon.quarantine WHERE {OF_KEY} AND position IS NOT NULL AND id > $4 ORDER BY id LIMIT {STORED_READ_MAX}"
     );
-    let rows = client.query(&sql, &[&bridge, &&*table.label, &key_to_text(key)]).await.map_err(failed)?;
+    let rows = client.query(&sql, &[&bridge, &&*table.label, &key_to_text(key), &after]).await.map_err(failed)?;
     let write = |row: &Row| {
+        let id: i64 = get(row, 6)?;
+        let row_at = |at| match get::<Option<String>>(row, at)? {
+            Some(text) => row_from_text(table, &text).map(Some).ok_or_else(|| {
+                Error::new(Code::Internal, format!("pontoon.quarantine: entry {id} of {} cannot be read", table.label))
+            }),
+            None => Ok(None),
+        };
         Ok(StoredWrite {
+            id,
             position: position(&text(row, 0)?)?,
             commit_time: get(row, 1)?,
             own: text(row, 2)? == OWN,
-            before: get(row, 3)?,
-            after: get(row, 4)?,
+            before: row_at(3)?,
+            after: row_at(4)?,
             discard: get(row, 5)?,
         })
     };
-    rows.iter().rev().map(write).collect()
+    rows.iter().map(write).collect()
 }
 
 fn position(text: &str) -> Result<Position> {

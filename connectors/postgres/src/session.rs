@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::future::join4;
 use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
-    node::{Applied, Applier, Session, TableBatch, Tables, Tried},
+    node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
 };
@@ -75,7 +75,7 @@ enum Prepared {
     Origin,
     Checkpoint,
     Insert(TableId),
-    Update(TableId, Vec<usize>),
+    Update(TableId, Vec<usize>, Vec<Sum>),
     Delete(TableId),
     Rows(TableId, Locking),
 }
@@ -161,7 +161,7 @@ impl PostgresSession {
             Prepared::Origin => (ORIGIN_SQL.to_string(), None),
             Prepared::Checkpoint => (CHECKPOINT_SQL.to_string(), None),
             Prepared::Insert(id) => (statement::insert(table(id)), Some(table(id))),
-            Prepared::Update(id, changed) => (statement::update(table(id), changed), Some(table(id))),
+            Prepared::Update(id, changed, sums) => (statement::update(table(id), changed, sums), Some(table(id))),
             Prepared::Delete(id) => (statement::delete(table(id)), Some(table(id))),
             Prepared::Rows(id, locking) => (statement::by_key(table(id), *locking), Some(table(id))),
         };
@@ -200,7 +200,7 @@ impl PostgresSession {
         for group in &batch.updates {
             let rows: Vec<_> =
                 group.rows.iter().map(|(before, after)| Written { before: Some(before), after: Some(after) }).collect();
-            let what = Prepared::Update(table, group.changed.clone());
+            let what = Prepared::Update(table, group.changed.clone(), group.sums.clone());
             if self.apply_all(what, table, &rows).await? == Applied::Missed {
                 return Ok(Applied::Missed);
             }
@@ -261,15 +261,15 @@ impl PostgresSession {
             WHERE bridge = $1 AND in_force AND table_name = $2 AND row_key = $3";
         const RECORD: &str =
             "INSERT INTO pontoon.resolution (bridge, id, group_id, table_name, row_key, in_force, own_fence,
-                other_fence, own_row, other_row, verdict, commit_time, rule)
-            VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8, $9, $10, $11, $12)";
+                other_fence, own_row, other_row, verdict, ancestor, taken, commit_time, rule)
+            VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         let table = &self.tables[record.table.index()];
         let (bridge, label, key) = (&self.names.bridge, &*table.label, key_to_text(&record.key));
         let fence = |position: &Option<Position>| position.as_ref().map(Position::to_string);
         let row = |row: &Option<Row>| row.as_ref().map(|row| row_to_text(table, row));
         let client = &self.link.client;
         client.execute(RETIRE, &[bridge, &label, &key]).await.map_err(|error| error::of_statement(&error))?;
-        let parameters: [&(dyn ToSql + Sync); 12] = [
+        let parameters: [&(dyn ToSql + Sync); 14] = [
             bridge,
             &record.id,
             &record.group,
@@ -280,6 +280,8 @@ impl PostgresSession {
             &row(&record.own_row),
             &row(&record.other_row),
             &row(&record.verdict),
+            &row(&record.ancestor),
+            &record.columns.as_deref(),
             &record.commit_time,
             &record.rule,
         ];
@@ -335,13 +337,19 @@ struct Written<'a> {
 /// cannot have one.
 fn arrays_of(table: &MappedTable, what: &Prepared, rows: &[Written<'_>]) -> Result<Option<(Vec<Array>, usize)>> {
     let all: Vec<usize> = (0..table.columns.len()).collect();
-    let (before, after): (&[usize], &[usize]) = match what {
-        Prepared::Delete(_) => (&all, &[]),
-        Prepared::Update(_, changed) => (&all, changed),
-        _ => (&[], &all),
+    let compared;
+    let (before, after, sums): (&[usize], &[usize], &[Sum]) = match what {
+        Prepared::Delete(_) => (&all, &[], &[]),
+        Prepared::Update(_, changed, sums) => {
+            compared = statement::compared(table, sums);
+            (&compared, changed, sums)
+        }
+        _ => (&[], &all, &[]),
     };
+    let added: Vec<usize> = sums.iter().filter(|sum| sum.added).map(|sum| sum.at).collect();
     let column = |at: &usize| Array::new(&table.columns[*at]);
     let mut arrays: Vec<Array> = before.iter().chain(after).map(column).collect();
+    arrays.extend(added.iter().map(|_| Array::of_numbers()));
     let mut count = 0;
     for row in rows.iter().take(STATEMENT_ROWS_MAX) {
         for (array, &at) in arrays.iter_mut().zip(before) {
@@ -350,9 +358,12 @@ fn arrays_of(table: &MappedTable, what: &Prepared, rows: &[Written<'_>]) -> Resu
                 return Ok(None);
             }
         }
-        for (array, &at) in arrays[before.len()..].iter_mut().zip(after) {
-            let value = row.after.map(|row| &row.0[at]);
-            if value.is_none_or(|value| array.push(&table.columns[at], value).is_err()) {
+        for (number, (array, &at)) in arrays[before.len()..].iter_mut().zip(after.iter().chain(&added)).enumerate() {
+            let push = |value| match number < after.len() {
+                true => array.push(&table.columns[at], value),
+                false => array.push_number(value),
+            };
+            if row.after.map(|row| &row.0[at]).map(push) != Some(Ok(())) {
                 let text = format!(
                     "table {}: a value that column {:?} cannot hold",
                     table.name, table.columns[at].column.name
@@ -434,10 +445,10 @@ impl Session for PostgresSession {
         Ok(())
     }
 
-    async fn stored(&mut self, table: TableId, key: &Key) -> Result<Vec<StoredWrite>> {
+    async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
         self.enter()?;
         let table = &self.tables[table.index()];
-        let stored = quarantine::stored(&self.link.client, &self.names.bridge, table, key).await?;
+        let stored = quarantine::stored(&self.link.client, &self.names.bridge, table, key, after).await?;
         self.state = State::Open;
         Ok(stored)
     }

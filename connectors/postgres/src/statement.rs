@@ -10,7 +10,7 @@
 //! * A value is written by the cast that an assignment makes, never by one with a modifier, which would
 //!   cut in silence.
 
-use pontoon_core::{Form, Kind, MappedColumn, MappedTable};
+use pontoon_core::{Form, Kind, MappedColumn, MappedTable, Value, node::Sum};
 
 use crate::{
     encode::element_type,
@@ -22,23 +22,41 @@ use crate::{
 const REAL_LEAST: &str = "7.006492321624085e-46";
 const REAL_GREATEST: &str = "3.4028235677973366e38";
 
-/// Changes `changed` columns of rows that are exactly as before.
-pub(crate) fn update(table: &MappedTable, changed: &[usize]) -> String {
-    let all: Vec<usize> = (0..table.columns.len()).collect();
-    let assignments: Vec<String> = changed
-        .iter()
-        .map(|&at| {
-            let column = &table.columns[at];
-            format!("{} = {}", Ident(&column.column.name), assigned(column, &format!("s.a{at}")))
-        })
-        .collect();
+/// Changes `changed` columns of rows that are as before, and adds to others. The parameters are the columns that
+/// are [`compared`], those that are changed, and what is added, as text.
+pub(crate) fn update(table: &MappedTable, changed: &[usize], sums: &[Sum]) -> String {
+    let compared = compared(table, sums);
+    let set = changed.iter().map(|&at| {
+        let column = &table.columns[at];
+        format!("{} = {}", Ident(&column.column.name), assigned(column, &format!("s.a{at}")))
+    });
+    let (mut parameters, mut names) = listed(table, &[('b', &compared), ('a', changed)]);
+    let (mut added, mut conditions) = (Vec::new(), vec![as_before(table, &compared)]);
+    for sum in sums.iter().filter(|sum| sum.added) {
+        let name = Ident(&table.columns[sum.at].column.name);
+        // As numeric, which has room for every sum; the assignment looks whether the column has.
+        let total = format!("t.{name} + s.d{}::numeric", sum.at);
+        parameters.push(format!("${}::text[]", parameters.len() + 1));
+        names.push(format!("d{}", sum.at));
+        conditions.push(format!("t.{name} IS NOT NULL"));
+        if let Some(floor) = sum.floor.as_ref().and_then(Value::exact_text) {
+            conditions.push(format!("(t.{name} < '{floor}'::numeric OR {total} >= '{floor}'::numeric)"));
+        }
+        added.push(format!("{name} = {total}"));
+    }
     format!(
-        "UPDATE {} AS t SET {} FROM {} WHERE {}",
+        "UPDATE {} AS t SET {} FROM unnest({}) AS s({}) WHERE {}",
         Table(&table.name),
-        assignments.join(", "),
-        rows(table, &[('b', &all), ('a', changed)], ""),
-        as_before(table)
+        set.chain(added).collect::<Vec<_>>().join(", "),
+        parameters.join(", "),
+        names.join(", "),
+        conditions.join(" AND ")
     )
+}
+
+/// The columns that have to be as before.
+pub(crate) fn compared(table: &MappedTable, sums: &[Sum]) -> Vec<usize> {
+    (0..table.columns.len()).filter(|at| sums.iter().all(|sum| sum.at != *at)).collect()
 }
 
 /// Removes rows that are exactly as before.
@@ -48,7 +66,7 @@ pub(crate) fn delete(table: &MappedTable) -> String {
         "DELETE FROM {} AS t USING {} WHERE {}",
         Table(&table.name),
         rows(table, &[('b', &all)], ""),
-        as_before(table)
+        as_before(table, &all)
     )
 }
 
@@ -133,6 +151,15 @@ fn texts(table: &MappedTable) -> String {
 
 /// `unnest($1::int8[], ...) AS s(b0, ...)`: groups of columns, each with the letter of its names.
 fn rows(table: &MappedTable, groups: &[(char, &[usize])], ordinality: &str) -> String {
+    let (parameters, mut names) = listed(table, groups);
+    if !ordinality.is_empty() {
+        names.push("n".into());
+    }
+    format!("unnest({}){ordinality} AS s({})", parameters.join(", "), names.join(", "))
+}
+
+/// The parameters of groups of columns, and their names.
+fn listed(table: &MappedTable, groups: &[(char, &[usize])]) -> (Vec<String>, Vec<String>) {
     let (mut parameters, mut names) = (Vec::new(), Vec::new());
     for (letter, places) in groups {
         for &at in *places {
@@ -140,20 +167,17 @@ fn rows(table: &MappedTable, groups: &[(char, &[usize])], ordinality: &str) -> S
             names.push(format!("{letter}{at}"));
         }
     }
-    if !ordinality.is_empty() {
-        names.push("n".into());
-    }
-    format!("unnest({}){ordinality} AS s({})", parameters.join(", "), names.join(", "))
+    (parameters, names)
 }
 
-/// The row is found by its key and has all values as before.
-fn as_before(table: &MappedTable) -> String {
+/// The row is found by its key, which is among the columns that are `compared`, and has these as before.
+fn as_before(table: &MappedTable, compared: &[usize]) -> String {
     let keys = table.key.iter().map(|&at| key_equals(&table.columns[at], &format!("s.b{at}")));
     let values = table
         .columns
         .iter()
         .enumerate()
-        .filter(|(at, column)| !(table.key.contains(at) && key_is_exact(column)))
+        .filter(|(at, column)| compared.contains(at) && !(table.key.contains(at) && key_is_exact(column)))
         .map(|(at, column)| equals(column, &format!("s.b{at}")));
     keys.chain(values).collect::<Vec<_>>().join(" AND ")
 }
@@ -301,7 +325,7 @@ mod tests {
     fn statements_are_as_meant() {
         let table = table("items", "note");
         assert_eq!(
-            update(&table, &[1]),
+            update(&table, &[1], &[]),
             "UPDATE \"public\".\"items\" AS t SET \"note\" = s.a1 \
              FROM unnest($1::int8[], $2::text[], $3::timestamp[], $4::text[]) AS s(b0, b1, b2, a1) \
              WHERE t.\"id\" = s.b0 AND (t.\"note\"::text) COLLATE pg_catalog.\"C\" IS NOT DISTINCT FROM s.b1 \
@@ -325,6 +349,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_additive_column_is_added_to_and_not_compared() {
+        let mut table = table("items", "note");
+        table.columns.push(column("n", Kind::Integer { min: 0, max: 9 }, Form::Integer));
+        let sum = |added, floor: Option<i128>| Sum { at: 3, added, floor: floor.map(Value::Integer) };
+        let head = "UPDATE \"public\".\"items\" AS t SET ";
+        let compared = "WHERE t.\"id\" = s.b0 AND (t.\"note\"::text) COLLATE pg_catalog.\"C\" IS NOT DISTINCT FROM s.b1 \
+             AND ((t.\"at\" - s.b2) >= interval '0' AND (t.\"at\" - s.b2) < interval '1 second' \
+             OR t.\"at\" IS NULL AND s.b2 IS NULL)";
+        assert_eq!(
+            update(&table, &[], &[sum(true, Some(-5))]),
+            format!(
+                "{head}\"n\" = t.\"n\" + s.d3::numeric \
+                 FROM unnest($1::int8[], $2::text[], $3::timestamp[], $4::text[]) AS s(b0, b1, b2, d3) {compared} \
+                 AND t.\"n\" IS NOT NULL AND (t.\"n\" < '-5'::numeric OR t.\"n\" + s.d3::numeric >= '-5'::numeric)"
+            )
+        );
+        assert_eq!(
+            update(&table, &[1], &[sum(false, None)]),
+            format!(
+                "{head}\"note\" = s.a1 \
+                 FROM unnest($1::int8[], $2::text[], $3::timestamp[], $4::text[]) AS s(b0, b1, b2, a1) {compared}"
+            )
+        );
+    }
+
     /// The statement with each quoted name as a star, read as the server's scanner does.
     fn unquoted(sql: &str) -> String {
         let (mut out, mut chars) = (String::new(), sql.chars().peekable());
@@ -345,7 +395,7 @@ mod tests {
             prop_assume!(note != "id" && note != "at");
             let (plain, hostile) = (table("items", "note"), table(&name, &note));
             let all = |t: &MappedTable| {
-                [update(t, &[1]), delete(t), insert(t), by_key(t, Locking::No), chunk(t, true)].map(|sql| unquoted(&sql))
+                [update(t, &[1], &[]), delete(t), insert(t), by_key(t, Locking::No), chunk(t, true)].map(|sql| unquoted(&sql))
             };
             prop_assert_eq!(all(&plain), all(&hostile));
         }

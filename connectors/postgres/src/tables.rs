@@ -35,6 +35,8 @@ const TABLES: &[&str] = &[
     own_row text,
     other_row text,
     verdict text,
+    ancestor text,
+    taken text,
     commit_time bigint NOT NULL,
     rule text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -103,6 +105,11 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.resolution.own_row", "The row that this database held, a JSON object; null for none"),
     ("COLUMN pontoon.resolution.other_row", "The row that the other node held, with this database's column names"),
     ("COLUMN pontoon.resolution.verdict", "The row that both hold since; null for none"),
+    ("COLUMN pontoon.resolution.ancestor", "The row on which the first of the writes settled was made; null for none"),
+    (
+        "COLUMN pontoon.resolution.taken",
+        "Which of its columns each node gave and which were added up, a JSON object; null where it is one node's row",
+    ),
     (
         "COLUMN pontoon.resolution.commit_time",
         "The latest commit time of the writes settled, in microseconds since 1970 UTC",

@@ -167,6 +167,8 @@ labels! {
         DeleteOriginDiffers = "delete_origin_differs",
         /// A row to delete is not there.
         DeleteMissing = "delete_missing",
+        /// An additive column came below its floor.
+        FloorCrossed = "floor_crossed",
         /// A row violates unique constraints beside its key.
         MultipleUniqueConflicts = "multiple_unique_conflicts",
     }

@@ -225,6 +225,8 @@ async fn resolutions_are_kept_and_read_back() {
         own_row: Some(row(Value::Null)),
         other_row: Some(row(Value::Json("null".into()))),
         verdict: None,
+        ancestor: Some(row(Value::Json("[1]".into()))),
+        columns: Some(r#"{"shop":["note"]}"#.into()),
         commit_time: 123,
         rule: "last_writer_wins: shop".into(),
     };
@@ -291,16 +293,17 @@ async fn the_quarantine_reads_back() {
         Stored { position: None, ..entry(6, settlement, Some(&refused)) },
     ];
     session.store(&entries).await.unwrap();
-    let write = |id: i64, own, discard| StoredWrite {
+    let write = |id: i64, own: bool, discard| StoredWrite {
+        id,
         position: format!("binlog.000001:{id}").parse().unwrap(),
         commit_time: 5,
         own,
-        before: !own,
-        after: false,
+        before: (!own).then(|| held.clone()),
+        after: None,
         discard,
     };
     let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
-    assert_eq!(session.stored(table, &key(3)).await.unwrap(), stored);
+    assert_eq!(session.stored(table, &key(3), 0).await.unwrap(), stored);
     assert_eq!(session.highest_id().await.unwrap(), 6);
     session.commit().await.unwrap();
     session.begin(None).await.unwrap();
@@ -327,7 +330,7 @@ async fn the_quarantine_reads_back() {
     let asked = Asked { table, key: key(3), ask: Ask::Discard };
     assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), [asked]);
     session.begin(Some(&tag(6, 6))).await.unwrap();
-    assert_eq!(session.stored(table, &key(3)).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
+    assert_eq!(session.stored(table, &key(3), 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     let tried = Tried { head: Some(3), attempts: 2, refusal: refused, due_in: Duration::from_secs(600) };
     session.tried(table, &key(3), &tried).await.unwrap();
     session.commit().await.unwrap();

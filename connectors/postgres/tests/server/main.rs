@@ -11,6 +11,7 @@ mod login;
 mod obstacles;
 mod shapes;
 mod stream;
+mod sums;
 mod support;
 mod tls;
 mod values;

@@ -106,7 +106,7 @@ async fn hostile_names_are_names() {
     for batch in [
         TableBatch { inserts: vec![row("6")], ..TableBatch::default() },
         TableBatch {
-            updates: vec![UpdateGroup { changed: vec![5], rows: vec![(row("6"), row("7"))] }],
+            updates: vec![UpdateGroup { changed: vec![5], rows: vec![(row("6"), row("7"))], ..UpdateGroup::default() }],
             ..TableBatch::default()
         },
         TableBatch { deletes: vec![row("7")], ..TableBatch::default() },

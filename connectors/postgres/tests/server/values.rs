@@ -194,7 +194,10 @@ async fn a_write_is_conditional_on_every_value() {
     session.begin(Some(&tag(10, 1))).await.unwrap();
     // As they are, all in one batch each.
     let same = rows.iter().map(|row| (row.clone(), row.clone())).collect();
-    let updates = TableBatch { updates: vec![UpdateGroup { changed: all, rows: same }], ..TableBatch::default() };
+    let updates = TableBatch {
+        updates: vec![UpdateGroup { changed: all, rows: same, ..UpdateGroup::default() }],
+        ..TableBatch::default()
+    };
     assert_eq!(session.apply(table.id, &updates).await.unwrap(), Applied::All);
     let deletes = TableBatch { deletes: rows.clone(), ..TableBatch::default() };
     assert_eq!(session.apply(table.id, &deletes).await.unwrap(), Applied::All);
@@ -269,7 +272,7 @@ async fn a_richer_value_compares_in_the_common_form() {
     for (at, row) in rows.iter().enumerate() {
         let mut after = row.clone();
         after.0[9] = Value::Text("changed".into());
-        let group = UpdateGroup { changed: vec![9], rows: vec![(row.clone(), after)] };
+        let group = UpdateGroup { changed: vec![9], rows: vec![(row.clone(), after)], ..UpdateGroup::default() };
         session.begin(Some(&tag(10, 1))).await.unwrap();
         let applied =
             session.apply(table.id, &TableBatch { updates: vec![group], ..TableBatch::default() }).await.unwrap();
@@ -395,7 +398,7 @@ async fn many_rows_are_written_in_few_statements() {
         Applied::All
     );
     let rows = inserts.iter().enumerate().map(|(id, before)| (before.clone(), row(id as i128, "b"))).collect();
-    let updates = vec![UpdateGroup { changed: vec![1], rows }];
+    let updates = vec![UpdateGroup { changed: vec![1], rows, ..UpdateGroup::default() }];
     assert_eq!(session.apply(table, &TableBatch { updates, ..TableBatch::default() }).await.unwrap(), Applied::All);
     let mut deletes: Vec<_> = (0..2500).map(|id| row(id, "b")).collect();
     assert_eq!(
