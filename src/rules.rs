@@ -3,8 +3,7 @@
 //! Every rule that keeps a promise of the sync protocol has a name here and stands in the code as
 //! `rules.has(Rule::X)`. In production all are in force; the simulation takes one out at a time and
 //! shows schedules that then fail, so that no rule is there without need and none without a test.
-//! (The model's `exact`, `order` and `yield` speak of several appliers in one direction, its `delete`
-//! of additive columns; they come with those. The condition on the before image, and the token, are kept
+//! (The model's `exact`, `order` and `yield` speak of several appliers in one direction; they come with those. The condition on the before image, and the token, are kept
 //! by the connectors' sessions.)
 
 /// One rule of the protocol.
@@ -18,6 +17,8 @@ pub enum Rule {
     Undo,
     /// A change that a resolution covers is skipped, before its before image is looked at.
     Skip,
+    /// A delete compares every column, additive ones too: it would take along what the other side added meanwhile.
+    Delete,
     /// A rendezvous waits till both logs are read up to its fences.
     Fence,
     /// A rendezvous decides on the rows as they were at the fence, and starts again if they moved.
@@ -56,11 +57,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 22] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
         Rule::Skip,
+        Rule::Delete,
         Rule::Fence,
         Rule::Reread,
         Rule::Seen,

@@ -128,7 +128,8 @@ struct Scan<'a> {
 #[derive(Default)]
 struct Open {
     local: BTreeMap<Place, Chain>,
-    own: BTreeSet<Place>,
+    /// With whether the bridge's own write tells what had been seen.
+    own: BTreeMap<Place, bool>,
     links: BTreeSet<(Place, Place)>,
 }
 
@@ -140,14 +141,16 @@ impl Scan<'_> {
             if !places.iter().any(|place| self.search.keys.contains(place)) {
                 continue;
             }
+            let policy = self.search.policies.get(table.id.index());
             if fragment.origin == Origin::Own {
-                self.open.own.extend(places);
+                for (place, net) in plan::parts(table, change) {
+                    *self.open.own.entry(place).or_default() |= !net.only_adds(policy);
+                }
                 continue;
             }
             if let [from, to] = &places[..] {
                 self.open.links.insert((from.clone(), to.clone()));
             }
-            let policy = self.search.policies.get(table.id.index());
             for (place, net) in plan::parts(table, change) {
                 let write = Chain::of(fragment.commit_time, net.before, net.after, policy);
                 self.open.local.entry(place).or_default().append(write);
@@ -165,11 +168,11 @@ impl Scan<'_> {
         if self.search.applied.covers(position) {
             return true;
         }
-        for place in own {
+        for (place, tells) in own {
             let history = self.pending.histories.entry(place).or_default();
             // One that came before what is stored tells nothing of it, and any other is stored as well.
             let is_stored = history.stored.as_ref().is_some_and(|stored| stored.covers(position));
-            history.own_write(self.search.supersedes && !is_stored);
+            history.own_write(self.search.supersedes && tells && !is_stored);
         }
         self.pending.links.extend(links);
         for (place, writes) in local {
@@ -221,13 +224,16 @@ mod tests {
         StoredWrite { id: 0, position: at(n), commit_time: n as i64, own, before, after, discard: false }
     }
 
-    /// A log in which the transactions `local` and `own` add one to the row, as found up to the fence.
+    /// A log in which the transactions `local` add one to the row and `own` write it anew, as found up to the fence.
     fn found(local: &[u64], own: &[u64], applied: u64, settled: u64, known: Vec<StoredWrite>) -> History {
         let queue = Arc::new(Queue::new(at(0), Limits::new(1 << 20, 0), &std::env::temp_dir()));
         for n in 1..10 {
             let origin = if own.contains(&n) { Origin::Own } else { Origin::Local };
-            let operation =
-                Operation::Update { before: row(1, n.into()), after: row(1, i128::from(n) + 1), unchanged: Vec::new() };
+            let (before, after) = (row(1, n.into()), row(1, i128::from(n) + 1));
+            let operation = match origin {
+                Origin::Own => Operation::Insert { after },
+                _ => Operation::Update { before, after, unchanged: Vec::new() },
+            };
             let written = own.contains(&n) || local.contains(&n);
             let changes = written.then_some(Change { table: TableId(0), operation }).into_iter().collect();
             let fragment = Fragment {

@@ -14,7 +14,11 @@
 //! What the target refuses, and what is in quarantine already, is stored on the target in the same transaction: see
 //! [`crate::conflict::quarantine`] for why, [`super::one_by_one`] for how a refused change is found.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pontoon_core::{
     Class, Code, CopyState, Error, LogEvent, Position, Result, Tag,
@@ -33,6 +37,7 @@ use super::{
 use crate::{
     bridge::{SESSION_IDLE_MAX, Shared},
     conflict::{
+        policy::Policy,
         registry::{Claim, InHand},
         settle::{self, Request},
     },
@@ -472,7 +477,11 @@ impl Direction {
             if !self.differing(&plan::unwritten(stage, &shared.policies)).await?.is_empty() {
                 return Ok(Applied::Missed);
             }
-            for (table, batch) in plan::batches(stage, &shared.policies) {
+            let mut stage = std::borrow::Cow::Borrowed(stage);
+            if !shared.rules.has(Rule::Delete) {
+                self.delete_as_it_is(stage.to_mut()).await?;
+            }
+            for (table, batch) in plan::batches(&stage, &shared.policies) {
                 let session = self.session().await?;
                 if session.apply(table, &batch).await? == Applied::Missed {
                     return Ok(Applied::Missed);
@@ -480,6 +489,21 @@ impl Direction {
             }
         }
         Ok(Applied::All)
+    }
+
+    /// What the rule `Delete` rules out.
+    async fn delete_as_it_is(&mut self, stage: &mut BTreeMap<Place, Net>) -> Result<()> {
+        let shared = self.shared.clone();
+        for ((table, key), net) in stage.iter_mut().filter(|(_, net)| net.after.is_none()) {
+            let policy = shared.policies.get(table.index());
+            let row = self.session().await?.lock(*table, std::slice::from_ref(key)).await?.pop().flatten();
+            for (at, _) in policy.into_iter().flat_map(Policy::additive) {
+                if let (Some(before), Some(row)) = (&mut net.before, &row) {
+                    before.0[at] = row.0[at].clone();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Which of the run's keys are not as it expects, in a transaction of its own that writes nothing.

@@ -5,6 +5,8 @@
 //!
 //! * An update that adds nothing to such a column leaves it alone. One that makes a null of it, or a number of a null,
 //!   has no sum: the column is compared and set like any other.
+//! * An update that does nothing but add compares nothing but the key: what it adds counts whatever else was written
+//!   meanwhile. So it tells nothing of the rest either: the bridge's own write of one supersedes nothing (rule `Seen`).
 //! * Several updates of a key link also where the other side's additions lie between them, as long as all else is as the
 //!   one left it and the next found it; then it is their sums that count, and not the first row and the last.
 //! * A delete takes the whole row along, with all that was ever added: it compares every column (rule `Delete`).
@@ -88,6 +90,10 @@ impl Net {
         let is_summed = |at: usize| shape.sums.iter().any(|sum| sum.at == at);
         let changed = (0..after.0.len()).filter(|&at| before.0[at] != after.0[at] && !is_summed(at));
         shape.changed = changed.collect();
+        if shape.changed.is_empty() && shape.sums.iter().any(|sum| sum.added) {
+            let rest: Vec<usize> = (0..after.0.len()).filter(|&at| shape.sums.iter().all(|sum| sum.at != at)).collect();
+            shape.sums.extend(rest.into_iter().map(|at| Sum { at, added: false, floor: None }));
+        }
         shape
     }
 
@@ -95,6 +101,13 @@ impl Net {
     fn may_cross(&self, after: &Row, at: usize, floor: &Value) -> bool {
         let is_less = |sum: Value| sum.exact_text().is_some_and(|text| text.starts_with('-'));
         self.sum(at).is_some_and(is_less) && after.0[at].compare(floor) != Some(Ordering::Less)
+    }
+
+    /// Nothing but additive columns is written.
+    pub(crate) fn only_adds(&self, policy: Option<&Policy>) -> bool {
+        let (Some(before), Some(after)) = (&self.before, &self.after) else { return false };
+        let shape = self.shape(before, after, policy);
+        shape.changed.is_empty() && shape.sums.iter().any(|sum| sum.added)
     }
 
     /// An update as a statement has it: what it writes, and the row after with what is added in the place of what there
@@ -154,13 +167,14 @@ impl Net {
         if let (Some(before), Some(row)) = (before, &mut after) {
             for sum in self.shape(before, &row.clone(), policy).sums {
                 let column = &table.columns[sum.at];
-                if let Some(why) = self.sum(sum.at).and_then(|sum| column.kind.fits(&fraction(&sum)).err()) {
+                let added = self.sum(sum.at).filter(|_| sum.added);
+                if let Some(why) = added.and_then(|sum| column.kind.fits(&fraction(&sum)).err()) {
                     let name = &column.column.name;
                     let message =
                         format!("{} key ({key}) column {name} at {place}: what is added has {why}", table.label);
                     return Err(Error::new(Code::ValueMisfit, message).hint("widen the column on the target"));
                 }
-                // What it comes to there only the target knows.
+                // What it comes to there only the target knows; what is left alone is what it is.
                 row.0[sum.at] = before.0[sum.at].clone();
             }
         }
@@ -177,5 +191,136 @@ fn fraction(number: &Value) -> Value {
         }
         Value::Decimal(_) => Value::Decimal("0".into()),
         _ => Value::Integer(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::conflict::policy::{ColumnRule, RowRule};
+
+    fn policy(floor: Option<i128>) -> Policy {
+        let rule = ColumnRule::Additive { floor: floor.map(Value::Integer) };
+        Policy { row: RowRule::LastWriterWins, columns: vec![None, None, Some(rule)] }
+    }
+
+    fn row(v: i128, n: i128) -> Row {
+        Row([1, v, n].map(Value::Integer).to_vec())
+    }
+
+    fn null(v: i128) -> Row {
+        Row(vec![Value::Integer(1), Value::Integer(v), Value::Null])
+    }
+
+    fn update(before: Row, after: Row) -> Net {
+        Net::new(Some(before), Some(after))
+    }
+
+    fn takes(net: &Net, row: Row, floor: Option<i128>) -> bool {
+        net.takes(Some(&row), Some(&policy(floor)))
+    }
+
+    #[test]
+    fn what_was_added_is_added_to_whatever_there_is() {
+        let net = update(row(1, 5), row(2, 3));
+        let (shape, after) = net.update(Some(&policy(None))).unwrap();
+        assert_eq!((shape.changed, after), (vec![1], row(2, -2)));
+        assert!(!net.only_adds(Some(&policy(None))));
+        assert!(takes(&net, row(1, 99), None) && !takes(&net, row(3, 5), None) && !takes(&net, null(1), None));
+        let other = update(row(1, 5), row(2, 5));
+        assert!(takes(&other, row(1, 99), None) && takes(&other, null(1), None));
+        assert!(update(row(1, 5), row(1, 5)).is_idle(Some(&policy(None))));
+        let adds = update(row(1, 5), row(1, 6));
+        assert!(adds.only_adds(Some(&policy(None))) && takes(&adds, row(7, 7), None) && !takes(&adds, null(7), None));
+        assert!(!adds.takes(None, Some(&policy(None))));
+        // Without a policy it is a column like any other.
+        assert!(!net.takes(Some(&row(1, 99)), None));
+    }
+
+    #[test]
+    fn a_null_is_compared_and_so_is_a_row_that_goes() {
+        for net in [update(row(1, 5), null(1)), Net::new(Some(row(1, 5)), None)] {
+            assert!(takes(&net, row(1, 5), None) && !takes(&net, row(1, 6), None));
+        }
+        let net = update(null(1), row(1, 5));
+        assert_eq!(net.update(Some(&policy(None))).unwrap().0.changed, [2]);
+        assert!(takes(&net, null(1), None) && !takes(&net, row(1, 5), None));
+    }
+
+    #[test]
+    fn updates_link_across_what_the_other_side_added() {
+        let policy = policy(None);
+        let mut net = update(row(1, 5), row(2, 6));
+        // The other side added 10 between.
+        net.link(update(row(2, 16), row(3, 18)), Some(&policy)).unwrap();
+        net.link(update(row(3, 18), row(3, 17)), Some(&policy)).unwrap();
+        assert_eq!(net.update(Some(&policy)).unwrap().1, row(3, 2));
+        let elsewhere = update(row(9, 17), row(4, 17));
+        assert_eq!(net.link(elsewhere.clone(), Some(&policy)), Err(elsewhere));
+        let gone = Net::new(Some(row(3, 17)), None);
+        assert_eq!(net.link(gone.clone(), Some(&policy)), Err(gone));
+        let mut back = update(row(1, 5), row(1, 6));
+        back.link(update(row(1, 16), row(1, 15)), Some(&policy)).unwrap();
+        assert!(back.is_idle(Some(&policy)));
+        let mut plain = update(row(1, 5), row(1, 6));
+        assert!(plain.link(update(row(1, 16), row(1, 17)), None).is_err());
+    }
+
+    #[test]
+    fn a_floor_is_left_to_a_settlement_where_both_cross_it_together() {
+        let less = update(row(1, 5), row(1, 2));
+        assert!(takes(&less, row(1, 3), Some(0)) && !takes(&less, row(1, 2), Some(0)));
+        assert!(takes(&less, row(1, -1), Some(0)), "it was below already");
+        let alone = update(row(1, 5), row(1, -1));
+        assert!(takes(&alone, row(1, 5), Some(0)), "the source alone came below it");
+        let more = update(row(1, -9), row(1, -8));
+        assert!(takes(&more, row(1, -9), Some(0)));
+    }
+
+    #[test]
+    fn a_fraction_that_the_target_would_round_is_refused() {
+        assert_eq!(fraction(&Value::Decimal("-12.345".into())), Value::Decimal("0.345".into()));
+        assert_eq!(fraction(&Value::Decimal("-12".into())), Value::Decimal("0".into()));
+        assert_eq!(fraction(&Value::Integer(-12)), Value::Integer(0));
+    }
+
+    proptest! {
+        /// However a history is cut into runs, and whatever the other side added between, what arrives is what was added.
+        #[test]
+        fn nothing_that_was_added_is_lost_or_doubled(steps in proptest::collection::vec((any::<bool>(), 0i128..3, -5i128..5), 0..20)) {
+            let policy = policy(None);
+            let (mut source, mut nets): (Row, Vec<Net>) = (row(0, 100), Vec::new());
+            let (mut added, mut other) = (0, 0);
+            for (own, v, n) in steps {
+                let Value::Integer(counter) = source.0[2] else { unreachable!() };
+                if own {
+                    other += n;
+                    source = Row(vec![Value::Integer(1), source.0[1].clone(), Value::Integer(counter + n)]);
+                    continue;
+                }
+                added += n;
+                let after = row(v, counter + n);
+                let net = update(std::mem::replace(&mut source, after.clone()), after);
+                match nets.last_mut() {
+                    Some(last) => last.link(net, Some(&policy)).unwrap(),
+                    None => nets.push(net),
+                }
+            }
+            let mut target = row(0, 100 + other);
+            for net in nets {
+                prop_assert!(net.takes(Some(&target), Some(&policy)));
+                let Some((shape, after)) = net.update(Some(&policy)) else { continue };
+                for at in shape.changed {
+                    target.0[at] = after.0[at].clone();
+                }
+                for sum in shape.sums.iter().filter(|sum| sum.added) {
+                    target.0[sum.at] = target.0[sum.at].plus(&after.0[sum.at]).unwrap();
+                }
+            }
+            prop_assert_eq!(&target.0[2], &Value::Integer(100 + other + added));
+            prop_assert_eq!(target.0[1].clone(), source.0[1].clone());
+        }
     }
 }

@@ -37,7 +37,7 @@ impl Direction {
             return Ok(false);
         }
         tracing::debug!(error = %refused, "applied one by one to find the change");
-        let parts = run.split(&self.shared.queues[self.source], &|fragment| self.places_of(fragment))?;
+        let parts = run.split(&self.shared.queues[self.source], &|fragment| self.told_of(fragment))?;
         for part in parts {
             if part.changes == 0 && self.held_own_writes(&part)?.is_empty() {
                 continue;

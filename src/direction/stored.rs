@@ -140,11 +140,23 @@ impl Direction {
         if self.shared.quarantine.is_empty() || !self.shared.rules.has(Rule::Hold) {
             return Ok(Vec::new());
         }
-        run.own(&self.shared.queues[self.source], &|fragment| self.places_of(fragment), held)
+        run.own(&self.shared.queues[self.source], &|fragment| self.told_of(fragment), held)
     }
 
     pub(super) fn held_own_writes(&self, run: &Run) -> Result<Vec<OwnWrite>> {
         self.own_writes(run, &|place| self.shared.quarantine.holds(place))
+    }
+
+    /// The keys of which the bridge's own write tells what had been seen.
+    pub(super) fn told_of(&self, fragment: &Fragment) -> Result<Vec<Place>> {
+        let tables = &self.shared.tables[self.target()];
+        let mut places = Vec::new();
+        for change in &fragment.changes {
+            let policy = self.shared.policies.get(change.table.index());
+            let parts = plan::parts(plan::table(tables, change.table)?, change).into_iter();
+            places.extend(parts.filter(|(_, net)| !net.only_adds(policy)).map(|(place, _)| place));
+        }
+        Ok(places)
     }
 
     pub(super) fn places_of(&self, fragment: &Fragment) -> Result<Vec<Place>> {

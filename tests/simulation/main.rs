@@ -168,6 +168,9 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
             &[(Topology::Pair, Workload::Toggle, true, 0.3), (Topology::Pair, Workload::Toggle, true, 1.0)]
         }
         Rule::Covered => &[(Topology::Chain, Workload::Copy, true, 0.0), (Topology::Pair, Workload::Copy, true, 0.0)],
+        Rule::Delete => {
+            &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
+        }
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
         _ => &[
             (Topology::Pair, Workload::Register, true, 0.3),
@@ -208,6 +211,7 @@ rules_are_needed! {
     without_checkpoint_some_schedule_fails: Checkpoint,
     without_undo_some_schedule_fails: Undo,
     without_skip_some_schedule_fails: Skip,
+    without_delete_some_schedule_fails: Delete,
     without_fence_some_schedule_fails: Fence,
     without_reread_some_schedule_fails: Reread,
     without_seen_some_schedule_fails: Seen,

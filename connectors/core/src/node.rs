@@ -241,7 +241,8 @@ pub struct TableBatch {
 pub struct UpdateGroup {
     /// The columns to set, by their place; no key column among them. Never empty, but where a column is added to.
     pub changed: Vec<usize>,
-    /// Columns that take no part in the comparison with the row before, none of them a key column or among `changed`.
+    /// Columns that take no part in the comparison with the row before, none of them among `changed`. The key does all the
+    /// same: the row is found by it.
     pub sums: Vec<Sum>,
     /// Each row before and after; of a column that is added to, what is added stands for what it is after.
     pub rows: Vec<(Row, Row)>,
@@ -259,7 +260,7 @@ impl UpdateGroup {
     }
 }
 
-/// An additive column in an update.
+/// A column that an update does not compare.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sum {
     /// Its place.

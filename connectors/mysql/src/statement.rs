@@ -164,9 +164,14 @@ impl TableSql {
     /// The whole row exactly but for what is not compared, the key by the index too.
     fn is_as(&self, sums: &[Sum]) -> String {
         let by_index = self.table.key.iter().filter_map(|&at| self.columns[at].by_index(&format!("r.c{at}")));
-        let compared = self.columns.iter().enumerate().filter(|(at, _)| sums.iter().all(|sum| sum.at != *at));
+        let compared = self.columns.iter().enumerate().filter(|(at, _)| self.is_compared(sums, *at));
         let same = compared.map(|(at, column)| column.same(&format!("r.c{at}"), self));
         by_index.chain(same).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Whether a column has to be as before: the key's have in any case.
+    fn is_compared(&self, sums: &[Sum], at: usize) -> bool {
+        self.table.key.contains(&at) || sums.iter().all(|sum| sum.at != at)
     }
 
     /// Removes rows that are exactly like this.
@@ -214,7 +219,7 @@ impl TableSql {
     ) -> Result<Vec<Expecting>, Impossible> {
         let mut statements = Vec::new();
         let width = self.columns.len() + written.len();
-        let compared: Vec<bool> = (0..self.columns.len()).map(|at| sums.iter().all(|sum| sum.at != at)).collect();
+        let compared: Vec<bool> = (0..self.columns.len()).map(|at| self.is_compared(sums, at)).collect();
         let mut list = RowList::new(self.flavour, width);
         for (before, after) in rows {
             // A place that is not compared is kept, and empty.

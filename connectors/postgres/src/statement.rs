@@ -54,9 +54,10 @@ pub(crate) fn update(table: &MappedTable, changed: &[usize], sums: &[Sum]) -> St
     )
 }
 
-/// The columns that have to be as before.
+/// The columns that have to be as before, the key's among them.
 pub(crate) fn compared(table: &MappedTable, sums: &[Sum]) -> Vec<usize> {
-    (0..table.columns.len()).filter(|at| sums.iter().all(|sum| sum.at != *at)).collect()
+    let is_compared = |at: &usize| table.key.contains(at) || sums.iter().all(|sum| sum.at != *at);
+    (0..table.columns.len()).filter(is_compared).collect()
 }
 
 /// Removes rows that are exactly as before.
