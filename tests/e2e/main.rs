@@ -6,6 +6,7 @@ mod support;
 
 mod at_rest;
 mod chaos;
+mod columns;
 mod commands;
 mod conflicts;
 mod copy;
