@@ -634,7 +634,9 @@ impl World {
                 let origin = entry.origin.as_deref().unwrap_or("local");
                 let changes = entry.changes.iter().map(|change| {
                     let text = |row: &Option<Row>| {
-                        row.as_ref().map_or("-".into(), |row| format!("{}/{}", row.0[1].to_json(), row.0[2].to_json()))
+                        let values =
+                            |row: &Row| row.0[1..].iter().map(|value| value.to_json().to_string()).collect::<Vec<_>>();
+                        row.as_ref().map_or("-".into(), |row| values(row).join("/"))
                     };
                     format!("{}: {} -> {}", change.place.1, text(&change.before), text(&change.after))
                 });

@@ -33,6 +33,8 @@ pub(crate) struct Undecided {
     name: u64,
     /// How many of its changes are.
     changes: usize,
+    /// A subtransaction that is to be rolled back, and is not yet.
+    open: Option<u32>,
 }
 
 /// How often it came to what.
@@ -77,8 +79,11 @@ impl Database {
             if self.dice.chance(0.3) {
                 part += 1;
                 self.inner().write_piece(transaction, part, opposite(changes));
+                if let Some(undecided) = self.inner().undecided.get_mut(&transaction) {
+                    undecided.open = Some(part);
+                }
                 self.pass().await;
-                self.inner().write_early(transaction, What::Undone { part: Some(part) });
+                self.inner().undo_open(transaction);
             }
             let mut length = usize::try_from(self.dice.between(1, rest.len() as i64)).unwrap_or(1);
             // A row that moved from key to key is one change.
@@ -125,7 +130,7 @@ impl Inner {
     /// Writes a piece of an undecided transaction to the log.
     fn write_piece(&mut self, transaction: u64, part: u32, changes: Vec<LoggedChange>) {
         let free = (1..).find(|name| self.undecided.values().all(|undecided| undecided.name != *name));
-        let new = Undecided { name: free.unwrap_or_default(), changes: 0 };
+        let new = Undecided { name: free.unwrap_or_default(), changes: 0, open: None };
         self.undecided.entry(transaction).or_insert(new);
         self.write_early(transaction, What::Piece { part, changes });
     }
@@ -135,8 +140,17 @@ impl Inner {
         self.early.push(Early { at: self.log.len() as u64, transaction, name: undecided.name, what });
     }
 
-    /// The transaction commits now: writes what is left of it. Returns its number, if it is one of these.
+    /// Rolls back the subtransaction that is to be.
+    fn undo_open(&mut self, transaction: u64) {
+        if let Some(part) = self.undecided.get_mut(&transaction).and_then(|undecided| undecided.open.take()) {
+            self.write_early(transaction, What::Undone { part: Some(part) });
+        }
+    }
+
+    /// The transaction commits now: writes what is left of it. Returns its number, if it is one of these. Its client may
+    /// have been killed in the midst of a subtransaction.
     pub(crate) fn decide_early(&mut self, transaction: u64, changes: &[LoggedChange]) -> Option<u64> {
+        self.undo_open(transaction);
         let written = self.undecided.get(&transaction)?.changes;
         if let Some(rest) = changes.get(written..).filter(|rest| !rest.is_empty()) {
             self.write_piece(transaction, 0, rest.to_vec());
