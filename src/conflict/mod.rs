@@ -8,6 +8,7 @@
 //! | `decide` | whose row stands: last writer wins, preference, completion of what is half done; pure |
 //! | `merge` | the columns of a row that both sides have: by their own rules, and what adds up; pure |
 //! | `chain` | what one side's writes of a key come to |
+//! | `cases` | every case with its outcome: the tables of `docs/conflicts.md` |
 //! | `pending` | a node's writes that the other has not got, found in the queue |
 //! | `settle` | the rendezvous: locks, fences, verdict, record, on both nodes |
 //! | `verdict` | under the locks: what both nodes shall hold of each key, and its records |
@@ -17,6 +18,8 @@
 //! | `refused` | what comes of a settlement that a side refuses |
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
 
+#[cfg(test)]
+mod cases;
 mod chain;
 pub(crate) mod decide;
 mod merge;
