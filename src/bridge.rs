@@ -15,6 +15,7 @@ use std::{
 
 use pontoon_core::{
     Checkpoint, Class, Code, Error, Position, Result, TableId,
+    history::Retention,
     node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, Tables},
     quarantine::Stored,
     state::NodeState,
@@ -104,6 +105,8 @@ pub struct Plan {
     pub on_error: Vec<OnError>,
     /// Keys that may be in quarantine.
     pub quarantined_max: usize,
+    /// How long records of settled conflicts are kept.
+    pub retention: Retention,
     /// The node of the higher priority.
     pub preferred: Side,
     /// Whose log is followed.
@@ -414,6 +417,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) resolutions: Resolutions,
     pub(crate) quarantine: Quarantine,
+    pub(crate) retention: Retention,
     /// Up to where a side's log is behind us, applied or nothing to apply.
     pub(crate) passed: Pair<level::Sender<Position>>,
     /// Up to where the other side's checkpoint says so.
@@ -464,6 +468,7 @@ impl Shared {
             registry: Arc::default(),
             resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
             quarantine: Quarantine::new(states, plan.quarantined_max)?,
+            retention: plan.retention,
             passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             windows: Pair::default(),

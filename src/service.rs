@@ -119,6 +119,7 @@ fn plan(
         policies: mapping.policies,
         on_error: mapping.on_error,
         quarantined_max: quarantine::KEYS_MAX,
+        retention: config.limits.retention,
         preferred: config.tie_winner(),
         reads: mapping.reads,
         limits: Limits::new(memory, config.limits.spill_bytes / 2),

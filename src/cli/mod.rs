@@ -6,11 +6,17 @@
 
 pub mod terminal;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use pontoon_core::{Code, Error, MappedTable, Position, Result};
+use pontoon_core::{Code, Error, MappedTable, Position, Result, calendar};
 use serde::Serialize;
 use tracing::Level;
 
@@ -56,6 +62,7 @@ commands! {
     wait => Wait(WaitArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
+    conflicts => Conflicts(ConflictsArgs);
     quarantine => Quarantine(QuarantineArgs);
     skip => Skip(SkipArgs);
     explain => Explain(ExplainArgs);
@@ -340,6 +347,85 @@ pub struct VerifyArgs {
     /// One JSON document for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// Settled conflicts: what each side held, who won and why
+///
+/// Reads the records that both databases keep in pontoon.resolution; works whether or not the bridge runs.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon conflicts list --table items --since 2h
+  pontoon conflicts list --key 7
+  pontoon conflicts show 12")]
+pub struct ConflictsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConflictsCommand,
+}
+
+/// What can be asked about settled conflicts.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConflictsCommand {
+    /// Lists settled conflicts, the newest first
+    List(ConflictsListArgs),
+    /// Shows a settled conflict: what each side held, what came of it and why
+    Show {
+        /// The record
+        #[arg(value_name = "ID")]
+        id: i64,
+        /// One JSON document for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Counts settled conflicts by table and rule
+    Stats {
+        /// One JSON document for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which settled conflicts are listed.
+#[derive(Debug, Clone, Args)]
+pub struct ConflictsListArgs {
+    /// Of this table, by its name in the configuration
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+    /// Of this row: its key; of several columns a JSON array
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Whose rule begins so: last_writer_wins, column_merge, "prefer: stock"
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Settled since then: for so long (2h), or since 2026-11-23T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Settled before then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Moment>,
+    /// How many at the most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// One JSON document for programs, with the rows
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A point in time, in microseconds since 1970 UTC: an instant, or as long ago as is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(pub i64);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(instant) = calendar::parse_instant(text) {
+            return Ok(Moment(instant));
+        }
+        let ago = parse_duration(text).map_err(|_| format!("{text:?} is no time; write 2h or 2026-11-23T10:00:00Z"))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Moment(i64::try_from(now.saturating_sub(ago).as_micros()).unwrap_or(i64::MAX)))
+    }
 }
 
 /// Lists what could not be applied, and says what becomes of it

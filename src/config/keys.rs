@@ -189,6 +189,18 @@ pub(super) const LIMITS: Section = Section {
             "`commit`: transactions become visible on the target in the order of the source. `key`: only changes of one row do. \
              This version keeps the order of the source in both cases.",
         ),
+        key(
+            "history_days",
+            "whole number, 1 to 36500",
+            Preset::Value("365"),
+            "Records of settled conflicts that are older are removed from `pontoon.resolution` on both sides.",
+        ),
+        key(
+            "history_records",
+            "whole number, 1 to 1000000000",
+            Preset::Value("1000000"),
+            "So many records are kept on each side, the last ones, whatever their age.",
+        ),
     ],
 };
 

@@ -32,7 +32,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pontoon_core::node::{NodeOptions, Secret};
+use pontoon_core::{
+    history::Retention,
+    node::{NodeOptions, Secret},
+};
 
 pub use self::{
     place::{Invalid, Place, Problem},
@@ -243,6 +246,8 @@ pub struct Limits {
     pub appliers: u32,
     /// In which order transactions become visible; this version keeps the source's in both cases.
     pub apply_order: ApplyOrder,
+    /// How long records of settled conflicts are kept.
+    pub retention: Retention,
 }
 
 /// In which order the target's transactions become visible.

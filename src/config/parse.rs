@@ -1,8 +1,11 @@
 //! From the text of the file to a [`Config`].
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use pontoon_core::node::Secret;
+use pontoon_core::{history::Retention, node::Secret};
 use toml::de::DeTable;
 
 use super::{
@@ -27,6 +30,8 @@ const NODE_NAME_MAX: usize = 32;
 const MEMORY_MIB: i64 = 16;
 const SPILL_GIB: f64 = 10.0;
 const APPLIERS: i64 = 4;
+const HISTORY_DAYS: i64 = 365;
+const HISTORY_RECORDS: i64 = 1_000_000;
 const LISTEN: &str = "127.0.0.1:9787";
 const READY_LAG_SECONDS: f64 = 30.0;
 
@@ -562,6 +567,8 @@ impl Parser<'_, '_> {
             }
             None
         });
+        let days = get("history_days").and_then(|item| item.integer(1..=36_500, &mut self.problems));
+        let records = get("history_records").and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
         let spill_dir = match get("spill_dir") {
             Some(item) => self.path(&item),
             None => self.default_spill_dir(section.as_ref().map_or(root.span.clone(), |section| section.span.clone())),
@@ -572,6 +579,10 @@ impl Parser<'_, '_> {
             spill_dir: spill_dir?,
             appliers: u32::try_from(appliers.unwrap_or(APPLIERS)).unwrap_or(1),
             apply_order: apply_order.unwrap_or(ApplyOrder::Commit),
+            retention: Retention {
+                age: u64::try_from(days.unwrap_or(HISTORY_DAYS)).ok().map(|days| Duration::from_secs(days * 86_400)),
+                records: u64::try_from(records.unwrap_or(HISTORY_RECORDS)).ok(),
+            },
         })
     }
 
@@ -657,6 +668,8 @@ mod tests {
             }
         };
         assert_eq!(documented(&keys::LIMITS, "memory_mib"), MEMORY_MIB.to_string());
+        assert_eq!(documented(&keys::LIMITS, "history_days"), HISTORY_DAYS.to_string());
+        assert_eq!(documented(&keys::LIMITS, "history_records"), HISTORY_RECORDS.to_string());
         assert_eq!(documented(&keys::LIMITS, "spill_gib"), SPILL_GIB.to_string());
         assert_eq!(documented(&keys::LIMITS, "appliers"), APPLIERS.to_string());
         assert_eq!(documented(&keys::SERVER, "listen"), format!("{LISTEN:?}"));

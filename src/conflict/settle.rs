@@ -32,6 +32,7 @@ use std::{
 
 use pontoon_core::{
     Code, Error, Key, Position, Result, TableId, Tag,
+    history::Retention,
     node::{Applied, Applier, Mark, Session},
 };
 use tokio::{
@@ -72,8 +73,11 @@ pub(crate) const KEYS_MAX: usize = 500;
 /// Often enough that the table of records in force stays small, seldom enough to cost nothing.
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
 
-/// Records that one transaction takes out of force.
+/// Records that one transaction takes out of force, or removes.
 const PRUNE_MAX: usize = 1_000;
+
+/// How often it is looked whether a record has become too old, while none is added: nobody minds an hour.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Asks for keys to be settled.
 pub(crate) struct Request {
@@ -123,13 +127,22 @@ pub(crate) struct Settler {
     requests: mpsc::Receiver<Request>,
     pub(super) sessions: Pair<Option<Box<dyn Session>>>,
     used: Instant,
+    /// When records were last removed that need not be kept.
+    forgot: Option<Instant>,
     /// When the shape of a table with keys in quarantine was last looked at.
     pub(super) looked: BTreeMap<TableId, Instant>,
 }
 
 impl Settler {
     pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
-        Settler { shared, requests, sessions: Pair::default(), used: Instant::now(), looked: BTreeMap::new() }
+        Settler {
+            shared,
+            requests,
+            sessions: Pair::default(),
+            used: Instant::now(),
+            forgot: None,
+            looked: BTreeMap::new(),
+        }
     }
 
     /// Completes what is half done, then settles what it is asked to, until it fails. Keys in quarantine are tried
@@ -508,26 +521,55 @@ impl Settler {
         Ok(Applied::All)
     }
 
-    /// Takes out of force what no log can reach any more: on A first, then on B.
+    /// Takes out of force what no log can reach any more: on A first, then on B; and forgets what need not be kept.
     async fn prune(&mut self) -> Result<()> {
         let shared = self.shared.clone();
         let prunable = shared.resolutions.prunable(&shared.durable(), shared.rules.has(Rule::Prune));
+        let is_due = self.forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY);
+        let forgets = is_due || !prunable.a.is_empty() || !prunable.b.is_empty();
         for (side, ids) in [(Side::A, prunable.a), (Side::B, prunable.b)] {
             for ids in ids.chunks(PRUNE_MAX) {
                 self.open().await?;
-                let session = self.session(side)?;
-                match retire(session, ids).await {
-                    Ok(()) => shared.resolutions.retired(side, ids),
-                    Err(error) if error.code() == Code::Contention => {
-                        tracing::debug!(%error, "pruning waits");
-                        session.rollback().await?;
-                    }
-                    Err(error) => return Err(error),
+                let done = retire(self.session(side)?, ids).await;
+                if self.unless_contended(side, done).await?.is_some() {
+                    shared.resolutions.retired(side, ids);
                 }
-                self.used = Instant::now();
             }
         }
+        if forgets && shared.retention != Retention::default() {
+            self.forget().await?;
+        }
         Ok(())
+    }
+
+    /// Removes records that need not be kept, some at a time.
+    async fn forget(&mut self) -> Result<()> {
+        let keep = self.shared.retention;
+        for side in Side::BOTH {
+            loop {
+                self.open().await?;
+                let done = forget(self.session(side)?, &keep).await;
+                if self.unless_contended(side, done).await?.is_none_or(|removed| removed < PRUNE_MAX as u64) {
+                    break;
+                }
+            }
+        }
+        self.forgot = Some(Instant::now());
+        Ok(())
+    }
+
+    /// What a transaction of pruning came to; `None`: something was in its way, and it has time.
+    async fn unless_contended<T>(&mut self, side: Side, done: Result<T>) -> Result<Option<T>> {
+        self.used = Instant::now();
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.code() == Code::Contention => {
+                tracing::debug!(%error, "pruning waits");
+                self.session(side)?.rollback().await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -535,6 +577,13 @@ async fn retire(session: &mut Box<dyn Session>, ids: &[i64]) -> Result<()> {
     session.begin(Some(&Tag::ALONE)).await?;
     session.retire(ids).await?;
     session.commit().await.map_err(outcome_unknown)
+}
+
+async fn forget(session: &mut Box<dyn Session>, keep: &Retention) -> Result<u64> {
+    session.begin(Some(&Tag::ALONE)).await?;
+    let removed = session.forget(keep, PRUNE_MAX).await?;
+    session.commit().await.map_err(outcome_unknown)?;
+    Ok(removed)
 }
 
 fn source(cause: Cause) -> Option<Side> {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogEvent, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     TableId, TableName, TableSchema, Tag,
+    history::Retention,
     node::{
         Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, TableBatch,
         Tables, Tried,
@@ -384,6 +385,10 @@ impl Session for FaultySession {
 
     async fn retire(&mut self, ids: &[i64]) -> Result<()> {
         statement!(self, "retire", |session| session.retire(ids))
+    }
+
+    async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
+        statement!(self, "forget", |session| session.forget(keep, limit))
     }
 
     async fn commit(&mut self) -> Result<()> {

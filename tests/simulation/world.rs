@@ -18,7 +18,7 @@ use pontoon::{
     rules::Rule,
     side::{Pair, Side},
 };
-use pontoon_core::{Key, Row, TableId, Value, node::Node, quarantine::Ask};
+use pontoon_core::{Key, Row, TableId, Value, history::Retention, node::Node, quarantine::Ask};
 use pontoon_memory::{
     Database, Dice, Faults, MemoryNode,
     database::{Clock, Constraint, Kept, Place},
@@ -232,6 +232,8 @@ pub(crate) struct World {
     keys: i64,
     writes: i64,
     limits: Limits,
+    /// How long bridges keep records of what they settled.
+    pub(crate) retention: Retention,
     dice: Dice,
     trace: Arc<Trace>,
     /// The bridges' calls, of which some may be to fail.
@@ -327,6 +329,8 @@ impl World {
             looked: Mutex::default(),
             keys,
             limits,
+            // What an operator had dropped is told by its record, so these are kept then.
+            retention: Retention { records: (schedule.seed % 10 == 7 && !schedule.refuses).then_some(2), age: None },
             dice,
             trace,
             sites,
@@ -469,6 +473,7 @@ impl World {
         let (name, nodes) = (name.clone(), nodes.clone());
         let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
         let (schedule, limits, sites) = (self.schedule, self.limits, self.sites.clone());
+        let retention = self.retention;
         let policy = self.policy.clone();
         let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
         async move {
@@ -483,6 +488,7 @@ impl World {
                     policies: vec![policy.clone()],
                     on_error: vec![OnError::Quarantine],
                     quarantined_max: KEYS_MAX,
+                    retention,
                     preferred: Side::A,
                     reads: Pair::new(true, true),
                     limits,

@@ -15,6 +15,7 @@
 //! | [`definition`] | a table as it is to be made on another server |
 //! | [`position`] | a place in a log, and which log that is |
 //! | [`state`] | what is durable: tag, checkpoint, resolution, copy |
+//! | [`history`] | settled conflicts as a node keeps them, for people |
 //! | [`quarantine`] | what is durable of keys that could not be applied |
 //! | [`record`] | rows and keys as text that reads back exactly |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
@@ -26,6 +27,7 @@ pub mod decimal;
 pub mod definition;
 pub mod error;
 pub mod form;
+pub mod history;
 pub mod json;
 pub mod kind;
 pub mod node;

@@ -14,6 +14,7 @@ use crate::{
     change::{Key, LogEvent, Row},
     definition::{TableDefinition, TableDraft},
     error::{Error, Result},
+    history::{self, Filter, Record, Retention},
     position::{LogIdentity, Position},
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
     schema::{MappedTable, TableId, TableName, TableSchema},
@@ -348,6 +349,10 @@ pub trait Session: Send {
     /// Takes resolutions out of force; they stay as history.
     async fn retire(&mut self, ids: &[i64]) -> Result<()>;
 
+    /// Removes resolutions that are history alone and need not be kept, the oldest first, of at most `limit` that are
+    /// looked at. Returns how many it removed.
+    async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64>;
+
     /// Commits durably, whatever the server's default is. A transient error leaves the outcome unknown;
     /// it is known again once [`Lease::take_over`] has waited for the old session and
     /// [`Node::state`] is read.
@@ -468,6 +473,12 @@ pub trait Admin: Send + Sync {
 
     /// Remembers durably what is asked for entries of the quarantine here; a running bridge looks every second.
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()>;
+
+    /// The settled conflicts that the filter picks, the newest first, at most `limit`.
+    async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>>;
+
+    /// How many settled conflicts are kept here, by table and rule.
+    async fn record_counts(&self) -> Result<Vec<history::Count>>;
 }
 
 /// What a node has to be prepared for.

@@ -1,10 +1,16 @@
 //! A session that writes to a simulated database.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    history::Retention,
     node::{Applied, Session, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{STORED_READ_MAX, Stored, StoredWrite, What},
 };
@@ -33,6 +39,7 @@ struct Transaction {
     tried: Vec<(Place, Tried)>,
     recorded: Vec<Resolution>,
     retired: Vec<i64>,
+    forgotten: Vec<i64>,
     copied: Option<CopyState>,
     committing: bool,
 }
@@ -278,6 +285,23 @@ impl Session for MemorySession {
         Ok(())
     }
 
+    async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
+        self.call().await?;
+        // Records of a database in memory have no age.
+        let Some(records) = keep.records.and_then(|records| usize::try_from(records).ok()) else { return Ok(0) };
+        let mut inner = self.database.inner();
+        let all = &inner.bridge(&self.bridge).resolutions;
+        let mut ids: Vec<i64> = all.iter().map(|(resolution, _)| resolution.id).collect();
+        ids.sort_unstable();
+        let old: BTreeSet<i64> = ids[..ids.len().saturating_sub(records.max(1))].iter().copied().collect();
+        let history = all.iter().filter(|(_, in_force)| !in_force).map(|(resolution, _)| resolution.id).take(limit);
+        let forgotten: Vec<i64> = history.filter(|id| old.contains(id)).collect();
+        drop(inner);
+        let count = forgotten.len() as u64;
+        self.transaction()?.forgotten.extend(forgotten);
+        Ok(count)
+    }
+
     async fn commit(&mut self) -> Result<()> {
         if self.transaction()?.failed {
             return Err(Error::new(Code::Internal, "a transaction that failed was committed"));
@@ -354,6 +378,7 @@ fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
     if let Some(copy) = &transaction.copied {
         tables.copies.insert(copy.table, copy.clone());
     }
+    tables.resolutions.retain(|(resolution, _)| !transaction.forgotten.contains(&resolution.id));
     tables.resolutions.extend(transaction.recorded.iter().map(|resolution| (resolution.clone(), true)));
     keep_quarantine(tables, transaction);
 }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Beside, Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition,
     TableDraft, TableName,
+    history::{Count, Filter, Record},
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
@@ -20,7 +21,7 @@ use serde_json::json;
 
 use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
-    create, definition, encode, files, findings, lease,
+    create, definition, encode, files, findings, history, lease,
     node::{MysqlNode, identity},
     quarantine,
     quote::{Ident, Table},
@@ -160,6 +161,18 @@ impl Admin for MysqlNode {
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
         let mut client = self.client(Purpose::Look).await?;
         quarantine::ask(&mut client, self.bridge(), ids, ask).await.map_err(privileged)
+    }
+
+    async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        history::records(&mut client, self.bridge(), filter, limit).await
+    }
+
+    async fn record_counts(&self) -> Result<Vec<Count>> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        history::counts(&mut client, self.bridge()).await
     }
 }
 

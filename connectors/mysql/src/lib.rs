@@ -33,6 +33,7 @@ mod encode;
 mod error;
 mod files;
 mod findings;
+mod history;
 mod inspect;
 mod lease;
 mod log;

@@ -15,6 +15,7 @@ use std::{borrow::Borrow, collections::HashMap};
 use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    history::Retention,
     node::{Applied, Applier, Session, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
 };
@@ -22,7 +23,7 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error, files,
+    decode, encode, error, files, history,
     node::MysqlNode,
     quarantine, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
@@ -359,6 +360,11 @@ impl Session for ApplySession {
             ))
             .await?;
         Ok(())
+    }
+
+    async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
+        let answers = self.client.run(history::forget(&self.bridge, keep, limit)).await?;
+        Ok(answers.iter().map(|answer| answer.affected).sum())
     }
 
     async fn commit(&mut self) -> Result<()> {

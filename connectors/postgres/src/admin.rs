@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft,
     TableName,
+    history::{Count, Filter, Record},
     node::{Admin, Applier, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
@@ -20,7 +21,7 @@ use tokio_postgres::{Client, types::PgLsn};
 use crate::{
     catalog::{get, text},
     connect::{Link, Role},
-    create, definition, error, findings, lease,
+    create, definition, error, findings, history, lease,
     names::Names,
     node::PostgresNode,
     quarantine,
@@ -142,6 +143,18 @@ impl Admin for PostgresNode {
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
         let link = self.admin_link().await?;
         self.at(quarantine::ask(&link.client, &self.names.bridge, ids, ask).await)
+    }
+
+    async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(history::records(&link.client, &self.names.bridge, filter, limit).await)
+    }
+
+    async fn record_counts(&self) -> Result<Vec<Count>> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(history::counts(&link.client, &self.names.bridge).await)
     }
 }
 

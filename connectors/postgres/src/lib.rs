@@ -63,6 +63,7 @@ mod definition;
 mod encode;
 mod error;
 mod findings;
+mod history;
 mod lease;
 mod load;
 mod log;

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use futures_util::future::join4;
 use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
+    history::Retention,
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
@@ -31,7 +32,7 @@ use crate::{
     catalog::get,
     connect::{Link, Role, Target},
     encode::Array,
-    error, load,
+    error, history, load,
     names::Names,
     quarantine,
     scan::{of_table, rows_of_keys},
@@ -516,6 +517,13 @@ impl Session for PostgresSession {
         done.map_err(|error| error::of_statement(&error))?;
         self.state = State::Open;
         Ok(())
+    }
+
+    async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
+        self.enter()?;
+        let removed = history::forget(&self.link.client, &self.names.bridge, keep, limit).await?;
+        self.state = State::Open;
+        Ok(removed)
     }
 
     async fn commit(&mut self) -> Result<()> {
