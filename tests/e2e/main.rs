@@ -23,6 +23,7 @@ mod privileges;
 mod quarantine;
 mod readme;
 mod refusals;
+mod scenarios;
 mod servers_fail;
 mod standby;
 mod streamed;

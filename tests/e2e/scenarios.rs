@@ -1,0 +1,102 @@
+//! Each rule as a scenario of SQL: `tests/scenarios/*.sql` say what is there, what each side writes before it has seen
+//! the other's, which rows both hold afterwards and what is on record. The table has the file's name.
+
+use std::{path::Path, time::Duration};
+
+use pontoon_servers::Kind;
+use serde_json::Value as Json;
+
+use crate::support::{Link, LinkOptions, database::Rows, pairings};
+
+/// The parts of a scenario, in the order in which they stand in the file.
+const PARTS: [&str; 6] = ["configuration", "both", "a", "b, later", "rows", "records"];
+
+struct Scenario {
+    name: String,
+    parts: [Vec<String>; 6],
+}
+
+impl Scenario {
+    fn all() -> Vec<Scenario> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut all: Vec<Scenario> = files.map(|file| Scenario::read(&file)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn read(file: &Path) -> Scenario {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (mut parts, mut part) = (<[Vec<String>; 6]>::default(), None);
+        for line in std::fs::read_to_string(file).unwrap().lines() {
+            if let Some(header) = line.strip_prefix("--- ") {
+                let next = part.map_or(0, |part: usize| part + 1);
+                assert_eq!(PARTS.get(next), Some(&header), "{name}");
+                part = Some(next);
+            } else if let Some(part) = part
+                && !line.is_empty()
+            {
+                parts[part].push(line.to_owned());
+            }
+        }
+        assert_eq!(part, Some(PARTS.len() - 1), "{name} has no {}", PARTS[PARTS.len() - 1]);
+        Scenario { name, parts }
+    }
+
+    fn part(&self, part: &str) -> &[String] {
+        &self.parts[PARTS.iter().position(|known| *known == part).unwrap()]
+    }
+}
+
+/// Rows as a scenario writes them.
+fn written(rows: Rows) -> Vec<String> {
+    let value = |value: Option<String>| value.unwrap_or_else(|| "null".into());
+    rows.into_iter().map(|row| row.into_iter().map(value).collect::<Vec<_>>().join(" | ")).collect()
+}
+
+async fn every_rule(kinds: [Kind; 2]) {
+    let scenarios = Scenario::all();
+    let table = |scenario: &Scenario| {
+        format!("[[tables]]\nname = \"{}\"\n{}\n", scenario.name, scenario.part("configuration").join("\n"))
+    };
+    let configuration = scenarios.iter().map(table).collect();
+    let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
+    for node in link.nodes() {
+        for scenario in &scenarios {
+            for statement in scenario.part("both") {
+                node.run(statement).await;
+            }
+            if node.is_postgres() {
+                node.run(&format!("ALTER TABLE {} REPLICA IDENTITY FULL", scenario.name)).await;
+            }
+        }
+    }
+    link.succeed(&["setup"]).await;
+    for statement in scenarios.iter().flat_map(|scenario| scenario.part("a")) {
+        link.a.run(statement).await;
+    }
+    // As fine as MariaDB's log tells time.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    for statement in scenarios.iter().flat_map(|scenario| scenario.part("b, later")) {
+        link.b.run(statement).await;
+    }
+    link.catch_up().await;
+
+    let document: Json =
+        serde_json::from_str(&link.succeed(&["conflicts", "list", "--json", "--limit", "1000"]).await).unwrap();
+    for scenario in &scenarios {
+        let name = &scenario.name;
+        for node in link.nodes() {
+            let rows = node.rows(&format!("SELECT * FROM {name} ORDER BY id")).await;
+            assert_eq!(written(rows), scenario.part("rows"), "{name}: rows on {:?}", node.kind);
+        }
+        let of_table = document["conflicts"].as_array().unwrap().iter().filter(|record| record["table"] == *name);
+        let mut records: Vec<(i64, &str)> =
+            of_table.map(|record| (record["key"][0].as_i64().unwrap(), record["rule"].as_str().unwrap())).collect();
+        records.sort_unstable();
+        let records: Vec<String> = records.iter().map(|(key, rule)| format!("{key} | {rule}")).collect();
+        assert_eq!(records, scenario.part("records"), "{name}: records");
+    }
+}
+
+pairings! { every_rule }
