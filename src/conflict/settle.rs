@@ -460,7 +460,7 @@ impl Settler {
             }
             match self.session(side)?.record(&records[side]).await {
                 Ok(()) => {}
-                // The record holds the row up to three times, and so may be what is too large.
+                // The record holds the row up to four times, and so may be what is too large.
                 Err(error) if error.is_of_a_row() => {
                     return Ok(Attempt::Refused(Box::new(Refusal::new(side, error, &rows[side], verdicts))));
                 }

@@ -98,7 +98,7 @@ async fn larger_than_a_packet(kinds: [Kind; 2]) {
     assert_eq!(entry["after"]["name"], "two");
     assert_eq!(entry["after"]["body"], format!("left out: {} bytes", LARGE + 2));
 
-    // The row fits, its record, which holds it three times, does not.
+    // The row fits, its record, which holds it four times, does not.
     assert_eq!(bridge.stop().await, 0);
     mysql.run("UPDATE items SET name = 'of mysql' WHERE id = 4").await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -108,7 +108,7 @@ async fn larger_than_a_packet(kinds: [Kind; 2]) {
     link.settle().await;
     let conflict = entries(&link).await.into_iter().find(|entry| entry["key"] == serde_json::json!([4])).unwrap();
     let message = conflict["message"].as_str().unwrap();
-    assert!(message.contains("the record of a conflict") && message.contains("2097152 would do"), "{message}");
+    assert!(message.contains("the record of a conflict") && message.contains("4194304 would do"), "{message}");
 
     mysql.run("SET GLOBAL max_allowed_packet = 16777216").await;
     link.succeed(&["quarantine", "retry", &id(entry), &id(&conflict)]).await;
