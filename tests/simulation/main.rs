@@ -17,6 +17,7 @@
 mod checkers;
 mod columns;
 mod faulty;
+mod model;
 mod schedule;
 mod sites;
 mod world;
