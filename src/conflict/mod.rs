@@ -17,6 +17,7 @@
 //! | [`quarantine`] | the keys in quarantine |
 //! | `refused` | what comes of a settlement that a side refuses |
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
+//! | `prune` | records that no log can reach any more: out of force, and forgotten |
 
 #[cfg(test)]
 mod cases;
@@ -25,6 +26,7 @@ pub(crate) mod decide;
 mod merge;
 pub(crate) mod pending;
 pub mod policy;
+mod prune;
 pub mod quarantine;
 mod refused;
 pub(crate) mod registry;

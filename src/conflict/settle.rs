@@ -32,7 +32,6 @@ use std::{
 
 use pontoon_core::{
     Code, Error, Key, Position, Result, TableId, Tag,
-    history::Retention,
     node::{Applied, Applier, Mark, Session},
 };
 use tokio::{
@@ -43,6 +42,7 @@ use tokio::{
 use super::{
     decide::Reason,
     pending::{self, History, Pending, Search},
+    prune,
     refused::{self, Refusal},
     registry::Settling,
     retry,
@@ -69,15 +69,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Keys that are settled under one set of locks: more would hold locks longer, fewer would make a run
 /// with many conflicts wait for many fences.
 pub(crate) const KEYS_MAX: usize = 500;
-
-/// Often enough that the table of records in force stays small, seldom enough to cost nothing.
-const PRUNE_EVERY: Duration = Duration::from_secs(5);
-
-/// Records that one transaction takes out of force, or removes.
-const PRUNE_MAX: usize = 1_000;
-
-/// How often it is looked whether a record has become too old, while none is added: nobody minds an hour.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Asks for keys to be settled.
 pub(crate) struct Request {
@@ -126,9 +117,9 @@ pub(crate) struct Settler {
     pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     pub(super) sessions: Pair<Option<Box<dyn Session>>>,
-    used: Instant,
+    pub(super) used: Instant,
     /// When records were last removed that need not be kept.
-    forgot: Option<Instant>,
+    pub(super) forgot: Option<Instant>,
     /// When the shape of a table with keys in quarantine was last looked at.
     pub(super) looked: BTreeMap<TableId, Instant>,
 }
@@ -157,7 +148,7 @@ impl Settler {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         };
-        let (mut prune, mut ask) = (ticks(PRUNE_EVERY), ticks(retry::ASK_EVERY));
+        let (mut prune, mut ask) = (ticks(prune::PRUNE_EVERY), ticks(retry::ASK_EVERY));
         loop {
             tokio::select! {
                 biased;
@@ -520,70 +511,6 @@ impl Settler {
         }
         Ok(Applied::All)
     }
-
-    /// Takes out of force what no log can reach any more: on A first, then on B; and forgets what need not be kept.
-    async fn prune(&mut self) -> Result<()> {
-        let shared = self.shared.clone();
-        let prunable = shared.resolutions.prunable(&shared.durable(), shared.rules.has(Rule::Prune));
-        let is_due = self.forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY);
-        let forgets = is_due || !prunable.a.is_empty() || !prunable.b.is_empty();
-        for (side, ids) in [(Side::A, prunable.a), (Side::B, prunable.b)] {
-            for ids in ids.chunks(PRUNE_MAX) {
-                self.open().await?;
-                let done = retire(self.session(side)?, ids).await;
-                if self.unless_contended(side, done).await?.is_some() {
-                    shared.resolutions.retired(side, ids);
-                }
-            }
-        }
-        if forgets && shared.retention != Retention::default() {
-            self.forget().await?;
-        }
-        Ok(())
-    }
-
-    /// Removes records that need not be kept, some at a time.
-    async fn forget(&mut self) -> Result<()> {
-        let keep = self.shared.retention;
-        for side in Side::BOTH {
-            loop {
-                self.open().await?;
-                let done = forget(self.session(side)?, &keep).await;
-                if self.unless_contended(side, done).await?.is_none_or(|removed| removed < PRUNE_MAX as u64) {
-                    break;
-                }
-            }
-        }
-        self.forgot = Some(Instant::now());
-        Ok(())
-    }
-
-    /// What a transaction of pruning came to; `None`: something was in its way, and it has time.
-    async fn unless_contended<T>(&mut self, side: Side, done: Result<T>) -> Result<Option<T>> {
-        self.used = Instant::now();
-        match done {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if error.code() == Code::Contention => {
-                tracing::debug!(%error, "pruning waits");
-                self.session(side)?.rollback().await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-async fn retire(session: &mut Box<dyn Session>, ids: &[i64]) -> Result<()> {
-    session.begin(Some(&Tag::ALONE)).await?;
-    session.retire(ids).await?;
-    session.commit().await.map_err(outcome_unknown)
-}
-
-async fn forget(session: &mut Box<dyn Session>, keep: &Retention) -> Result<u64> {
-    session.begin(Some(&Tag::ALONE)).await?;
-    let removed = session.forget(keep, PRUNE_MAX).await?;
-    session.commit().await.map_err(outcome_unknown)?;
-    Ok(removed)
 }
 
 fn source(cause: Cause) -> Option<Side> {
