@@ -230,6 +230,8 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
 fn stand_together(world: &World) -> Vec<Vec<usize>> {
     match (world.schedule.workload, world.policy.row) {
         (Workload::Counters | Workload::Columns, _) if world.schedule.deletes => Vec::new(),
+        // What each node had of its own at the beginning nobody wrote.
+        (Workload::Stock, _) => Vec::new(),
         (Workload::Counters | Workload::Columns, RowRule::ColumnMerge) => vec![vec![1], vec![2]],
         (Workload::Counters, _) => vec![vec![1, 2]],
         _ => vec![vec![0, 1, 2]],
@@ -242,9 +244,7 @@ fn part_of<'a>(row: &'a Row, part: &[usize]) -> Vec<&'a Value> {
 
 /// Promise 4: a counter ends at its first value and all that was added on any node, each once.
 fn counters_add_up(world: &World) -> Result<(), String> {
-    if world.schedule.workload != Workload::Counters && world.schedule.workload != Workload::Columns
-        || world.schedule.deletes
-    {
+    if !columns::has_rules(world.schedule.workload) || world.schedule.deletes {
         return Ok(());
     }
     for (place, row) in world.nodes[0].rows().into_iter().filter(|(place, _)| !was_discarded(world, place)) {
@@ -328,7 +328,7 @@ fn versions(world: &World, node: &Database) -> BTreeSet<(Place, Row)> {
 }
 
 fn without_counter(world: &World, mut row: Row) -> Row {
-    if matches!(world.schedule.workload, Workload::Counters | Workload::Columns) {
+    if columns::has_rules(world.schedule.workload) {
         row.0[COUNTER] = Value::Null;
     }
     row

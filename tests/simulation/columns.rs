@@ -17,8 +17,8 @@ pub(crate) const GREATEST: usize = 5;
 pub(crate) const FIRST: i128 = 5;
 
 /// Whether the rows have columns with rules.
-fn has_rules(workload: Workload) -> bool {
-    matches!(workload, Workload::Counters | Workload::Columns)
+pub(crate) fn has_rules(workload: Workload) -> bool {
+    matches!(workload, Workload::Counters | Workload::Stock | Workload::Columns)
 }
 
 pub(crate) fn tables(workload: Workload) -> Tables {

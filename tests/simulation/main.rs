@@ -51,7 +51,7 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
     assert_eq!(totals.quarantined > 0, refuses, "rows are refused where nodes refuse some");
-    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters);
+    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock);
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
 }
 
@@ -91,6 +91,12 @@ fn counters_add_up() {
 fn counters_of_refused_rows_add_up() {
     all_hold(Topology::Pair, Workload::Counters, true);
     all_hold(Topology::Chain, Workload::Counters, true);
+}
+
+#[test]
+fn counters_that_are_copied_add_up() {
+    all_hold(Topology::Pair, Workload::Stock, false);
+    all_hold(Topology::Chain, Workload::Stock, false);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) enum Workload {
     Toggle,
     /// Rows with a counter, to which all nodes add while they overwrite the rest.
     Counters,
+    /// The same of rows that are copied meanwhile.
+    Stock,
     /// Rows merged by columns, two of them with a rule of their own: the least and the greatest.
     Columns,
     /// As the register, and the rows that are there at the beginning are on the first node alone, or others on
@@ -75,6 +77,7 @@ impl fmt::Display for Workload {
             Workload::Ledger => "ledger",
             Workload::Toggle => "toggle",
             Workload::Counters => "counters",
+            Workload::Stock => "stock",
             Workload::Columns => "columns",
             Workload::Copy => "copy",
             Workload::Load => "load",
@@ -118,6 +121,7 @@ impl FromStr for Schedule {
                 ("ledger", _) => schedule.workload = Workload::Ledger,
                 ("toggle", _) => schedule.workload = Workload::Toggle,
                 ("counters", _) => schedule.workload = Workload::Counters,
+                ("stock", _) => schedule.workload = Workload::Stock,
                 ("columns", _) => schedule.workload = Workload::Columns,
                 ("copy", _) => schedule.workload = Workload::Copy,
                 ("load", _) => schedule.workload = Workload::Load,

@@ -275,10 +275,10 @@ impl World {
         }
         let toggles = schedule.workload == Workload::Toggle;
         let loads = schedule.workload == Workload::Load;
-        let copies = loads || schedule.workload == Workload::Copy;
+        let copies = loads || matches!(schedule.workload, Workload::Copy | Workload::Stock);
         let keys = match schedule.workload {
             Workload::Toggle => 1,
-            Workload::Copy => dice.between(1, 12),
+            Workload::Copy | Workload::Stock => dice.between(1, 12),
             Workload::Load => dice.between(12, 24),
             _ => dice.between(1, 4),
         };
@@ -405,7 +405,8 @@ impl World {
 
     /// Whether operators have rows dropped: those of a ledger are to be there in the end, and what is added is to count.
     fn discards(&self) -> bool {
-        self.schedule.refuses && !matches!(self.schedule.workload, Workload::Ledger | Workload::Counters)
+        self.schedule.refuses
+            && !matches!(self.schedule.workload, Workload::Ledger | Workload::Counters | Workload::Stock)
     }
 
     /// An operator, who has a refused row dropped now and then.
@@ -537,7 +538,7 @@ impl World {
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
-                Workload::Counters | Workload::Columns => self.change_columns(node).await,
+                workload if columns::has_rules(workload) => self.change_columns(node).await,
                 _ => self.overwrite(node).await,
             };
             // A lock time-out is the application's to live with.
