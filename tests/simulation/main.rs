@@ -26,8 +26,8 @@ use pontoon::rules::{Rule, Rules};
 use pontoon_memory::early::Met;
 use schedule::{Schedule, Topology, Workload};
 
-/// Seeds of each shape where the environment does not say otherwise: some thousand schedules in all.
-const SEEDS: u64 = 40;
+/// Seeds of each shape where the environment does not say otherwise: some thousand schedules in all, and a minute.
+const SEEDS: u64 = 100;
 
 fn seeds() -> u64 {
     std::env::var("PONTOON_SIM_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)

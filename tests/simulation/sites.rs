@@ -64,9 +64,8 @@ fn every_call_fails_once(line: &str, needed: &[&str]) {
 
 /// A schedule each, with what it is there for. Short ones with much in them, so that all of them are done in a minute.
 macro_rules! every_call_fails_once {
-    ($($(#[$attribute:meta])* $name:ident: $line:literal [$($needed:literal),*];)*) => {$(
+    ($($name:ident: $line:literal [$($needed:literal),*];)*) => {$(
         #[test]
-        $(#[$attribute])*
         fn $name() {
             every_call_fails_once($line, &[$($needed),*]);
         }
@@ -77,17 +76,13 @@ every_call_fails_once! {
     calls_fail_while_conflicts_are_settled: "pair register deletes=true seed=12" ["connect", "state", "try_lease",
         "take_over", "renew", "raise_epoch", "note_other_epoch", "open_reader", "next", "open_session", "copies", "mark",
         "log_status", "begin", "tag", "lock", "read", "fence", "apply", "highest_id", "record", "commit", "rollback"];
-    #[ignore = "full: another 20 s"]
     calls_fail_in_a_chain: "chain register deletes=true seed=5" ["retire"];
-    #[ignore = "full: another 20 s"]
     calls_fail_while_rows_move: "pair moves deletes=true seed=7" ["record"];
     calls_fail_while_a_table_is_loaded: "pair load seed=2" ["load", "note_copy"];
     calls_fail_while_rows_are_copied: "pair copy deletes=true seed=13" ["open_scan", "settled_chunk", "load", "note_copy"];
     calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=65" ["asked", "is_as_mapped", "savepoint",
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];
-    #[ignore = "full: another 20 s"]
     calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
     calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];
-    #[ignore = "full: another 20 s"]
     calls_fail_while_a_ledger_is_refused: "pair ledger refuses=true seed=12" ["store", "release"];
 }
