@@ -201,6 +201,7 @@ impl Draft<'_> {
             Conflict::LastWriterWins => RowRule::LastWriterWins,
             Conflict::ColumnMerge => RowRule::ColumnMerge,
             Conflict::Prefer(side) => RowRule::Prefer(*side),
+            Conflict::Quarantine => RowRule::Quarantine,
         };
         self.policies.push(Policy { row, columns: rules });
     }

@@ -41,7 +41,7 @@ pub enum Rule {
     Stored,
     /// What is stored of a key is removed in the transactions that write its verdict and record.
     Release,
-    /// A discard drops what the operator has looked at: a key that was written since is tried instead.
+    /// An operator decides about what they have looked at: a key that was written since is tried instead.
     Looked,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,

@@ -298,10 +298,6 @@ fn refusals_name_place_key_and_remedy() {
             "pontoon.toml:6:12: tables.conflict: \"column_merg\" is no rule for conflicts; did you mean \"column_merge\"?",
         ),
         (
-            with("[defaults]\nconflict = \"quarantine\"\n[[tables]]\nname = \"t\"\n"),
-            "pontoon.toml:5:12: defaults.conflict: this version does not have \"quarantine\" yet",
-        ),
-        (
             with("[[tables]]\nname = \"t\"\non_error = \"stopp\"\n"),
             "pontoon.toml:6:12: tables.on_error: \"stopp\" does not say what becomes of a refused row; did you mean \"stop\"?",
         ),

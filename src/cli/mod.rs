@@ -438,6 +438,7 @@ impl FromStr for Moment {
   pontoon quarantine list
   pontoon quarantine show 17
   pontoon quarantine retry 17
+  pontoon quarantine retry 17 --take shop          both get the row of shop
   pontoon quarantine discard 17 --execute
   pontoon quarantine list --json | jq '.entries[] | {id, table, key, message}'")]
 pub struct QuarantineArgs {
@@ -469,6 +470,10 @@ pub enum QuarantineCommand {
         /// The entries
         #[arg(value_name = "ID", required = true)]
         ids: Vec<i64>,
+        /// The row of this node stands on both, whatever the rule says. The choice is on record in pontoon.resolution. A
+        /// row that was written since is tried again instead
+        #[arg(long, value_name = "NODE")]
+        take: Option<String>,
     },
     /// Drops the stored changes of rows; each node keeps what it has
     ///
@@ -725,6 +730,8 @@ mod tests {
         assert!(skip.execute && skip.position.to_string() == "binlog.000003:1234");
         let All::Quarantine(quarantine) = parse("quarantine discard 3 4 --execute").unwrap() else { panic!() };
         let QuarantineCommand::Discard { ids, execute } = quarantine.command else { panic!() };
+        let All::Quarantine(chosen) = parse("quarantine retry 3 --take shop").unwrap() else { panic!() };
+        assert!(matches!(chosen.command, QuarantineCommand::Retry { take: Some(node), .. } if node == "shop"));
         assert_eq!((ids, execute), (vec![3, 4], true));
         assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
         assert!(matches!(

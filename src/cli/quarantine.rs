@@ -9,9 +9,9 @@ use std::{
 };
 
 use pontoon_core::{
-    Result, calendar,
+    Code, Result, calendar,
     node::{Admin, LeaseAttempt},
-    quarantine::{Ask, Entry},
+    quarantine::{Ask, Entry, SETTLEMENT},
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -41,9 +41,18 @@ pub(crate) async fn run(arguments: QuarantineArgs, context: &Context) -> Result<
     match arguments.command {
         QuarantineCommand::List { json } => found.list(context, json),
         QuarantineCommand::Show { id, json } => found.show(context, id, json),
-        QuarantineCommand::Retry { ids } => {
+        QuarantineCommand::Retry { ids, take: Some(node) } => {
+            let side = super::side(&config, &node)?;
             let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
-            mark(&admins, &chosen, Ask::Retry).await?;
+            let all = found.with_ties(&chosen);
+            mark(&admins, &all, |of| if of == side { Ask::TakeOwn } else { Ask::TakeOther }).await?;
+            let (count, when) = (rows(found.keys(&all).len()), when(&nodes).await?);
+            context.out.line(&format!("to be as on {node}: {count} {when}"))?;
+            Ok(DONE)
+        }
+        QuarantineCommand::Retry { ids, take: None } => {
+            let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
+            mark(&admins, &chosen, |_| Ask::Retry).await?;
             let when = when(&nodes).await?;
             context.out.line(&format!("to be tried again: {} {when}", rows(found.keys(&chosen).len())))?;
             Ok(DONE)
@@ -59,7 +68,7 @@ pub(crate) async fn run(arguments: QuarantineArgs, context: &Context) -> Result<
                 );
                 return Ok(DONE);
             }
-            mark(&admins, &all, Ask::Discard).await?;
+            mark(&admins, &all, |_| Ask::Discard).await?;
             let when = when(&nodes).await?;
             context.out.line(&format!("to be dropped: the changes of {} {when}", rows(found.keys(&all).len())))?;
             Ok(DONE)
@@ -83,14 +92,14 @@ async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'stati
 }
 
 /// The node that refused an entry is marked last, since the bridge begins where a refused one is marked.
-async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: Ask) -> Result<()> {
+async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: impl Fn(Side) -> Ask) -> Result<()> {
     let of = |side: Side| chosen.iter().filter(move |kept| kept.side == side);
     let mut order = Side::BOTH;
     order.sort_by_key(|side| of(*side).any(|kept| kept.entry.code.is_some()));
     for side in order {
         let ids: Vec<i64> = of(side).map(|kept| kept.entry.id).collect();
         if !ids.is_empty() {
-            admins[side].ask(&ids, ask).await?;
+            admins[side].ask(&ids, ask(side)).await?;
         }
     }
     Ok(())
@@ -236,12 +245,17 @@ impl Found {
         let (name, other) = (&self.names[kept.side], &self.names[kept.side.other()]);
         out.line(&out.paint(Style::Strong, &format!("entry {id}, kept by {name}")))?;
         let text = |text: &Option<String>| text.as_deref().map_or_else(|| "none".to_owned(), printable);
-        let lines = [
+        let is_held = entry.code.as_deref() == Some(Code::ConflictHeld.as_str());
+        let mut rows = [("before".to_owned(), text(&entry.before)), ("after".to_owned(), text(&entry.after))];
+        if is_held && entry.operation == SETTLEMENT {
+            (rows[0].0, rows[1].0) = (format!("on {name}"), format!("on {other}"));
+        }
+        let lines: [(&str, String); 16] = [
             ("table", printable(&entry.table)),
             ("key", printable(&entry.key)),
             ("change", entry.operation.clone()),
-            ("before", text(&entry.before)),
-            ("after", text(&entry.after)),
+            (&rows[0].0, rows[0].1.clone()),
+            (&rows[1].0, rows[1].1.clone()),
             ("reason", entry.message.as_deref().map_or_else(|| reason(entry), printable)),
             ("code", entry.code.clone().unwrap_or_else(|| "none: it waits behind another change of its row".into())),
             ("constraint", text(&entry.constraint)),
@@ -252,15 +266,22 @@ impl Found {
             ("since", calendar::format_instant(entry.since)),
             ("attempts", entry.attempts.to_string()),
             ("next attempt", entry.next_attempt.map_or_else(|| "none".to_owned(), calendar::format_instant)),
-            ("asked for", text(&entry.request)),
+            ("asked for", self.asked(kept).unwrap_or_else(|| "none".into())),
         ];
         for (what, line) in lines {
             out.line(&format!("{what:<14} {line}"))?;
         }
         if entry.code.is_some() {
-            let remedy = format!(
-                "mend the row on {other} or what is in its way on {name}, and it heals by itself; quarantine retry {id} tries it at once"
-            );
+            let remedy = if is_held {
+                format!(
+                    "quarantine retry {id} --take {}, or --take {}: that row stands on both; it also ends when both have come to the same",
+                    self.names[Side::A], self.names[Side::B]
+                )
+            } else {
+                format!(
+                    "mend the row on {other} or what is in its way on {name}, and it heals by itself; quarantine retry {id} tries it at once"
+                )
+            };
             out.line(&format!("{:<14} {remedy}", "remedy"))?;
         }
         let others: Vec<&Kept> = all.into_iter().filter(|other| other.entry.id != id).collect();
@@ -269,6 +290,17 @@ impl Found {
             out.print(&out.table(&self.table(others.into_iter(), true)))?;
         }
         Ok(DONE)
+    }
+
+    /// What an operator asked for, with the node's name.
+    fn asked(&self, kept: &Kept) -> Option<String> {
+        let take = |side: Side| format!("take {}", self.names[side]);
+        let request = kept.entry.request.as_deref()?;
+        Some(match Ask::of(request) {
+            Some(Ask::TakeOwn) => take(kept.side),
+            Some(Ask::TakeOther) => take(kept.side.other()),
+            Some(Ask::Retry | Ask::Discard) | None => printable(request),
+        })
     }
 
     fn shown<'a>(&'a self, kept: &'a Kept) -> Shown<'a> {
@@ -293,7 +325,7 @@ impl Found {
             since: calendar::format_instant(entry.since),
             attempts: entry.attempts,
             next_attempt: entry.next_attempt.map(calendar::format_instant),
-            request: entry.request.as_deref(),
+            request: self.asked(kept),
         }
     }
 }
@@ -335,5 +367,5 @@ struct Shown<'a> {
     since: String,
     attempts: i64,
     next_attempt: Option<String>,
-    request: Option<&'a str>,
+    request: Option<String>,
 }

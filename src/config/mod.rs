@@ -162,6 +162,8 @@ pub enum Conflict {
     ColumnMerge,
     /// Always this node.
     Prefer(Side),
+    /// Neither: the row goes into quarantine until a person decides.
+    Quarantine,
 }
 
 /// What becomes of a column that both sides changed.

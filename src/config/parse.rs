@@ -377,14 +377,7 @@ impl Parser<'_, '_> {
         match text {
             "last_writer_wins" => return Some(Conflict::LastWriterWins),
             "column_merge" => return Some(Conflict::ColumnMerge),
-            "quarantine" => {
-                item.refuse_with(
-                    &mut self.problems,
-                    format!("this version does not have {text:?} yet"),
-                    "use \"last_writer_wins\", \"column_merge\" or \"prefer:NODE\"",
-                );
-                return None;
-            }
+            "quarantine" => return Some(Conflict::Quarantine),
             _ => {}
         }
         if let Some(node) = text.strip_prefix("prefer:") {
@@ -394,7 +387,7 @@ impl Parser<'_, '_> {
         item.refuse_with(
             &mut self.problems,
             format!("{text:?} is no rule for conflicts{}", did_you_mean(text, known)),
-            "it is \"last_writer_wins\", \"column_merge\" or \"prefer:NODE\"",
+            "it is \"last_writer_wins\", \"column_merge\", \"prefer:NODE\" or \"quarantine\"",
         );
         None
     }

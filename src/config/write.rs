@@ -48,7 +48,7 @@ impl Outline {
         let [one, other] = self.nodes.each_ref().map(|node| node.name.as_str());
         text += &format!(
             "\n[defaults]\n\
-             conflict = \"last_writer_wins\"   # or \"prefer:{one}\", \"prefer:{other}\"\n\
+             conflict = \"last_writer_wins\"   # or \"prefer:{one}\", \"prefer:{other}\", \"quarantine\"\n\
              direction = \"both\"              # or \"{one}->{other}\", \"{other}->{one}\"\n"
         );
         self.push_tables(&mut text);

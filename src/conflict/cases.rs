@@ -10,7 +10,7 @@ use pontoon_core::{Row, Value};
 
 use super::{
     chain::Chain,
-    decide::{KeyState, decide},
+    decide::{KeyState, Reason, decide},
     pending::History,
     policy::{ColumnRule, Policy, RowRule},
 };
@@ -57,10 +57,11 @@ const CASES: &[(&str, &[Step], &str, &[Step])] = &[
 ];
 
 /// The rules of the columns beside the first table.
-const ROW_RULES: [(&str, RowRule); 3] = [
+const ROW_RULES: [(&str, RowRule); 4] = [
     ("last_writer_wins", RowRule::LastWriterWins),
     ("column_merge", RowRule::ColumnMerge),
     ("prefer:a", RowRule::Prefer(Side::A)),
+    ("quarantine", RowRule::Quarantine),
 ];
 
 const STOCK: usize = 2;
@@ -113,8 +114,9 @@ impl Written {
     }
 }
 
-/// What stands of each key that was written; `sides` are those on which a and b write.
-fn outcome(policy: &Policy, writes: [&[Step]; 2], sides: [Side; 2]) -> BTreeMap<u8, Option<Row>> {
+/// What stands of each key that was written, `None` where a person is to decide; `sides` are those on which a and b
+/// write.
+fn outcome(policy: &Policy, writes: [&[Step]; 2], sides: [Side; 2]) -> Option<BTreeMap<u8, Option<Row>>> {
     let first = Row(vec![text("x"), text("x"), Value::Integer(5)]);
     let side = |name: &str, time: i64, writes: &[Step]| {
         let mut written = Written { rows: BTreeMap::from([(1, first.clone())]), chains: BTreeMap::new() };
@@ -132,12 +134,14 @@ fn outcome(policy: &Policy, writes: [&[Step]; 2], sides: [Side; 2]) -> BTreeMap<
         }),
     };
     let group: Vec<KeyState> = keys.iter().map(state).collect();
-    let decided = decide(&group, policy, Side::A, None).keys.into_iter().map(|outcome| outcome.row);
-    keys.into_iter().zip(decided).collect()
+    let decision = decide(&group, policy, Side::A, None);
+    let rows = keys.into_iter().zip(decision.keys.into_iter().map(|outcome| outcome.row));
+    (decision.reason != Reason::Held).then(|| rows.collect())
 }
 
 /// `1: a, x, 4` for a row, nothing where there is none.
-fn shown(rows: &BTreeMap<u8, Option<Row>>) -> String {
+fn shown(rows: Option<BTreeMap<u8, Option<Row>>>) -> String {
+    let Some(rows) = rows else { return "held".to_owned() };
     let value = |value: &Value| match value {
         Value::Text(text) => text.to_string(),
         Value::Integer(n) => n.to_string(),
@@ -153,11 +157,11 @@ fn shown(rows: &BTreeMap<u8, Option<Row>>) -> String {
 
 fn rows_table() -> String {
     let rules = ROW_RULES.map(|(name, _)| format!("`{name}`")).join(" | ");
-    let mut table = format!("| `a` | `b`, later | {rules} |\n| --- | --- | --- | --- | --- |\n");
+    let mut table = format!("| `a` | `b`, later | {rules} |\n| --- | --- | --- | --- | --- | --- |\n");
     for (text_a, a, text_b, b) in CASES {
         let outcomes = ROW_RULES.map(|(_, row)| {
             let columns = vec![None, None, Some(ColumnRule::Additive { floor: None })];
-            shown(&outcome(&Policy { row, columns }, [a, b], Side::BOTH))
+            shown(outcome(&Policy { row, columns }, [a, b], Side::BOTH))
         });
         writeln!(table, "| {text_a} | {text_b} | {} |", outcomes.join(" | ")).unwrap();
     }
@@ -244,7 +248,7 @@ fn the_page_says_what_is_decided() {
 #[test]
 fn no_case_depends_on_which_side_is_called_a() {
     for (_, a, _, b) in CASES {
-        for row in [RowRule::LastWriterWins, RowRule::ColumnMerge] {
+        for row in [RowRule::LastWriterWins, RowRule::ColumnMerge, RowRule::Quarantine] {
             let columns = vec![None, None, Some(ColumnRule::Additive { floor: None })];
             let policy = Policy { row, columns };
             assert_eq!(outcome(&policy, [a, b], [Side::A, Side::B]), outcome(&policy, [a, b], [Side::B, Side::A]));

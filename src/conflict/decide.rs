@@ -4,6 +4,8 @@
 //! that the other has not seen. Clocks break the tie between writes that truly did not see each other,
 //! and node priority breaks the tie between equal clocks, so both sides always decide alike.
 //!
+//! Where the table leaves it to a person, what clock or preference would decide is held, and nothing is written.
+//!
 //! A decision is of a row first: whose row stands, and why. Where the row is on both sides, and neither came nor went
 //! among the writes, columns with a rule of their own are decided each by itself ([`super::merge`]).
 
@@ -69,13 +71,17 @@ pub(crate) enum Reason {
     Completed(Side),
     /// An operator had what this side refuses dropped; each side keeps its row.
     Discarded(Side),
+    /// An operator chose this side's row.
+    Chosen(Side),
+    /// A person is to decide: neither row is touched.
+    Held,
 }
 
 impl Reason {
     /// Whose row is the verdict.
     pub(crate) fn winner(self) -> Side {
         match self {
-            Reason::Equal => Side::A,
+            Reason::Equal | Reason::Held => Side::A,
             Reason::OnlyWriter(side)
             | Reason::LaterWrite(side)
             | Reason::Priority(side)
@@ -85,7 +91,8 @@ impl Reason {
             | Reason::Drift(side)
             | Reason::Copied(side)
             | Reason::Completed(side)
-            | Reason::Discarded(side) => side,
+            | Reason::Discarded(side)
+            | Reason::Chosen(side) => side,
         }
     }
 
@@ -104,6 +111,8 @@ impl Reason {
             Reason::Copied(_) => format!("copied from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
             Reason::Discarded(_) => format!("discarded by an operator: {name} keeps its row"),
+            Reason::Chosen(_) => format!("decided by an operator: {name}"),
+            Reason::Held => "held".to_owned(),
         }
     }
 }
@@ -133,9 +142,11 @@ pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriv
     let as_a_row = group.iter().zip(&chains).any(|(key, chains)| !merge::is_merged(&key.rows, chains));
     let reason = match (latest(Side::A), latest(Side::B)) {
         (None, None) => {
-            return whole(
-                arriving.map_or(Reason::Drift(preferred), |source| arrived(group, policy, preferred, source)),
-            );
+            return whole(match arriving {
+                Some(source) => arrived(group, policy, preferred, source),
+                None if policy.row == RowRule::Quarantine => Reason::Held,
+                None => Reason::Drift(preferred),
+            });
         }
         (Some(_), None) => Reason::OnlyWriter(Side::A),
         (None, Some(_)) => Reason::OnlyWriter(Side::B),
@@ -149,6 +160,9 @@ pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriv
             by_rest((a, b), (rest(Side::A), rest(Side::B)), policy, preferred)
         }
     };
+    if reason == Reason::Held {
+        return whole(reason);
+    }
     let contended = !as_a_row && latest(Side::A).is_some() && latest(Side::B).is_some();
     let merge = merge::Merge { policy, preferred, winner: reason.winner(), contended };
     let crossed = !anything_unseen && latest(Side::A).is_some() && latest(Side::B).is_some();
@@ -164,6 +178,7 @@ fn by_row(a: i64, b: i64, policy: &Policy, preferred: Side) -> Reason {
     match policy.row {
         RowRule::Prefer(side) => Reason::Preferred(side),
         RowRule::LastWriterWins | RowRule::ColumnMerge => later(a, b, preferred),
+        RowRule::Quarantine => Reason::Held,
     }
 }
 
@@ -172,6 +187,7 @@ fn by_row(a: i64, b: i64, policy: &Policy, preferred: Side) -> Reason {
 fn by_rest((a, b): (i64, i64), rest: (Option<i64>, Option<i64>), policy: &Policy, preferred: Side) -> Reason {
     match rest {
         _ if !policy.is_divided() => by_row(a, b, policy, preferred),
+        (None, None) if policy.row == RowRule::Quarantine => later(a, b, preferred),
         (None, None) => by_row(a, b, policy, preferred),
         (Some(_), None) => Reason::OnlyWriter(Side::A),
         (None, Some(_)) => Reason::OnlyWriter(Side::B),
@@ -191,6 +207,7 @@ fn arrived(group: &[KeyState], policy: &Policy, preferred: Side, source: Side) -
     match policy.row {
         RowRule::Prefer(side) => Reason::Preferred(side),
         RowRule::LastWriterWins | RowRule::ColumnMerge => Reason::Priority(preferred),
+        RowRule::Quarantine => Reason::Held,
     }
 }
 
@@ -234,6 +251,9 @@ pub(crate) fn complete(group: &[HalfDone], policy: &Policy, preferred: Side) -> 
     } else {
         by_row(mine, theirs, policy, preferred)
     };
+    if winner == Reason::Held {
+        return Decision::whole(winner, group.iter().map(|key| key.rows[Side::A].clone()));
+    }
     let winner = winner.winner();
     let merge = merge::Merge { policy, preferred, winner, contended };
     Decision { reason: Reason::Completed(winner), keys: group.iter().map(|key| merge.completed(key)).collect() }
@@ -295,6 +315,33 @@ mod tests {
         let preferred = decide(&[key(1, 2, &[9], &[1])], &preferring, Side::A, None);
         assert_eq!((preferred.reason, &preferred.keys[0].row), (Reason::Preferred(Side::B), &row(2)));
         assert_eq!(reason(&[key(1, 2, &[], &[])], Side::B), Reason::Drift(Side::B));
+    }
+
+    #[test]
+    fn what_clock_or_preference_would_decide_is_held_for_a_person() {
+        let policy = Policy::of_rows(RowRule::Quarantine);
+        let reason = |key: KeyState, arriving| decide(&[key], &policy, Side::A, arriving).reason;
+        assert_eq!(reason(key(1, 2, &[5], &[9]), None), Reason::Held);
+        assert_eq!(reason(key_with(1, 2, &[7], &[5], (1, 1)), None), Reason::Held);
+        assert_eq!(reason(key(1, 2, &[], &[]), None), Reason::Held);
+        assert_eq!(reason(key(1, 2, &[], &[]), Some(Side::A)), Reason::Held);
+        // What is no contention is settled as ever.
+        assert_eq!(reason(key(1, 1, &[5], &[9]), None), Reason::Equal);
+        assert_eq!(reason(key(1, 2, &[5], &[]), None), Reason::OnlyWriter(Side::A));
+        assert_eq!(reason(key_with(1, 2, &[99], &[5], (1, 0)), None), Reason::OnlyWriter(Side::B));
+        let arrives = KeyState { rows: Pair::new(row(1), None), ..KeyState::default() };
+        assert_eq!(reason(arrives, Some(Side::A)), Reason::Copied(Side::A));
+        // Nor is anything decided by clocks in completing what a crash had cut in two.
+        let half = |since_b: &[i64], base: i64| HalfDone {
+            rows: Pair::new(row(1), row(2)),
+            since: Pair::new(Chain::default(), chain(2, since_b)),
+            base: row(base),
+            settled_time: 7,
+        };
+        let completed = |half: HalfDone| complete(&[half], &policy, Side::A).reason;
+        assert_eq!(completed(half(&[], 0)), Reason::Completed(Side::A));
+        assert_eq!(completed(half(&[9], 1)), Reason::Completed(Side::B));
+        assert_eq!(completed(half(&[9], 0)), Reason::Held);
     }
 
     #[test]

@@ -330,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn columns_with_a_rule_of_their_own_wait_for_no_person() {
+        let own = settled(RowRule::Quarantine, &[(1, 2, 3), (1, 5, 1)], &[(9, 2, 7), (9, 5, 2)]);
+        assert_eq!(own.reason, Reason::LaterWrite(Side::B));
+        assert_eq!(own.keys[0].row, Some(values(&[10, 10, 3, 10, 10, 2])));
+        let sums = settled(RowRule::Quarantine, &[(1, 1, 5)], &[(9, 1, 6)]);
+        assert_eq!(
+            (sums.reason, &sums.keys[0].row),
+            (Reason::Added(Side::B), &Some(values(&[10, 21, 10, 10, 10, 10])))
+        );
+        let rest = settled(RowRule::Quarantine, &[(1, 0, 1)], &[(9, 2, 7)]);
+        assert_eq!(
+            (rest.reason, &rest.keys[0].row),
+            (Reason::OnlyWriter(Side::A), &Some(values(&[1, 10, 7, 10, 10, 10])))
+        );
+        assert_eq!(settled(RowRule::Quarantine, &[(1, 0, 1)], &[(9, 0, 2)]).reason, Reason::Held);
+    }
+
+    #[test]
     fn a_null_is_the_later_writers_and_a_delete_is_decided_as_a_row() {
         let policy = policy(RowRule::LastWriterWins);
         let mut with_null = state(&policy, &values(&ANCESTOR), &[(1, 1, 5)], &[]);

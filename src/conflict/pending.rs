@@ -32,7 +32,7 @@ pub(crate) struct History {
     pub(crate) unseen: Chain,
     /// There is such a write of the bridge.
     pub(crate) own: bool,
-    /// There is a write that no operator has said to drop.
+    /// There is a write that no operator had looked at when they decided.
     pub(crate) unlooked: bool,
     /// Where what is stored ends. What was stored a moment ago may still be in the queue.
     pub(super) stored: Option<Position>,
@@ -55,12 +55,12 @@ impl History {
 
     /// Adds what is stored of the key, in the order of the log. `supersedes` as in [`Search`].
     pub(crate) fn add_stored(&mut self, stored: Vec<StoredWrite>, policy: Option<&Policy>, supersedes: bool) {
-        for StoredWrite { position, commit_time, own, before, after, discard, .. } in stored {
+        for StoredWrite { position, commit_time, own, before, after, looked, .. } in stored {
             self.stored = Some(position);
             if own {
                 self.own_write(supersedes);
             } else {
-                self.unlooked |= !discard;
+                self.unlooked |= !looked;
                 self.write(Chain::of(commit_time, before, after, policy));
             }
         }
@@ -221,7 +221,7 @@ mod tests {
 
     fn stored(n: u64, own: bool) -> StoredWrite {
         let (before, after) = (Some(row(1, n.into())), Some(row(1, i128::from(n) + 1)));
-        StoredWrite { id: 0, position: at(n), commit_time: n as i64, own, before, after, discard: false }
+        StoredWrite { id: 0, position: at(n), commit_time: n as i64, own, before, after, looked: false }
     }
 
     /// A log in which the transactions `local` add one to the row and `own` write it anew, as found up to the fence.

@@ -22,6 +22,8 @@ pub enum RowRule {
     ColumnMerge,
     /// This node's write wins.
     Prefer(Side),
+    /// Neither side's row is touched until a person decides.
+    Quarantine,
 }
 
 /// What becomes of a column that both sides changed. One that only one side changed is that side's.

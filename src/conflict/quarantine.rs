@@ -42,6 +42,10 @@ pub const KEYS_MAX: usize = 50_000;
 /// attempt at once. An attempt costs a rendezvous, and so many keys may have to be tried in that time.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
+/// Between two attempts of a key of which a person is to decide. A write that makes the two rows equal is tried at once,
+/// so that this only finds what a crash in that moment made it forget.
+const RETRY_HELD: Duration = Duration::from_secs(6 * 3_600);
+
 /// Between two attempts that writes of the key ask for: a hot row that stays bad must not keep the rendezvous busy.
 const RETRY_GAP: Duration = Duration::from_secs(1);
 
@@ -85,6 +89,11 @@ pub(crate) struct Quarantine {
 pub(crate) fn backoff(attempts: u32) -> Duration {
     let doubled = 2u32.checked_pow(attempts.saturating_sub(1)).and_then(|factor| RETRY.0.checked_mul(factor));
     doubled.map_or(RETRY.1, |pause| pause.min(RETRY.1))
+}
+
+/// The same, by why it was not settled.
+pub(crate) fn pause(code: Code, attempts: u32) -> Duration {
+    if code == Code::ConflictHeld { RETRY_HELD } else { backoff(attempts) }
 }
 
 impl Quarantine {
@@ -242,15 +251,15 @@ impl Quarantine {
         }
     }
 
-    /// Keys were tried and refused again.
-    pub(crate) fn tried(&self, places: &BTreeSet<Place>) {
+    /// Keys were tried and refused again, as this says.
+    pub(crate) fn tried(&self, places: &BTreeSet<Place>, code: Code) {
         let now = Instant::now();
         let mut keys = self.keys();
         let attempts =
             1 + places.iter().filter_map(|place| keys.get(place)).map(|held| held.attempts).max().unwrap_or(0);
         for place in places {
             if let Some(held) = keys.get_mut(place) {
-                (held.attempts, held.tried, held.due) = (attempts, Some(now), now + backoff(attempts));
+                (held.attempts, held.tried, held.due) = (attempts, Some(now), now + pause(code, attempts));
             }
         }
     }
@@ -336,6 +345,7 @@ mod tests {
         assert_eq!(backoff(2), RETRY.0 * 2);
         assert_eq!(backoff(40), RETRY.1);
         assert_eq!(backoff(u32::MAX), RETRY.1);
+        assert_eq!((pause(Code::RowRefused, 1), pause(Code::ConflictHeld, 1)), (RETRY.0, RETRY_HELD));
     }
 
     #[test]
@@ -355,7 +365,7 @@ mod tests {
         tokio::time::advance(RETRY_GAP).await;
         quarantine.stored(Side::B, &[entry(2, 1, None, false)]);
         assert_eq!(quarantine.due(), Some(place(1)));
-        quarantine.tried(&BTreeSet::from([place(1)]));
+        quarantine.tried(&BTreeSet::from([place(1)]), Code::RowRefused);
         assert_eq!(quarantine.due(), None);
         quarantine.stored(Side::A, &[entry(3, 1, None, false)]);
         assert_eq!(quarantine.due(), None);

@@ -1,4 +1,5 @@
-//! What comes of a settlement that a side refuses: its keys go into quarantine, or stay there.
+//! What comes of a settlement that a side refuses, or that a person is to decide: its keys go into quarantine, or stay
+//! there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,15 @@ impl Refusal {
         let at = verdicts.first().map_or_else(String::new, |verdict| fence_of(side, verdict));
         Refusal { side, error, nets, met: met.collect(), at }
     }
+
+    /// Rows of which a person is to decide: this side has its own, and would get the other's.
+    fn held(side: Side, error: Error, rows: &Pair<Rows>, verdicts: &[Verdict]) -> Refusal {
+        let mut refusal = Refusal::new(side, error, &rows[side], verdicts);
+        for (place, net) in &mut refusal.nets {
+            net.after = rows[side.other()].get(place).cloned().flatten();
+        }
+        refusal
+    }
 }
 
 /// Whether a side can hold what it is to hold, since a server may round in silence; and whether what it holds
@@ -75,18 +85,33 @@ fn fence_of(side: Side, verdict: &Verdict) -> String {
 }
 
 impl Settler {
+    /// A person is to decide: what goes into quarantine instead of verdicts. It is kept by the node that the direction
+    /// which met the conflict writes to.
+    pub(super) fn held(&self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Refusal {
+        let shared = &self.shared;
+        let met = self.met(verdicts.iter().map(|verdict| &verdict.place), cause);
+        let side = met.unwrap_or(shared.preferred).other();
+        let what = match cause {
+            Cause::Discard | Cause::Take(_) => "both sides wrote it, at least one of them since an operator decided",
+            _ => "both sides wrote it without seeing each other",
+        };
+        let hint = "pontoon quarantine show ID shows both rows, pontoon quarantine retry ID --take NODE decides";
+        Refusal::held(side, Error::new(Code::ConflictHeld, what).hint(hint), rows, verdicts)
+    }
+
     /// A side refuses what it was to hold: the keys are in quarantine, or stay there. Their locks are given back, and
     /// the registry keeps appliers away until it is on record. Errors: the table's rows stop the bridge.
     pub(super) async fn refused(&mut self, keys: &BTreeSet<Place>, refusal: Refusal, cause: Cause) -> Result<()> {
         let shared = self.shared.clone();
         let new = keys.iter().any(|place| !shared.quarantine.holds(place));
-        let stops = keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
+        let stops = refusal.error.code() != Code::ConflictHeld
+            && keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
         if let Some(place) = keys.first().filter(|_| new && stops) {
             return Err(named(&shared, place, &refusal));
         }
         tracing::debug!(error = %refusal.error, "a settlement is refused");
         loop {
-            match self.put(keys, &refusal).await {
+            match self.put(keys, &refusal, cause).await {
                 Ok(()) => {
                     self.tell_conflicts(&refusal, cause);
                     return Ok(());
@@ -101,7 +126,7 @@ impl Settler {
         }
     }
 
-    async fn put(&mut self, keys: &BTreeSet<Place>, refusal: &Refusal) -> Result<()> {
+    async fn put(&mut self, keys: &BTreeSet<Place>, refusal: &Refusal, cause: Cause) -> Result<()> {
         let shared = self.shared.clone();
         let headless = keys.iter().all(|place| shared.quarantine.head(place).is_none());
         let new: BTreeSet<Place> =
@@ -122,7 +147,9 @@ impl Settler {
                 let attempts = head.map_or(1, |(_, _, attempts)| attempts) + 1;
                 let head = head.filter(|(at, ..)| *at == side).map(|(_, id, _)| id);
                 let error = named(&shared, place, refusal);
-                let tried = Tried { head, attempts, refusal: error, due_in: quarantine::backoff(attempts) };
+                let due_in = quarantine::pause(error.code(), attempts);
+                let decided = matches!(cause, Cause::Discard | Cause::Take(_));
+                let tried = Tried { head, attempts, refusal: error, due_in, decided };
                 session.tried(place.0, &place.1, &tried).await?;
             }
             if store {
@@ -130,7 +157,7 @@ impl Settler {
             }
             session.commit().await.map_err(outcome_unknown)?;
         }
-        shared.quarantine.tried(keys);
+        shared.quarantine.tried(keys, refusal.error.code());
         shared.quarantine.stored(refusal.side, &entries);
         shared.quarantined(refusal.side, &entries);
         Ok(())
@@ -163,7 +190,7 @@ impl Settler {
             transaction: None,
             commit_time: 0,
             refusal: Some(named(&self.shared, place, refusal)),
-            due_in: quarantine::backoff(1),
+            due_in: quarantine::pause(refusal.error.code(), 1),
         }
     }
 }

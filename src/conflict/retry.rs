@@ -4,9 +4,9 @@
 //! (that may be the mend), and when an operator asks. Such an attempt is a rendezvous like any other, but it waits
 //! for nobody: where a reader is behind or a lock is not to be had, it is put off.
 //!
-//! A discard is a rendezvous too, so that nothing is dropped that the operator has not seen: every change that is
-//! pending must have been stored, and marked by the command, when they looked. Where the key was written since, it is
-//! tried instead.
+//! What an operator decides (a discard, or whose row stands) is a rendezvous too, so that nothing is decided over that
+//! they have not seen: every change that is pending must have been stored, and marked by the command, when they looked.
+//! Where the key was written since, it is tried instead.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,28 +74,33 @@ impl Settler {
         if self.shared.quarantine.is_empty() {
             return Ok(());
         }
-        let mut asked: BTreeMap<Place, Ask> = BTreeMap::new();
+        let mut asked: BTreeMap<Place, Cause> = BTreeMap::new();
         for side in Side::BOTH {
             let found = self.shared.nodes[side].asked(&self.shared.tables[side]).await;
             for found in found.map_err(|error| error.at(&self.shared.names[side]))? {
-                asked.insert((found.table, found.key), found.ask);
+                let cause = match found.ask {
+                    Ask::Retry => Cause::Retry,
+                    Ask::Discard => Cause::Discard,
+                    Ask::TakeOwn => Cause::Take(side),
+                    Ask::TakeOther => Cause::Take(side.other()),
+                };
+                asked.insert((found.table, found.key), cause);
             }
         }
-        if asked.values().any(|ask| *ask == Ask::Retry) {
+        if asked.values().any(|cause| *cause != Cause::Discard) {
             // What an operator has changed is to be seen: a table, or a setting of the server that counts for new
             // connections alone.
             self.looked.clear();
             self.sessions = Pair::default();
         }
-        for (place, ask) in asked {
-            match ask {
-                _ if !self.shared.quarantine.holds(&place) => {}
-                Ask::Retry => {
-                    self.look_at_shape(place.0).await?;
-                    self.settle(BTreeSet::from([place]), Cause::Retry).await?;
-                }
-                Ask::Discard => self.settle(BTreeSet::from([place]), Cause::Discard).await?,
+        for (place, cause) in asked {
+            if !self.shared.quarantine.holds(&place) {
+                continue;
             }
+            if cause != Cause::Discard {
+                self.look_at_shape(place.0).await?;
+            }
+            self.settle(BTreeSet::from([place]), cause).await?;
         }
         Ok(())
     }
@@ -125,8 +130,13 @@ impl Settler {
         Ok(found)
     }
 
-    /// Adds the ties of what is stored. Returns the side that refused it, where all that is pending is to be dropped.
-    pub(super) fn discarded(&self, keys: &BTreeSet<Place>, pending: &mut Pair<Pending>, cause: Cause) -> Option<Side> {
+    /// Adds the ties of what is stored. Returns what an operator decided of all that is pending.
+    pub(super) fn decided_by_hand(
+        &self,
+        keys: &BTreeSet<Place>,
+        pending: &mut Pair<Pending>,
+        cause: Cause,
+    ) -> Option<Reason> {
         let shared = &self.shared;
         if !shared.rules.has(Rule::Stored) {
             return None;
@@ -137,8 +147,13 @@ impl Settler {
         let unlooked = keys.iter().any(is_unlooked);
         pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
         let refused_by = keys.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
+        let decided = match cause {
+            Cause::Discard => refused_by.map(Reason::Discarded),
+            Cause::Take(side) => Some(Reason::Chosen(side)),
+            Cause::Retry | Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => None,
+        };
         let unseen = unlooked && shared.rules.has(Rule::Looked);
-        refused_by.filter(|_| cause == Cause::Discard && !unseen)
+        decided.filter(|_| !unseen)
     }
 
     /// Removes what is stored on a side of the keys that are settled.

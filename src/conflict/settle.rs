@@ -16,8 +16,9 @@
 //!    settled row, and what is on record on A alone is completed before anything else (`Complete`).
 //!
 //! A verdict that a side refuses does not end the bridge: everything is rolled back, and the key goes into quarantine
-//! ([`super::refused`]). For a key in quarantine already, what is stored of it is pending beside what the queues hold
-//! (`Stored`), and is removed in the two transactions (`Release`).
+//! ([`super::refused`]). So does one that a person is to decide: nothing of it is written. For a key in quarantine
+//! already, what is stored of it is pending beside what the queues hold (`Stored`), and is removed in the two
+//! transactions (`Release`).
 //!
 //! Every wait ends: locks by the servers' time-outs, the fence by [`FENCE_WAIT`]. Then all is rolled
 //! back and tried again after a random pause, since two bridges that share a node can wait for each
@@ -93,6 +94,8 @@ pub(super) enum Cause {
     Retry,
     /// They are in quarantine, and an operator wants what is stored dropped.
     Discard,
+    /// They are in quarantine, and an operator wants this side's row on both.
+    Take(Side),
 }
 
 enum Attempt {
@@ -197,7 +200,7 @@ impl Settler {
         let started = Instant::now();
         let mut keys = asked.clone();
         self.widen(&mut keys);
-        let patient = !matches!(cause, Cause::Retry | Cause::Discard);
+        let patient = !matches!(cause, Cause::Retry | Cause::Discard | Cause::Take(_));
         loop {
             if !self.readers_are_close(if patient { CLOSE_WAIT } else { retry::CLOSE_WAIT }).await? && !patient {
                 self.shared.quarantine.postpone(&keys);
@@ -333,14 +336,14 @@ impl Settler {
         for side in Side::BOTH {
             pending[side] = self.pending(side, keys, fences[side].as_ref(), std::mem::take(&mut stored[side]))?;
         }
-        let discard = self.discarded(keys, &mut pending, cause);
+        let by_hand = self.decided_by_hand(keys, &mut pending, cause);
         let more = verdict::linked(&pending, keys);
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
         let arriving = if let Cause::Arrival(source) = cause { Some(source) } else { None };
         let shared = &self.shared;
-        let case = Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, discard };
+        let case = Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand };
         let mut verdicts = case.verdicts();
         // What the other direction met and had settled a moment ago needs no second record. What is in quarantine has
         // entries to be removed, and its record keeps their numbers from being given again.
@@ -350,6 +353,9 @@ impl Settler {
         if verdicts.is_empty() {
             self.roll_back().await?;
             return Ok(Attempt::Settled);
+        }
+        if verdicts.iter().any(|verdict| verdict.reason == Reason::Held) {
+            return Ok(Attempt::Refused(Box::new(self.held(&rows, &verdicts, cause))));
         }
         self.number(&mut verdicts).await?;
         if !self.shared.rules.has(Rule::Release) {
@@ -479,7 +485,7 @@ impl Settler {
     fn tell(&self, verdicts: &[Verdict], cause: Cause) {
         let met = self.met(verdicts.iter().map(|verdict| &verdict.place), cause);
         let is_new = |verdict: &&Verdict| match cause {
-            Cause::Retry | Cause::Discard => {
+            Cause::Retry | Cause::Discard | Cause::Take(_) => {
                 let dropped = matches!(verdict.reason, Reason::Discarded(_));
                 verdict.contended && !dropped && !self.shared.quarantine.is_counted(&verdict.place)
             }
@@ -495,7 +501,7 @@ impl Settler {
     pub(super) fn met<'a>(&self, mut places: impl Iterator<Item = &'a Place>, cause: Cause) -> Option<Side> {
         let mut refused_by = || places.find_map(|place| self.shared.quarantine.head(place));
         match cause {
-            Cause::Retry | Cause::Discard => refused_by().map(|(side, ..)| side.other()),
+            Cause::Retry | Cause::Discard | Cause::Take(_) => refused_by().map(|(side, ..)| side.other()),
             Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => source(cause),
         }
     }
@@ -516,7 +522,7 @@ impl Settler {
 fn source(cause: Cause) -> Option<Side> {
     match cause {
         Cause::Conflict(source) | Cause::Arrival(source) => Some(source),
-        Cause::Completion | Cause::Retry | Cause::Discard => None,
+        Cause::Completion | Cause::Retry | Cause::Discard | Cause::Take(_) => None,
     }
 }
 

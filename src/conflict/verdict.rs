@@ -79,8 +79,8 @@ pub(super) struct Case<'a> {
     pub(super) pending: &'a Pair<Pending>,
     /// The keys are those of rows that a copy brings from this side.
     pub(super) arriving: Option<Side>,
-    /// The side whose refusals are to be dropped, where an operator said so and nothing was written since.
-    pub(super) discard: Option<Side>,
+    /// What an operator decided, where nothing was written since they looked.
+    pub(super) by_hand: Option<Reason>,
 }
 
 impl Case<'_> {
@@ -98,21 +98,23 @@ impl Case<'_> {
     fn decision(&self, group: &BTreeSet<Place>) -> Decision {
         let Some((table, _)) = group.first() else { return Decision { reason: Reason::Equal, keys: Vec::new() } };
         let (policy, preferred) = (&self.shared.policies[table.index()], self.shared.preferred);
-        let discarded = |side: Side| {
-            let keys = group.iter().map(|place| Outcome::whole(self.row(side, place)));
-            Decision { reason: Reason::Discarded(side), keys: keys.collect() }
+        let by_hand = |reason: Reason| {
+            let keys = group.iter().map(|place| Outcome::whole(self.row(reason.winner(), place)));
+            Decision { reason, keys: keys.collect() }
         };
         let half_done = self.shared.rules.has(Rule::Complete)
             && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
-        if let Some(side) = self.discard {
-            return discarded(side);
+        if let Some(reason) = self.by_hand {
+            return by_hand(reason);
         }
         if half_done {
             let kept = group.iter().find_map(|place| self.discarded(place));
             let keys: Vec<HalfDone> = group.iter().map(|place| self.half_done(place)).collect();
             match kept {
                 // Nothing was written since: it was said of what was there, and stands.
-                Some(side) if keys.iter().all(|key| key.since.iter().all(Chain::is_empty)) => discarded(side),
+                Some(side) if keys.iter().all(|key| key.since.iter().all(Chain::is_empty)) => {
+                    by_hand(Reason::Discarded(side))
+                }
                 _ => decide::complete(&keys, policy, preferred),
             }
         } else {

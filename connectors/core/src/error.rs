@@ -117,6 +117,9 @@ codes! {
     /// A value has no form on the other side.
     ValueMisfit = "value-misfit", Definite, exit 4,
         "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Its key goes into quarantine: write another value on the source and it heals by itself; so it does in a wider column, at once with `pontoon quarantine retry`. With `on_error = \"stop\"` the bridge stops before the transaction: mend the column or the row and start again, or pass over it with `pontoon skip`.";
+    /// Both sides wrote a row, and its table leaves the decision to a person.
+    ConflictHeld = "conflict-held", Definite, exit 4,
+        "Both sides wrote a row without seeing each other, and its table has `conflict = \"quarantine\"`: neither side's row is touched, later changes of it wait, and everything else goes on. `pontoon quarantine show ID` shows both rows; `pontoon quarantine retry ID --take NODE` has that node's row stand on both. It also ends when both sides have come to the same row.";
     /// More keys are in quarantine than the bridge holds.
     QuarantineFull = "quarantine-full", Fatal, exit 4,
         "So many rows are refused by a target that it can hardly be the rows: a constraint, a column or a trigger is in the way of all of them. The bridge stopped before the next one rather than grow. `pontoon quarantine list` shows the reasons; mend what they have in common, and start it again.";

@@ -129,7 +129,7 @@ pub trait Node: Send + Sync {
     async fn mark(&self, mark: Mark) -> Result<()>;
 
     /// What operators have asked for keys in quarantine and the bridge has not yet done, by this node's entries; a
-    /// discard by those alone that this node refused.
+    /// a decision by those alone that this node refused.
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>>;
 
     /// Where the log stands, seen from `since`.
@@ -373,6 +373,8 @@ pub struct Tried {
     pub refusal: Error,
     /// When it is tried again.
     pub due_in: Duration,
+    /// It was tried for an operator's decision, which is taken back. Else only a request to try it is done.
+    pub decided: bool,
 }
 
 /// A session that reads tables whole.

@@ -109,8 +109,8 @@ pub struct StoredWrite {
     pub before: Option<Row>,
     /// The row after.
     pub after: Option<Row>,
-    /// An operator said that it is to be dropped.
-    pub discard: bool,
+    /// An operator had looked at it when they decided about its key.
+    pub looked: bool,
 }
 
 /// A key in quarantine, as far as one node's entries tell.
@@ -146,22 +146,35 @@ pub struct Asked {
 }
 
 /// What an operator can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// Try it now.
     Retry,
     /// Drop what is stored; each node keeps its row.
     Discard,
+    /// The row of the node that has the entry stands on both.
+    TakeOwn,
+    /// The other node's row stands on both.
+    TakeOther,
 }
 
 impl Ask {
+    /// All of them.
+    pub const ALL: [Ask; 4] = [Ask::Retry, Ask::Discard, Ask::TakeOwn, Ask::TakeOther];
+
     /// Its name in the table's column `request`.
     pub fn as_str(self) -> &'static str {
         match self {
             Ask::Retry => "retry",
             Ask::Discard => "discard",
+            Ask::TakeOwn => "take own",
+            Ask::TakeOther => "take other",
         }
+    }
+
+    /// What a text in that column asks for.
+    pub fn of(text: &str) -> Option<Ask> {
+        Ask::ALL.into_iter().find(|ask| ask.as_str() == text)
     }
 }
 

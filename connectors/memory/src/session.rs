@@ -12,7 +12,7 @@ use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
     history::Retention,
     node::{Applied, Session, TableBatch, Tables, Tried, UpdateGroup},
-    quarantine::{STORED_READ_MAX, Stored, StoredWrite, What},
+    quarantine::{Ask, STORED_READ_MAX, Stored, StoredWrite, What},
 };
 use tokio::time::Instant;
 
@@ -239,7 +239,7 @@ impl Session for MemorySession {
                     own: entry.stored.what == What::Own,
                     before: before.cloned(),
                     after: after.cloned(),
-                    discard: entry.request == Some(pontoon_core::quarantine::Ask::Discard),
+                    looked: entry.request.is_some_and(|ask| ask != Ask::Retry),
                 })
             });
         Ok(writes.filter(|write| write.id > after).take(STORED_READ_MAX).collect())
@@ -390,7 +390,7 @@ fn keep_quarantine(tables: &mut BridgeTables, transaction: &Transaction) {
     for entry in &mut tables.quarantine {
         let of = place(entry);
         for (_, tried) in transaction.tried.iter().filter(|(tried, _)| *tried == of) {
-            entry.request = None;
+            entry.request = entry.request.filter(|ask| *ask != Ask::Retry && !tried.decided);
             if tried.head == Some(entry.stored.id) {
                 (entry.attempts, entry.due) = (tried.attempts, now + tried.due_in);
                 entry.stored.refusal = Some(tried.refusal.clone());

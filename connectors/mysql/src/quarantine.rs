@@ -105,7 +105,7 @@ pub(crate) async fn stored(
 ) -> Result<Vec<StoredWrite>> {
     let rows = client
         .rows(format!(
-            "SELECT `position`, commit_time, operation, before_row, after_row, COALESCE(request = 'discard', 0), id \
+            "SELECT `position`, commit_time, operation, before_row, after_row, COALESCE(request <> 'retry', 0), id \
              FROM `pontoon`.`quarantine` WHERE {} AND `position` IS NOT NULL AND id > {after} \
              ORDER BY id LIMIT {STORED_READ_MAX}",
             of_key(bridge, table, key)
@@ -129,7 +129,7 @@ pub(crate) async fn stored(
             own: text(row, 2).is_some_and(|operation| operation == OWN),
             before: row_at(3)?,
             after: row_at(4)?,
-            discard: number(row, 5) == Some(1),
+            looked: number(row, 5) == Some(1),
         })
     };
     rows.iter().map(write).collect()
@@ -143,8 +143,9 @@ pub(crate) fn release(bridge: &str, table: &MappedTable, key: &Key) -> String {
 /// The statements that count an attempt and take back what was asked for.
 pub(crate) fn tried(bridge: &str, table: &MappedTable, key: &Key, tried: &Tried) -> Vec<String> {
     let mut statements = vec![format!(
-        "UPDATE `pontoon`.`quarantine` SET request = NULL WHERE {} AND request IS NOT NULL",
-        of_key(bridge, table, key)
+        "UPDATE `pontoon`.`quarantine` SET request = NULL WHERE {} AND {}",
+        of_key(bridge, table, key),
+        if tried.decided { "request IS NOT NULL" } else { "request = 'retry'" }
     )];
     if let Some(head) = tried.head {
         statements.push(format!(
@@ -226,14 +227,13 @@ pub(crate) async fn asked(client: &mut Client, bridge: &str, tables: &Tables) ->
     let rows = client
         .rows(format!(
             "SELECT DISTINCT table_name, row_key, request FROM `pontoon`.`quarantine` \
-             WHERE bridge = {} AND (request = 'retry' OR request = 'discard' AND code IS NOT NULL)",
+             WHERE bridge = {} AND (request = 'retry' OR request IS NOT NULL AND code IS NOT NULL)",
             encode::text(bridge)
         ))
         .await?;
     let mut asked = Vec::new();
     for row in &rows {
-        let request = text(row, 2).unwrap_or_default();
-        let ask = [Ask::Retry, Ask::Discard].into_iter().find(|ask| request == ask.as_str());
+        let ask = text(row, 2).and_then(|request| Ask::of(&request));
         if let (Some((table, key)), Some(ask)) = (place(tables, row, 1)?, ask) {
             asked.push(Asked { table, key, ask });
         }

@@ -95,7 +95,7 @@ pub(crate) fn create() -> Vec<String> {
              constraint_name varchar(255) NULL COMMENT 'the constraint that the server named', \
              attempts int NOT NULL DEFAULT 0 COMMENT 'how often it was tried', \
              next_attempt_at timestamp(6) NULL COMMENT 'when it is tried again, at the latest', \
-             request varchar(20) NULL COMMENT 'what an operator asked for and is not yet done: retry or discard', \
+             request varchar(20) NULL COMMENT 'what an operator asked for and is not yet done: retry, discard, take own or take other', \
              {created} COMMENT 'since when', \
              PRIMARY KEY (bridge, id), KEY row_key (bridge, table_name, row_key(200))) {TABLE} \
              COMMENT = 'changes of the other node''s log that were refused here, and those of the same rows that wait behind them'"

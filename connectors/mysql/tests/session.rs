@@ -351,14 +351,14 @@ async fn the_quarantine_reads_back(server: &Server) {
         Stored { position: None, ..entry(6, settlement, Some(&refused)) },
     ];
     session.store(&entries).await.unwrap();
-    let write = |id: i64, own: bool, discard| StoredWrite {
+    let write = |id: i64, own: bool, looked| StoredWrite {
         id,
         position: Position::Lsn(id as u64),
         commit_time: 5,
         own,
         before: (!own).then(|| keys[0].clone()),
         after: None,
-        discard,
+        looked,
     };
     let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
     assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap(), stored);
@@ -387,7 +387,8 @@ async fn the_quarantine_reads_back(server: &Server) {
     assert_eq!(node.asked(&tables).await.unwrap(), [Asked { table: TableId(0), key: key.clone(), ask: Ask::Discard }]);
     session.begin(Some(&tag())).await.unwrap();
     assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
-    let tried = Tried { head: Some(3), attempts: 2, refusal: refused.clone(), due_in: Duration::from_secs(600) };
+    let tried =
+        Tried { head: Some(3), attempts: 2, refusal: refused.clone(), due_in: Duration::from_secs(600), decided: true };
     session.tried(TableId(0), &key, &tried).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(node.asked(&tables).await.unwrap(), []);

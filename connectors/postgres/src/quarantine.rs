@@ -130,7 +130,7 @@ pub(crate) async fn stored(
     after: i64,
 ) -> Result<Vec<StoredWrite>> {
     let sql = format!(
-        "SELECT position, commit_time, operation, before_row, after_row, coalesce(request = 'discard', false), id
+        "SELECT position, commit_time, operation, before_row, after_row, coalesce(request <> 'retry', false), id
         FROM pontoon.quarantine WHERE {OF_KEY} AND position IS NOT NULL AND id > $4 ORDER BY id LIMIT {STORED_READ_MAX}"
     );
     let rows = client.query(&sql, &[&bridge, &&*table.label, &key_to_text(key), &after]).await.map_err(failed)?;
@@ -149,7 +149,7 @@ pub(crate) async fn stored(
             own: text(row, 2)? == OWN,
             before: row_at(3)?,
             after: row_at(4)?,
-            discard: get(row, 5)?,
+            looked: get(row, 5)?,
         })
     };
     rows.iter().map(write).collect()
@@ -170,8 +170,10 @@ pub(crate) async fn release(client: &Client, bridge: &str, table: &MappedTable, 
 pub(crate) async fn tried(client: &Client, bridge: &str, table: &MappedTable, key: &Key, tried: &Tried) -> Result<()> {
     const COUNT: &str = "UPDATE pontoon.quarantine SET attempts = $3, code = $4, message = $5, constraint_name = $6,
         next_attempt_at = now() + $7::bigint * interval '1 microsecond' WHERE bridge = $1 AND id = $2";
-    let done = format!("UPDATE pontoon.quarantine SET request = NULL WHERE {OF_KEY} AND request IS NOT NULL");
-    client.execute(&done, &[&bridge, &&*table.label, &key_to_text(key)]).await.map_err(failed)?;
+    let done = format!(
+        "UPDATE pontoon.quarantine SET request = NULL WHERE {OF_KEY} AND (request = 'retry' OR $4 AND request IS NOT NULL)"
+    );
+    client.execute(&done, &[&bridge, &&*table.label, &key_to_text(key), &tried.decided]).await.map_err(failed)?;
     let Some(head) = tried.head else { return Ok(()) };
     let attempts = i32::try_from(tried.attempts).unwrap_or(i32::MAX);
     let (code, message, constraint) =
@@ -235,12 +237,11 @@ fn place<'a>(tables: &'a Tables, label: &str, key: &str) -> Result<Option<(&'a M
 
 pub(crate) async fn asked(client: &Client, bridge: &str, tables: &Tables) -> Result<Vec<Asked>> {
     const SQL: &str = "SELECT DISTINCT table_name, row_key, request FROM pontoon.quarantine
-        WHERE bridge = $1 AND (request = 'retry' OR request = 'discard' AND code IS NOT NULL)";
+        WHERE bridge = $1 AND (request = 'retry' OR request IS NOT NULL AND code IS NOT NULL)";
     let mut asked = Vec::new();
     for row in client.query(SQL, &[&bridge]).await.map_err(failed)? {
-        let ask =
-            [Ask::Retry, Ask::Discard].into_iter().find(|ask| text(&row, 2).is_ok_and(|text| text == ask.as_str()));
-        if let (Some((table, key)), Some(ask)) = (place(tables, &text(&row, 0)?, &text(&row, 1)?)?, ask) {
+        let found = place(tables, &text(&row, 0)?, &text(&row, 1)?)?;
+        if let (Some((table, key)), Some(ask)) = (found, Ask::of(&text(&row, 2)?)) {
             asked.push(Asked { table: table.id, key, ask });
         }
     }

@@ -142,7 +142,10 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.quarantine.constraint_name", "The constraint that the server named"),
     ("COLUMN pontoon.quarantine.attempts", "How often it was tried"),
     ("COLUMN pontoon.quarantine.next_attempt_at", "When it is tried again, at the latest"),
-    ("COLUMN pontoon.quarantine.request", "What an operator asked for and is not yet done: retry or discard"),
+    (
+        "COLUMN pontoon.quarantine.request",
+        "What an operator asked for and is not yet done: retry, discard, take own or take other",
+    ),
     ("COLUMN pontoon.quarantine.created_at", "Since when it is here"),
     ("TABLE pontoon.control", "What the bridge and its operator tell each other"),
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),

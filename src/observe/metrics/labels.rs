@@ -122,6 +122,8 @@ labels! {
         ValueMisfit = "value_misfit",
         /// A node refused what was decided in a conflict.
         Settlement = "settlement",
+        /// Both sides wrote a row, and its table leaves the decision to a person.
+        ConflictHeld = "conflict_held",
     }
 }
 

@@ -293,14 +293,14 @@ async fn the_quarantine_reads_back() {
         Stored { position: None, ..entry(6, settlement, Some(&refused)) },
     ];
     session.store(&entries).await.unwrap();
-    let write = |id: i64, own: bool, discard| StoredWrite {
+    let write = |id: i64, own: bool, looked| StoredWrite {
         id,
         position: format!("binlog.000001:{id}").parse().unwrap(),
         commit_time: 5,
         own,
         before: (!own).then(|| held.clone()),
         after: None,
-        discard,
+        looked,
     };
     let stored = [write(3, false, false), write(4, false, false), write(5, true, false)];
     assert_eq!(session.stored(table, &key(3), 0).await.unwrap(), stored);
@@ -331,7 +331,7 @@ async fn the_quarantine_reads_back() {
     assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), [asked]);
     session.begin(Some(&tag(6, 6))).await.unwrap();
     assert_eq!(session.stored(table, &key(3), 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
-    let tried = Tried { head: Some(3), attempts: 2, refusal: refused, due_in: Duration::from_secs(600) };
+    let tried = Tried { head: Some(3), attempts: 2, refusal: refused, due_in: Duration::from_secs(600), decided: true };
     session.tried(table, &key(3), &tried).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), []);
