@@ -9,7 +9,7 @@ use pontoon::{
     conflict::policy::RowRule,
     side::{Pair, Side},
 };
-use pontoon_core::{Position, Resolution, Row, Value, quarantine::What};
+use pontoon_core::{Code, Position, Resolution, Row, Value, quarantine::What};
 use pontoon_memory::{
     Database,
     database::{Entry, LoggedChange, Place},
@@ -24,7 +24,7 @@ use crate::{
 /// Checks every promise at rest.
 pub(crate) fn check(world: &World) -> Result<(), String> {
     they_meet(world)?;
-    nothing_unseen_is_dropped(world)?;
+    nothing_unseen_is_decided(world)?;
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
     counters_add_up(world)?;
@@ -43,14 +43,17 @@ pub(crate) fn every_other_key_went_on(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// When every row in quarantine has been tried again, those that are still there are refused, or tied to one that is.
+/// When every row in quarantine has been tried again, those that are still there are refused or wait for a person, or are
+/// tied to one that is.
 pub(crate) fn nothing_waits_without_cause(world: &World) -> Result<(), String> {
     for link in &world.links {
+        let held = held(link);
         let refused = |place: &Place| {
-            Side::BOTH.into_iter().any(|side| {
-                let offered = link.nodes[side.other()].rows().get(place).cloned();
-                offered.is_some_and(|row| link.nodes[side].refuses(place, &row))
-            })
+            held.contains(place)
+                || Side::BOTH.into_iter().any(|side| {
+                    let offered = link.nodes[side.other()].rows().get(place).cloned();
+                    offered.is_some_and(|row| link.nodes[side].refuses(place, &row))
+                })
         };
         for place in quarantined(link) {
             if !tied(link, &place).iter().any(refused) {
@@ -84,6 +87,15 @@ pub(crate) fn quarantined(link: &Link) -> BTreeSet<Place> {
     entries.map(|entry| (entry.stored.table, entry.stored.key)).collect()
 }
 
+/// Those of which a person is to decide, and that differ.
+fn held(link: &Link) -> BTreeSet<Place> {
+    let different = different(link);
+    let entries = Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name));
+    let held = entries
+        .filter(|entry| entry.stored.refusal.as_ref().is_some_and(|refusal| refusal.code() == Code::ConflictHeld));
+    held.map(|entry| (entry.stored.table, entry.stored.key)).filter(|place| different.contains(place)).collect()
+}
+
 /// The keys of which the nodes of a bridge hold different rows, but for those that an operator left so.
 fn different(link: &Link) -> BTreeSet<Place> {
     let rows = Pair::from_fn(|side| link.nodes[side].rows());
@@ -115,6 +127,10 @@ fn is_discard(record: &Resolution) -> bool {
     record.rule.starts_with("discarded by an operator")
 }
 
+fn is_choice(record: &Resolution) -> bool {
+    record.rule.starts_with("decided by an operator")
+}
+
 /// The place in a log, as the number of entries before it.
 fn index(position: &Option<Position>) -> usize {
     match position {
@@ -131,11 +147,13 @@ fn writes(link: &Link, side: Side, place: &Place, part: impl RangeBounds<usize>)
     entries.any(|entry| foreign(entry) && entry.changes.iter().any(|change| change.place == *place))
 }
 
-/// What is dropped an operator has looked at: of each record of a discard all writes that it covers had been made then.
-fn nothing_unseen_is_dropped(world: &World) -> Result<(), String> {
+/// What an operator decides about they have looked at: of each record of such a decision all writes that it covers had been
+/// made then.
+fn nothing_unseen_is_decided(world: &World) -> Result<(), String> {
     let looked = world.looked.lock().unwrap();
     for link in &world.links {
-        for (record, _) in link.nodes[Side::A].resolutions(&link.name).iter().filter(|(record, _)| is_discard(record)) {
+        let records = link.nodes[Side::A].resolutions(&link.name);
+        for (record, _) in records.iter().filter(|(record, _)| is_discard(record) || is_choice(record)) {
             let place = (record.table, record.key.clone());
             let fences = Pair::new(index(&record.own_fence), index(&record.other_fence));
             let of_key = looked.iter().filter(|looked| looked.link == link.name && looked.places.contains(&place));
@@ -143,16 +161,17 @@ fn nothing_unseen_is_dropped(world: &World) -> Result<(), String> {
                 Side::BOTH.into_iter().all(|side| !writes(link, side, &place, looked.logs[side]..fences[side]))
             });
             if had_seen.next().is_none() {
-                return Err(format!("{}: writes of {place:?} were dropped that nobody had looked at", link.name));
+                return Err(format!("{}: writes of {place:?} were decided about that nobody had looked at", link.name));
             }
         }
     }
     Ok(())
 }
 
-/// Whether an operator ever had changes of a key dropped.
+/// Whether an operator ever had changes of a key dropped, or chose a row that is older than another: of one that is refused
+/// the later write waits on the other side.
 fn was_discarded(world: &World, place: &Place) -> bool {
-    world.looked.lock().unwrap().iter().any(|looked| looked.places.contains(place))
+    world.schedule.refuses && world.looked.lock().unwrap().iter().any(|looked| looked.places.contains(place))
 }
 
 /// A key and those that stand or fall with it: stored changes moved a row between them, or a settlement of them all is
@@ -307,6 +326,7 @@ fn every_choice_is_on_record(world: &World) -> Result<(), String> {
                         (record.table, &record.key) == (change.place.0, &change.place.1)
                             && record.own_row.as_ref() == Some(before)
                             && record.verdict == change.after
+                            && (world.schedule.workload != Workload::Held || is_by_a_person(link, record))
                     });
                     if !recorded && !known.contains(&(change.place.clone(), rest)) {
                         return Err(format!("{} lost {before:?} without a record", node.name));
@@ -316,6 +336,17 @@ fn every_choice_is_on_record(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where a person is to decide, nothing else ever overwrites what the other node has not seen; but what they decided may be
+/// completed after a crash.
+fn is_by_a_person(link: &Link, record: &Resolution) -> bool {
+    let chosen = |earlier: &Resolution| {
+        is_choice(earlier) && (earlier.table, &earlier.key) == (record.table, &record.key) && earlier.id < record.id
+    };
+    let completed = record.rule.starts_with("completed after an interruption");
+    is_choice(record)
+        || completed && link.nodes[Side::A].resolutions(&link.name).iter().any(|(earlier, _)| chosen(earlier))
 }
 
 /// Every version of every row that a node ever held.

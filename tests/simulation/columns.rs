@@ -50,6 +50,7 @@ pub(crate) fn tables(workload: Workload) -> Tables {
 /// How conflicts are settled.
 pub(crate) fn policy(workload: Workload, dice: &Dice) -> Policy {
     let row = match workload {
+        Workload::Held => RowRule::Quarantine,
         Workload::Columns => RowRule::ColumnMerge,
         Workload::Counters if dice.chance(0.5) => RowRule::ColumnMerge,
         _ => RowRule::LastWriterWins,

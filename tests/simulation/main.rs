@@ -50,8 +50,13 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
-    assert_eq!(totals.quarantined > 0, refuses, "rows are refused where nodes refuse some");
-    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock);
+    let waits = refuses || workload == Workload::Held;
+    assert_eq!(
+        totals.quarantined > 0,
+        waits,
+        "rows are in quarantine where nodes refuse some or a person is to decide"
+    );
+    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Held);
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
 }
 
@@ -103,6 +108,18 @@ fn counters_that_are_copied_add_up() {
 fn columns_are_merged() {
     all_hold(Topology::Pair, Workload::Columns, false);
     all_hold(Topology::Chain, Workload::Columns, false);
+}
+
+#[test]
+fn what_a_person_is_to_decide_waits_untouched() {
+    all_hold(Topology::Pair, Workload::Held, false);
+    all_hold(Topology::Chain, Workload::Held, false);
+}
+
+#[test]
+fn a_person_decides_about_refused_rows_too() {
+    all_hold(Topology::Pair, Workload::Held, true);
+    all_hold(Topology::Chain, Workload::Held, true);
 }
 
 #[test]
@@ -189,9 +206,13 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
 }
 
 fn some_schedule_fails(rule: Rule) {
+    some_schedule_of_these_fails(rule, shapes_for(rule));
+}
+
+fn some_schedule_of_these_fails(rule: Rule, shapes: &[(Topology, Workload, bool, f64)]) {
     const SEEDS_MAX: u64 = 3_000;
     for seed in 0..SEEDS_MAX {
-        for &(topology, workload, deletes, crashes) in shapes_for(rule) {
+        for &(topology, workload, deletes, crashes) in shapes {
             let refuses = matches!(rule, Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release | Rule::Looked);
             let rules = Rules::without(rule);
             let schedule = Schedule { topology, workload, deletes, refuses, crashes, seed, rules };
@@ -236,6 +257,12 @@ rules_are_needed! {
     without_meanwhile_some_schedule_fails: Meanwhile,
     without_apart_some_schedule_fails: Apart,
     without_covered_some_schedule_fails: Covered,
+}
+
+/// What holds for a discard holds for a choice.
+#[test]
+fn without_looked_some_row_is_chosen_over_what_nobody_saw() {
+    some_schedule_of_these_fails(Rule::Looked, &[(Topology::Pair, Workload::Held, false, 0.0)]);
 }
 
 /// Replays the schedule of `PONTOON_SIM_REPLAY`, or a fixed one, and prints its trace.

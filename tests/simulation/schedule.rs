@@ -41,6 +41,8 @@ pub(crate) enum Workload {
     /// As the register, and the rows that are there at the beginning are on the first node alone, or others on
     /// the others: they are copied meanwhile.
     Copy,
+    /// As the register, and what clocks would decide waits for an operator, who chooses.
+    Held,
     /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
     /// chunks arrive as they were read, half of each by a session of its own.
     Load,
@@ -80,6 +82,7 @@ impl fmt::Display for Workload {
             Workload::Stock => "stock",
             Workload::Columns => "columns",
             Workload::Copy => "copy",
+            Workload::Held => "held",
             Workload::Load => "load",
         })
     }
@@ -124,6 +127,7 @@ impl FromStr for Schedule {
                 ("stock", _) => schedule.workload = Workload::Stock,
                 ("columns", _) => schedule.workload = Workload::Columns,
                 ("copy", _) => schedule.workload = Workload::Copy,
+                ("held", _) => schedule.workload = Workload::Held,
                 ("load", _) => schedule.workload = Workload::Load,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

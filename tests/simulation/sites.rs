@@ -83,6 +83,7 @@ every_call_fails_once! {
     calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=65" ["asked", "is_as_mapped", "savepoint",
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];
     calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
+    calls_fail_while_a_person_is_to_decide: "pair held deletes=true seed=4" ["asked", "store", "stored", "tried", "release"];
     calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];
     calls_fail_while_a_ledger_is_refused: "pair ledger refuses=true seed=12" ["store", "release"];
 }

@@ -41,6 +41,9 @@ const REST_MAX: Duration = Duration::from_secs(300);
 const RETRIED: Duration = Duration::from_secs(400);
 const HEAL_MAX: Duration = Duration::from_secs(900);
 
+/// Virtual time between two decisions of an operator who decides about everything that waits.
+const DECIDED: Duration = Duration::from_secs(3);
+
 /// Virtual time in which a bridge that is left alone does what it was asked for.
 const ASKED_MAX: Duration = Duration::from_secs(30);
 
@@ -208,7 +211,7 @@ pub(crate) struct Link {
     pub(crate) nodes: Pair<Arc<Database>>,
 }
 
-/// What an operator looked at before having it dropped.
+/// What an operator looked at before they decided.
 pub(crate) struct Looked {
     pub(crate) link: String,
     /// The key and those that are tied to it.
@@ -329,8 +332,12 @@ impl World {
             looked: Mutex::default(),
             keys,
             limits,
-            // What an operator had dropped is told by its record, so these are kept then.
-            retention: Retention { records: (schedule.seed % 10 == 7 && !schedule.refuses).then_some(2), age: None },
+            // What an operator decided is told by its record, so these are kept then.
+            retention: Retention {
+                records: (schedule.seed % 10 == 7 && !schedule.refuses && schedule.workload != Workload::Held)
+                    .then_some(2),
+                age: None,
+            },
             dice,
             trace,
             sites,
@@ -373,12 +380,14 @@ impl World {
         self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });
         self.note("all is written".into());
         or_ended(&mut ended, REST_MAX, "it never came to rest", self.rest()).await?;
-        if self.schedule.refuses {
+        if self.schedule.refuses || self.decides() {
             checkers::every_other_key_went_on(self)?;
-            if self.discards() && self.dice.chance(0.5) {
-                self.discard().await;
+        }
+        if self.schedule.refuses {
+            if self.decides() && self.dice.chance(0.5) {
+                self.decide().await;
                 sleep(ASKED_MAX).await;
-                or_ended(&mut ended, REST_MAX, "it never came to rest after a discard", self.rest()).await?;
+                or_ended(&mut ended, REST_MAX, "it never came to rest after a decision", self.rest()).await?;
                 checkers::every_other_key_went_on(self)?;
             }
             if self.dice.chance(0.3) {
@@ -390,6 +399,8 @@ impl World {
             }
             self.note("nothing is refused any more".into());
             self.nodes.iter().for_each(|node| node.constrain(None));
+        }
+        if self.schedule.refuses || self.schedule.workload == Workload::Held {
             or_ended(&mut ended, HEAL_MAX, "what was refused never healed", self.healed()).await?;
             or_ended(&mut ended, REST_MAX, "it never came to rest in the end", self.rest()).await?;
         }
@@ -403,26 +414,30 @@ impl World {
         checkers::check(self)
     }
 
-    /// Whether operators have rows dropped: those of a ledger are to be there in the end, and what is added is to count.
-    fn discards(&self) -> bool {
-        self.schedule.refuses
-            && !matches!(self.schedule.workload, Workload::Ledger | Workload::Counters | Workload::Stock)
+    /// Whether operators decide about rows: those of a ledger are to be there in the end, and what is added is to count.
+    fn decides(&self) -> bool {
+        match self.schedule.workload {
+            Workload::Held => true,
+            Workload::Ledger | Workload::Counters | Workload::Stock => false,
+            _ => self.schedule.refuses,
+        }
     }
 
-    /// An operator, who has a refused row dropped now and then.
+    /// An operator, who decides about a row in quarantine now and then.
     async fn operate(&self) {
-        if !self.discards() {
+        if !self.decides() {
             return;
         }
         for _ in 0..self.dice.between(0, 5) {
             sleep(self.dice.duration(Duration::from_secs(2))).await;
-            self.discard().await;
+            self.decide().await;
         }
     }
 
     /// As the command does: looks at the entries of a key and of those tied to it, then marks these entries on one node
-    /// after the other, last where one was refused.
-    async fn discard(&self) {
+    /// after the other, last where one was refused. Refused rows are dropped; of rows that wait for a person one side's is
+    /// chosen.
+    async fn decide(&self) {
         let Some(link) = self.dice.pick(&self.links) else { return };
         let held: Vec<Place> = checkers::quarantined(link).into_iter().collect();
         let Some(place) = self.dice.pick(&held) else { return };
@@ -432,21 +447,35 @@ impl World {
             link.nodes[side].quarantine(&link.name).into_iter().filter(of).collect()
         });
         let logs = Pair::from_fn(|side| link.nodes[side].log().len());
-        self.note(format!("{} an operator has ({}) dropped", link.name, place.1));
+        let chosen = match self.schedule.workload {
+            Workload::Held => self.dice.pick(&Side::BOTH).copied(),
+            _ => None,
+        };
+        let what = chosen.map_or_else(|| "dropped".into(), |side| format!("as on {}", link.nodes[side].name));
+        self.note(format!("{} an operator has ({}) {what}", link.name, place.1));
         self.looked.lock().unwrap().push(Looked { link: link.name.clone(), places, logs });
         let mut order = Side::BOTH;
         order.sort_by_key(|side| entries[*side].iter().any(|kept| kept.stored.refusal.is_some()));
         for side in order {
             sleep(self.dice.duration(Duration::from_millis(500))).await;
             let ids: Vec<i64> = entries[side].iter().map(|kept| kept.stored.id).collect();
-            link.nodes[side].ask(&link.name, &ids, Ask::Discard);
+            let ask = match chosen {
+                None => Ask::Discard,
+                Some(of) if of == side => Ask::TakeOwn,
+                Some(_) => Ask::TakeOther,
+            };
+            link.nodes[side].ask(&link.name, &ids, ask);
         }
     }
 
-    /// Waits until nothing is in quarantine.
+    /// Waits until nothing is in quarantine, which takes an operator where rows wait for one.
     async fn healed(&self) {
         while self.links.iter().any(|link| !checkers::quarantined(link).is_empty()) {
             sleep(Duration::from_millis(500)).await;
+            if self.schedule.workload == Workload::Held {
+                self.decide().await;
+                sleep(DECIDED).await;
+            }
         }
     }
 
