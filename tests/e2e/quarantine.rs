@@ -273,7 +273,7 @@ async fn each_refusal_heals(kinds: [Kind; 2]) {
 }
 
 /// A link with the table `items`, of which node b refuses rows with a quantity below zero.
-async fn refusing(kinds: [Kind; 2], more: &str) -> Link {
+pub(crate) async fn refusing(kinds: [Kind; 2], more: &str) -> Link {
     let configuration = format!("{more}[[tables]]\nname = \"items\"\n");
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     link.create("items", "id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL").await;
