@@ -389,9 +389,19 @@ async fn the_quarantine_reads_back(server: &Server) {
     assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     let tried =
         Tried { head: Some(3), attempts: 2, refusal: refused.clone(), due_in: Duration::from_secs(600), decided: true };
+    session.tried(TableId(0), &key, &Tried { decided: false, ..tried.clone() }).await.unwrap();
+    session.commit().await.unwrap();
+    let asked = async || node.asked(&tables).await.unwrap().into_iter().map(|asked| asked.ask).collect::<Vec<_>>();
+    assert_eq!(asked().await, [Ask::Discard], "it was not tried for that");
+    for ask in [Ask::TakeOwn, Ask::TakeOther] {
+        node.ask(&[3, 4], ask).await.unwrap();
+        assert_eq!(asked().await, [ask]);
+    }
+    session.begin(Some(&tag())).await.unwrap();
+    assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     session.tried(TableId(0), &key, &tried).await.unwrap();
     session.commit().await.unwrap();
-    assert_eq!(node.asked(&tables).await.unwrap(), []);
+    assert_eq!(asked().await, []);
     assert_eq!(node.state(&tables).await.unwrap().quarantine[0].attempts, 2);
     session.begin(Some(&tag())).await.unwrap();
     session.release(TableId(0), &[key]).await.unwrap();

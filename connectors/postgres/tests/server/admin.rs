@@ -332,6 +332,17 @@ async fn the_quarantine_reads_back() {
     session.begin(Some(&tag(6, 6))).await.unwrap();
     assert_eq!(session.stored(table, &key(3), 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     let tried = Tried { head: Some(3), attempts: 2, refusal: refused, due_in: Duration::from_secs(600), decided: true };
+    session.tried(table, &key(3), &Tried { decided: false, ..tried.clone() }).await.unwrap();
+    session.commit().await.unwrap();
+    let asked =
+        async || bench.node.asked(bench.tables()).await.unwrap().into_iter().map(|asked| asked.ask).collect::<Vec<_>>();
+    assert_eq!(asked().await, [Ask::Discard], "it was not tried for that");
+    for ask in [Ask::TakeOwn, Ask::TakeOther] {
+        bench.node.ask(&[3, 4], ask).await.unwrap();
+        assert_eq!(asked().await, [ask]);
+    }
+    session.begin(Some(&tag(7, 7))).await.unwrap();
+    assert_eq!(session.stored(table, &key(3), 0).await.unwrap()[..2], [write(3, false, true), write(4, false, true)]);
     session.tried(table, &key(3), &tried).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(bench.node.asked(bench.tables()).await.unwrap(), []);
