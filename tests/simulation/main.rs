@@ -56,7 +56,8 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
         waits,
         "rows are in quarantine where nodes refuse some or a person is to decide"
     );
-    let discards = refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Held);
+    let discards =
+        refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Held);
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
 }
 
