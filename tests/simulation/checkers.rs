@@ -326,7 +326,7 @@ fn every_choice_is_on_record(world: &World) -> Result<(), String> {
                         (record.table, &record.key) == (change.place.0, &change.place.1)
                             && record.own_row.as_ref() == Some(before)
                             && record.verdict == change.after
-                            && (world.schedule.workload != Workload::Held || is_by_a_person(link, record))
+                            && (!world.is_left_to_a_person() || is_by_a_person(link, record))
                     });
                     if !recorded && !known.contains(&(change.place.clone(), rest)) {
                         return Err(format!("{} lost {before:?} without a record", node.name));

@@ -6,7 +6,10 @@ use pontoon_core::{
 };
 use pontoon_memory::dice::Dice;
 
-use crate::{schedule::Workload, world::TABLE};
+use crate::{
+    schedule::{Schedule, Workload},
+    world::TABLE,
+};
 
 /// The place of the counter, and of the least and the greatest that was written.
 pub(crate) const COUNTER: usize = 3;
@@ -47,10 +50,12 @@ pub(crate) fn tables(workload: Workload) -> Tables {
     vec![MappedTable { id: TABLE, label: "registers".into(), name, columns, key: vec![0], followed: true }].into()
 }
 
-/// How conflicts are settled.
-pub(crate) fn policy(workload: Workload, dice: &Dice) -> Policy {
+/// How conflicts are settled. Now and then a person decides also where rows move or are copied.
+pub(crate) fn policy(schedule: &Schedule, dice: &Dice) -> Policy {
+    let workload = schedule.workload;
     let row = match workload {
         Workload::Held => RowRule::Quarantine,
+        Workload::Moves | Workload::Copy if schedule.seed.is_multiple_of(5) => RowRule::Quarantine,
         Workload::Columns => RowRule::ColumnMerge,
         Workload::Counters if dice.chance(0.5) => RowRule::ColumnMerge,
         _ => RowRule::LastWriterWins,

@@ -50,7 +50,7 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
-    let waits = refuses || workload == Workload::Held;
+    let waits = refuses || matches!(workload, Workload::Held | Workload::Moves | Workload::Copy);
     assert_eq!(
         totals.quarantined > 0,
         waits,

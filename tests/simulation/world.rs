@@ -10,7 +10,7 @@ use std::{
 use pontoon::{
     bridge::{self, Plan, Until},
     conflict::{
-        policy::Policy,
+        policy::{Policy, RowRule},
         quarantine::{KEYS_MAX, OnError},
     },
     direction::queue::Limits,
@@ -317,8 +317,10 @@ impl World {
             // So small that queues spill, and that two changes are a large transaction.
             limits = Limits { memory_max: 2_000, spill_max: 1 << 30, block_bytes: 800, run_bytes: 700, run_changes: 2 };
         }
+        let policy = columns::policy(schedule, &dice);
+        let is_decided_by_hand = schedule.refuses || policy.row == RowRule::Quarantine;
         World {
-            policy: columns::policy(schedule.workload, &dice),
+            policy,
             schedule: *schedule,
             unique: !toggles && (dice.chance(0.6) || schedule.workload == Workload::Ledger),
             writes: match schedule.workload {
@@ -333,11 +335,7 @@ impl World {
             keys,
             limits,
             // What an operator decided is told by its record, so these are kept then.
-            retention: Retention {
-                records: (schedule.seed % 10 == 7 && !schedule.refuses && schedule.workload != Workload::Held)
-                    .then_some(2),
-                age: None,
-            },
+            retention: Retention { records: (schedule.seed % 10 == 7 && !is_decided_by_hand).then_some(2), age: None },
             dice,
             trace,
             sites,
@@ -400,7 +398,7 @@ impl World {
             self.note("nothing is refused any more".into());
             self.nodes.iter().for_each(|node| node.constrain(None));
         }
-        if self.schedule.refuses || self.schedule.workload == Workload::Held {
+        if self.schedule.refuses || self.policy.row == RowRule::Quarantine {
             or_ended(&mut ended, HEAL_MAX, "what was refused never healed", self.healed()).await?;
             or_ended(&mut ended, REST_MAX, "it never came to rest in the end", self.rest()).await?;
         }
@@ -414,10 +412,16 @@ impl World {
         checkers::check(self)
     }
 
+    /// Whether a person alone overwrites what the other side had not seen. Of rows that were different before there was a
+    /// bridge, which a copy meets, the one that is written is that side's.
+    pub(crate) fn is_left_to_a_person(&self) -> bool {
+        self.policy.row == RowRule::Quarantine && self.schedule.workload != Workload::Copy
+    }
+
     /// Whether operators decide about rows: those of a ledger are to be there in the end, and what is added is to count.
     fn decides(&self) -> bool {
         match self.schedule.workload {
-            Workload::Held => true,
+            _ if self.policy.row == RowRule::Quarantine => true,
             Workload::Ledger | Workload::Counters | Workload::Stock => false,
             _ => self.schedule.refuses,
         }
@@ -447,8 +451,8 @@ impl World {
             link.nodes[side].quarantine(&link.name).into_iter().filter(of).collect()
         });
         let logs = Pair::from_fn(|side| link.nodes[side].log().len());
-        let chosen = match self.schedule.workload {
-            Workload::Held => self.dice.pick(&Side::BOTH).copied(),
+        let chosen = match self.policy.row {
+            RowRule::Quarantine => self.dice.pick(&Side::BOTH).copied(),
             _ => None,
         };
         let what = chosen.map_or_else(|| "dropped".into(), |side| format!("as on {}", link.nodes[side].name));
@@ -472,7 +476,7 @@ impl World {
     async fn healed(&self) {
         while self.links.iter().any(|link| !checkers::quarantined(link).is_empty()) {
             sleep(Duration::from_millis(500)).await;
-            if self.schedule.workload == Workload::Held {
+            if self.policy.row == RowRule::Quarantine {
                 self.decide().await;
                 sleep(DECIDED).await;
             }
