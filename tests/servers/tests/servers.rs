@@ -394,9 +394,7 @@ async fn dies_with_its_holder(kind: Kind) {
     holder.kill().unwrap();
     holder.wait().unwrap();
     eventually("the server is gone", || processes_of(&folder).is_empty()).await;
-    assert!(folder.exists(), "nobody was there to remove it");
-
-    // The next to start one does.
+    // Nobody was there to remove the folder; the next to start a server does, here or in another test.
     drop(Server::start(kind, Options::default()).await.unwrap());
     assert!(!folder.exists());
 }
