@@ -43,7 +43,7 @@ pub const KEYS_MAX: usize = 50_000;
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Between two attempts of a key of which a person is to decide. A write that makes the two rows equal is tried at once,
-/// so that this only finds what a crash in that moment made it forget.
+/// and after a crash in that moment within [`RETRY`]'s longest, so that this finds nothing but for faults of ours.
 const RETRY_HELD: Duration = Duration::from_secs(6 * 3_600);
 
 /// Between two attempts that writes of the key ask for: a hot row that stays bad must not keep the rendezvous busy.
@@ -104,7 +104,9 @@ impl Quarantine {
         for side in Side::BOTH {
             for found in &states[side].quarantine {
                 let place = (found.table, found.key.clone());
-                let due = now + found.due_in;
+                // What was stored of it since it was tried may be its mend, and who knew of that is gone: so a key that
+                // waits for a person is looked at again as well.
+                let due = now + found.due_in.min(RETRY.1);
                 let since = now.checked_sub(found.age).unwrap_or(now);
                 let held = keys.entry(place).or_insert_with(|| Held::new(due, since));
                 held.entries[side] = true;
@@ -309,7 +311,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Key, Position, TableId, Value};
+    use pontoon_core::{Key, Position, TableId, Value, quarantine::QuarantinedKey};
 
     use super::*;
 
@@ -346,6 +348,24 @@ mod tests {
         assert_eq!(backoff(40), RETRY.1);
         assert_eq!(backoff(u32::MAX), RETRY.1);
         assert_eq!((pause(Code::RowRefused, 1), pause(Code::ConflictHeld, 1)), (RETRY.0, RETRY_HELD));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_session_looks_at_what_waits_for_a_person_before_long() {
+        let found = QuarantinedKey {
+            table: TableId(0),
+            key: key(1),
+            head: Some(1),
+            has_changes: true,
+            ties: Vec::new(),
+            attempts: 1,
+            due_in: RETRY_HELD,
+            age: Duration::ZERO,
+        };
+        let state = NodeState { quarantine: vec![found], ..NodeState::default() };
+        let quarantine = Quarantine::new(&Pair::new(state, NodeState::default()), 9).unwrap();
+        tokio::time::advance(RETRY.1).await;
+        assert_eq!(quarantine.due(), Some(place(1)));
     }
 
     #[test]
