@@ -51,6 +51,8 @@ test: install ## Run the tests: unit, simulation, end to end on real servers
 # What takes minutes is marked `#[ignore = "full: ..."]`.
 test-full: export PONTOON_SIM_SCHEDULES ?= 400
 test-full: export PONTOON_KILLS ?= 20
+# Some of these take a core and more each, and some the time.
+test-full: export NEXTEST_TEST_THREADS ?= 2
 test-full: install ## The same, and the tests that take longer
 	$(call run_tests,--run-ignored all,--include-ignored)
 
