@@ -20,11 +20,14 @@ use crate::support::{
 
 const COLUMNS: &str = "id int PRIMARY KEY, name varchar(60) NOT NULL, quantity int NOT NULL";
 
-/// Rows that are there before.
-const ROWS: i64 = 30_000;
+/// Rows that are there before: a second's worth and more, of which several kills can take their part.
+const ROWS: i64 = 100_000;
 
 /// How often whoever loads is killed.
 const KILLS_MAX: u32 = 5;
+
+/// How long after a chunk at most: a small part of what all of them take, so that several kills find some still to come.
+const KILL_WITHIN: Duration = Duration::from_millis(100);
 
 const DUMP: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 
@@ -101,7 +104,7 @@ async fn while_both_sides_write(kinds: [Kind; 2]) {
         }
         let rows = state(&link).await["rows"].clone();
         eventually("another chunk arrives", async || state(&link).await["rows"] != rows).await;
-        sleep(Duration::from_millis(dice.random_range(0..500))).await;
+        sleep(dice.random_range(Duration::ZERO..KILL_WITHIN)).await;
         process.kill();
         kills += 1;
         if state(&link).await["done"] == true {
@@ -131,7 +134,7 @@ async fn beside_run(kinds: [Kind; 2]) {
     let bridge = link.run();
     bridge.works().await;
     let said = link.succeed(&["copy", "--from", "a", "--table", "items"]).await;
-    assert!(said.contains("items") && said.contains("30,000") && said.contains("copied"), "{said}");
+    assert!(said.contains("items") && said.contains("100,000") && said.contains("copied"), "{said}");
     assert!(bridge.log().contains("copied"), "the one that runs has done it");
     assert_eq!(link.same(DUMP).await.len() as i64, ROWS);
     let noise = "SELECT count(*) FROM pontoon.resolution";
