@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    ConflictsArgs, ConflictsCommand, ConflictsListArgs, Context, DONE, NO,
-    terminal::{Style, Table, printable},
+    ConflictsArgs, ConflictsCommand, ConflictsListArgs, Context, DONE, NO, stored_json,
+    terminal::{Style, Table, printable, printable_or},
 };
 use crate::{
     config::Config,
@@ -129,10 +129,9 @@ impl History {
     }
 
     fn lines(&self, record: &Record) -> Vec<(String, String)> {
-        let text = |text: &Option<String>| text.as_deref().map_or_else(|| "none".to_owned(), printable);
         let line = |what: &str, line: String| (what.to_owned(), line);
         let [a, b] = Side::BOTH.map(|side| &self.names[side]);
-        let fence = |name: &str, fence: &Option<String>| line(&format!("log of {name}"), text(fence));
+        let fence = |name: &str, fence: &Option<String>| line(&format!("log of {name}"), printable_or(fence, "none"));
         let made = if record.commit_time == 0 { "none".into() } else { calendar::format_instant(record.commit_time) };
         let held = if record.in_force { "yes: a log is yet to be applied beyond it" } else { "no: it is history" };
         vec![
@@ -143,7 +142,7 @@ impl History {
             line(&format!("{a} held"), row(&record.own_row)),
             line(&format!("{b} held"), row(&record.other_row)),
             line("both hold", row(&record.verdict)),
-            line("columns from", record.taken.as_deref().map_or_else(|| "one side".to_owned(), printable)),
+            line("columns from", printable_or(&record.taken, "one side")),
             line("latest write", made),
             fence(a, &record.own_fence),
             fence(b, &record.other_fence),
@@ -186,12 +185,12 @@ impl History {
             id: record.id,
             group: record.group,
             table: &record.table,
-            key: document(&Some(record.key.clone())),
+            key: stored_json(Some(&record.key)),
             rule: &record.rule,
-            rows: by_node(document(&record.own_row), document(&record.other_row)),
-            ancestor: document(&record.ancestor),
-            verdict: document(&record.verdict),
-            taken: document(&record.taken),
+            rows: by_node(stored_json(record.own_row.as_deref()), stored_json(record.other_row.as_deref())),
+            ancestor: stored_json(record.ancestor.as_deref()),
+            verdict: stored_json(record.verdict.as_deref()),
+            taken: stored_json(record.taken.as_deref()),
             commit_time: (record.commit_time != 0).then(|| calendar::format_instant(record.commit_time)),
             fences: by_node(json!(record.own_fence), json!(record.other_fence)),
             in_force: record.in_force,
@@ -210,11 +209,7 @@ fn key_text(given: &str) -> String {
 }
 
 fn row(text: &Option<String>) -> String {
-    text.as_deref().map_or_else(|| "no row".to_owned(), printable)
-}
-
-fn document(text: &Option<String>) -> Json {
-    text.as_deref().map_or(Json::Null, |text| serde_json::from_str(text).unwrap_or(Json::Null))
+    printable_or(text, "no row")
 }
 
 fn counted(count: &Count) -> Counted<'_> {

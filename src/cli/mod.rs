@@ -160,6 +160,11 @@ fn side(config: &Config, name: &str) -> Result<Side> {
     })
 }
 
+/// A document that a record or an entry keeps as text; null for none.
+fn stored_json(text: Option<&str>) -> serde_json::Value {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// A document for programs.
 fn json(document: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(document).map_err(|error| Error::new(Code::Internal, error.to_string()))

@@ -17,8 +17,8 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{
-    Context, DONE, NO, QuarantineArgs, QuarantineCommand,
-    terminal::{Style, Table, printable},
+    Context, DONE, NO, QuarantineArgs, QuarantineCommand, stored_json,
+    terminal::{Style, Table, printable, printable_or},
 };
 use crate::{
     config::Config,
@@ -212,7 +212,7 @@ impl Found {
             let Kept { side, entry } = kept;
             let waits = behind.get(&Self::place(kept)).copied().unwrap_or(0);
             let last = if each {
-                let row = |row: &Option<String>| row.as_deref().map_or_else(|| "none".to_owned(), printable);
+                let row = |row| printable_or(row, "none");
                 format!("{} -> {}", row(&entry.before), row(&entry.after))
             } else {
                 waits.to_string()
@@ -244,7 +244,7 @@ impl Found {
         let entry = &kept.entry;
         let (name, other) = (&self.names[kept.side], &self.names[kept.side.other()]);
         out.line(&out.paint(Style::Strong, &format!("entry {id}, kept by {name}")))?;
-        let text = |text: &Option<String>| text.as_deref().map_or_else(|| "none".to_owned(), printable);
+        let text = |text| printable_or(text, "none");
         let is_held = entry.code.as_deref() == Some(Code::ConflictHeld.as_str());
         let mut rows = [("before".to_owned(), text(&entry.before)), ("after".to_owned(), text(&entry.after))];
         if is_held && entry.operation == SETTLEMENT {
@@ -305,17 +305,16 @@ impl Found {
 
     fn shown<'a>(&'a self, kept: &'a Kept) -> Shown<'a> {
         let Kept { side, entry } = kept;
-        let document = |text: &Option<String>| text.as_deref().map(|text| serde_json::from_str(text).unwrap_or(Json::Null));
         Shown {
             id: entry.id,
             node: &self.names[*side],
             source: &self.names[side.other()],
             table: &entry.table,
-            key: serde_json::from_str(&entry.key).unwrap_or(Json::Null),
+            key: stored_json(Some(&entry.key)),
             operation: &entry.operation,
-            moved_key: document(&entry.moved_key),
-            before: document(&entry.before),
-            after: document(&entry.after),
+            moved_key: stored_json(entry.moved_key.as_deref()),
+            before: stored_json(entry.before.as_deref()),
+            after: stored_json(entry.after.as_deref()),
             position: entry.position.as_deref(),
             transaction: entry.transaction.as_deref(),
             commit_time: entry.position.is_some().then(|| calendar::format_instant(entry.commit_time)),
@@ -355,9 +354,9 @@ struct Shown<'a> {
     table: &'a str,
     key: Json,
     operation: &'a str,
-    moved_key: Option<Json>,
-    before: Option<Json>,
-    after: Option<Json>,
+    moved_key: Json,
+    before: Json,
+    after: Json,
     position: Option<&'a str>,
     transaction: Option<&'a str>,
     commit_time: Option<String>,

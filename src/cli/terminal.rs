@@ -213,6 +213,11 @@ impl Table {
     }
 }
 
+/// The text as [`printable`], or what stands for none.
+pub fn printable_or(text: &Option<String>, none: &str) -> String {
+    text.as_deref().map_or_else(|| none.to_owned(), printable)
+}
+
 /// The text with everything escaped that would move the cursor, change colours, or turn the direction of
 /// what follows: a table's name can hold all of that.
 pub fn printable(text: &str) -> String {

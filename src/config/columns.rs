@@ -9,7 +9,7 @@ use super::{
     ColumnConflict,
     parse::{Names, Parser},
     place::did_you_mean,
-    reader::{Fields, Item, join},
+    reader::{Fields, Item},
 };
 
 /// The rules that are a word.
@@ -30,9 +30,7 @@ impl Parser<'_, '_> {
         let Some(table) = item.table(&mut self.problems) else { return columns };
         for (key, value) in table {
             let name: &str = key.get_ref();
-            let rule =
-                Item { path: join(&item.path, name), key_span: key.span(), span: value.span(), value: value.get_ref() };
-            if let Some(rule) = self.column(&rule, names) {
+            if let Some(rule) = self.column(&Item::of(&item.path, key, value), names) {
                 columns.insert(name.to_owned(), rule);
             }
         }
@@ -44,8 +42,7 @@ impl Parser<'_, '_> {
         let (mut rule, mut floor) = (None, None);
         for (key, value) in table {
             let name: &str = key.get_ref();
-            let part =
-                Item { path: join(&item.path, name), key_span: key.span(), span: value.span(), value: value.get_ref() };
+            let part = Item::of(&item.path, key, value);
             match name {
                 "rule" => rule = Some(self.column_rule(&part, names)?),
                 "floor" => floor = Some((self.number(&part)?, part)),

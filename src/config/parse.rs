@@ -132,8 +132,7 @@ impl Parser<'_, '_> {
         let mut nodes = Vec::new();
         for (key, value) in table {
             let name: &str = key.get_ref();
-            let node =
-                Item { path: join("nodes", name), key_span: key.span(), span: value.span(), value: value.get_ref() };
+            let node = Item::of("nodes", key, value);
             let fits = (1..=NODE_NAME_MAX).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
             if !fits {
@@ -486,8 +485,7 @@ impl Parser<'_, '_> {
                 );
                 continue;
             };
-            let value =
-                Item { path: join(&item.path, node), key_span: key.span(), span: value.span(), value: value.get_ref() };
+            let value = Item::of(&item.path, key, value);
             let Some(text) = value.text(&mut self.problems) else { continue };
             found[at] = self.pattern(&value, text).map(|pattern| (text.to_owned(), pattern));
         }

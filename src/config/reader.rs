@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::{
@@ -72,7 +72,7 @@ impl<'a, 'i> Fields<'a, 'i> {
     pub(super) fn get(&self, name: &'static str) -> Option<Item<'a, 'i>> {
         debug_assert!(self.section.names().any(|known| known == name), "{name} is not in the table of keys");
         let (key, value) = self.table.get_key_value(name)?;
-        Some(Item { path: join(&self.path, name), key_span: key.span(), span: value.span(), value: value.get_ref() })
+        Some(Item::of(&self.path, key, value))
     }
 
     /// The value of a key that has to be there.
@@ -101,6 +101,12 @@ pub(super) fn join(path: &str, name: &str) -> String {
 }
 
 impl<'a, 'i> Item<'a, 'i> {
+    /// An entry of the table at `path`.
+    pub(super) fn of(path: &str, key: &Spanned<DeString<'i>>, value: &'a Spanned<DeValue<'i>>) -> Self {
+        let path = join(path, key.get_ref());
+        Item { path, key_span: key.span(), span: value.span(), value: value.get_ref() }
+    }
+
     /// Notes that the value cannot be used.
     pub(super) fn refuse(&self, problems: &mut Problems<'_>, message: impl Into<String>) {
         problems.add(Rank::Value, &self.span, &self.path, message, None);

@@ -163,9 +163,9 @@ pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriv
     if reason == Reason::Held {
         return whole(reason);
     }
-    let contended = !as_a_row && latest(Side::A).is_some() && latest(Side::B).is_some();
+    let both = latest(Side::A).is_some() && latest(Side::B).is_some();
+    let (contended, crossed) = (both && !as_a_row, both && !anything_unseen);
     let merge = merge::Merge { policy, preferred, winner: reason.winner(), contended };
-    let crossed = !anything_unseen && latest(Side::A).is_some() && latest(Side::B).is_some();
     let keys = group.iter().zip(&chains).map(|(key, chains)| match chains[reason.winner()].last() {
         Some(last) if crossed && !last.after => Outcome::whole(None),
         _ => merge.decided(key, chains),

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Code, Error, Key, Result, TableId, Tag, quarantine::Ask};
+use pontoon_core::{
+    Code, Error, Key, Result, TableId, Tag,
+    quarantine::{Ask, STORED_READ_MAX},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -121,8 +124,12 @@ impl Settler {
                 loop {
                     let stored = self.session(target)?.stored(place.0, &place.1, after).await?;
                     let Some(last) = stored.last() else { break };
+                    let is_last = stored.len() < STORED_READ_MAX;
                     after = last.id;
                     history.add_stored(stored, policy, shared.rules.has(Rule::Seen));
+                    if is_last {
+                        break;
+                    }
                 }
                 found[source].insert(place.clone(), history);
             }

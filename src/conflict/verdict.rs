@@ -269,5 +269,5 @@ pub(super) fn batches(side: Side, rows: &Rows, verdicts: &[Verdict]) -> BTreeMap
         (verdict.place.clone(), Net::new(before, verdict.rows[side].clone()))
     });
     // What a settlement writes is written as it is, on condition that the whole row is as it was at the fence.
-    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect(), &[]).into_iter().collect()
+    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect(), &[]).tables
 }

@@ -12,6 +12,7 @@
 //! | `plan` | changes to batches: collapse, skip, fit; pure |
 //! | `net` | what a run does to one key, and which rows it takes: additive columns; pure |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
+//! | `unexpected` | the keys of a run that are not as it expects, and having them settled |
 //! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
 //! | `stored` | the changes that are stored in quarantine instead of applied |
 
@@ -27,3 +28,4 @@ pub mod queue;
 pub(crate) mod read;
 mod spill;
 pub(crate) mod stored;
+mod unexpected;

@@ -13,7 +13,7 @@
 //! * Where an addition brings the target below the column's floor and the source had not come below it, both sides
 //!   together have: that is left to a settlement, which puts it on record.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering};
 
 use pontoon_core::{Code, Error, Key, MappedTable, Result, Row, Value, decimal, node::Sum};
 
@@ -76,25 +76,30 @@ impl Net {
         self.after.as_ref()?.0[at].minus(&self.before.as_ref()?.0[at])
     }
 
-    /// Which columns an update writes.
-    fn shape(&self, before: &Row, after: &Row, policy: Option<&Policy>) -> Shape {
-        let mut shape = Shape { changed: Vec::new(), sums: Vec::new() };
+    /// The additive columns of an update, but for those that have no sum.
+    fn sums(&self, before: &Row, after: &Row, policy: Option<&Policy>) -> Vec<Sum> {
+        let mut sums = Vec::new();
         for (at, floor) in policy.into_iter().flat_map(Policy::additive) {
             let sum = self.sum(at);
             let added = sum.as_ref().is_some_and(|sum| !sum.is_zero());
             if sum.is_some() || before.0[at] == after.0[at] {
                 let floor = floor.filter(|floor| added && self.may_cross(after, at, floor)).cloned();
-                shape.sums.push(Sum { at, added, floor });
+                sums.push(Sum { at, added, floor });
             }
         }
-        let is_summed = |at: usize| shape.sums.iter().any(|sum| sum.at == at);
-        let changed = (0..after.0.len()).filter(|&at| before.0[at] != after.0[at] && !is_summed(at));
-        shape.changed = changed.collect();
-        if shape.changed.is_empty() && shape.sums.iter().any(|sum| sum.added) {
-            let rest: Vec<usize> = (0..after.0.len()).filter(|&at| shape.sums.iter().all(|sum| sum.at != at)).collect();
-            shape.sums.extend(rest.into_iter().map(|at| Sum { at, added: false, floor: None }));
+        sums
+    }
+
+    /// Which columns an update writes.
+    fn shape(&self, before: &Row, after: &Row, policy: Option<&Policy>) -> Shape {
+        let mut sums = self.sums(before, after, policy);
+        let changed = (0..after.0.len()).filter(|&at| before.0[at] != after.0[at] && Sum::spare(&sums, at));
+        let changed: Vec<usize> = changed.collect();
+        if changed.is_empty() && sums.iter().any(|sum| sum.added) {
+            let rest: Vec<usize> = (0..after.0.len()).filter(|&at| Sum::spare(&sums, at)).collect();
+            sums.extend(rest.into_iter().map(|at| Sum { at, added: false, floor: None }));
         }
-        shape
+        Shape { changed, sums }
     }
 
     /// Something is taken away from a column that its own side has not below the floor by that.
@@ -126,33 +131,15 @@ impl Net {
         Some((shape, after))
     }
 
-    /// It comes to nothing.
-    pub(crate) fn is_idle(&self, policy: Option<&Policy>) -> bool {
-        match (&self.before, &self.after) {
-            (Some(_), Some(_)) => self.update(policy).is_none(),
-            (before, after) => before == after,
-        }
-    }
-
     /// Whether a row of the target is one that this can be done to: what the statements of a session look at too.
     pub(crate) fn takes(&self, row: Option<&Row>, policy: Option<&Policy>) -> bool {
         let (Some(before), Some(after), Some(row)) = (&self.before, &self.after, row) else {
             return self.before.as_ref() == row;
         };
         let shape = self.shape(before, after, policy);
-        let compared = |at: &usize| shape.sums.iter().all(|sum| sum.at != *at);
-        (0..row.0.len()).filter(compared).all(|at| row.0[at] == before.0[at])
-            && shape.sums.iter().filter(|sum| sum.added).all(|sum| self.adds(sum, &row.0[sum.at]))
-    }
-
-    fn adds(&self, sum: &Sum, value: &Value) -> bool {
-        let total = self.sum(sum.at).and_then(|added| value.plus(&added));
-        let below = |value: &Value, floor: &Value| value.compare(floor) == Some(Ordering::Less);
-        match (&total, &sum.floor) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(total), Some(floor)) => below(value, floor) || !below(total, floor),
-        }
+        let adds = |sum: &Sum| self.sum(sum.at).and_then(|added| sum.total(&row.0[sum.at], &added)).is_some();
+        (0..row.0.len()).filter(|&at| Sum::spare(&shape.sums, at)).all(|at| row.0[at] == before.0[at])
+            && shape.sums.iter().filter(|sum| sum.added).all(adds)
     }
 
     /// Whether the target can hold what is written, asked before the server is, since a server may round in silence.
@@ -163,9 +150,9 @@ impl Net {
         key: &Key,
         place: &impl std::fmt::Display,
     ) -> Result<()> {
-        let (before, mut after) = (self.before.as_ref(), self.after.clone());
-        if let (Some(before), Some(row)) = (before, &mut after) {
-            for sum in self.shape(before, &row.clone(), policy).sums {
+        let mut after = self.after.as_ref().map(Cow::Borrowed);
+        if let (Some(before), Some(row)) = (&self.before, &mut after) {
+            for sum in self.sums(before, row, policy) {
                 let column = &table.columns[sum.at];
                 let added = self.sum(sum.at).filter(|_| sum.added);
                 if let Some(why) = added.and_then(|sum| column.kind.fits(&fraction(&sum)).err()) {
@@ -175,10 +162,10 @@ impl Net {
                     return Err(Error::new(Code::ValueMisfit, message).hint("widen the column on the target"));
                 }
                 // What it comes to there only the target knows; what is left alone is what it is.
-                row.0[sum.at] = before.0[sum.at].clone();
+                row.to_mut().0[sum.at] = before.0[sum.at].clone();
             }
         }
-        plan::fits(table, key, (before, after.as_ref()), place)
+        plan::fits(table, key, (self.before.as_ref(), after.as_deref()), place)
     }
 }
 
@@ -231,7 +218,7 @@ mod tests {
         assert!(takes(&net, row(1, 99), None) && !takes(&net, row(3, 5), None) && !takes(&net, null(1), None));
         let other = update(row(1, 5), row(2, 5));
         assert!(takes(&other, row(1, 99), None) && takes(&other, null(1), None));
-        assert!(update(row(1, 5), row(1, 5)).is_idle(Some(&policy(None))));
+        assert!(update(row(1, 5), row(1, 5)).update(Some(&policy(None))).is_none());
         let adds = update(row(1, 5), row(1, 6));
         assert!(adds.only_adds(Some(&policy(None))) && takes(&adds, row(7, 7), None) && !takes(&adds, null(7), None));
         assert!(!adds.takes(None, Some(&policy(None))));
@@ -263,7 +250,7 @@ mod tests {
         assert_eq!(net.link(gone.clone(), Some(&policy)), Err(gone));
         let mut back = update(row(1, 5), row(1, 6));
         back.link(update(row(1, 16), row(1, 15)), Some(&policy)).unwrap();
-        assert!(back.is_idle(Some(&policy)));
+        assert!(back.update(Some(&policy)).is_none());
         let mut plain = update(row(1, 5), row(1, 6));
         assert!(plain.link(update(row(1, 16), row(1, 17)), None).is_err());
     }

@@ -10,10 +10,11 @@ use std::{collections::BTreeSet, time::Duration};
 use pontoon_core::{Change, Class, Error, Result, node::Applied};
 
 use super::{
-    apply::{Direction, Way, Written, close_over},
+    apply::{Direction, Way, Written},
     gather::{Piece, Run},
     plan::{self, Hold, InLog, Plan},
     stored::Holding,
+    unexpected::close_over,
 };
 use crate::{bridge::Shared, conflict::quarantine::OnError, side::Side};
 

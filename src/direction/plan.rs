@@ -199,21 +199,28 @@ pub(crate) fn places(table: &MappedTable, change: &Change) -> Vec<Place> {
     }
 }
 
-/// What a stage does not write because its changes of the key came back to where they began. Such a row has to
-/// be there all the same, or the source made its changes on top of another one: a conflict like any other.
-pub(crate) fn unwritten<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) -> Vec<(&'a Place, &'a Net)> {
-    stage.iter().filter(|((table, _), net)| net.is_idle(policies.get(table.index()))).collect()
+/// What a stage comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Batches<'a> {
+    /// One for each table, in table order.
+    pub(crate) tables: BTreeMap<TableId, TableBatch>,
+    /// What is not written because the changes of the key came back to where they began. Such a row has to be there all
+    /// the same, or the source made its changes on top of another one: a conflict like any other.
+    pub(crate) unwritten: Vec<(&'a Place, &'a Net)>,
 }
 
-/// Batches of a stage, one for each table, in table order. What comes to nothing is left to [`unwritten`]. Where
-/// there are no policies, no column is additive.
-pub(crate) fn batches(stage: &BTreeMap<Place, Net>, policies: &[Policy]) -> Vec<(TableId, TableBatch)> {
-    let mut batches: BTreeMap<TableId, TableBatch> = BTreeMap::new();
+/// Batches of a stage. Where there are no policies, no column is additive.
+pub(crate) fn batches<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) -> Batches<'a> {
+    let Batches { tables: mut batches, mut unwritten } = Batches::default();
     let mut groups: HashMap<(TableId, Shape), usize> = HashMap::new();
-    for ((table, _), net) in stage {
+    for (place, net) in stage {
+        let (table, _) = place;
         match (&net.before, &net.after) {
             (Some(before), Some(_)) => {
-                let Some((shape, after)) = net.update(policies.get(table.index())) else { continue };
+                let Some((shape, after)) = net.update(policies.get(table.index())) else {
+                    unwritten.push((place, net));
+                    continue;
+                };
                 let updates = &mut batches.entry(*table).or_default().updates;
                 let group = *groups.entry((*table, shape)).or_insert_with_key(|(_, Shape { changed, sums })| {
                     updates.push(UpdateGroup { changed: changed.clone(), sums: sums.clone(), rows: Vec::new() });
@@ -223,10 +230,10 @@ pub(crate) fn batches(stage: &BTreeMap<Place, Net>, policies: &[Policy]) -> Vec<
             }
             (Some(before), None) => batches.entry(*table).or_default().deletes.push(before.clone()),
             (None, Some(after)) => batches.entry(*table).or_default().inserts.push(after.clone()),
-            (None, None) => {}
+            (None, None) => unwritten.push((place, net)),
         }
     }
-    batches.into_iter().collect()
+    Batches { tables: batches, unwritten }
 }
 
 /// The table of this number.
@@ -373,13 +380,14 @@ mod tests {
             _ => -1,
         };
         for stage in &plan.stages {
-            for (place, net) in unwritten(stage, &[]) {
+            let Batches { tables, unwritten } = batches(stage, &[]);
+            for (place, net) in unwritten {
                 let Value::Integer(key) = place.1.0[0] else { unreachable!() };
                 if rows.get(&key).copied() != net.before.as_ref().map(|row| number(row, 1)) {
                     return false;
                 }
             }
-            for (_, batch) in batches(stage, &[]) {
+            for batch in tables.values() {
                 let deletes = batch.deletes.iter().map(|before| (Some(before), None));
                 let updates = batch.updates.iter().flat_map(|group| &group.rows).map(|(b, a)| (Some(b), Some(a)));
                 let inserts = batch.inserts.iter().map(|after| (None, Some(after)));

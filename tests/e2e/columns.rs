@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::support::{
-    Database, Link, LinkOptions, pairings,
+    Database, Link, LinkOptions, a_second_later, pairings,
     workload::{dice, kills},
 };
 
@@ -26,9 +26,6 @@ columns = { stock = { rule = "additive", floor = 0 }, lowest = "min", latest = "
 [[tables]]
 name = "offers"
 columns = { stock = "additive" }
-[[tables]]
-name = "counters"
-columns = { n = "additive", exact = "additive" }
 [server]
 listen = "127.0.0.1:0"
 "#;
@@ -183,7 +180,6 @@ async fn is_settled(link: &Link, case: &Case) {
 
 async fn each_column_goes_where_it_belongs(kinds: [Kind; 2]) {
     let link = Link::start(kinds, LinkOptions { configuration: CONFIGURATION.into(), ..LinkOptions::default() }).await;
-    link.create("counters", "id bigint PRIMARY KEY, n int NOT NULL, exact decimal(12,3) NOT NULL").await;
     for table in ["goods", "offers"] {
         link.create(table, GOODS).await;
         let row = |id| format!("({id}, 'first', 'first', 5, 5, '2026-01-05', 'first')");
@@ -194,8 +190,7 @@ async fn each_column_goes_where_it_belongs(kinds: [Kind; 2]) {
     for case in CASES {
         write(&link, case, case.early).await;
     }
-    // MariaDB's log tells the second of a commit: only a second later is later.
-    sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     for case in CASES {
         write(&link, case, case.late).await;
     }

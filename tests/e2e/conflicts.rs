@@ -4,12 +4,10 @@
 //! between them, since that is as fine as MariaDB's log tells time. Clocks that differ are made on PostgreSQL,
 //! where a session with a replication origin of its own gives its commits any time.
 
-use std::time::Duration;
-
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, Link, LinkOptions, Tail, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, Tail, a_second_later, eventually, pairings};
 
 const CONFIGURATION: &str = r#"
 [[tables]]
@@ -307,8 +305,7 @@ async fn settled(kinds: [Kind; 2]) {
     link.b.run("INSERT INTO feed VALUES (2, 'of b', 2)").await;
     link.a.run("UPDATE feed SET name = 'of a' WHERE id IN (10, 30, 40)").await;
     link.a.run("INSERT INTO feed VALUES (2, 'of a', 2), (3, 'of a', 3)").await;
-    // MariaDB's log tells the second of a commit: only a second later is later.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     for case in CASES {
         case.late.0.of(&link).run(case.late.1).await;
     }

@@ -34,10 +34,9 @@ async fn names(link: &Link, key: i64) -> [String; 2] {
 
 /// The last record of a row, the same on both sides.
 async fn last_rule(link: &Link, key: i64) -> String {
-    let document: Json =
-        serde_json::from_str(&link.succeed(&["conflicts", "list", "--json", "--limit", "1000"]).await).unwrap();
-    let of_key = document["conflicts"].as_array().unwrap().iter().filter(|record| record["key"] == json!([key]));
-    let last = of_key.max_by_key(|record| record["id"].as_i64()).unwrap_or_else(|| panic!("no record of {key}"));
+    let records = link.conflicts(&["--key", &key.to_string()]).await;
+    let last =
+        records.iter().max_by_key(|record| record["id"].as_i64()).unwrap_or_else(|| panic!("no record of {key}"));
     last["rule"].as_str().unwrap().to_owned()
 }
 

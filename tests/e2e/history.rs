@@ -5,8 +5,6 @@ use serde_json::{Value as Json, json};
 
 use crate::support::{Link, LinkOptions, eventually, pairings};
 
-const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60)";
-
 /// Two tables, one of which prefers a node, with a row each that both sides overwrite.
 async fn conflicts(link: &Link, names: [&str; 2]) {
     for (node, name) in link.nodes().into_iter().zip(names) {
@@ -20,25 +18,12 @@ async fn prepared(kinds: [Kind; 2], limits: &str) -> Link {
     let configuration =
         format!("[[tables]]\nname = \"items\"\n[[tables]]\nname = \"favoured\"\nconflict = \"prefer:b\"\n{limits}");
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
-    for node in link.nodes() {
-        for table in ["items", "favoured"] {
-            node.run(&format!("CREATE TABLE {table} ({COLUMNS})")).await;
-            if node.is_postgres() {
-                node.run(&format!("ALTER TABLE {table} REPLICA IDENTITY FULL")).await;
-            }
-        }
-        node.run("INSERT INTO items VALUES (7, 'at first')").await;
-        node.run("INSERT INTO favoured VALUES (9, 'at first')").await;
+    for (table, id) in [("items", 7), ("favoured", 9)] {
+        link.create(table, "id bigint PRIMARY KEY, name varchar(60)").await;
+        link.both(&format!("INSERT INTO {table} VALUES ({id}, 'at first')")).await;
     }
     link.succeed(&["setup"]).await;
     link
-}
-
-async fn listed(link: &Link, arguments: &[&str]) -> Vec<Json> {
-    let all = [&["conflicts", "list", "--json"], arguments].concat();
-    let document: Json = serde_json::from_str(&link.succeed(&all).await).unwrap();
-    assert_eq!((&document["schema_version"], &document["more"]), (&json!(1), &json!(false)));
-    document["conflicts"].as_array().unwrap().clone()
 }
 
 async fn on_record(kinds: [Kind; 2]) {
@@ -46,7 +31,7 @@ async fn on_record(kinds: [Kind; 2]) {
     assert_eq!(link.succeed(&["conflicts", "list"]).await, "no conflict is on record\n");
     conflicts(&link, ["of a", "of b"]).await;
 
-    let all = listed(&link, &[]).await;
+    let all = link.conflicts(&[]).await;
     assert_eq!(all.len(), 2, "{all:#?}");
     let ids: Vec<i64> = all.iter().map(|record| record["id"].as_i64().unwrap()).collect();
     assert!(ids[0] > ids[1], "the newest first: {all:#?}");
@@ -72,11 +57,11 @@ async fn on_record(kinds: [Kind; 2]) {
         (["--until", "1h"], vec![]),
         (["--until", "2999-01-01T00:00:00Z"], all.iter().collect()),
     ] {
-        let records = listed(&link, &filter).await;
+        let records = link.conflicts(&filter).await;
         assert_eq!(records.iter().collect::<Vec<_>>(), found, "{filter:?}");
     }
-    assert!(listed(&link, &["--since", settled]).await.contains(item), "the time of a record is in");
-    assert!(!listed(&link, &["--until", settled]).await.contains(item), "and is not before itself");
+    assert!(link.conflicts(&["--since", settled]).await.contains(item), "the time of a record is in");
+    assert!(!link.conflicts(&["--until", settled]).await.contains(item), "and is not before itself");
     let shown = link.succeed(&["conflicts", "list", "--limit", "1"]).await;
     assert_eq!(shown.lines().count(), 2, "a header and the newest: {shown}");
 
@@ -110,12 +95,12 @@ async fn forgotten(kinds: [Kind; 2]) {
         conflicts(&link, [&format!("a{round}"), &format!("b{round}")]).await;
     }
     let count = "SELECT count(*) FROM pontoon.resolution WHERE bridge = 'e2e'";
-    let last = listed(&link, &[]).await[0]["id"].clone();
+    let last = link.conflicts(&[]).await[0]["id"].clone();
     let bridge = link.run();
     for node in link.nodes() {
         eventually("what need not be kept is removed", async || node.value(count).await == "3").await;
     }
-    assert_eq!(listed(&link, &[]).await[0]["id"], last, "the last ones are kept");
+    assert_eq!(link.conflicts(&[]).await[0]["id"], last, "the last ones are kept");
     assert_eq!(bridge.stop().await, 0);
 
     // By age: a year has passed, but the last record is kept for its number.
@@ -128,10 +113,10 @@ async fn forgotten(kinds: [Kind; 2]) {
     for node in link.nodes() {
         eventually("what is too old is removed", async || node.value(count).await == "1").await;
     }
-    assert_eq!(listed(&link, &[]).await[0]["id"], last);
+    assert_eq!(link.conflicts(&[]).await[0]["id"], last);
     assert_eq!(bridge.stop().await, 0);
     conflicts(&link, ["a9", "b9"]).await;
-    let next = listed(&link, &[]).await;
+    let next = link.conflicts(&[]).await;
     assert!(next[0]["id"].as_i64() > last.as_i64(), "no number is given again: {next:#?}");
 }
 

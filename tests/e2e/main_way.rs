@@ -1,10 +1,8 @@
 //! The main way of every pairing: one table, both directions, a conflict, and nothing written at rest.
 
-use std::time::Duration;
-
 use pontoon_servers::Kind;
 
-use crate::support::{Link, LinkOptions};
+use crate::support::{Link, LinkOptions, a_second_later};
 
 const TABLE: &str = "CREATE TABLE items (id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL)";
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
@@ -32,8 +30,7 @@ async fn main_way(kinds: [Kind; 2]) {
 
     assert_eq!(bridge.stop().await, 0);
     link.a.run("UPDATE items SET quantity = 10, name = 'from a' WHERE id = 1").await;
-    // MariaDB's log tells the second of a commit: only a second later is later.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     link.b.run("UPDATE items SET quantity = 20, name = 'from b' WHERE id = 1").await;
     let bridge = link.run();
     link.settle().await;

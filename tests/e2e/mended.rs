@@ -1,12 +1,10 @@
 //! What stood in a row's way is taken away while the bridge runs: it sees that, and the row heals.
 
-use std::time::Duration;
-
 use pontoon_servers::{Kind, Options};
 
 use crate::{
     quarantine::{entries, entries_of, id, is_healed},
-    support::{Link, LinkOptions, eventually, pairings},
+    support::{Link, LinkOptions, a_second_later, eventually, pairings},
 };
 
 pairings!(a_wider_column, larger_than_a_packet);
@@ -101,7 +99,7 @@ async fn larger_than_a_packet(kinds: [Kind; 2]) {
     // The row fits, its record, which holds it four times, does not.
     assert_eq!(bridge.stop().await, 0);
     mysql.run("UPDATE items SET name = 'of mysql' WHERE id = 4").await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     postgres.run("UPDATE items SET name = 'of postgres' WHERE id = 4").await;
     let bridge = link.run();
     bridge.works().await;

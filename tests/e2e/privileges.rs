@@ -1,10 +1,8 @@
 //! The whole main way with users that have what `setup --print-sql` prints and nothing else.
 
-use std::time::Duration;
-
 use pontoon_servers::Kind;
 
-use crate::support::{Database, Link, LinkOptions, pairings};
+use crate::support::{Database, Link, LinkOptions, a_second_later, pairings};
 
 pairings!(least_privileges, least_of_one_way);
 
@@ -94,8 +92,7 @@ async fn least_privileges(kinds: [Kind; 2]) {
     link.succeed(&["status"]).await;
     assert_eq!(bridge.stop().await, 0);
     link.a.run("UPDATE items SET name = 'of a' WHERE id = 1").await;
-    // MariaDB's log tells the second of a commit: only a second later is later.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     link.b.run("UPDATE items SET name = 'of b' WHERE id = 1").await;
     link.catch_up().await;
     let rows = link.same("SELECT name FROM items WHERE id = 1").await;

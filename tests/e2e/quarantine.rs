@@ -4,7 +4,7 @@
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, Link, LinkOptions, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, a_second_later, eventually, pairings};
 
 pairings!(
     each_refusal_heals,
@@ -314,7 +314,7 @@ async fn both_sides_write_it(kinds: [Kind; 2]) {
     assert!(bridge.log().contains("a row is in quarantine"));
 
     // The other side's later write of it is stored behind it, and settles it by the rule.
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    a_second_later().await;
     link.b.run("UPDATE items SET name = 'of b', quantity = 6 WHERE id = 1").await;
     eventually("the later write settles it", async || entries(&link).await.len() == 2).await;
     assert_eq!(conflicts(port).await.iter().map(|(_, count)| count).sum::<u32>(), 1, "a conflict since both wrote it");
@@ -446,7 +446,7 @@ async fn a_refused_settlement(kinds: [Kind; 2]) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let link = refusing(kinds, &format!("[server]\nlisten = \"127.0.0.1:{port}\"\n")).await;
     link.b.run("UPDATE items SET name = 'of b' WHERE id = 1").await;
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    a_second_later().await;
     link.a.run("UPDATE items SET quantity = -1 WHERE id = 1").await;
     link.a.run("UPDATE items SET quantity = 5 WHERE id = 2").await;
     let bridge = link.run();

@@ -2,13 +2,12 @@
 //! the other's, which rows both hold afterwards (or each, where a person is to decide: what is held) and what is on record.
 //! The table has the file's name.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use pontoon_servers::Kind;
-use serde_json::Value as Json;
 
 use crate::quarantine::entries;
-use crate::support::{Link, LinkOptions, database::Rows, pairings};
+use crate::support::{Link, LinkOptions, a_second_later, database::Rows, pairings};
 
 /// The parts of a scenario, in the order in which they stand in the file.
 const PARTS: [&str; 8] = ["configuration", "both", "a", "b, later", "rows", "rows of b", "held", "records"];
@@ -77,15 +76,13 @@ async fn every_rule(kinds: [Kind; 2]) {
     for statement in scenarios.iter().flat_map(|scenario| scenario.part("a")) {
         link.a.run(statement).await;
     }
-    // As fine as MariaDB's log tells time.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    a_second_later().await;
     for statement in scenarios.iter().flat_map(|scenario| scenario.part("b, later")) {
         link.b.run(statement).await;
     }
     link.catch_up().await;
 
-    let document: Json =
-        serde_json::from_str(&link.succeed(&["conflicts", "list", "--json", "--limit", "1000"]).await).unwrap();
+    let conflicts = link.conflicts(&[]).await;
     let held = entries(&link).await;
     for scenario in &scenarios {
         let name = &scenario.name;
@@ -100,7 +97,7 @@ async fn every_rule(kinds: [Kind; 2]) {
             refused.map(|entry| format!("{} | {}", entry["key"][0], entry["code"].as_str().unwrap())).collect();
         held.sort_unstable();
         assert_eq!(held, scenario.part("held"), "{name}: held");
-        let of_table = document["conflicts"].as_array().unwrap().iter().filter(|record| record["table"] == *name);
+        let of_table = conflicts.iter().filter(|record| record["table"] == *name);
         let mut records: Vec<(i64, &str)> =
             of_table.map(|record| (record["key"][0].as_i64().unwrap(), record["rule"].as_str().unwrap())).collect();
         records.sort_unstable();

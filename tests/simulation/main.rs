@@ -20,6 +20,7 @@ mod faulty;
 mod model;
 mod schedule;
 mod sites;
+mod trace;
 mod world;
 
 use pontoon::rules::{Rule, Rules};
@@ -35,7 +36,7 @@ fn seeds() -> u64 {
 
 /// Runs every seed of a shape; a failure names the seed with the line that replays it, and its trace.
 fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
-    let mut totals = world::Totals::default();
+    let mut totals = trace::Totals::default();
     for (deletes, crashes) in [(false, 0.0), (true, 0.0), (false, 0.1), (true, 0.1), (false, 0.3), (true, 0.3)] {
         for seed in 0..seeds() {
             let schedule = Schedule { topology, workload, deletes, refuses, crashes, seed, rules: Rules::ALL };
@@ -273,7 +274,7 @@ fn replay() {
     let schedule: Schedule = line.parse().unwrap();
     let first = world::run(&schedule);
     let again = world::run(&schedule);
-    let trace = |outcome: &Result<world::Outcome, world::Failure>| match outcome {
+    let trace = |outcome: &Result<trace::Outcome, trace::Failure>| match outcome {
         Ok(outcome) => outcome.trace.clone(),
         Err(failure) => failure.trace.clone(),
     };

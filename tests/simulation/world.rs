@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +13,6 @@ use pontoon::{
         quarantine::{KEYS_MAX, OnError},
     },
     direction::queue::Limits,
-    event::{EngineEvent, Observer},
     rules::Rule,
     side::{Pair, Side},
 };
@@ -30,6 +28,7 @@ use crate::{
     checkers, columns,
     faulty::{FaultyNode, Sites},
     schedule::{Schedule, Workload},
+    trace::{Failure, Outcome, Trace, Watcher},
 };
 
 /// Virtual time that writing may take, and after it, coming to rest.
@@ -55,125 +54,6 @@ fn odds(place: &Place, row: &Row) -> i128 {
     let Value::Integer(key) = place.1.0[0] else { unreachable!() };
     let Value::Text(v) = &row.0[1] else { unreachable!() };
     (key + i128::from(v.bytes().last().unwrap_or(0))).rem_euclid(4)
-}
-
-/// What a schedule that held did.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) transactions: usize,
-    pub(crate) conflicts: usize,
-    pub(crate) crashes: usize,
-    pub(crate) interruptions: usize,
-    /// Of transactions that were in the log before they were decided.
-    pub(crate) held: Met,
-    pub(crate) quarantined: usize,
-    pub(crate) discarded: usize,
-    pub(crate) trace: Vec<String>,
-}
-
-/// Why a schedule did not hold.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) what: String,
-    pub(crate) trace: Vec<String>,
-}
-
-/// Sums over schedules.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    schedules: usize,
-    pub(crate) transactions: usize,
-    conflicts: usize,
-    crashes: usize,
-    interruptions: usize,
-    pub(crate) held: Met,
-    pub(crate) quarantined: usize,
-    pub(crate) discarded: usize,
-}
-
-impl Totals {
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
-        self.schedules += 1;
-        self.transactions += outcome.transactions;
-        self.conflicts += outcome.conflicts;
-        self.crashes += outcome.crashes;
-        self.interruptions += outcome.interruptions;
-        self.held = self.held + outcome.held;
-        self.quarantined += outcome.quarantined;
-        self.discarded += outcome.discarded;
-    }
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, discarded } = self;
-        write!(
-            f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded; before their decision: {held:?}"
-        )
-    }
-}
-
-/// What happened, in the order of virtual time.
-#[derive(Default)]
-pub(crate) struct Trace {
-    lines: Mutex<Vec<String>>,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Counts {
-    transactions: usize,
-    conflicts: usize,
-    crashes: usize,
-    interruptions: usize,
-    quarantined: usize,
-    discarded: usize,
-}
-
-impl Trace {
-    fn note(&self, started: Instant, line: String) {
-        self.lines.lock().unwrap().push(format!("{:>9.3} {line}", started.elapsed().as_secs_f64()));
-    }
-}
-
-struct Watcher {
-    bridge: String,
-    trace: Arc<Trace>,
-    started: Instant,
-}
-
-impl Observer for Watcher {
-    fn observe(&self, event: &EngineEvent<'_>) {
-        let mut counts = self.trace.counts.lock().unwrap();
-        let line = match event {
-            EngineEvent::Applied { source, transactions, rows, position, .. } => {
-                format!("applied {source:?} up to {position}: {transactions} transactions, {rows:?}")
-            }
-            EngineEvent::Conflict { conflict, .. } => {
-                counts.conflicts += 1;
-                format!("settled ({}) {:?}: {}", conflict.key, conflict.kind, conflict.rule)
-            }
-            EngineEvent::Quarantined { source, error, .. } => {
-                counts.quarantined += 1;
-                format!("from {source:?} in quarantine: {error}")
-            }
-            EngineEvent::Released { source, discarded, .. } => {
-                counts.discarded += usize::from(*discarded);
-                format!("from {source:?} out of quarantine{}", if *discarded { ", discarded" } else { "" })
-            }
-            EngineEvent::Interrupted { error, .. } => {
-                counts.interruptions += 1;
-                format!("interrupted: {error}")
-            }
-            EngineEvent::Copied { source, state, rows, .. } => format!("copied {source:?} {rows} rows: {state:?}"),
-            EngineEvent::Active => "active".into(),
-            EngineEvent::StandingBy { .. } => "standing by".into(),
-            _ => return,
-        };
-        drop(counts);
-        self.trace.note(self.started, format!("{} {line}", self.bridge));
-    }
 }
 
 /// Runs a schedule to its end.
@@ -594,15 +474,20 @@ impl World {
         }
     }
 
+    /// A few keys, in order.
+    fn some_keys(&self, most: i64) -> Vec<i64> {
+        let mut keys = BTreeSet::new();
+        for _ in 0..self.dice.between(1, most) {
+            keys.insert(self.dice.between(0, self.keys - 1));
+        }
+        keys.into_iter().collect()
+    }
+
     async fn overwrite(
         &self,
         node: &Arc<Database>,
     ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
-        let mut keys: BTreeSet<i64> = BTreeSet::new();
-        for _ in 0..self.dice.between(1, 3) {
-            keys.insert(self.dice.between(0, self.keys - 1));
-        }
-        let keys: Vec<i64> = keys.into_iter().collect();
+        let keys = self.some_keys(3);
         let deleted = if self.schedule.workload == Workload::Toggle { 0.9 } else { 0.3 };
         let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
         node.transact(&places, |rows| {
@@ -625,11 +510,7 @@ impl World {
         &self,
         node: &Arc<Database>,
     ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
-        let mut keys: BTreeSet<i64> = BTreeSet::new();
-        for _ in 0..self.dice.between(1, 2) {
-            keys.insert(self.dice.between(0, self.keys - 1));
-        }
-        let keys: Vec<i64> = keys.into_iter().collect();
+        let keys = self.some_keys(2);
         let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
         let workload = self.schedule.workload;
         node.transact(&places, |rows| {

@@ -6,7 +6,7 @@
 //! what is durable. Dropping any of these values closes its connection without waiting; what the
 //! server had under way may go on for a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -250,11 +250,6 @@ pub struct UpdateGroup {
 }
 
 impl UpdateGroup {
-    /// Whether a column has to be as before.
-    pub fn compares(&self, column: usize) -> bool {
-        self.sums.iter().all(|sum| sum.at != column)
-    }
-
     /// The columns that are added to.
     pub fn added(&self) -> impl Iterator<Item = &Sum> {
         self.sums.iter().filter(|sum| sum.added)
@@ -270,6 +265,21 @@ pub struct Sum {
     pub added: bool,
     /// A row that has at least this much must not come below it, or it is not as expected.
     pub floor: Option<Value>,
+}
+
+impl Sum {
+    /// Whether a column is compared with the row before, since it is none of these.
+    pub fn spare(sums: &[Sum], column: usize) -> bool {
+        sums.iter().all(|sum| sum.at != column)
+    }
+
+    /// What a value comes to; `None` where the row is not as expected: it has no sum, or comes below the floor.
+    pub fn total(&self, value: &Value, added: &Value) -> Option<Value> {
+        let total = value.plus(added)?;
+        let below = |value: &Value, floor: &Value| value.compare(floor) == Some(Ordering::Less);
+        let crosses = |floor: &Value| !below(value, floor) && below(&total, floor);
+        if self.floor.as_ref().is_some_and(crosses) { None } else { Some(total) }
+    }
 }
 
 /// What a conditional write found.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     change::{Key, Row},
+    error::{Error, Result},
     form::Form,
     schema::MappedTable,
     value::Value,
@@ -65,6 +66,11 @@ pub fn row_from_text(table: &MappedTable, text: &str) -> Option<Row> {
         }
     };
     table.columns.iter().map(|column| value(&column.column.name, column.form)).collect::<Option<_>>().map(Row)
+}
+
+/// The same of a text that may be absent, for no row. Errors: `unreadable`, where it is not that.
+pub fn stored_row(table: &MappedTable, text: Option<&str>, unreadable: impl FnOnce() -> Error) -> Result<Option<Row>> {
+    text.map(|text| row_from_text(table, text).ok_or_else(unreadable)).transpose()
 }
 
 /// A key as text: equal keys have equal texts.

@@ -1,7 +1,6 @@
 //! A session that writes to a simulated database.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -9,9 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
     history::Retention,
-    node::{Applied, Session, TableBatch, Tables, Tried, UpdateGroup},
+    node::{Applied, Session, Sum, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{Ask, STORED_READ_MAX, Stored, StoredWrite, What},
 };
 use tokio::time::Instant;
@@ -334,7 +333,7 @@ impl Session for MemorySession {
 
 /// What an update makes of a row; `None` where the row is not as it has to be.
 fn updated(row: &Row, before: &Row, after: &Row, group: &UpdateGroup) -> Option<Row> {
-    if (0..row.0.len()).any(|at| group.compares(at) && row.0[at] != before.0[at]) {
+    if (0..row.0.len()).any(|at| Sum::spare(&group.sums, at) && row.0[at] != before.0[at]) {
         return None;
     }
     let mut new = row.clone();
@@ -342,12 +341,7 @@ fn updated(row: &Row, before: &Row, after: &Row, group: &UpdateGroup) -> Option<
         new.0[at] = after.0[at].clone();
     }
     for sum in group.added() {
-        let total = row.0[sum.at].plus(&after.0[sum.at])?;
-        let below = |value: &Value, floor: &Value| value.compare(floor) == Some(Ordering::Less);
-        if sum.floor.as_ref().is_some_and(|floor| !below(&row.0[sum.at], floor) && below(&total, floor)) {
-            return None;
-        }
-        new.0[sum.at] = total;
+        new.0[sum.at] = sum.total(&row.0[sum.at], &after.0[sum.at])?;
     }
     Some(new)
 }

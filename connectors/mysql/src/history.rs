@@ -11,19 +11,21 @@ use pontoon_core::{
 
 use crate::{
     connect::{Client, Field, number, text},
-    encode,
+    encode, tables,
 };
 
-/// A time as microseconds since 1970 UTC. (Exact: the function gives a decimal number for an argument with fractions.)
-const SETTLED_AT: &str = "CAST(UNIX_TIMESTAMP(created_at) * 1000000 AS SIGNED)";
+/// When a record was settled.
+fn settled_at() -> String {
+    tables::micros("created_at")
+}
 
 /// The records that the filter picks, the newest first, at most `limit`.
 pub(crate) async fn records(client: &mut Client, bridge: &str, filter: &Filter, limit: usize) -> Result<Vec<Record>> {
     let rows = client
         .rows(format!(
             "SELECT id, group_id, table_name, row_key, in_force, own_fence, other_fence, own_row, other_row, verdict, \
-             ancestor, taken, commit_time, rule, {SETTLED_AT} FROM `pontoon`.`resolution` \
-             WHERE {} ORDER BY id DESC LIMIT {limit}",
+             ancestor, taken, commit_time, rule, {} FROM `pontoon`.`resolution` WHERE {} ORDER BY id DESC LIMIT {limit}",
+            settled_at(),
             condition(bridge, filter)
         ))
         .await?;
@@ -41,8 +43,8 @@ fn condition(bridge: &str, filter: &Filter) -> String {
         let rule = encode::text(rule);
         format!("LEFT(rule, CHAR_LENGTH({rule})) = {rule}")
     }));
-    all.extend(since.map(|since| format!("{SETTLED_AT} >= {since}")));
-    all.extend(until.map(|until| format!("{SETTLED_AT} < {until}")));
+    all.extend(since.map(|since| format!("{} >= {since}", settled_at())));
+    all.extend(until.map(|until| format!("{} < {until}", settled_at())));
     all.join(" AND ")
 }
 
@@ -70,8 +72,10 @@ fn record(row: &[Field]) -> Record {
 pub(crate) async fn counts(client: &mut Client, bridge: &str) -> Result<Vec<Count>> {
     let rows = client
         .rows(format!(
-            "SELECT table_name, rule, COUNT(*), MIN({SETTLED_AT}), MAX({SETTLED_AT}) FROM `pontoon`.`resolution` \
+            "SELECT table_name, rule, COUNT(*), {}, {} FROM `pontoon`.`resolution` \
              WHERE bridge = {} GROUP BY table_name, rule ORDER BY table_name, COUNT(*) DESC, rule",
+            tables::micros("MIN(created_at)"),
+            tables::micros("MAX(created_at)"),
             encode::text(bridge)
         ))
         .await?;

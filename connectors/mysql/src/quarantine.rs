@@ -8,12 +8,12 @@ use pontoon_core::{
     Code, Error, Key, MappedTable, Position, Result, Row, TableId, Value,
     node::{Tables, Tried},
     quarantine::{Ask, Asked, Counts, Entry, OWN, QuarantinedKey, STORED_READ_MAX, Stored, StoredWrite, What},
-    record::{key_from_text, key_to_text, row_from_text, row_to_text},
+    record::{key_from_text, key_to_text, row_to_text, stored_row},
 };
 
 use crate::{
     connect::{Client, Field, number, text},
-    encode,
+    encode, tables,
 };
 
 /// The most microseconds that an interval is given in: what is due later than in a day is due in a day.
@@ -113,15 +113,11 @@ pub(crate) async fn stored(
         .await?;
     let write = |row: &Vec<Field>| {
         let id: i64 = number(row, 6).unwrap_or_default();
-        let row_at = |at| match text(row, at) {
-            Some(json) => row_from_text(table, &json).map(Some).ok_or_else(|| {
-                Error::new(
-                    Code::Protocol,
-                    format!("the quarantine's entry {id} of {} cannot be read back", table.label),
-                )
-            }),
-            None => Ok(None),
+        let broken = || {
+            let message = format!("the quarantine's entry {id} of {} cannot be read back", table.label);
+            Error::new(Code::Protocol, message)
         };
+        let row_at = |at| stored_row(table, text(row, at).as_deref(), broken);
         Ok(StoredWrite {
             id,
             position: text(row, 0).unwrap_or_default().parse()?,
@@ -248,8 +244,8 @@ pub(crate) async fn entries(client: &mut Client, bridge: &str, limit: usize) -> 
             "SELECT id, table_name, row_key, operation, moved_key, before_row, after_row, `position`, \
              source_transaction, commit_time, code, message, constraint_name, {}, attempts, {}, request \
              FROM `pontoon`.`quarantine` WHERE bridge = {} ORDER BY id LIMIT {limit}",
-            micros("created_at"),
-            micros("next_attempt_at"),
+            tables::micros("created_at"),
+            tables::micros("next_attempt_at"),
             encode::text(bridge)
         ))
         .await?;
@@ -275,17 +271,12 @@ pub(crate) async fn entries(client: &mut Client, bridge: &str, limit: usize) -> 
     Ok(rows.iter().map(entry).collect())
 }
 
-/// A timestamp as microseconds since 1970 UTC.
-fn micros(column: &str) -> String {
-    format!("CAST(UNIX_TIMESTAMP({column}) * 1000000 AS SIGNED)")
-}
-
 pub(crate) async fn counts(client: &mut Client, bridge: &str) -> Result<Counts> {
     let rows = client
         .rows(format!(
             "SELECT COUNT(DISTINCT CASE WHEN code IS NOT NULL THEN CONCAT(table_name, ' ', row_key) END), COUNT(*), {} \
              FROM `pontoon`.`quarantine` WHERE bridge = {}",
-            micros("MIN(created_at)"),
+            tables::micros("MIN(created_at)"),
             encode::text(bridge)
         ))
         .await?;

@@ -5,7 +5,7 @@
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     node::Tables,
-    record::{key_from_text, key_to_text, row_from_text, row_to_text},
+    record::{key_from_text, key_to_text, row_to_text, stored_row},
     state::{FORMAT_VERSION, NodeState},
 };
 
@@ -134,10 +134,7 @@ fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
     let id: i64 = number(row, 0).unwrap_or_default();
     let broken = || Error::new(Code::Protocol, format!("resolution {id} of {label} cannot be read back"));
     let position = |at| text(row, at).map(|text| text.parse::<Position>()).transpose();
-    let side = |at: usize| match text(row, at) {
-        Some(json) => row_from_text(table, &json).map(Some).ok_or_else(broken),
-        None => Ok(None),
-    };
+    let side = |at| stored_row(table, text(row, at).as_deref(), broken);
     Ok(Some(Resolution {
         id,
         group: number(row, 1).unwrap_or(id),

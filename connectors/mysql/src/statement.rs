@@ -171,7 +171,7 @@ impl TableSql {
 
     /// Whether a column has to be as before: the key's have in any case.
     fn is_compared(&self, sums: &[Sum], at: usize) -> bool {
-        self.table.key.contains(&at) || sums.iter().all(|sum| sum.at != at)
+        self.table.key.contains(&at) || Sum::spare(sums, at)
     }
 
     /// Removes rows that are exactly like this.

@@ -36,6 +36,12 @@ pub(crate) const COPY: &str = "copy:";
 /// The row of `control` whose commit shows that those before it in the log are visible.
 pub(crate) const VISIBLE: &str = "visible";
 
+/// A timestamp of these tables as microseconds since 1970 UTC. (Exact: for an argument with fractions the function gives a
+/// decimal number.)
+pub(crate) fn micros(expression: &str) -> String {
+    format!("CAST(UNIX_TIMESTAMP({expression}) * 1000000 AS SIGNED)")
+}
+
 /// Creates everything that is missing.
 pub(crate) fn create() -> Vec<String> {
     const TABLE: &str = "ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";

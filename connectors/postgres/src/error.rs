@@ -148,6 +148,11 @@ fn hint_of_refusal(message: &str) -> &'static str {
     }
 }
 
+/// [`of_statement`], for `map_err`.
+pub(crate) fn failed(error: tokio_postgres::Error) -> Error {
+    of_statement(&error)
+}
+
 /// An error of a statement.
 pub(crate) fn of_statement(error: &tokio_postgres::Error) -> Error {
     if let Some(report) = error.as_db_error() {

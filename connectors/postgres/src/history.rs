@@ -4,30 +4,29 @@
 //! whatever the history has grown to.
 
 use pontoon_core::{
-    Error, Result,
+    Result,
     history::{Count, Filter, Record, Retention},
 };
 use tokio_postgres::{Client, Row};
 
-use crate::{catalog::get, error};
+use crate::{catalog::get, error::failed, tables};
 
-/// A time as microseconds since 1970 UTC. (`extract` is exact: it gives a numeric since PostgreSQL 14.)
-const SETTLED_AT: &str = "(extract(epoch FROM created_at) * 1000000)::bigint";
-
-fn failed(error: tokio_postgres::Error) -> Error {
-    error::of_statement(&error)
+/// When a record was settled.
+fn settled_at() -> String {
+    tables::micros("created_at")
 }
 
 /// The records that the filter picks, the newest first, at most `limit`.
 pub(crate) async fn records(client: &Client, bridge: &str, filter: &Filter, limit: usize) -> Result<Vec<Record>> {
+    let settled_at = settled_at();
     let sql = format!(
         "SELECT id, group_id, table_name, row_key, in_force, own_fence, other_fence, own_row, other_row, verdict,
-            ancestor, taken, commit_time, rule, {SETTLED_AT}
+            ancestor, taken, commit_time, rule, {settled_at}
         FROM pontoon.resolution
         WHERE bridge = $1 AND ($2::bigint IS NULL OR id = $2) AND ($3::bigint IS NULL OR group_id = $3)
             AND ($4::text IS NULL OR table_name = $4) AND ($5::text IS NULL OR row_key = $5)
             AND ($6::text IS NULL OR starts_with(rule, $6))
-            AND ($7::bigint IS NULL OR {SETTLED_AT} >= $7) AND ($8::bigint IS NULL OR {SETTLED_AT} < $8)
+            AND ($7::bigint IS NULL OR {settled_at} >= $7) AND ($8::bigint IS NULL OR {settled_at} < $8)
         ORDER BY id DESC LIMIT $9"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -58,8 +57,9 @@ fn record(row: &Row) -> Result<Record> {
 
 /// How many there are, by table and rule.
 pub(crate) async fn counts(client: &Client, bridge: &str) -> Result<Vec<Count>> {
+    let settled_at = settled_at();
     let sql = format!(
-        "SELECT table_name, rule, count(*), min({SETTLED_AT}), max({SETTLED_AT}) FROM pontoon.resolution
+        "SELECT table_name, rule, count(*), min({settled_at}), max({settled_at}) FROM pontoon.resolution
         WHERE bridge = $1 GROUP BY table_name, rule ORDER BY table_name, count(*) DESC, rule"
     );
     let count = |row: &Row| {

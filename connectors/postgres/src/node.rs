@@ -9,7 +9,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableName, TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
-    record::{key_from_text, row_from_text},
+    record::{key_from_text, stored_row},
     state::NodeState,
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -252,10 +252,7 @@ async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<
         let Some(table) = tables.iter().find(|table| *table.label == *label) else { continue };
         let unreadable =
             || Error::new(Code::Internal, format!("pontoon.resolution: record {id} of {label} cannot be read"));
-        let row_at = |at| match get::<Option<String>>(row, at)? {
-            Some(text) => row_from_text(table, &text).map(Some).ok_or_else(unreadable),
-            None => Ok(None),
-        };
+        let row_at = |at| stored_row(table, get::<Option<String>>(row, at)?.as_deref(), unreadable);
         let fence_at = |at| get::<Option<String>>(row, at)?.as_deref().map(position).transpose();
         found.push(Resolution {
             id,

@@ -9,13 +9,14 @@ use pontoon_core::{
     Code, Error, Key, MappedTable, Position, Result, TableId,
     node::{Tables, Tried},
     quarantine::{Ask, Asked, Counts, Entry, OWN, QuarantinedKey, STORED_READ_MAX, Stored, StoredWrite, What},
-    record::{key_from_text, key_to_text, row_from_text, row_to_text},
+    record::{key_from_text, key_to_text, row_to_text, stored_row},
 };
 use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::{
     catalog::{get, text},
-    error,
+    error::failed,
+    tables,
 };
 
 /// Entries that one statement carries: enough that its round trip costs nothing beside them.
@@ -23,10 +24,6 @@ const STATEMENT_ENTRIES_MAX: usize = 500;
 
 /// Of the rows of a key.
 const OF_KEY: &str = "bridge = $1 AND table_name = $2 AND left(row_key, 200) = left($3, 200) AND row_key = $3";
-
-fn failed(error: tokio_postgres::Error) -> Error {
-    error::of_statement(&error)
-}
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -136,12 +133,9 @@ pub(crate) async fn stored(
     let rows = client.query(&sql, &[&bridge, &&*table.label, &key_to_text(key), &after]).await.map_err(failed)?;
     let write = |row: &Row| {
         let id: i64 = get(row, 6)?;
-        let row_at = |at| match get::<Option<String>>(row, at)? {
-            Some(text) => row_from_text(table, &text).map(Some).ok_or_else(|| {
-                Error::new(Code::Internal, format!("pontoon.quarantine: entry {id} of {} cannot be read", table.label))
-            }),
-            None => Ok(None),
-        };
+        let unreadable =
+            || Error::new(Code::Internal, format!("pontoon.quarantine: entry {id} of {} cannot be read", table.label));
+        let row_at = |at| stored_row(table, get::<Option<String>>(row, at)?.as_deref(), unreadable);
         Ok(StoredWrite {
             id,
             position: position(&text(row, 0)?)?,
@@ -192,15 +186,17 @@ pub(crate) async fn highest_id(client: &Client, bridge: &str) -> Result<i64> {
 
 /// The keys of mapped tables that have entries.
 pub(crate) async fn keys(client: &Client, bridge: &str, tables: &Tables) -> Result<Vec<QuarantinedKey>> {
-    const SQL: &str =
+    let sql = format!(
         "SELECT table_name, row_key, min(id) FILTER (WHERE code IS NOT NULL), bool_or(position IS NOT NULL),
-            max(attempts), (extract(epoch FROM max(next_attempt_at) - clock_timestamp()) * 1000000)::bigint,
-            (extract(epoch FROM clock_timestamp() - min(created_at)) * 1000000)::bigint
-        FROM pontoon.quarantine WHERE bridge = $1 GROUP BY table_name, row_key";
+            max(attempts), {}, {}
+        FROM pontoon.quarantine WHERE bridge = $1 GROUP BY table_name, row_key",
+        tables::micros("max(next_attempt_at) - clock_timestamp()"),
+        tables::micros("clock_timestamp() - min(created_at)")
+    );
     const TIES: &str = "SELECT DISTINCT table_name, row_key, moved_key FROM pontoon.quarantine
         WHERE bridge = $1 AND moved_key IS NOT NULL";
     let mut found: BTreeMap<(TableId, Key), QuarantinedKey> = BTreeMap::new();
-    for row in client.query(SQL, &[&bridge]).await.map_err(failed)? {
+    for row in client.query(&sql, &[&bridge]).await.map_err(failed)? {
         let Some((table, key)) = place(tables, &text(&row, 0)?, &text(&row, 1)?)? else { continue };
         let held = QuarantinedKey {
             table: table.id,
@@ -250,13 +246,15 @@ pub(crate) async fn asked(client: &Client, bridge: &str, tables: &Tables) -> Res
 
 /// The first entries.
 pub(crate) async fn entries(client: &Client, bridge: &str, limit: usize) -> Result<Vec<Entry>> {
-    const SQL: &str = "SELECT id, table_name, row_key, operation, moved_key, before_row, after_row, position,
-            source_transaction, commit_time, code, message, constraint_name,
-            (extract(epoch FROM created_at) * 1000000)::bigint, attempts::bigint,
-            (extract(epoch FROM next_attempt_at) * 1000000)::bigint, request
-        FROM pontoon.quarantine WHERE bridge = $1 ORDER BY id LIMIT $2";
+    let sql = format!(
+        "SELECT id, table_name, row_key, operation, moved_key, before_row, after_row, position,
+            source_transaction, commit_time, code, message, constraint_name, {}, attempts::bigint, {}, request
+        FROM pontoon.quarantine WHERE bridge = $1 ORDER BY id LIMIT $2",
+        tables::micros("created_at"),
+        tables::micros("next_attempt_at")
+    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = client.query(SQL, &[&bridge, &limit]).await.map_err(failed)?;
+    let rows = client.query(&sql, &[&bridge, &limit]).await.map_err(failed)?;
     let entry = |row: &Row| {
         Ok(Entry {
             id: get(row, 0)?,
@@ -282,10 +280,12 @@ pub(crate) async fn entries(client: &Client, bridge: &str, limit: usize) -> Resu
 }
 
 pub(crate) async fn counts(client: &Client, bridge: &str) -> Result<Counts> {
-    const SQL: &str = "SELECT count(DISTINCT (table_name, row_key)) FILTER (WHERE code IS NOT NULL), count(*),
-            (extract(epoch FROM min(created_at)) * 1000000)::bigint
-        FROM pontoon.quarantine WHERE bridge = $1";
-    let row = client.query_one(SQL, &[&bridge]).await.map_err(failed)?;
+    let sql = format!(
+        "SELECT count(DISTINCT (table_name, row_key)) FILTER (WHERE code IS NOT NULL), count(*), {}
+        FROM pontoon.quarantine WHERE bridge = $1",
+        tables::micros("min(created_at)")
+    );
+    let row = client.query_one(&sql, &[&bridge]).await.map_err(failed)?;
     let count = |at| Ok::<_, Error>(u64::try_from(get::<i64>(&row, at)?).unwrap_or(0));
     Ok(Counts { keys: count(0)?, entries: count(1)?, oldest: get(&row, 2)? })
 }

@@ -56,7 +56,7 @@ pub(crate) fn update(table: &MappedTable, changed: &[usize], sums: &[Sum]) -> St
 
 /// The columns that have to be as before, the key's among them.
 pub(crate) fn compared(table: &MappedTable, sums: &[Sum]) -> Vec<usize> {
-    let is_compared = |at: &usize| table.key.contains(at) || sums.iter().all(|sum| sum.at != *at);
+    let is_compared = |at: &usize| table.key.contains(at) || Sum::spare(sums, *at);
     (0..table.columns.len()).filter(is_compared).collect()
 }
 

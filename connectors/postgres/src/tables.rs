@@ -8,6 +8,12 @@ use tokio_postgres::Client;
 
 use crate::{catalog::get, error, quote::Literal};
 
+/// A time or a length of time of these tables in microseconds, since 1970 UTC. (`extract` is exact: it gives a numeric
+/// since PostgreSQL 14.)
+pub(crate) fn micros(expression: &str) -> String {
+    format!("(extract(epoch FROM {expression}) * 1000000)::bigint")
+}
+
 /// Creates the schema's tables. `fillfactor`: the rows of `checkpoint` and `control` are updated in
 /// place all the time, and with room on their page no index entry is written.
 const TABLES: &[&str] = &[

@@ -81,6 +81,11 @@ pub(crate) async fn eventually(what: &str, mut reached: impl AsyncFnMut() -> boo
     }
 }
 
+/// Until what is written is later than what was: MariaDB's log tells the second of a commit, and no more.
+pub(crate) async fn a_second_later() {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+}
+
 /// Waits until a bridge with a status page says that it is ready, or that it is not.
 pub(crate) async fn is_ready(bridge: &Bridge, wanted: bool) {
     let page = bridge.page().await;

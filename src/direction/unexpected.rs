@@ -1,0 +1,122 @@
+//! The keys of a run that are not as it expects: which these are, and having them settled.
+
+use std::collections::BTreeSet;
+
+use pontoon_core::Result;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    apply::{Attempt, Direction},
+    gather::Run,
+    plan::{Net, Place},
+    stored::Holding,
+};
+use crate::conflict::settle::{self, Request};
+
+/// Conflicting keys that are looked for at a time.
+const CONFLICTS_MAX: usize = 10_000;
+
+impl Direction {
+    /// Which of the run's keys are not as it expects, in a transaction of its own that writes nothing.
+    pub(super) async fn conflicts(
+        &mut self,
+        run: &Run,
+        tried: BTreeSet<Place>,
+        holding: &mut Holding<'_>,
+    ) -> Result<Attempt> {
+        let shared = self.shared.clone();
+        let (mut found, mut links, mut met) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        self.session().await?.begin(None).await?;
+        let mut at = run.events.0;
+        while found.len() < CONFLICTS_MAX {
+            let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
+            let plan = self.planned(|planner| planner.plan(&pieces, holding))?;
+            holding.forget();
+            let expected = plan.expected();
+            let first = expected.into_iter().filter(|(place, _)| !met.contains(*place)).collect::<Vec<_>>();
+            found.extend(self.differing(&first).await?);
+            found.extend(plan.unlinked.iter().cloned());
+            if !run.is_large() || next >= run.events.1 {
+                links.extend(plan.links.iter().cloned());
+                break;
+            }
+            met.extend(first.into_iter().map(|(place, _)| place.clone()));
+            links.extend(plan.links.iter().cloned());
+            at = next;
+        }
+        self.roll_back().await?;
+        if found.is_empty() {
+            return Ok(Attempt::Fruitless(tried));
+        }
+        close_over(&mut found, &links);
+        Ok(Attempt::Conflicts(found))
+    }
+
+    /// The places whose row is not the expected one, looked at under their locks.
+    pub(super) async fn differing(&mut self, expected: &[(&Place, &Net)]) -> Result<Vec<Place>> {
+        let shared = self.shared.clone();
+        let session = self.session().await?;
+        let mut differing = Vec::new();
+        for same_table in expected.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
+            let Some((first, _)) = same_table.first() else { continue };
+            let keys: Vec<_> = same_table.iter().map(|(place, _)| place.1.clone()).collect();
+            let rows = session.lock(first.0, &keys).await?;
+            let policy = shared.policies.get(first.0.index());
+            let pairs = same_table.iter().zip(rows).filter(|((_, net), row)| !net.takes(row.as_ref(), policy));
+            differing.extend(pairs.map(|((place, _), _)| (*place).clone()));
+        }
+        Ok(differing)
+    }
+
+    /// Has keys settled; `arriving`: as the rows of a copy.
+    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) {
+        let keys: Vec<Place> = keys.into_iter().collect();
+        for keys in keys.chunks(settle::KEYS_MAX) {
+            let (settled, answer) = oneshot::channel();
+            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, arriving, settled };
+            or_never(self.settler.send(request).await).await;
+            or_never(answer.await).await;
+        }
+        self.used = Instant::now();
+    }
+}
+
+/// Adds the keys that a change joined to one of the conflicting ones: they stand or fall together.
+pub(super) fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
+    loop {
+        let before = keys.len();
+        for (from, to) in links {
+            if keys.contains(from) || keys.contains(to) {
+                keys.extend([from.clone(), to.clone()]);
+            }
+        }
+        if keys.len() == before {
+            return;
+        }
+    }
+}
+
+/// What the settler said. Where it is gone, it has failed, and it is its own error that ends the bridge's session: an
+/// error from here might come first, and one that needs a person would be taken for one that passes.
+async fn or_never<T, E>(said: std::result::Result<T, E>) -> T {
+    match said {
+        Ok(said) => said,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::Error;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settler_that_is_gone_says_nothing() {
+        let (settled, answer) = oneshot::channel::<()>();
+        drop(settled);
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(3_600), or_never(answer.await));
+        assert!(waited.await.is_err());
+        assert_eq!(or_never::<_, Error>(Ok(1)).await, 1);
+    }
+}

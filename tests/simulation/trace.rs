@@ -1,0 +1,131 @@
+//! What is told of a schedule: its events in order, what is counted, and how it came out.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use pontoon::event::{EngineEvent, Observer};
+use pontoon_memory::early::Met;
+use tokio::time::Instant;
+
+/// What a schedule that held did.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) transactions: usize,
+    pub(crate) conflicts: usize,
+    pub(crate) crashes: usize,
+    pub(crate) interruptions: usize,
+    /// Of transactions that were in the log before they were decided.
+    pub(crate) held: Met,
+    pub(crate) quarantined: usize,
+    pub(crate) discarded: usize,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Why a schedule did not hold.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Sums over schedules.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    schedules: usize,
+    pub(crate) transactions: usize,
+    conflicts: usize,
+    crashes: usize,
+    interruptions: usize,
+    pub(crate) held: Met,
+    pub(crate) quarantined: usize,
+    pub(crate) discarded: usize,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        self.schedules += 1;
+        self.transactions += outcome.transactions;
+        self.conflicts += outcome.conflicts;
+        self.crashes += outcome.crashes;
+        self.interruptions += outcome.interruptions;
+        self.held = self.held + outcome.held;
+        self.quarantined += outcome.quarantined;
+        self.discarded += outcome.discarded;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, discarded } = self;
+        write!(
+            f,
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded; before their decision: {held:?}"
+        )
+    }
+}
+
+/// What happened, in the order of virtual time.
+#[derive(Default)]
+pub(crate) struct Trace {
+    pub(crate) lines: Mutex<Vec<String>>,
+    pub(crate) counts: Mutex<Counts>,
+}
+
+/// What is counted while a schedule runs.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Counts {
+    pub(crate) transactions: usize,
+    pub(crate) conflicts: usize,
+    pub(crate) crashes: usize,
+    pub(crate) interruptions: usize,
+    pub(crate) quarantined: usize,
+    pub(crate) discarded: usize,
+}
+
+impl Trace {
+    pub(crate) fn note(&self, started: Instant, line: String) {
+        self.lines.lock().unwrap().push(format!("{:>9.3} {line}", started.elapsed().as_secs_f64()));
+    }
+}
+
+/// Notes what a bridge says.
+pub(crate) struct Watcher {
+    pub(crate) bridge: String,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) started: Instant,
+}
+
+impl Observer for Watcher {
+    fn observe(&self, event: &EngineEvent<'_>) {
+        let mut counts = self.trace.counts.lock().unwrap();
+        let line = match event {
+            EngineEvent::Applied { source, transactions, rows, position, .. } => {
+                format!("applied {source:?} up to {position}: {transactions} transactions, {rows:?}")
+            }
+            EngineEvent::Conflict { conflict, .. } => {
+                counts.conflicts += 1;
+                format!("settled ({}) {:?}: {}", conflict.key, conflict.kind, conflict.rule)
+            }
+            EngineEvent::Quarantined { source, error, .. } => {
+                counts.quarantined += 1;
+                format!("from {source:?} in quarantine: {error}")
+            }
+            EngineEvent::Released { source, discarded, .. } => {
+                counts.discarded += usize::from(*discarded);
+                format!("from {source:?} out of quarantine{}", if *discarded { ", discarded" } else { "" })
+            }
+            EngineEvent::Interrupted { error, .. } => {
+                counts.interruptions += 1;
+                format!("interrupted: {error}")
+            }
+            EngineEvent::Copied { source, state, rows, .. } => format!("copied {source:?} {rows} rows: {state:?}"),
+            EngineEvent::Active => "active".into(),
+            EngineEvent::StandingBy { .. } => "standing by".into(),
+            _ => return,
+        };
+        drop(counts);
+        self.trace.note(self.started, format!("{} {line}", self.bridge));
+    }
+}
