@@ -29,6 +29,7 @@ use tokio::{
 
 use crate::{
     conflict::{
+        broken::{Looking, referring},
         decide::Reason,
         policy::Policy,
         quarantine::{OnError, Quarantine},
@@ -404,6 +405,8 @@ pub(crate) struct Shared {
     pub(crate) names: Pair<String>,
     pub(crate) tables: Pair<Tables>,
     pub(crate) policies: Vec<Policy>,
+    /// Of each side, by table: the tables that refer to it, and by which foreign key.
+    referring: Pair<Vec<Vec<(TableId, usize)>>>,
     pub(crate) on_error: Vec<OnError>,
     pub(crate) preferred: Side,
     pub(crate) reads: Pair<bool>,
@@ -458,6 +461,7 @@ impl Shared {
             names: Pair::from_fn(|side| plan.nodes[side].name().to_owned()),
             tables: plan.tables.clone(),
             policies: plan.policies.clone(),
+            referring: Pair::from_fn(|side| referring(&plan.tables[side])),
             on_error: plan.on_error.clone(),
             preferred: plan.preferred,
             reads: plan.reads,
@@ -547,6 +551,11 @@ impl Shared {
     }
 
     /// Tells the observer of a verdict.
+    /// What is looked at for references that are broken on a side.
+    pub(crate) fn looking(&self, side: Side) -> Looking<'_> {
+        Looking { tables: &self.tables[side], referring: &self.referring[side], policies: &self.policies }
+    }
+
     pub(crate) fn settled(&self, source: Option<Side>, verdict: &Verdict) {
         let winner = verdict.reason.winner();
         let conflict = Conflict {

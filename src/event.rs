@@ -259,6 +259,10 @@ pub enum ConflictKind {
     DeleteOriginDiffers,
     /// Deleted where no row is.
     DeleteMissing,
+    /// Another row has the same unique values.
+    MultipleUniqueConflicts,
+    /// A row refers to one that the other side removed.
+    ReferenceBroken,
     /// An additive column came below its floor, by what both sides took away together.
     FloorCrossed,
 }

@@ -5,6 +5,7 @@
 //! here, so they cannot disagree.
 
 mod rules;
+mod ties;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use pontoon_core::{
     schema::TextEquality,
 };
 
+use self::ties::Chosen;
 use crate::{
     config::{Absent, Choices, Config, Conflict, Present, TableChoice},
     conflict::{
@@ -112,8 +114,16 @@ pub(crate) async fn survey(config: &Config, nodes: &Pair<Arc<dyn Node>>, absent:
 impl Survey {
     /// Judges it.
     pub(crate) fn map(self, config: &Config) -> Mapping {
-        let mut mapping =
-            Draft { config, tables: Pair::default(), policies: Vec::new(), on_error: Vec::new(), findings: Vec::new() };
+        let of = |side: Side| self.pairs.iter().filter_map(move |pair| Some(pair.schemas[side].as_ref()?.name.clone()));
+        let mut mapping = Draft {
+            config,
+            tables: Pair::default(),
+            policies: Vec::new(),
+            on_error: Vec::new(),
+            findings: Vec::new(),
+            chosen: Pair::from_fn(|side| of(side).collect()),
+            described: Vec::new(),
+        };
         for Surveyed { choice, mut schemas } in self.pairs {
             match (schemas[Side::A].take(), schemas[Side::B].take()) {
                 (Some(a), Some(b)) => mapping.pair(&choice, &Pair::new(a, b)),
@@ -136,10 +146,16 @@ struct Draft<'a> {
     policies: Vec<Policy>,
     on_error: Vec<OnError>,
     findings: Vec<Finding>,
+    /// All tables that are to be bridged, fit or not.
+    chosen: Chosen,
+    /// What each of `tables` was made of.
+    described: Vec<(TableChoice, Pair<TableSchema>)>,
 }
 
 impl Draft<'_> {
-    fn finish(self, notes: Vec<String>) -> Mapping {
+    fn finish(mut self, notes: Vec<String>) -> Mapping {
+        let described = std::mem::take(&mut self.described);
+        ties::tie(&mut self, &described);
         let reads = Pair::from_fn(|side| self.tables[side].iter().any(|table| table.followed));
         let [a, b] = [self.tables[Side::A].clone(), self.tables[Side::B].clone()];
         Mapping {
@@ -194,8 +210,11 @@ impl Draft<'_> {
                 columns: columns.iter().map(|pair| pair[side].clone()).collect(),
                 key: key.clone(),
                 followed: choice.direction.follows(side),
+                uniques: Vec::new(),
+                references: Vec::new(),
             });
         }
+        self.described.push((choice.clone(), schemas.clone()));
         self.on_error.push(choice.on_error);
         let row = match &choice.conflict {
             Conflict::LastWriterWins => RowRule::LastWriterWins,
@@ -203,7 +222,8 @@ impl Draft<'_> {
             Conflict::Prefer(side) => RowRule::Prefer(*side),
             Conflict::Quarantine => RowRule::Quarantine,
         };
-        self.policies.push(Policy { row, columns: rules });
+        let (unique, foreign_key) = (choice.unique_conflict, choice.foreign_key);
+        self.policies.push(Policy { row, columns: rules, unique, foreign_key });
     }
 
     fn blocking(&self) -> usize {

@@ -43,6 +43,10 @@ pub enum Rule {
     Release,
     /// An operator decides about what they have looked at: a key that was written since is tried instead.
     Looked,
+    /// Of rows that a constraint ties to each other it is decided together which stand.
+    Tied,
+    /// Whoever has written looks for references that are broken by it, before the commit.
+    References,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// A copy leaves out rows that the source's log has touched since they were begun to be read.
@@ -57,7 +61,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 22] = [
+    pub const ALL: [Rule; 24] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -75,6 +79,8 @@ impl Rule {
         Rule::Stored,
         Rule::Release,
         Rule::Looked,
+        Rule::Tied,
+        Rule::References,
         Rule::TakeOver,
         Rule::Window,
         Rule::Meanwhile,

@@ -65,6 +65,8 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
                 columns: Vec::new(),
                 key: Vec::new(),
                 followed: rule.direction.follows(side),
+                uniques: Vec::new(),
+                references: Vec::new(),
             })
             .collect::<Tables>()
     });

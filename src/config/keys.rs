@@ -112,6 +112,22 @@ pub(super) const DEFAULTS: Section = Section {
              key wait behind it, everything else goes on; it is tried again and again, and at once when either side writes the \
              row. `stop`: the bridge stops before its transaction, exit code 4.",
         ),
+        key(
+            "unique_conflict",
+            "text",
+            Preset::Value("\"quarantine\""),
+            "What becomes of two rows of different keys that a unique constraint does not let live side by side, each written on \
+             a side of its own. `quarantine`: both wait there, with the constraint's name. `rule`: `conflict` decides between them; \
+             the other row becomes what it was before, or goes if it is new, and is on record in full.",
+        ),
+        key(
+            "foreign_key",
+            "text",
+            Preset::Value("\"quarantine\""),
+            "What becomes of a row of this table that refers to one which the other side has removed meanwhile. `quarantine`: the removal \
+             and the row that refers wait there. `restore_parent`: the row that is referred to is put back. `delete_child`: \
+             the row that refers goes as well.",
+        ),
     ],
 };
 
@@ -133,6 +149,8 @@ pub(super) const TABLE: Section = Section {
         key("conflict", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key("direction", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key("on_error", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
+        key("unique_conflict", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
+        key("foreign_key", "text", Preset::None("as in [defaults]"), "As in `[defaults]`, for this entry."),
         key(
             "columns",
             "table of texts or tables",
@@ -148,7 +166,7 @@ pub(super) const TABLE: Section = Section {
             "list of texts",
             Preset::Value("[]"),
             "Blocking findings of `pontoon check` about this table, by name, that you answer for: `generated-keys`, `key-comparison`, \
-             `foreign-key-cascade`, `trigger`.",
+             `foreign-key-cascade`, `foreign-key-outside`, `trigger`.",
         ),
     ],
 };

@@ -23,6 +23,7 @@ mod keys;
 mod parse;
 mod place;
 mod reader;
+mod rules;
 mod tables;
 mod url;
 mod write;
@@ -43,7 +44,10 @@ pub use self::{
     write::{Outline, OutlineNode, written},
 };
 use crate::{
-    conflict::quarantine::OnError,
+    conflict::{
+        policy::{ForeignKeyRule, UniqueRule},
+        quarantine::OnError,
+    },
     side::{Pair, Side},
 };
 
@@ -151,6 +155,10 @@ pub struct Defaults {
     pub direction: Direction,
     /// What becomes of rows that a target refuses.
     pub on_error: OnError,
+    /// What becomes of two rows that a unique constraint does not let live side by side.
+    pub unique_conflict: UniqueRule,
+    /// What becomes of a row that refers to one which the other side has removed.
+    pub foreign_key: ForeignKeyRule,
 }
 
 /// Who wins where both sides wrote a row without seeing each other.
@@ -211,6 +219,8 @@ pub enum Accept {
     /// The key's texts are equal by a collation on one side and differ on the other; the operator knows
     /// that no two keys differ by that alone.
     KeyComparison,
+    /// A foreign key between a table that is bridged and one that is not.
+    ForeignKeyOutside,
     /// A cascading foreign key on a server that does not log cascades; the operator knows that parents
     /// are not deleted or rekeyed there.
     ForeignKeyCascade,
@@ -221,8 +231,13 @@ pub enum Accept {
 
 impl Accept {
     /// All of them.
-    pub const ALL: [Accept; 4] =
-        [Accept::GeneratedKeys, Accept::KeyComparison, Accept::ForeignKeyCascade, Accept::Trigger];
+    pub const ALL: [Accept; 5] = [
+        Accept::GeneratedKeys,
+        Accept::KeyComparison,
+        Accept::ForeignKeyCascade,
+        Accept::ForeignKeyOutside,
+        Accept::Trigger,
+    ];
 
     /// The finding's code.
     pub fn as_str(self) -> &'static str {
@@ -230,6 +245,7 @@ impl Accept {
             Accept::GeneratedKeys => "generated-keys",
             Accept::KeyComparison => "key-comparison",
             Accept::ForeignKeyCascade => "foreign-key-cascade",
+            Accept::ForeignKeyOutside => "foreign-key-outside",
             Accept::Trigger => "trigger",
         }
     }

@@ -9,16 +9,13 @@ use pontoon_core::{history::Retention, node::Secret};
 use toml::de::DeTable;
 
 use super::{
-    Accept, ApplyOrder, BridgeName, Config, Conflict, Defaults, Direction, Environment, Invalid, Limits, NamePattern,
-    NodeConfig, Server, TableRule, keys,
+    Accept, ApplyOrder, BridgeName, Config, Defaults, Environment, Invalid, Limits, NamePattern, NodeConfig, Server,
+    TableRule, keys,
     place::{Problems, Rank, did_you_mean},
     reader::{Fields, Item, join},
     url::{self, Refusal},
 };
-use crate::{
-    conflict::quarantine::OnError,
-    side::{Pair, Side},
-};
+use crate::side::{Pair, Side};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -81,8 +78,7 @@ impl Parser<'_, '_> {
         // Without two nodes no name of a node can be judged; what else is wrong is still told.
         let names = names.as_ref().map(|[a, b]| [a.as_str(), b.as_str()]);
 
-        let mut defaults =
-            Defaults { conflict: Conflict::LastWriterWins, direction: Direction::Both, on_error: OnError::Quarantine };
+        let mut defaults = Defaults::default();
         if let Some(section) = self.section(&root, "defaults", &keys::DEFAULTS) {
             defaults = self.rules(&section, names, defaults);
         }
@@ -343,77 +339,6 @@ impl Parser<'_, '_> {
         if path.is_empty() { Err("is empty".to_owned().into()) } else { Ok(self.folder.join(path)) }
     }
 
-    /// `conflict`, `direction` and `on_error`, of a table or of all.
-    fn rules(&mut self, fields: &Fields<'_, '_>, names: Option<Names<'_>>, otherwise: Defaults) -> Defaults {
-        Defaults {
-            conflict: fields.get("conflict").and_then(|item| self.conflict(&item, names)).unwrap_or(otherwise.conflict),
-            direction: fields
-                .get("direction")
-                .and_then(|item| self.direction(&item, names))
-                .unwrap_or(otherwise.direction),
-            on_error: fields.get("on_error").and_then(|item| self.on_error(&item)).unwrap_or(otherwise.on_error),
-        }
-    }
-
-    fn on_error(&mut self, item: &Item<'_, '_>) -> Option<OnError> {
-        match item.text(&mut self.problems)? {
-            "quarantine" => Some(OnError::Quarantine),
-            "stop" => Some(OnError::Stop),
-            text => {
-                let near = did_you_mean(text, ["quarantine", "stop"]);
-                item.refuse_with(
-                    &mut self.problems,
-                    format!("{text:?} does not say what becomes of a refused row{near}"),
-                    "it is \"quarantine\" or \"stop\"",
-                );
-                None
-            }
-        }
-    }
-
-    fn conflict(&mut self, item: &Item<'_, '_>, names: Option<Names<'_>>) -> Option<Conflict> {
-        let text = item.text(&mut self.problems)?;
-        match text {
-            "last_writer_wins" => return Some(Conflict::LastWriterWins),
-            "column_merge" => return Some(Conflict::ColumnMerge),
-            "quarantine" => return Some(Conflict::Quarantine),
-            _ => {}
-        }
-        if let Some(node) = text.strip_prefix("prefer:") {
-            return self.node_name(item, node, names).map(Conflict::Prefer);
-        }
-        let known = ["last_writer_wins", "prefer:NODE", "column_merge", "quarantine"];
-        item.refuse_with(
-            &mut self.problems,
-            format!("{text:?} is no rule for conflicts{}", did_you_mean(text, known)),
-            "it is \"last_writer_wins\", \"column_merge\", \"prefer:NODE\" or \"quarantine\"",
-        );
-        None
-    }
-
-    fn direction(&mut self, item: &Item<'_, '_>, names: Option<Names<'_>>) -> Option<Direction> {
-        let text = item.text(&mut self.problems)?;
-        if text == "both" {
-            return Some(Direction::Both);
-        }
-        let Some((source, target)) = text.split_once("->") else {
-            item.refuse_with(
-                &mut self.problems,
-                format!("{text:?} is no direction{}", did_you_mean(text, ["both"])),
-                "it is \"both\" or \"NODE->NODE\"",
-            );
-            return None;
-        };
-        let source_side = self.node_name(item, source.trim(), names);
-        let target_side = self.node_name(item, target.trim(), names);
-        let (source_side, target_side) = (source_side?, target_side?);
-        if source_side == target_side {
-            item.refuse(&mut self.problems, format!("{text:?} goes from a node to itself"));
-            return None;
-        }
-        Some(Direction::From(source_side))
-    }
-
     pub(super) fn node_name(&mut self, item: &Item<'_, '_>, name: &str, names: Option<Names<'_>>) -> Option<Side> {
         let names = names?;
         let at = names.iter().position(|known| *known == name);
@@ -440,7 +365,8 @@ impl Parser<'_, '_> {
         let mut rules: Vec<TableRule> = Vec::new();
         for (span, table) in entries {
             let fields = Fields::new("tables", span, table, &keys::TABLE, &mut self.problems);
-            let Defaults { conflict, direction, on_error } = self.rules(&fields, names, defaults);
+            let Defaults { conflict, direction, on_error, unique_conflict, foreign_key } =
+                self.rules(&fields, names, defaults);
             let accept = self.accept(&fields);
             let columns = self.columns(&fields, names);
             let Some(item) = fields.required("name", &mut self.problems) else { continue };
@@ -453,7 +379,18 @@ impl Parser<'_, '_> {
                     "keep one entry for it",
                 );
             }
-            rules.push(TableRule { place, written, names: patterns, conflict, columns, direction, on_error, accept });
+            rules.push(TableRule {
+                place,
+                written,
+                names: patterns,
+                conflict,
+                columns,
+                direction,
+                on_error,
+                unique_conflict,
+                foreign_key,
+                accept,
+            });
         }
         rules
     }

@@ -8,7 +8,10 @@ use super::{
     Accept, ColumnConflict, Config, Conflict, Direction, Side,
     place::{Invalid, Place, Problem, Rank, nearest},
 };
-use crate::conflict::quarantine::OnError;
+use crate::conflict::{
+    policy::{ForeignKeyRule, UniqueRule},
+    quarantine::OnError,
+};
 
 /// A name with stars: literal pieces, between which any text may stand. One piece has no star.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +152,10 @@ pub struct TableRule {
     pub direction: Direction,
     /// What becomes of rows that a target refuses.
     pub on_error: OnError,
+    /// What becomes of two rows that a unique constraint does not let live side by side.
+    pub unique_conflict: UniqueRule,
+    /// What becomes of a row that refers to one which the other side has removed.
+    pub foreign_key: ForeignKeyRule,
     /// Findings that the operator answers for.
     pub accept: Vec<Accept>,
 }
@@ -199,6 +206,10 @@ pub struct TableChoice {
     pub columns: BTreeMap<String, ColumnConflict>,
     /// What becomes of rows that a target refuses.
     pub on_error: OnError,
+    /// What becomes of two rows that a unique constraint does not let live side by side.
+    pub unique_conflict: UniqueRule,
+    /// What becomes of a row that refers to one which the other side has removed.
+    pub foreign_key: ForeignKeyRule,
     /// Findings that the operator answers for.
     pub accept: Vec<Accept>,
 }
@@ -326,6 +337,8 @@ impl Config {
                     absent,
                     direction: rule.direction,
                     on_error: rule.on_error,
+                    unique_conflict: rule.unique_conflict,
+                    foreign_key: rule.foreign_key,
                     conflict: rule.conflict,
                     columns: rule.columns.clone(),
                     accept: rule.accept.clone(),

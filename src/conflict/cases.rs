@@ -161,7 +161,7 @@ fn rows_table() -> String {
     for (text_a, a, text_b, b) in CASES {
         let outcomes = ROW_RULES.map(|(_, row)| {
             let columns = vec![None, None, Some(ColumnRule::Additive { floor: None })];
-            shown(outcome(&Policy { row, columns }, [a, b], Side::BOTH))
+            shown(outcome(&Policy { columns, ..Policy::of_rows(row) }, [a, b], Side::BOTH))
         });
         writeln!(table, "| {text_a} | {text_b} | {} |", outcomes.join(" | ")).unwrap();
     }
@@ -170,7 +170,7 @@ fn rows_table() -> String {
 
 /// What becomes of one column, which has a rule of its own.
 fn column(rule: &ColumnRule, writes: [Option<Value>; 2]) -> String {
-    let policy = Policy { row: RowRule::LastWriterWins, columns: vec![Some(rule.clone())] };
+    let policy = Policy { columns: vec![Some(rule.clone())], ..Policy::of_rows(RowRule::LastWriterWins) };
     let first = Row(vec![Value::Integer(5)]);
     let written = |value: &Option<Value>, time| match value {
         Some(value) => {
@@ -250,7 +250,7 @@ fn no_case_depends_on_which_side_is_called_a() {
     for (_, a, _, b) in CASES {
         for row in [RowRule::LastWriterWins, RowRule::ColumnMerge, RowRule::Quarantine] {
             let columns = vec![None, None, Some(ColumnRule::Additive { floor: None })];
-            let policy = Policy { row, columns };
+            let policy = Policy { columns, ..Policy::of_rows(row) };
             assert_eq!(outcome(&policy, [a, b], [Side::A, Side::B]), outcome(&policy, [a, b], [Side::B, Side::A]));
         }
     }

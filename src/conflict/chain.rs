@@ -140,7 +140,7 @@ pub(super) mod tests {
     /// A policy whose column 1 is additive.
     pub(in crate::conflict) fn additive() -> Policy {
         let rule = ColumnRule::Additive { floor: None };
-        Policy { row: RowRule::ColumnMerge, columns: vec![None, Some(rule)] }
+        Policy { columns: vec![None, Some(rule)], ..Policy::of_rows(RowRule::ColumnMerge) }
     }
 
     pub(in crate::conflict) fn row(v: i128, n: i128) -> Row {

@@ -272,7 +272,7 @@ mod tests {
             Some(ColumnRule::Prefer(Side::A)),
             Some(ColumnRule::LastWriterWins),
         ];
-        Policy { row, columns }
+        Policy { columns, ..Policy::of_rows(row) }
     }
 
     const ANCESTOR: [i128; 6] = [10; 6];

@@ -9,6 +9,9 @@
 //! | `merge` | the columns of a row that both sides have: by their own rules, and what adds up; pure |
 //! | `chain` | what one side's writes of a key come to |
 //! | `cases` | every case with its outcome: the tables of `docs/conflicts.md` |
+//! | `ties` | rows that a unique constraint or a foreign key ties to each other: which of them stand; pure |
+//! | `holders` | who has the unique values of a row that is refused, asked of the databases |
+//! | `broken` | the references that what was written has broken, asked of the databases |
 //! | `pending` | a node's writes that the other has not got, found in the queue |
 //! | `settle` | the rendezvous: locks, fences, verdict, record, on both nodes |
 //! | `verdict` | under the locks: what both nodes shall hold of each key, and its records |
@@ -19,10 +22,12 @@
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
 //! | `prune` | records that no log can reach any more: out of force, and forgotten |
 
+pub(crate) mod broken;
 #[cfg(test)]
 mod cases;
 mod chain;
 pub(crate) mod decide;
+pub(crate) mod holders;
 mod merge;
 pub(crate) mod pending;
 pub mod policy;
@@ -33,4 +38,5 @@ pub(crate) mod registry;
 pub(crate) mod resolutions;
 mod retry;
 pub(crate) mod settle;
+mod ties;
 pub(crate) mod verdict;

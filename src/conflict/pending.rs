@@ -216,6 +216,8 @@ mod tests {
             columns: Vec::new(),
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }])
     }
 

@@ -11,6 +11,30 @@ pub struct Policy {
     pub row: RowRule,
     /// The rules of single columns, by their place; shorter than the row where the last ones have none.
     pub columns: Vec<Option<ColumnRule>>,
+    /// What becomes of two of its rows that cannot both live.
+    pub unique: UniqueRule,
+    /// What becomes of a row of it that refers to one which the other side has removed.
+    pub foreign_key: ForeignKeyRule,
+}
+
+/// What becomes of two rows of different keys that a unique constraint does not let live side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniqueRule {
+    /// Both wait until a person has mended one.
+    Quarantine,
+    /// The table's rule decides between them.
+    Rule,
+}
+
+/// What becomes of a row that refers to one which the other side has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignKeyRule {
+    /// Both wait until a person has mended one.
+    Quarantine,
+    /// The row that is referred to is put back.
+    RestoreParent,
+    /// The row that refers is removed.
+    DeleteChild,
 }
 
 /// The rule that settles a table's conflicts.
@@ -45,9 +69,9 @@ pub enum ColumnRule {
 }
 
 impl Policy {
-    /// A rule for rows alone.
+    /// A rule for rows alone; what ties rows to each other waits for a person.
     pub fn of_rows(row: RowRule) -> Policy {
-        Policy { row, columns: Vec::new() }
+        Policy { row, columns: Vec::new(), unique: UniqueRule::Quarantine, foreign_key: ForeignKeyRule::Quarantine }
     }
 
     /// The rule of a column, where it is not the row's.

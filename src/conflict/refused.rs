@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_core::{
-    Code, Error, Result, Tag,
+    Code, Error, Result, Row, Tag,
     node::Tried,
     quarantine::{Stored, What},
 };
@@ -43,6 +43,21 @@ impl Refusal {
         Refusal { side, error, nets, met: met.collect(), at }
     }
 
+    /// Which side refuses, and why.
+    pub(super) fn by(&self) -> (Side, &Error) {
+        (self.side, &self.error)
+    }
+
+    /// Whether the key is one of those that are refused.
+    pub(super) fn is_about(&self, place: &Place) -> bool {
+        self.nets.contains_key(place)
+    }
+
+    /// The rows that the side was to hold.
+    pub(super) fn rows(&self) -> Vec<(&Place, &Row)> {
+        self.nets.iter().filter_map(|(place, net)| Some((place, net.after.as_ref()?))).collect()
+    }
+
     /// Rows of which a person is to decide: this side has its own, and would get the other's.
     fn held(side: Side, error: Error, rows: &Pair<Rows>, verdicts: &[Verdict]) -> Refusal {
         let mut refusal = Refusal::new(side, error, &rows[side], verdicts);
@@ -78,6 +93,16 @@ pub(super) fn verdicts_fit(shared: &Shared, side: Side, rows: &Rows, verdicts: &
     Ok(())
 }
 
+/// A person is to decide between two rows.
+pub(super) fn for_a_person(cause: Cause) -> Error {
+    let what = match cause {
+        Cause::Discard | Cause::Take(_) => "both sides wrote it, at least one of them since an operator decided",
+        _ => "both sides wrote it without seeing each other",
+    };
+    let hint = "pontoon quarantine show ID shows both rows, pontoon quarantine retry ID --take NODE decides";
+    Error::new(Code::ConflictHeld, what).hint(hint)
+}
+
 /// Where a settlement is, as a message says it.
 fn fence_of(side: Side, verdict: &Verdict) -> String {
     let fence = verdict.records[side].other_fence.as_ref();
@@ -85,18 +110,12 @@ fn fence_of(side: Side, verdict: &Verdict) -> String {
 }
 
 impl Settler {
-    /// A person is to decide: what goes into quarantine instead of verdicts. It is kept by the node that the direction
-    /// which met the conflict writes to.
-    pub(super) fn held(&self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Refusal {
-        let shared = &self.shared;
+    /// A person is to decide: what goes into quarantine instead of verdicts, and why. It is kept by the node that the
+    /// direction which met the conflict writes to.
+    pub(super) fn held(&self, error: Error, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Refusal {
         let met = self.met(verdicts.iter().map(|verdict| &verdict.place), cause);
-        let side = met.unwrap_or(shared.preferred).other();
-        let what = match cause {
-            Cause::Discard | Cause::Take(_) => "both sides wrote it, at least one of them since an operator decided",
-            _ => "both sides wrote it without seeing each other",
-        };
-        let hint = "pontoon quarantine show ID shows both rows, pontoon quarantine retry ID --take NODE decides";
-        Refusal::held(side, Error::new(Code::ConflictHeld, what).hint(hint), rows, verdicts)
+        let side = met.unwrap_or(self.shared.preferred).other();
+        Refusal::held(side, error, rows, verdicts)
     }
 
     /// A side refuses what it was to hold: the keys are in quarantine, or stay there. Their locks are given back, and

@@ -22,11 +22,14 @@ use tokio::time::Instant;
 use super::{
     decide::Reason,
     pending::{History, Pending},
-    settle::{Cause, Settler, outcome_unknown},
+    settle::{Cause, KEYS_MAX, Settler, outcome_unknown},
     verdict::Verdict,
 };
 use crate::{
-    direction::plan::{self, Place},
+    direction::{
+        close_over,
+        plan::{self, Place},
+    },
     event::EngineEvent,
     rules::Rule,
     side::{Pair, Side},
@@ -96,6 +99,7 @@ impl Settler {
             self.looked.clear();
             self.sessions = Pair::default();
         }
+        let mut together: BTreeMap<Side, BTreeSet<Place>> = BTreeMap::new();
         for (place, cause) in asked {
             if !self.shared.quarantine.holds(&place) {
                 continue;
@@ -103,7 +107,19 @@ impl Settler {
             if cause != Cause::Discard {
                 self.look_at_shape(place.0).await?;
             }
-            self.settle(BTreeSet::from([place]), cause).await?;
+            match cause {
+                // Rows that are tied to each other can often only be taken together.
+                Cause::Take(side) => {
+                    together.entry(side).or_default().insert(place);
+                }
+                _ => self.settle(BTreeSet::from([place]), cause).await?,
+            }
+        }
+        for (side, keys) in together {
+            let keys: Vec<Place> = keys.into_iter().collect();
+            for keys in keys.chunks(KEYS_MAX) {
+                self.settle(keys.iter().cloned().collect(), Cause::Take(side)).await?;
+            }
         }
         Ok(())
     }
@@ -137,30 +153,35 @@ impl Settler {
         Ok(found)
     }
 
-    /// Adds the ties of what is stored. Returns what an operator decided of all that is pending.
+    /// Adds the ties of what is stored. Returns what an operator decided of all that is pending of the keys that were
+    /// `asked` for, and of which keys: those, and what moved from or to them.
     pub(super) fn decided_by_hand(
         &self,
+        asked: &BTreeSet<Place>,
         keys: &BTreeSet<Place>,
         pending: &mut Pair<Pending>,
         cause: Cause,
-    ) -> Option<Reason> {
+    ) -> Option<(Reason, BTreeSet<Place>)> {
         let shared = &self.shared;
         if !shared.rules.has(Rule::Stored) {
             return None;
         }
+        pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
+        let mut own = shared.quarantine.tied(asked).0;
+        let links: Vec<_> = pending.iter().flat_map(|pending| pending.links.iter().cloned()).collect();
+        close_over(&mut own, &links);
         let is_unlooked = |place: &Place| {
             pending.iter().any(|pending| pending.histories.get(place).is_some_and(|history| history.unlooked))
         };
-        let unlooked = keys.iter().any(is_unlooked);
-        pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
-        let refused_by = keys.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
+        let unlooked = own.iter().any(is_unlooked);
+        let refused_by = own.iter().find_map(|place| shared.quarantine.head(place)).map(|(side, ..)| side);
         let decided = match cause {
             Cause::Discard => refused_by.map(Reason::Discarded),
             Cause::Take(side) => Some(Reason::Chosen(side)),
             Cause::Retry | Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => None,
         };
         let unseen = unlooked && shared.rules.has(Rule::Looked);
-        decided.filter(|_| !unseen)
+        decided.filter(|_| !unseen).map(|reason| (reason, own))
     }
 
     /// Removes what is stored on a side of the keys that are settled.

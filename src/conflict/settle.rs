@@ -47,6 +47,7 @@ use super::{
     refused::{self, Refusal},
     registry::Settling,
     retry,
+    ties::Undecided,
     verdict::{self, Case, Rows, Verdict},
 };
 use crate::{
@@ -70,6 +71,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Keys that are settled under one set of locks: more would hold locks longer, fewer would make a run
 /// with many conflicts wait for many fences.
 pub(crate) const KEYS_MAX: usize = 500;
+
+/// Keys that are settled together at the most, with those that constraints tie to them.
+pub(super) const TIED_MAX: usize = 2 * KEYS_MAX;
 
 /// Asks for keys to be settled.
 pub(crate) struct Request {
@@ -98,7 +102,7 @@ pub(super) enum Cause {
     Take(Side),
 }
 
-enum Attempt {
+pub(super) enum Attempt {
     Settled,
     /// Something moved; all is to be taken again.
     Again(&'static str),
@@ -186,7 +190,14 @@ impl Settler {
     /// halves.
     pub(super) async fn settle(&mut self, keys: BTreeSet<Place>, cause: Cause) -> Result<()> {
         let mut rest = vec![keys];
-        while let Some(keys) = rest.pop() {
+        while let Some(mut keys) = rest.pop() {
+            if matches!(cause, Cause::Retry | Cause::Discard | Cause::Take(_)) {
+                // One that is tied to it may have taken a key along: what was written since nobody has decided about.
+                keys.retain(|place| self.shared.quarantine.holds(place));
+            }
+            if keys.is_empty() {
+                continue;
+            }
             if let Outcome::Split = self.settle_together(&keys, cause).await? {
                 let half: BTreeSet<Place> = keys.iter().take(keys.len() / 2).cloned().collect();
                 rest.push(keys.difference(&half).cloned().collect());
@@ -208,7 +219,7 @@ impl Settler {
             }
             let registry = self.shared.registry.clone();
             let settling = registry.settle(&keys, self.shared.rules.has(Rule::Registry)).await;
-            let outcome = self.attempt(&keys, cause, &settling).await;
+            let outcome = self.attempt((asked, &keys), cause, &settling).await;
             self.used = Instant::now();
             match outcome {
                 Ok(Attempt::Settled) => {
@@ -224,9 +235,17 @@ impl Settler {
                 }
                 Ok(Attempt::Refused(refusal)) => {
                     self.roll_back().await?;
+                    if let Some(more) = self.tied(&keys, &refusal).await? {
+                        keys.extend(more);
+                        self.widen(&mut keys);
+                        continue;
+                    }
                     if asked.len() > 1 {
                         return Ok(Outcome::Split);
                     }
+                    keys.retain(|place| {
+                        asked.contains(place) || refusal.is_about(place) || self.shared.quarantine.holds(place)
+                    });
                     self.refused(&keys, *refusal, cause).await?;
                     drop(settling);
                     return Ok(Outcome::Settled);
@@ -304,7 +323,13 @@ impl Settler {
         self.sessions[side].as_mut().ok_or_else(|| Error::new(Code::Internal, "the rendezvous has no session"))
     }
 
-    async fn attempt(&mut self, keys: &BTreeSet<Place>, cause: Cause, _: &Settling) -> Result<Attempt> {
+    /// One attempt on `keys`, which are those that were asked for and what stands or falls with them.
+    async fn attempt(
+        &mut self,
+        (asked, keys): (&BTreeSet<Place>, &BTreeSet<Place>),
+        cause: Cause,
+        _: &Settling,
+    ) -> Result<Attempt> {
         self.open().await?;
         for side in Side::BOTH {
             self.session(side)?.begin(None).await?;
@@ -336,26 +361,34 @@ impl Settler {
         for side in Side::BOTH {
             pending[side] = self.pending(side, keys, fences[side].as_ref(), std::mem::take(&mut stored[side]))?;
         }
-        let by_hand = self.decided_by_hand(keys, &mut pending, cause);
+        let by_hand = self.decided_by_hand(asked, keys, &mut pending, cause);
         let more = verdict::linked(&pending, keys);
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
         let arriving = if let Cause::Arrival(source) = cause { Some(source) } else { None };
         let shared = &self.shared;
-        let case = Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand };
-        let mut verdicts = case.verdicts();
+        let case =
+            Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand: by_hand.as_ref() };
+        let (mut verdicts, undecided) = case.verdicts();
+        if let Some(Undecided { keys: tied, error }) = undecided {
+            verdicts.retain(|verdict| tied.contains(&verdict.place));
+            return Ok(Attempt::Refused(Box::new(self.held(error, &rows, &verdicts, cause))));
+        }
         // What the other direction met and had settled a moment ago needs no second record. What is in quarantine has
         // entries to be removed, and its record keeps their numbers from being given again.
         verdicts.retain(|verdict| {
-            verdict.reason != Reason::Equal || verdict.covers_something || self.shared.quarantine.holds(&verdict.place)
+            verdict.reason != Reason::Equal
+                || verdict.covers_something
+                || verdict.adjusted.is_some()
+                || self.shared.quarantine.holds(&verdict.place)
         });
         if verdicts.is_empty() {
             self.roll_back().await?;
             return Ok(Attempt::Settled);
         }
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Held) {
-            return Ok(Attempt::Refused(Box::new(self.held(&rows, &verdicts, cause))));
+            return Ok(Attempt::Refused(Box::new(self.held(refused::for_a_person(cause), &rows, &verdicts, cause))));
         }
         self.number(&mut verdicts).await?;
         if !self.shared.rules.has(Rule::Release) {
@@ -467,6 +500,9 @@ impl Settler {
                 self.release(side, verdicts).await?;
             }
         }
+        if let Some(attempt) = self.references(rows, verdicts).await? {
+            return Ok(attempt);
+        }
         // Marked before the commit is sent: whatever becomes of its answer, nobody touches them before
         // it is known.
         let keys: BTreeSet<Place> = verdicts.iter().map(|verdict| verdict.place.clone()).collect();
@@ -508,9 +544,10 @@ impl Settler {
 
     async fn write_side(&mut self, side: Side, rows: &Rows, verdicts: &[Verdict], commit_time: i64) -> Result<Applied> {
         refused::verdicts_fit(&self.shared, side, rows, verdicts)?;
+        let tables = self.shared.tables[side].clone();
         let session = self.session(side)?;
         session.tag(&Tag { position: None, commit_time }).await?;
-        for (table, batch) in verdict::batches(side, rows, verdicts) {
+        for (table, batch) in verdict::batches(side, &tables, rows, verdicts).into_iter().flatten() {
             if session.apply(table, &batch).await? == Applied::Missed {
                 return Ok(Applied::Missed);
             }

@@ -1,11 +1,15 @@
 //! Under the locks: from rows, fences and pending writes to what both nodes shall hold, and its records.
 //!
 //! Pure but for looking up the records in force. Keys that one write joined (a row that moved from key to
-//! key) are one group, decided as one; so are those whose earlier settlement is half done.
+//! key) are one group, decided as one; so are those whose earlier settlement is half done. What a constraint ties is
+//! decided each by itself, and then brought into agreement ([`super::ties`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pontoon_core::{Position, Resolution, Row, TableId, node::TableBatch};
+use pontoon_core::{
+    Position, Resolution, Row, TableId,
+    node::{TableBatch, Tables},
+};
 use serde_json::{Map, Value as Json};
 
 use super::{
@@ -13,6 +17,7 @@ use super::{
     decide::{self, Decision, HalfDone, KeyState, Reason},
     merge::{Outcome, Taken},
     pending::{History, Pending},
+    ties::{Adjusted, Standing, Ties, Undecided},
 };
 use crate::{
     bridge::Shared,
@@ -46,6 +51,8 @@ pub(crate) struct Verdict {
     pub(super) covers_something: bool,
     /// What the direction from each side met.
     pub(crate) kinds: Pair<ConflictKind>,
+    /// What became of it for another row's sake.
+    pub(super) adjusted: Option<Adjusted>,
     pub(super) group: usize,
     pub(super) records: Pair<Resolution>,
 }
@@ -79,20 +86,57 @@ pub(super) struct Case<'a> {
     pub(super) pending: &'a Pair<Pending>,
     /// The keys are those of rows that a copy brings from this side.
     pub(super) arriving: Option<Side>,
-    /// What an operator decided, where nothing was written since they looked.
-    pub(super) by_hand: Option<Reason>,
+    /// What an operator decided, where nothing was written since they looked, and of which keys.
+    pub(super) by_hand: Option<&'a (Reason, BTreeSet<Place>)>,
+}
+
+/// What was decided of one key.
+struct Decided {
+    reason: Reason,
+    outcome: Outcome,
+    group: usize,
+    adjusted: Option<Adjusted>,
 }
 
 impl Case<'_> {
-    pub(super) fn verdicts(&self) -> Vec<Verdict> {
+    /// What is decided of each key; and whether it cannot stand side by side, so that a person is to decide.
+    pub(super) fn verdicts(&self) -> (Vec<Verdict>, Option<Undecided>) {
         let groups = groups(self.keys, self.pending, |place| self.shared.resolutions.half_done_with(place));
-        let mut verdicts = Vec::new();
+        let mut decided: BTreeMap<Place, Decided> = BTreeMap::new();
         for (number, group) in groups.iter().enumerate() {
             let Decision { reason, keys } = self.decision(group);
-            let keys = group.iter().zip(keys);
-            verdicts.extend(keys.map(|(place, outcome)| self.verdict(place, reason, outcome, number)));
+            let of = |outcome| Decided { reason, outcome, group: number, adjusted: None };
+            decided.extend(group.iter().cloned().zip(keys.into_iter().map(of)));
         }
-        verdicts
+        let undecided = self.agree(&mut decided).err();
+        (decided.into_iter().map(|(place, decided)| self.verdict(&place, decided)).collect(), undecided)
+    }
+
+    /// What ties keys to each other decides once more, but not over what a person decided.
+    fn agree(&self, decided: &mut BTreeMap<Place, Decided>) -> Result<(), Undecided> {
+        let shared = self.shared;
+        let held = decided.values().any(|decided| decided.reason == Reason::Held);
+        if held || !shared.rules.has(Rule::Tied) {
+            return Ok(());
+        }
+        let standing = |(place, decided): (&Place, &Decided)| {
+            let times = Side::BOTH.into_iter().filter_map(|side| self.history(side, place).all.time());
+            let (row, winner) = (decided.outcome.row.clone(), decided.reason.winner());
+            let fixed = matches!(decided.reason, Reason::Chosen(_));
+            (place.clone(), Standing { row, winner, time: times.max(), fixed, adjusted: None })
+        };
+        // What is discarded stays on each side as it is.
+        let one = |(_, decided): &(&Place, &Decided)| !matches!(decided.reason, Reason::Discarded(_));
+        let mut standings: BTreeMap<Place, Standing> = decided.iter().filter(one).map(standing).collect();
+        let tables = Pair::from_fn(|side| &shared.tables[side]);
+        let ties = Ties { tables, policies: &shared.policies, preferred: shared.preferred, rows: self.rows };
+        ties.agree(&mut standings)?;
+        for (place, standing) in standings {
+            if let (Some(adjusted), Some(decided)) = (standing.adjusted, decided.get_mut(&place)) {
+                (decided.outcome, decided.adjusted) = (Outcome::whole(standing.row), Some(adjusted));
+            }
+        }
+        Ok(())
     }
 
     fn decision(&self, group: &BTreeSet<Place>) -> Decision {
@@ -104,7 +148,7 @@ impl Case<'_> {
         };
         let half_done = self.shared.rules.has(Rule::Complete)
             && !self.shared.resolutions.half_done(|place| group.contains(place)).is_empty();
-        if let Some(reason) = self.by_hand {
+        if let Some(reason) = self.decided_by_hand(group) {
             return by_hand(reason);
         }
         if half_done {
@@ -121,6 +165,11 @@ impl Case<'_> {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
             decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)))
         }
+    }
+
+    /// What an operator decided of keys that stand or fall together.
+    fn decided_by_hand(&self, group: &BTreeSet<Place>) -> Option<Reason> {
+        self.by_hand.filter(|(_, keys)| !keys.is_disjoint(group)).map(|(reason, _)| *reason)
     }
 
     /// The side that has a row which the other one refused: without a write that explains why they differ, it is as if
@@ -164,7 +213,7 @@ impl Case<'_> {
         Side::BOTH.into_iter().find(keeps)
     }
 
-    fn verdict(&self, place: &Place, reason: Reason, outcome: Outcome, group: usize) -> Verdict {
+    fn verdict(&self, place: &Place, Decided { reason, outcome, group, adjusted }: Decided) -> Verdict {
         let discarded = matches!(reason, Reason::Discarded(_));
         let rows = Pair::from_fn(|side| if discarded { self.row(side, place) } else { outcome.row.clone() });
         let histories = Pair::from_fn(|side| self.history(side, place));
@@ -185,33 +234,42 @@ impl Case<'_> {
             ancestor: histories.iter().find_map(|history| history.all.ancestor()).cloned(),
             columns: self.columns_taken(place, &outcome),
             commit_time,
-            rule: self.rule(place, reason, &outcome),
+            rule: self.rule(place, reason, &outcome, adjusted.as_ref()),
         };
         let met = |source: Side| {
             let (own, other) = (histories[source].all.last(), histories[source.other()].all.last());
             let deleted = other.is_some_and(|write| !write.after);
-            match outcome.crossed.is_empty() {
-                true => kind(own, self.row(source.other(), place).as_ref(), deleted),
-                false => ConflictKind::FloorCrossed,
+            match &adjusted {
+                Some(Adjusted::GaveWay { .. }) => ConflictKind::MultipleUniqueConflicts,
+                Some(Adjusted::Restored { .. } | Adjusted::Removed { .. }) => ConflictKind::ReferenceBroken,
+                None if !outcome.crossed.is_empty() => ConflictKind::FloorCrossed,
+                None => kind(own, self.row(source.other(), place).as_ref(), deleted),
             }
         };
         Verdict {
             place: place.clone(),
             reason,
             kinds: Pair::from_fn(met),
-            contended: histories.iter().all(|history| !history.all.is_empty()),
+            contended: adjusted.is_some() || histories.iter().all(|history| !history.all.is_empty()),
             covers_something: histories.iter().any(|history| !history.all.is_empty()),
             group,
             records: Pair::from_fn(record),
             rows,
+            adjusted,
         }
     }
 
     /// The rule that decided, in the words of the record.
-    fn rule(&self, place: &Place, reason: Reason, outcome: &Outcome) -> String {
-        let rule = reason.text(&self.shared.names).to_string();
+    fn rule(&self, place: &Place, reason: Reason, outcome: &Outcome, adjusted: Option<&Adjusted>) -> String {
+        let mut rule = reason.text(&self.shared.names).to_string();
         let crossed: Vec<&str> = outcome.crossed.iter().map(|at| self.column(place, *at)).collect();
-        if crossed.is_empty() { rule } else { format!("{rule}; floor_crossed: {}", crossed.join(", ")) }
+        if !crossed.is_empty() {
+            rule = format!("{rule}; floor_crossed: {}", crossed.join(", "));
+        }
+        match adjusted {
+            Some(adjusted) => format!("{rule}; {}", adjusted.text()),
+            None => rule,
+        }
     }
 
     /// Which columns are whose, as the record has it.
@@ -262,12 +320,19 @@ fn groups(
     groups
 }
 
-/// What makes a side's rows into verdicts.
-pub(super) fn batches(side: Side, rows: &Rows, verdicts: &[Verdict]) -> BTreeMap<TableId, TableBatch> {
+/// What makes a side's rows into verdicts, one step after the other: unique values are given up before others take them.
+pub(super) fn batches(
+    side: Side,
+    tables: &Tables,
+    rows: &Rows,
+    verdicts: &[Verdict],
+) -> Vec<BTreeMap<TableId, TableBatch>> {
     let stage = verdicts.iter().map(|verdict| {
         let before = rows.get(&verdict.place).cloned().flatten();
         (verdict.place.clone(), Net::new(before, verdict.rows[side].clone()))
     });
+    let stage = stage.filter(|(_, net)| net.before != net.after).collect();
     // What a settlement writes is written as it is, on condition that the whole row is as it was at the fence.
-    plan::batches(&stage.filter(|(_, net)| net.before != net.after).collect(), &[]).tables
+    let stages = plan::vacated(stage, tables, |_| true);
+    stages.iter().map(|stage| plan::batches(stage, &[]).tables).collect()
 }

@@ -67,6 +67,8 @@ const SUSPECT_EVERY: u32 = 5;
 pub(super) enum Way {
     /// Set-based, each key once.
     Collapsed,
+    /// The same, but unique values that rows take from each other are given up first.
+    Vacated,
     /// Each change by itself, as it came: to get past states that only the collapsed way goes through, and
     /// to find the change that cannot be applied.
     OneByOne,
@@ -354,7 +356,7 @@ impl Direction {
         while at < run.events.1 || !run.is_large() {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
             let written = match way {
-                Way::Collapsed => self.write_collapsed(&pieces, &mut holding).await?,
+                Way::Collapsed | Way::Vacated => self.write_collapsed(&pieces, way, &mut holding).await?,
                 Way::OneByOne => self.write_one_by_one(&pieces, &mut holding).await?,
             };
             match written {
@@ -392,9 +394,16 @@ impl Direction {
         Ok(Attempt::Committed(holding.rows))
     }
 
-    /// What keeps a run from being committed although its rows were as expected: keys of tables that are being
-    /// copied, which the target has written itself; see [`crate::copy`].
-    pub(super) async fn apart(&mut self, plan: &Plan) -> Result<Written> {
+    /// What keeps a run from being committed although its rows were as expected.
+    pub(super) async fn written(&mut self, plan: &Plan) -> Result<Written> {
+        match self.apart(plan).await? {
+            Written::All => self.references(plan).await,
+            other => Ok(other),
+        }
+    }
+
+    /// Keys of tables that are being copied, which the target has written itself; see [`crate::copy`].
+    async fn apart(&mut self, plan: &Plan) -> Result<Written> {
         let keys = plan.underway(|table| self.shared.underway.has(table));
         if keys.is_empty() || !self.shared.rules.has(Rule::Apart) {
             return Ok(Written::All);
@@ -451,10 +460,13 @@ impl Direction {
         Ok(plan)
     }
 
-    async fn write_collapsed(&mut self, pieces: &[Piece], holding: &mut Holding<'_>) -> Result<Written> {
-        let plan = self.planned(|planner| planner.plan(pieces, holding))?;
+    async fn write_collapsed(&mut self, pieces: &[Piece], way: Way, holding: &mut Holding<'_>) -> Result<Written> {
+        let mut plan = self.planned(|planner| planner.plan(pieces, holding))?;
         if let Some(misfit) = plan.misfit {
             return Err(misfit);
+        }
+        if way == Way::Vacated {
+            plan = plan.vacated(&self.shared.tables[self.target()], &self.shared.policies);
         }
         if !plan.incomparable.is_empty() {
             let mut keys = plan.incomparable;
@@ -462,7 +474,7 @@ impl Direction {
             return Ok(Written::Conflicts(keys));
         }
         match self.write(&plan).await? {
-            Applied::All => self.apart(&plan).await,
+            Applied::All => self.written(&plan).await,
             Applied::Missed => Ok(Written::Missed(plan.stages.into_iter().flatten().map(|(place, _)| place).collect())),
         }
     }

@@ -29,3 +29,5 @@ pub(crate) mod read;
 mod spill;
 pub(crate) mod stored;
 mod unexpected;
+
+pub(crate) use unexpected::close_over;

@@ -190,7 +190,7 @@ mod tests {
 
     fn policy(floor: Option<i128>) -> Policy {
         let rule = ColumnRule::Additive { floor: floor.map(Value::Integer) };
-        Policy { row: RowRule::LastWriterWins, columns: vec![None, None, Some(rule)] }
+        Policy { columns: vec![None, None, Some(rule)], ..Policy::of_rows(RowRule::LastWriterWins) }
     }
 
     fn row(v: i128, n: i128) -> Row {

@@ -1,22 +1,34 @@
 //! What is done about a run that the target refuses: its transactions one by one, and of one that is refused the changes
 //! one by one, as they came.
 //!
+//! Where rows only take unique values from each other (two that swap them), it is enough to have them given up first, or
+//! to write the changes in their own order. Of two rows that truly cannot both live the table's rule may decide: then
+//! both keys are settled.
+//!
 //! Each is written behind a savepoint. One that the target refuses is taken back alone, and its key is in quarantine
 //! with it: the change is stored, and so is all that follows of the key. The rest of the transaction is applied as it
 //! came, in the same target transaction.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use pontoon_core::{Change, Class, Error, Result, node::Applied};
+use pontoon_core::{Change, Class, Error, Result, TableId, node::Applied};
 
 use super::{
     apply::{Direction, Way, Written},
     gather::{Piece, Run},
-    plan::{self, Hold, InLog, Plan},
+    plan::{Hold, InLog, Place, Plan},
     stored::Holding,
     unexpected::close_over,
 };
-use crate::{bridge::Shared, conflict::quarantine::OnError, side::Side};
+use crate::{
+    bridge::Shared,
+    conflict::{
+        holders,
+        policy::{RowRule, UniqueRule},
+        quarantine::OnError,
+    },
+    side::Side,
+};
 
 /// How long what follows a refused change is waited for: it may be its mend.
 const READ_ON_WAIT: Duration = Duration::from_secs(5);
@@ -28,27 +40,36 @@ impl Direction {
     /// Before that, what else there is in the log is read: a row that has been mended since, or taken away, comes
     /// out well together with its mend. `false`: it is to be gathered again.
     pub(super) async fn apply(&mut self, run: &Run) -> Result<bool> {
-        let refused = match self.apply_way(run, Way::Collapsed).await {
-            Err(error) if error.class() == Class::Definite => error,
-            done => return done.map(|()| true),
-        };
+        let Some(refused) = self.applied(run, Way::Collapsed).await? else { return Ok(true) };
         if self.read_on != Some(self.at) {
             self.read_on = Some(self.at);
             read_to_the_end(&self.shared.clone(), self.source).await?;
             return Ok(false);
         }
-        tracing::debug!(error = %refused, "applied one by one to find the change");
+        tracing::debug!(error = %refused, "applied in other ways, to get by or to find the change");
+        if self.is_unique(&refused) && self.applied(run, Way::Vacated).await?.is_none() {
+            return Ok(true);
+        }
         let parts = run.split(&self.shared.queues[self.source], &|fragment| self.told_of(fragment))?;
         for part in parts {
             if part.changes == 0 && self.held_own_writes(&part)?.is_empty() {
                 continue;
             }
-            match self.apply_way(&part, Way::Collapsed).await {
-                Err(error) if error.class() == Class::Definite => self.apply_way(&part, Way::OneByOne).await?,
-                done => done?,
+            let Some(refused) = self.applied(&part, Way::Collapsed).await? else { continue };
+            if self.is_unique(&refused) && self.applied(&part, Way::Vacated).await?.is_none() {
+                continue;
             }
+            self.apply_way(&part, Way::OneByOne).await?;
         }
         Ok(true)
+    }
+
+    /// Applies a run; or says why the data is refused.
+    async fn applied(&mut self, run: &Run, way: Way) -> Result<Option<Error>> {
+        match self.apply_way(run, way).await {
+            Err(error) if error.class() == Class::Definite => Ok(Some(error)),
+            done => done.map(|()| None),
+        }
     }
 
     pub(super) async fn write_one_by_one(&mut self, pieces: &[Piece], holding: &mut Holding<'_>) -> Result<Written> {
@@ -66,7 +87,7 @@ impl Direction {
     async fn write_one(&mut self, piece: &Piece, change: &Change, holding: &mut Holding<'_>) -> Result<Written> {
         let plan = self.planned(|planner| planner.plan_one(change, piece, holding))?;
         let Some(stage) = plan.stages.first() else { return Ok(Written::All) };
-        let places: BTreeSet<plan::Place> = stage.keys().cloned().collect();
+        let places: BTreeSet<Place> = stage.keys().cloned().collect();
         if !plan.incomparable.is_empty() {
             let mut keys = plan.incomparable;
             close_over(&mut keys, &plan.links);
@@ -78,16 +99,41 @@ impl Direction {
         }
         self.session().await?.savepoint().await?;
         match self.write(&plan).await {
-            Ok(Applied::All) => self.apart(&plan).await,
+            Ok(Applied::All) => self.written(&plan).await,
             Ok(Applied::Missed) => Ok(Written::Missed(places)),
             Err(error) if error.is_of_a_row() => {
+                self.session().await?.rollback_to_savepoint().await?;
+                if let Some(mut keys) = self.tied_by(&error, &plan).await? {
+                    keys.extend(places);
+                    close_over(&mut keys, &plan.links);
+                    return Ok(Written::Conflicts(keys));
+                }
                 let error = self.named(error, piece, &places);
                 self.refuse(piece, change, &plan, error, holding)?;
-                self.session().await?.rollback_to_savepoint().await?;
                 Ok(Written::All)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a unique constraint is why.
+    fn is_unique(&self, error: &Error) -> bool {
+        holders::is_unique(&self.shared.tables[self.target()], error)
+    }
+
+    /// The keys of rows that have the unique values of those that are refused, where the rule of their table decides
+    /// between them.
+    async fn tied_by(&mut self, error: &Error, plan: &Plan) -> Result<Option<BTreeSet<Place>>> {
+        let shared = self.shared.clone();
+        let rows = plan.stages.iter().flatten().filter_map(|(place, net)| Some((place, net.after.as_ref()?)));
+        let decides = |table: TableId| {
+            let policy = shared.policies.get(table.index());
+            policy.is_some_and(|policy| policy.unique == UniqueRule::Rule && policy.row != RowRule::Quarantine)
+        };
+        let rows: Vec<_> = rows.filter(|(place, _)| decides(place.0)).collect();
+        let tables = &shared.tables[self.target()];
+        let found = holders::of(self.session().await?.as_mut(), tables, error, &rows).await?;
+        Ok(if rows.is_empty() { None } else { found })
     }
 
     /// Puts what the change does to its keys into quarantine. Errors: the table's rows stop the bridge.
@@ -108,7 +154,7 @@ impl Direction {
     }
 
     /// The error with what was refused before it, and a remedy.
-    fn named(&self, error: Error, piece: &Piece, places: &BTreeSet<plan::Place>) -> Error {
+    fn named(&self, error: Error, piece: &Piece, places: &BTreeSet<Place>) -> Error {
         let keys = places.iter().map(|(table, key)| {
             let name = self.shared.tables[self.target()].get(table.index()).map_or("?", |table| &*table.label);
             format!("{name} key ({key})")

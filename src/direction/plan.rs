@@ -160,6 +160,27 @@ impl Plan {
         }
     }
 
+    /// The same, where unique values that rows take from each other are given up first: a row that gets others is
+    /// removed, and added when all that was given up is free. Not in tables with additive columns, whose rows nobody can
+    /// remove without knowing what was added.
+    pub(crate) fn vacated(mut self, tables: &Tables, policies: &[Policy]) -> Plan {
+        let by_value =
+            |table: TableId| policies.get(table.index()).is_none_or(|policy| policy.additive().next().is_none());
+        let stages = std::mem::take(&mut self.stages);
+        self.stages = stages.into_iter().flat_map(|stage| vacated(stage, tables, by_value)).collect();
+        self
+    }
+
+    /// What is done to each key from the first stage to the last: the row before, and the row after.
+    pub(crate) fn in_all(&self) -> BTreeMap<&Place, (Option<&Row>, Option<&Row>)> {
+        let mut in_all: BTreeMap<&Place, (Option<&Row>, Option<&Row>)> = BTreeMap::new();
+        for (place, net) in self.stages.iter().flatten() {
+            let after = net.after.as_ref();
+            in_all.entry(place).and_modify(|(_, last)| *last = after).or_insert((net.before.as_ref(), after));
+        }
+        in_all
+    }
+
     /// The keys of tables that are being copied.
     pub(crate) fn underway(&self, is: impl Fn(TableId) -> bool) -> BTreeSet<Place> {
         self.stages.iter().flat_map(BTreeMap::keys).filter(|(table, _)| is(*table)).cloned().collect()
@@ -173,6 +194,26 @@ impl Plan {
         }
         expected
     }
+}
+
+/// A stage in two, where rows get other unique values: they go in the first and come in the second.
+pub(crate) fn vacated(
+    mut stage: BTreeMap<Place, Net>,
+    tables: &Tables,
+    of: impl Fn(TableId) -> bool,
+) -> Vec<BTreeMap<Place, Net>> {
+    let mut coming = BTreeMap::new();
+    for (place, net) in &mut stage {
+        let uniques = tables.get(place.0.index()).map_or(&[][..], |table| &table.uniques);
+        let (Some(before), Some(after)) = (&net.before, &net.after) else { continue };
+        let changed = |at: &usize| before.0[*at] != after.0[*at];
+        if of(place.0) && uniques.iter().any(|unique| unique.columns.iter().any(changed)) {
+            coming.insert(place.clone(), Net::new(None, net.after.clone()));
+            net.after = None;
+        }
+    }
+    let stages = [stage, coming].into_iter();
+    stages.filter(|stage| !stage.is_empty()).collect()
 }
 
 /// What a change does to each key that it touches: one, or two where it moves a row.
@@ -306,6 +347,8 @@ mod tests {
             columns: vec![column("id"), column("v")],
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }])
     }
 

@@ -6,12 +6,15 @@ use pontoon_core::Result;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    apply::{Attempt, Direction},
+    apply::{Attempt, Direction, Written},
     gather::Run,
-    plan::{Net, Place},
+    plan::{Net, Place, Plan},
     stored::Holding,
 };
-use crate::conflict::settle::{self, Request};
+use crate::{
+    conflict::settle::{self, Request},
+    rules::Rule,
+};
 
 /// Conflicting keys that are looked for at a time.
 const CONFLICTS_MAX: usize = 10_000;
@@ -68,6 +71,25 @@ impl Direction {
         Ok(differing)
     }
 
+    /// Rows that refer to what is not there, together with that.
+    pub(super) async fn references(&mut self, plan: &Plan) -> Result<Written> {
+        let shared = self.shared.clone();
+        let looking = shared.looking(self.target());
+        if looking.at_nothing() || !shared.rules.has(Rule::References) {
+            return Ok(Written::All);
+        }
+        let written = plan.in_all();
+        let written = written.iter().map(|(place, (before, after))| (*place, *before, *after));
+        let broken = looking.broken(self.session().await?.as_mut(), written).await?;
+        if broken.is_empty() {
+            return Ok(Written::All);
+        }
+        let mut keys: BTreeSet<Place> =
+            broken.into_iter().flat_map(|broken| [Some(broken.child), broken.parent]).flatten().collect();
+        close_over(&mut keys, &plan.links);
+        Ok(Written::Conflicts(keys))
+    }
+
     /// Has keys settled; `arriving`: as the rows of a copy.
     pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) {
         let keys: Vec<Place> = keys.into_iter().collect();
@@ -82,7 +104,7 @@ impl Direction {
 }
 
 /// Adds the keys that a change joined to one of the conflicting ones: they stand or fall together.
-pub(super) fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
+pub(crate) fn close_over(keys: &mut BTreeSet<Place>, links: &[(Place, Place)]) {
     loop {
         let before = keys.len();
         for (from, to) in links {

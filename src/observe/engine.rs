@@ -194,6 +194,8 @@ impl From<event::ConflictKind> for ConflictKind {
             event::ConflictKind::UpdateDeleted => ConflictKind::UpdateDeleted,
             event::ConflictKind::DeleteOriginDiffers => ConflictKind::DeleteOriginDiffers,
             event::ConflictKind::DeleteMissing => ConflictKind::DeleteMissing,
+            event::ConflictKind::MultipleUniqueConflicts => ConflictKind::MultipleUniqueConflicts,
+            event::ConflictKind::ReferenceBroken => ConflictKind::ReferenceBroken,
             event::ConflictKind::FloorCrossed => ConflictKind::FloorCrossed,
         }
     }

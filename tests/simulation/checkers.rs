@@ -18,12 +18,16 @@ use pontoon_memory::{
 use crate::{
     columns::{self, COUNTER, GREATEST, LEAST},
     schedule::Workload,
+    tied,
     world::{Link, World},
 };
 
 /// Checks every promise at rest.
 pub(crate) fn check(world: &World) -> Result<(), String> {
     they_meet(world)?;
+    if world.schedule.workload == Workload::Tied {
+        world.nodes.iter().try_for_each(|node| tied::nothing_dangles(&node.rows()))?;
+    }
     nothing_unseen_is_decided(world)?;
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
@@ -168,6 +172,15 @@ fn nothing_unseen_is_decided(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a row ever gave way to another one, was put back or went for another one's sake, or a person chose it.
+fn was_adjusted(world: &World, place: &Place) -> bool {
+    let words = ["unique_conflict", "restore_parent", "delete_child", "decided by an operator"];
+    let says = |record: &Resolution| words.iter().any(|word| record.rule.contains(word));
+    let records = world.links.iter().flat_map(|link| link.nodes[Side::A].resolutions(&link.name));
+    let mut of_key = records.filter(|(record, _)| (record.table, &record.key) == (place.0, &place.1));
+    world.schedule.workload == Workload::Tied && of_key.any(|(record, _)| says(&record))
+}
+
 /// Whether an operator ever had changes of a key dropped, or chose a row that is older than another: of one that is refused
 /// the later write waits on the other side.
 fn was_discarded(world: &World, place: &Place) -> bool {
@@ -235,7 +248,8 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
                         change.after.as_ref().is_none_or(|after| part_of(after, part) != part_of(before, part));
                     was_changed && part_of(before, part) == part_of(stands, part)
                 };
-                if parts.iter().any(is_back) && !was_discarded(world, &change.place) {
+                let gave_way = was_discarded(world, &change.place) || was_adjusted(world, &change.place);
+                if parts.iter().any(is_back) && !gave_way {
                     return Err(format!("a later write was lost: {:?}", change.place));
                 }
             }

@@ -8,6 +8,7 @@ use pontoon_memory::dice::Dice;
 
 use crate::{
     schedule::{Schedule, Workload},
+    tied,
     world::TABLE,
 };
 
@@ -25,6 +26,9 @@ pub(crate) fn has_rules(workload: Workload) -> bool {
 }
 
 pub(crate) fn tables(workload: Workload) -> Tables {
+    if workload == Workload::Tied {
+        return tied::tables();
+    }
     let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
     let integer = Kind::Integer { min: -(1 << 40), max: 1 << 40 };
     let column = |name: &str, kind: &Kind, form: Form| MappedColumn {
@@ -47,12 +51,25 @@ pub(crate) fn tables(workload: Workload) -> Tables {
         columns.extend(["n", "least", "greatest"].map(|name| column(name, &integer, Form::Integer)));
     }
     let name = TableName::new("main", "registers");
-    vec![MappedTable { id: TABLE, label: "registers".into(), name, columns, key: vec![0], followed: true }].into()
+    vec![MappedTable {
+        id: TABLE,
+        label: "registers".into(),
+        name,
+        columns,
+        key: vec![0],
+        followed: true,
+        uniques: Vec::new(),
+        references: Vec::new(),
+    }]
+    .into()
 }
 
 /// How conflicts are settled. Now and then a person decides also where rows move or are copied.
 pub(crate) fn policy(schedule: &Schedule, dice: &Dice) -> Policy {
     let workload = schedule.workload;
+    if workload == Workload::Tied {
+        return tied::policy(schedule.seed, dice);
+    }
     let row = match workload {
         Workload::Held => RowRule::Quarantine,
         Workload::Moves | Workload::Copy if schedule.seed.is_multiple_of(5) => RowRule::Quarantine,
@@ -65,7 +82,7 @@ pub(crate) fn policy(schedule: &Schedule, dice: &Dice) -> Policy {
     }
     let floor = dice.chance(0.5).then_some(Value::Integer(0));
     let rules = [ColumnRule::Additive { floor }, ColumnRule::Min, ColumnRule::Max].map(Some);
-    Policy { row, columns: [None, None, None].into_iter().chain(rules).collect() }
+    Policy { columns: [None, None, None].into_iter().chain(rules).collect(), ..Policy::of_rows(row) }
 }
 
 pub(crate) fn row(workload: Workload, key: i64, v: &str, w: &str) -> Row {

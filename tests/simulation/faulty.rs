@@ -339,6 +339,18 @@ impl Session for FaultySession {
         statement!(self, "read", |session| session.read(table, keys))
     }
 
+    async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
+        statement!(self, "holders", |session| session.holders(table, unique, rows))
+    }
+
+    async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
+        statement!(self, "orphans", |session| session.orphans(table, reference, keys))
+    }
+
+    async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
+        statement!(self, "children", |session| session.children(table, reference, parents, limit))
+    }
+
     async fn fence(&mut self) -> Result<Position> {
         statement!(self, "fence", |session| session.fence())
     }

@@ -20,6 +20,7 @@ mod faulty;
 mod model;
 mod schedule;
 mod sites;
+mod tied;
 mod trace;
 mod world;
 
@@ -51,7 +52,7 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
-    let waits = refuses || matches!(workload, Workload::Held | Workload::Moves | Workload::Copy);
+    let waits = refuses || matches!(workload, Workload::Held | Workload::Moves | Workload::Copy | Workload::Tied);
     assert_eq!(
         totals.quarantined > 0,
         waits,
@@ -158,6 +159,11 @@ fn what_is_copied_by_two_sessions_is_there_once() {
     all_hold(Topology::Pair, Workload::Load, false);
 }
 
+#[test]
+fn what_constraints_tie_is_neither_torn_nor_left_dangling() {
+    all_hold(Topology::Pair, Workload::Tied, false);
+}
+
 /// Schedules that failed once, each for a mistake in the engine, with what it was.
 const FAILED_ONCE: &[&str] = &[
     // Changes of a key that came back to where they began were passed over, though the target had another row.
@@ -197,6 +203,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Delete => {
             &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
         }
+        Rule::Tied | Rule::References => &[(Topology::Pair, Workload::Tied, true, 0.0)],
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
         _ => &[
             (Topology::Pair, Workload::Register, true, 0.3),
@@ -254,6 +261,8 @@ rules_are_needed! {
     without_stored_some_schedule_fails: Stored,
     without_release_some_schedule_fails: Release,
     without_looked_some_schedule_fails: Looked,
+    without_tied_some_schedule_fails: Tied,
+    without_references_some_schedule_fails: References,
     without_take_over_some_schedule_fails: TakeOver,
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,

@@ -43,6 +43,8 @@ pub(crate) enum Workload {
     Copy,
     /// As the register, and what clocks would decide waits for an operator, who chooses.
     Held,
+    /// Rows that a unique constraint and a foreign key tie to each other.
+    Tied,
     /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
     /// chunks arrive as they were read, half of each by a session of its own.
     Load,
@@ -83,6 +85,7 @@ impl fmt::Display for Workload {
             Workload::Columns => "columns",
             Workload::Copy => "copy",
             Workload::Held => "held",
+            Workload::Tied => "tied",
             Workload::Load => "load",
         })
     }
@@ -128,6 +131,7 @@ impl FromStr for Schedule {
                 ("columns", _) => schedule.workload = Workload::Columns,
                 ("copy", _) => schedule.workload = Workload::Copy,
                 ("held", _) => schedule.workload = Workload::Held,
+                ("tied", _) => schedule.workload = Workload::Tied,
                 ("load", _) => schedule.workload = Workload::Load,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

@@ -9,7 +9,7 @@ use std::{
 use pontoon::{
     bridge::{self, Plan, Until},
     conflict::{
-        policy::{Policy, RowRule},
+        policy::{ForeignKeyRule, Policy, RowRule, UniqueRule},
         quarantine::{KEYS_MAX, OnError},
     },
     direction::queue::Limits,
@@ -28,6 +28,7 @@ use crate::{
     checkers, columns,
     faulty::{FaultyNode, Sites},
     schedule::{Schedule, Workload},
+    tied,
     trace::{Failure, Outcome, Trace, Watcher},
 };
 
@@ -112,12 +113,12 @@ pub(crate) struct World {
     pub(crate) looked: Mutex<Vec<Looked>>,
     /// How conflicts are settled.
     pub(crate) policy: Policy,
-    keys: i64,
+    pub(crate) keys: i64,
     writes: i64,
     limits: Limits,
     /// How long bridges keep records of what they settled.
     pub(crate) retention: Retention,
-    dice: Dice,
+    pub(crate) dice: Dice,
     trace: Arc<Trace>,
     /// The bridges' calls, of which some may be to fail.
     sites: Arc<Sites>,
@@ -171,6 +172,10 @@ impl World {
                 initial.push((place(key), columns::row(schedule.workload, key, "x", "x")));
             }
         }
+        if schedule.workload == Workload::Tied {
+            initial = tied::initial(keys, &dice);
+            nodes.iter().for_each(|node| node.declare(tied::tables()));
+        }
         let mut on_each = BTreeMap::new();
         let mut own = initial;
         for (number, node) in nodes.iter().enumerate() {
@@ -198,7 +203,8 @@ impl World {
             limits = Limits { memory_max: 2_000, spill_max: 1 << 30, block_bytes: 800, run_bytes: 700, run_changes: 2 };
         }
         let policy = columns::policy(schedule, &dice);
-        let is_decided_by_hand = schedule.refuses || policy.row == RowRule::Quarantine;
+        let is_decided_by_hand =
+            schedule.refuses || policy.row == RowRule::Quarantine || schedule.workload == Workload::Tied;
         World {
             policy,
             schedule: *schedule,
@@ -278,7 +284,7 @@ impl World {
             self.note("nothing is refused any more".into());
             self.nodes.iter().for_each(|node| node.constrain(None));
         }
-        if self.schedule.refuses || self.policy.row == RowRule::Quarantine {
+        if self.schedule.refuses || self.chooses() || self.schedule.workload == Workload::Tied {
             or_ended(&mut ended, HEAL_MAX, "what was refused never healed", self.healed()).await?;
             or_ended(&mut ended, REST_MAX, "it never came to rest in the end", self.rest()).await?;
         }
@@ -298,11 +304,20 @@ impl World {
         self.policy.row == RowRule::Quarantine && self.schedule.workload != Workload::Copy
     }
 
+    /// Whether an operator chooses whose row stands, and does not only drop what is refused. Where a row cannot be put back,
+    /// since another one has its unique values by now, no rule decides; any other case of rows that are tied to each other
+    /// some rule does.
+    fn chooses(&self) -> bool {
+        let rules_decide =
+            self.policy.unique == UniqueRule::Rule && self.policy.foreign_key == ForeignKeyRule::DeleteChild;
+        self.policy.row == RowRule::Quarantine || self.schedule.workload == Workload::Tied && !rules_decide
+    }
+
     /// Whether operators decide about rows: those of a ledger are to be there in the end, and what is added is to count.
     fn decides(&self) -> bool {
         match self.schedule.workload {
-            _ if self.policy.row == RowRule::Quarantine => true,
-            Workload::Ledger | Workload::Counters | Workload::Stock => false,
+            _ if self.chooses() => true,
+            Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Tied => false,
             _ => self.schedule.refuses,
         }
     }
@@ -318,23 +333,21 @@ impl World {
         }
     }
 
-    /// As the command does: looks at the entries of a key and of those tied to it, then marks these entries on one node
-    /// after the other, last where one was refused. Refused rows are dropped; of rows that wait for a person one side's is
-    /// chosen.
+    /// As the command does: looks at the entries of a key and of those tied to it, or of all, then marks these entries on
+    /// one node after the other, last where one was refused. Refused rows are dropped; of rows that wait for a person one
+    /// side's is chosen.
     async fn decide(&self) {
         let Some(link) = self.dice.pick(&self.links) else { return };
         let held: Vec<Place> = checkers::quarantined(link).into_iter().collect();
         let Some(place) = self.dice.pick(&held) else { return };
-        let places = checkers::tied(link, place);
+        let all = self.schedule.workload == Workload::Tied && self.dice.chance(0.3);
+        let places = if all { held.iter().cloned().collect() } else { checkers::tied(link, place) };
         let entries = Pair::from_fn(|side| -> Vec<Kept> {
             let of = |kept: &Kept| places.contains(&(kept.stored.table, kept.stored.key.clone()));
             link.nodes[side].quarantine(&link.name).into_iter().filter(of).collect()
         });
         let logs = Pair::from_fn(|side| link.nodes[side].log().len());
-        let chosen = match self.policy.row {
-            RowRule::Quarantine => self.dice.pick(&Side::BOTH).copied(),
-            _ => None,
-        };
+        let chosen = if self.chooses() { self.dice.pick(&Side::BOTH).copied() } else { None };
         let what = chosen.map_or_else(|| "dropped".into(), |side| format!("as on {}", link.nodes[side].name));
         self.note(format!("{} an operator has ({}) {what}", link.name, place.1));
         self.looked.lock().unwrap().push(Looked { link: link.name.clone(), places, logs });
@@ -356,7 +369,7 @@ impl World {
     async fn healed(&self) {
         while self.links.iter().any(|link| !checkers::quarantined(link).is_empty()) {
             sleep(Duration::from_millis(500)).await;
-            if self.policy.row == RowRule::Quarantine {
+            if self.chooses() {
                 self.decide().await;
                 sleep(DECIDED).await;
             }
@@ -399,8 +412,8 @@ impl World {
                 let plan = Plan {
                     nodes: Pair::from_fn(node),
                     tables: Pair::from_fn(|_| columns::tables(schedule.workload)),
-                    policies: vec![policy.clone()],
-                    on_error: vec![OnError::Quarantine],
+                    policies: vec![policy.clone(); columns::tables(schedule.workload).len()],
+                    on_error: vec![OnError::Quarantine; columns::tables(schedule.workload).len()],
                     quarantined_max: KEYS_MAX,
                     retention,
                     preferred: Side::A,
@@ -450,6 +463,7 @@ impl World {
             sleep(self.dice.duration(Duration::from_millis(pause))).await;
             let written = match self.schedule.workload {
                 Workload::Ledger => self.insert(node).await,
+                Workload::Tied => tied::write(self, node).await,
                 Workload::Moves if self.dice.chance(0.3) => self.move_row(node).await,
                 workload if columns::has_rules(workload) => self.change_columns(node).await,
                 _ => self.overwrite(node).await,
@@ -464,7 +478,7 @@ impl World {
         }
     }
 
-    fn value(&self, node: &Database) -> String {
+    pub(crate) fn value(&self, node: &Database) -> String {
         if self.unique {
             format!("{}{}", node.name, self.dice.between(0, i64::MAX))
         } else if self.schedule.workload == Workload::Toggle {
@@ -559,7 +573,8 @@ impl World {
                             |row: &Row| row.0[1..].iter().map(|value| value.to_json().to_string()).collect::<Vec<_>>();
                         row.as_ref().map_or("-".into(), |row| values(row).join("/"))
                     };
-                    format!("{}: {} -> {}", change.place.1, text(&change.before), text(&change.after))
+                    let of = if change.place.0 == TABLE { "" } else { "child " };
+                    format!("{of}{}: {} -> {}", change.place.1, text(&change.before), text(&change.after))
                 });
                 let changes = changes.collect::<Vec<_>>().join(", ");
                 lines.push(format!("log {} @{} {origin} time={} {changes}", node.name, at + 1, entry.commit_time));
@@ -575,10 +590,11 @@ impl World {
                     let fence =
                         |fence: &Option<pontoon_core::Position>| fence.as_ref().map_or("-".into(), ToString::to_string);
                     lines.push(format!(
-                        "record {} on {} {} ({}) own<={} other<={} {}{}",
+                        "record {} on {} {} {}({}) own<={} other<={} {}{}",
                         link.name,
                         link.nodes[side].name,
                         r.id,
+                        if r.table == TABLE { "" } else { "child " },
                         r.key,
                         fence(&r.own_fence),
                         fence(&r.other_fence),

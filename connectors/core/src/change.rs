@@ -293,6 +293,8 @@ mod tests {
             columns: vec![column("id"), column("quantity")],
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     }
 

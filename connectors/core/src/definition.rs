@@ -166,7 +166,7 @@ impl TableDraft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Column, Generator, TableName, TextEquality};
+    use crate::schema::{Column, Generator, TableName, TextEquality, Ties};
 
     fn column(name: &str) -> Column {
         Column {
@@ -194,6 +194,7 @@ mod tests {
                 name: TableName::new("s", "t"),
                 columns: ["computed", "id", "computed_too", "x"].map(column).into(),
                 key: vec![1],
+                ties: Ties::default(),
             },
             details,
             indexes: vec![index("good", &[3, 1]), index("bad", &[1, 2])],

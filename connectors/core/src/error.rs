@@ -117,6 +117,9 @@ codes! {
     /// A value has no form on the other side.
     ValueMisfit = "value-misfit", Definite, exit 4,
         "A value cannot be held by the column on the other side: out of range, too long, a zero date, a NUL byte. It is never cut or replaced. Its key goes into quarantine: write another value on the source and it heals by itself; so it does in a wider column, at once with `pontoon quarantine retry`. With `on_error = \"stop\"` the bridge stops before the transaction: mend the column or the row and start again, or pass over it with `pontoon skip`.";
+    /// A row would refer to one that is not there.
+    ReferenceBroken = "reference-broken", Definite, exit 4,
+        "One side removed a row to which the other side made a row refer, or a row refers to one that its own target has refused. Foreign keys are not checked by the servers for what a bridge writes, so it looks itself. The table that refers has `foreign_key = \"quarantine\"`, or its rule cannot be carried out: the key goes into quarantine, and out of it when the other row is there, or nothing refers to it any more. `restore_parent` and `delete_child` decide without a person.";
     /// Both sides wrote a row, and its table leaves the decision to a person.
     ConflictHeld = "conflict-held", Definite, exit 4,
         "Both sides wrote a row without seeing each other, and its table has `conflict = \"quarantine\"`: neither side's row is touched, later changes of it wait, and everything else goes on. `pontoon quarantine show ID` shows both rows; `pontoon quarantine retry ID --take NODE` has that node's row stand on both. It also ends when both sides have come to the same row.";
@@ -218,7 +221,7 @@ impl Error {
 
     /// Whether it is about one row that the target cannot have, and about nothing else.
     pub fn is_of_a_row(&self) -> bool {
-        matches!(self.code, Code::RowRefused | Code::ValueMisfit)
+        matches!(self.code, Code::RowRefused | Code::ValueMisfit | Code::ReferenceBroken)
     }
 
     /// What to do about it.

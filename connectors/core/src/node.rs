@@ -316,6 +316,19 @@ pub trait Session: Send {
     /// Reads rows without locking, in a new statement, in the order of the keys.
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
 
+    /// For each row, the key of the row of the table that has the same values in a unique constraint's columns; itself,
+    /// where it is there. `unique` is the constraint's place in [`MappedTable::uniques`].
+    async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>>;
+
+    /// Which of the rows of these keys, as this transaction sees them, refer to a row that is not there. Those that are
+    /// referred to cannot be removed by others until the transaction has ended. `reference` is the foreign key's place in
+    /// [`MappedTable::references`].
+    async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>>;
+
+    /// The rows that refer to what these rows of the parent were, where no row is that any more; at most `limit`, by
+    /// their keys. The table is the one that refers, and `reference` its foreign key.
+    async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>>;
+
     /// The end of the log, now: every transaction that released a lock that this session was granted
     /// is at or before it.
     async fn fence(&mut self) -> Result<Position>;

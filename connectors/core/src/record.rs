@@ -126,6 +126,8 @@ mod tests {
             columns: forms.iter().enumerate().map(column).collect(),
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     error::{Code, Error},
     form::Form,
     kind::Kind,
+    value::Value,
 };
 
 /// A table's name, literal, case and all.
@@ -122,6 +123,42 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
     /// The primary key's columns, by their place in `columns`, in key order; empty without one.
     pub key: Vec<usize>,
+    /// What ties its rows to each other and to rows of other tables.
+    pub ties: Ties,
+}
+
+/// What a server lets not just any rows live side by side for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ties {
+    /// Unique constraints and indexes beside the primary key, by name; those over expressions, parts of values or some
+    /// of the rows are left out.
+    pub uniques: Vec<UniqueKey>,
+    /// The table's own foreign keys, by name.
+    pub references: Vec<ForeignKey>,
+    /// Tables that refer to this one, and by which foreign key.
+    pub referrers: Vec<(TableName, Box<str>)>,
+}
+
+/// A unique constraint. Rows with a null in one of its columns never meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UniqueKey {
+    /// As the server names it where it refuses a row.
+    pub name: Box<str>,
+    /// Its columns, by name.
+    pub columns: Vec<Box<str>>,
+}
+
+/// A foreign key. A row with a null in one of its columns refers to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// Its name.
+    pub name: Box<str>,
+    /// The columns that refer, by name.
+    pub columns: Vec<Box<str>>,
+    /// The table that is referred to, with its schema.
+    pub parent: TableName,
+    /// The columns that are referred to, each by its own.
+    pub parent_columns: Vec<Box<str>>,
 }
 
 impl TableSchema {
@@ -169,6 +206,65 @@ pub struct MappedTable {
     pub key: Vec<usize>,
     /// Changes of this table in this side's log are wanted (its direction goes that way).
     pub followed: bool,
+    /// The unique constraints of this side, beside the key's.
+    pub uniques: Vec<Unique>,
+    /// The foreign keys of this side to mapped tables.
+    pub references: Vec<Reference>,
+}
+
+/// A unique constraint of a mapped table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// As the server names it where it refuses a row.
+    pub name: Box<str>,
+    /// Its columns, by their place.
+    pub columns: Vec<usize>,
+}
+
+impl Unique {
+    /// Whether two rows cannot both live. Values that a collation takes for equal, and that are not the same, are told
+    /// by the server alone.
+    pub fn ties(&self, a: &Row, b: &Row) -> bool {
+        let same = |&at: &usize| a.0[at] == b.0[at] && a.0[at] != Value::Null;
+        self.columns.iter().all(same)
+    }
+}
+
+/// A foreign key between two mapped tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its name.
+    pub name: Box<str>,
+    /// The columns that refer, by their place.
+    pub columns: Vec<usize>,
+    /// The table that is referred to.
+    pub parent: TableId,
+    /// Its columns that are referred to, by their place.
+    pub parent_columns: Vec<usize>,
+}
+
+impl Reference {
+    /// Whether a row refers to anything.
+    pub fn refers(&self, row: &Row) -> bool {
+        self.columns.iter().all(|&at| row.0[at] != Value::Null)
+    }
+
+    /// Whether two versions of a row refer to the same.
+    pub fn same(&self, a: &Row, b: &Row) -> bool {
+        self.columns.iter().all(|&at| a.0[at] == b.0[at])
+    }
+
+    /// The key of the row that a row refers to; `None` where it refers to nothing, or not by the parent's key.
+    pub fn parent_of(&self, row: &Row, parent: &MappedTable) -> Option<Key> {
+        if !self.refers(row) || self.parent_columns.len() != parent.key.len() {
+            return None;
+        }
+        let value = |at: &usize| {
+            let place = self.parent_columns.iter().position(|column| column == at)?;
+            Some(parent.columns[*at].form.convert(row.0[self.columns[place]].clone()))
+        };
+        parent.key.iter().map(value).collect::<Option<Vec<_>>>().map(Key)
+    }
 }
 
 impl MappedTable {
@@ -190,6 +286,13 @@ impl MappedTable {
     /// The place of a column by its name on this side.
     pub fn place(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|mapped| &*mapped.column.name == column)
+    }
+
+    /// The place of a unique constraint by its name, as a server that refuses a row says it (MySQL: behind the table's
+    /// name and a dot).
+    pub fn unique_named(&self, said: &str) -> Option<usize> {
+        let bare = said.strip_prefix(&*self.name.name).and_then(|rest| rest.strip_prefix('.'));
+        self.uniques.iter().position(|unique| &*unique.name == said || Some(&*unique.name) == bare)
     }
 
     /// A row from values in the pair's order as the server gave them.

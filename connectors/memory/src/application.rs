@@ -44,6 +44,7 @@ impl Database {
             LoggedChange { place: from.clone(), before, after: None, moved_from: None },
             LoggedChange { place: to.clone(), before: None, after, moved_from: Some(from.clone()) },
         ];
+        self.ensure_tied(id, &changes).await?;
         if self.gives_up(id, &changes).await {
             return Ok(Vec::new());
         }
@@ -100,6 +101,7 @@ impl Database {
             }
             changes.push(LoggedChange { place: place.clone(), before, after, moved_from: None });
         }
+        self.ensure_tied(id, &changes).await?;
         self.dice.pause().await;
         if self.gives_up(id, &changes).await {
             return Ok(Vec::new());

@@ -8,6 +8,7 @@ use std::{
 
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId,
+    node::Tables,
     quarantine::{Ask, Stored},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -15,6 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     dice::Dice,
     early::{Early, Undecided},
+    ties::UniqueValue,
 };
 
 /// A row's place: its table and its key.
@@ -89,7 +91,11 @@ pub(crate) struct Inner {
     pub(crate) rows: BTreeMap<Place, Row>,
     pub(crate) log: Vec<Entry>,
     pub(crate) constraint: Option<Constraint>,
+    /// Whose constraints are in force.
+    pub(crate) tables: Option<Tables>,
     pub(crate) locks: BTreeMap<Place, u64>,
+    /// Values of unique constraints that a transaction has under way.
+    pub(crate) values: BTreeMap<UniqueValue, u64>,
     pub(crate) bridges: BTreeMap<String, BridgeTables>,
     /// What was in the log of transactions before their commit.
     pub(crate) early: Vec<Early>,
@@ -114,6 +120,7 @@ impl Inner {
     pub(crate) fn release(&mut self, transaction: u64) {
         self.undo_early(transaction);
         self.locks.retain(|_, owner| *owner != transaction);
+        self.values.retain(|_, owner| *owner != transaction);
         for bridge in self.bridges.values_mut() {
             bridge.lease_shared.remove(&transaction);
         }

@@ -10,7 +10,8 @@
 //!   by a lock, only by another insert (both servers at READ COMMITTED);
 //! * a session whose client died lives on for a while with its locks, and a commit that was under way
 //!   may still happen;
-//! * a row that breaks a constraint is an error of the statement, and the transaction goes on only from a savepoint;
+//! * a row that breaks a constraint is an error of the statement, and the transaction goes on only from a savepoint; of
+//!   what a bridge writes, no foreign key is checked;
 //! * a commit's answer can be lost, a connection can be cut at any call, a lock wait ends with an error.
 //!
 //! # Layout
@@ -21,6 +22,7 @@
 //! | [`database`] | rows, locks, log, and what each bridge keeps |
 //! | [`early`] | transactions that are in the log, in pieces, before they commit |
 //! | [`application`] | transactions that are not the bridge's |
+//! | [`ties`] | unique constraints and foreign keys |
 //! | [`node`] · [`reader`] · [`session`] · [`lease`] · [`scan`] | the traits, under the file names of the real connectors |
 
 pub mod application;
@@ -32,6 +34,7 @@ pub mod node;
 pub mod reader;
 pub mod scan;
 pub mod session;
+pub mod ties;
 
 pub use database::{Database, Entry};
 pub use dice::{Dice, Faults};

@@ -15,7 +15,10 @@ use pontoon_core::{
 };
 use tokio::time::Instant;
 
-use crate::database::{BridgeTables, Database, Inner, Kept, LoggedChange, Place};
+use crate::{
+    database::{BridgeTables, Database, Inner, Kept, LoggedChange, Place},
+    ties::{self, Seen},
+};
 
 /// How long a session at the most lives on in the server when its client is gone.
 const AFTERLIFE_MAX: Duration = Duration::from_secs(5);
@@ -91,6 +94,12 @@ impl MemorySession {
         own.map_or_else(|| self.database.inner().rows.get(place).cloned(), |(_, now)| now.clone())
     }
 
+    /// All rows as this transaction sees them.
+    fn seen(&self) -> Seen {
+        let own = self.transaction.iter().flat_map(|transaction| &transaction.writes);
+        self.database.seen(own.map(|(place, (_, now))| (place, now)))
+    }
+
     /// Writes one row where it is as expected, under its lock: what `make` makes of the row that is there, or nothing
     /// where that is none that it takes.
     async fn write(
@@ -115,6 +124,15 @@ impl MemorySession {
         if after.as_ref().is_some_and(|row| self.database.refuses(&place, row)) {
             self.transaction()?.failed = true;
             return Err(refused(&self.database));
+        }
+        let tables = self.tables.clone();
+        self.database.lock_values(id, &tables, &place, [first.as_ref(), after.as_ref()]).await?;
+        if let Some(row) =
+            after.as_ref().filter(|_| tables.get(place.0.index()).is_some_and(|table| !table.uniques.is_empty()))
+        {
+            let unique = self.database.ensure_unique(&self.seen(), &tables, &place, row);
+            self.transaction()?.failed |= unique.is_err();
+            unique?;
         }
         let transaction = self.transaction()?;
         match transaction.writes.get_mut(&place) {
@@ -193,6 +211,55 @@ impl Session for MemorySession {
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.call().await?;
         Ok(keys.iter().map(|key| self.visible(&(table, key.clone()))).collect())
+    }
+
+    async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
+        self.call().await?;
+        let (seen, tables) = (self.seen(), self.tables.clone());
+        let Some(unique) = tables.get(table.index()).and_then(|table| table.uniques.get(unique)) else {
+            return Err(Error::new(Code::Internal, "no such constraint"));
+        };
+        Ok(rows
+            .iter()
+            .map(|row| ties::holders(&seen, table, unique, row).next().map(|place| place.1.clone()))
+            .collect())
+    }
+
+    async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
+        self.call().await?;
+        let (id, tables) = (self.transaction()?.id, self.tables.clone());
+        let mapped = tables.get(table.index()).and_then(|mapped| mapped.references.get(reference));
+        let parent = mapped.and_then(|reference| tables.get(reference.parent.index()));
+        for key in keys {
+            let row = self.visible(&(table, key.clone()));
+            let (Some(row), Some(reference), Some(parent)) = (row, mapped, parent) else { continue };
+            if let Some(held) = reference.parent_of(&row, parent) {
+                self.database.lock_row(id, &(reference.parent, held)).await?;
+            }
+        }
+        let seen = self.seen();
+        let is_orphan = |key: &&Key| {
+            let row = seen.get(&(table, (*key).clone()));
+            row.is_some_and(|row| ties::is_orphan(&seen, &tables, (table, reference), row))
+        };
+        Ok(keys.iter().filter(is_orphan).cloned().collect())
+    }
+
+    async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
+        self.call().await?;
+        let (seen, tables) = (self.seen(), self.tables.clone());
+        let Some(found) = tables.get(table.index()).and_then(|table| table.references.get(reference)) else {
+            return Err(Error::new(Code::Internal, "no such constraint"));
+        };
+        let refers = |row: &Row, parent: &Row| {
+            found.columns.iter().zip(&found.parent_columns).all(|(&at, &parent_at)| row.0[at] == parent.0[parent_at])
+        };
+        let left = seen.iter().filter(|((of, _), row)| {
+            *of == table
+                && parents.iter().any(|parent| refers(row, parent))
+                && ties::is_orphan(&seen, &tables, (table, reference), row)
+        });
+        Ok(left.map(|((_, key), _)| key.clone()).take(limit).collect())
     }
 
     async fn fence(&mut self) -> Result<Position> {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use pontoon_core::{
     Column, Kind, Result, TableName, TableSchema,
     calendar::{self, MICROS_PER_DAY},
-    schema::{Generator, TextEquality},
+    schema::{Generator, TextEquality, Ties},
 };
 
 use crate::{
@@ -55,12 +55,13 @@ pub(crate) struct NativeTable {
 }
 
 impl NativeTable {
-    /// As the engine sees it.
+    /// As the engine sees it, but for its ties ([`crate::ties`]).
     pub(crate) fn schema(&self) -> TableSchema {
         TableSchema {
             name: self.name.clone(),
             columns: self.columns.iter().map(|native| native.column.clone()).collect(),
             key: self.key.clone(),
+            ties: Ties::default(),
         }
     }
 

@@ -12,7 +12,7 @@
 use pontoon_core::{
     Code, Column, Error, Form, Kind, Result, TableDefinition, TableDraft, TableName, TableSchema, Value, calendar,
     definition::{ColumnDetail, DefaultValue, Index},
-    schema::TextEquality,
+    schema::{TextEquality, Ties},
 };
 
 use crate::{
@@ -44,7 +44,12 @@ pub(crate) struct Facts {
 pub(crate) fn draft(definition: &TableDefinition, facts: &Facts, database_missing: bool) -> TableDraft {
     let (definition, left_out) = definition.clone().portable();
     let name = definition.schema.name.clone();
-    let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
+    let schema = TableSchema {
+        name: name.clone(),
+        columns: Vec::new(),
+        key: definition.schema.key.clone(),
+        ties: Ties::default(),
+    };
     let mut draft =
         TableDraft { schema, new_schema: database_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
     check_name(&mut draft, "", &name.name);
@@ -395,7 +400,7 @@ mod tests {
         details[1].comment = Some("it's".into());
         let parts = vec![IndexColumn { column: 1, descending: true }, IndexColumn { column: 0, descending: false }];
         TableDefinition {
-            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0] },
+            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0], ties: Ties::default() },
             details,
             indexes: vec![Index { name: "i".into(), unique: true, columns: parts }],
             comment: None,

@@ -18,7 +18,7 @@ use crate::{
     reader::{self, Reader, Role},
     scan::TableScan,
     session::ApplySession,
-    state, tables,
+    state, tables, ties,
 };
 
 /// A node: where it is and for which bridge. Every method opens a connection of its own.
@@ -115,8 +115,12 @@ impl Node for MysqlNode {
 
     async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
         let names: Vec<TableName> = names.iter().map(|name| self.full_name(name)).collect();
-        let found = catalog::load(&mut self.client(Purpose::Look).await?, &names).await?;
-        Ok(found.into_iter().map(|table| table.map(|table| table.schema())).collect())
+        let mut client = self.client(Purpose::Look).await?;
+        let found = catalog::load(&mut client, &names).await?;
+        let mut tables: Vec<Option<TableSchema>> =
+            found.into_iter().map(|table| table.map(|table| table.schema())).collect();
+        ties::add(&mut client, &mut tables).await?;
+        Ok(tables)
     }
 
     async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {

@@ -18,6 +18,7 @@ use pontoon_core::{
     history::Retention,
     node::{Applied, Applier, Session, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
+    schema::Reference,
 };
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     quarantine, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
     tables::LEASE,
+    ties,
 };
 
 /// A session.
@@ -105,8 +107,16 @@ fn no_literal(sql: &TableSql, rows: &[impl Borrow<Row>]) -> Error {
     Error::new(Code::ValueMisfit, message)
 }
 
+/// A table and the one that its reference is to, and the reference.
+fn tied(tables: &[TableSql], table: TableId, reference: usize) -> Result<((&TableSql, &TableSql), &Reference)> {
+    let child = tables.get(table.index()).ok_or_else(not_mapped)?;
+    let reference = child.table.references.get(reference).ok_or_else(not_mapped)?;
+    let parent = tables.get(reference.parent.index()).ok_or_else(not_mapped)?;
+    Ok(((child, parent), reference))
+}
+
 fn not_mapped() -> Error {
-    Error::new(Code::Internal, "a table that is not mapped")
+    Error::new(Code::Internal, "a table or a constraint that is not mapped")
 }
 
 impl ApplySession {
@@ -254,6 +264,22 @@ impl Session for ApplySession {
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         rows_of(&mut self.client, sql, keys, false).await
+    }
+
+    async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
+        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        let unique = sql.table.uniques.get(unique).ok_or_else(not_mapped)?;
+        ties::holders(&mut self.client, sql, unique, rows).await
+    }
+
+    async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
+        let (sql, reference) = tied(&self.tables, table, reference)?;
+        ties::orphans(&mut self.client, sql, reference, keys).await
+    }
+
+    async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
+        let (sql, reference) = tied(&self.tables, table, reference)?;
+        ties::children(&mut self.client, sql, reference, parents, limit).await
     }
 
     async fn fence(&mut self) -> Result<Position> {

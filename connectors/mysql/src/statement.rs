@@ -15,6 +15,7 @@ use std::borrow::Borrow;
 use pontoon_core::{
     Form, Key, Kind, MappedTable, Row, Value,
     node::{Sum, UpdateGroup},
+    schema::{Reference, Unique},
 };
 
 use crate::{
@@ -114,17 +115,107 @@ impl TableSql {
 
     /// Reads the rows of keys; locked where asked for. Keys that no row can have are left out.
     pub(crate) fn select(&self, keys: &[Key], lock: bool) -> Option<String> {
+        let list = self.keys(keys)?;
+        let on = self.found_by(|place| format!("r.c{place}"));
+        let suffix = if lock { " FOR UPDATE" } else { "" };
+        Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}{suffix}", self.fields(), list.table(), self.from()))
+    }
+
+    /// Reads the row that has the values of this one in a unique constraint's columns. `None` where no row can.
+    pub(crate) fn by_unique(&self, unique: &Unique, row: &Row) -> Option<String> {
+        let mut list = RowList::new(self.flavour, unique.columns.len());
+        list.push(unique.columns.iter().map(|&at| (&row.0[at], &self.columns[at]))).ok()?;
+        let on = unique.columns.iter().enumerate().map(|(place, &at)| {
+            let (column, listed) = (&self.columns[at], format!("r.c{place}"));
+            column.by_index(&listed).unwrap_or_else(|| column.same(&listed, self))
+        });
+        let on = on.collect::<Vec<_>>().join(" AND ");
+        Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}", self.fields(), list.table(), self.from()))
+    }
+
+    /// Counts the rows of these keys that refer to any row, and those whose row is there, and locks that.
+    pub(crate) fn referring(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
+        let list = self.keys(keys)?;
+        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
+        let first = reference.parent_columns.first().map(|&at| &*parent.columns[at].name)?;
+        Some(format!(
+            "SELECT COUNT(*), COUNT(p.{first}) FROM {} STRAIGHT_JOIN {} ON {on} LEFT JOIN {} AS p ON {refers} \
+             WHERE {} LOCK IN SHARE MODE",
+            list.table(),
+            self.from(),
+            Table(&parent.table.name),
+            self.not_null(reference)
+        ))
+    }
+
+    /// Reads the rows of these keys that refer to one that is not there.
+    pub(crate) fn orphans(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
+        let list = self.keys(keys)?;
+        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
+        Some(format!(
+            "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {refers})",
+            self.fields(),
+            list.table(),
+            self.from(),
+            self.not_null(reference),
+            Table(&parent.table.name)
+        ))
+    }
+
+    /// Reads the rows that refer to what these rows of the parent were, where none is that any more.
+    pub(crate) fn children(
+        &self,
+        parent: &TableSql,
+        reference: &Reference,
+        parents: &[Row],
+        limit: usize,
+    ) -> Option<String> {
+        let mut list = RowList::new(self.flavour, reference.columns.len());
+        for row in parents {
+            let pairs = reference.columns.iter().zip(&reference.parent_columns);
+            // A value that this column cannot hold is referred to by none.
+            let _ = list.push(pairs.map(|(&at, &parent_at)| (&row.0[parent_at], &self.columns[at])));
+        }
+        let on = reference.columns.iter().enumerate().map(|(place, &at)| {
+            let column = &self.columns[at];
+            format!("t.{} = {}", column.name, column.as_own(&format!("r.c{place}")))
+        });
+        let on = on.collect::<Vec<_>>().join(" AND ");
+        (!list.is_empty()).then(|| {
+            format!(
+                "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} \
+                 WHERE NOT EXISTS (SELECT 1 FROM {} AS p WHERE {}) LIMIT {limit}",
+                self.fields(),
+                list.table(),
+                self.from(),
+                Table(&parent.table.name),
+                self.refers(parent, reference)
+            )
+        })
+    }
+
+    /// The row `t` refers to `p`.
+    fn refers(&self, parent: &TableSql, reference: &Reference) -> String {
+        let pairs = reference.columns.iter().zip(&reference.parent_columns);
+        let pairs =
+            pairs.map(|(&at, &other)| format!("p.{} = t.{}", parent.columns[other].name, self.columns[at].name));
+        pairs.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn not_null(&self, reference: &Reference) -> String {
+        let columns = reference.columns.iter().map(|&at| format!("t.{} IS NOT NULL", self.columns[at].name));
+        columns.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Keys as rows; `None` where no row can have any of them.
+    fn keys(&self, keys: &[Key]) -> Option<RowList> {
         let mut list = RowList::new(self.flavour, self.table.key.len());
         for key in keys {
             let values = key.0.iter().zip(&self.table.key).map(|(value, &at)| (value, &self.columns[at]));
             // A row that cannot be there is not looked for.
             let _ = list.push(values);
         }
-        let on = self.found_by(|place| format!("r.c{place}"));
-        (!list.is_empty()).then(|| {
-            let suffix = if lock { " FOR UPDATE" } else { "" };
-            format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}{suffix}", self.fields(), list.table(), self.from())
-        })
+        (!list.is_empty()).then_some(list)
     }
 
     /// Reads the next rows in key order. A key that is cut, or has no literal, has no next.
@@ -490,6 +581,8 @@ mod tests {
                 .collect(),
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };
         let server = Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 << 24 };

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{
     Column, Kind, Result, TableName, TableSchema,
-    schema::{Generator, TextEquality},
+    schema::{Generator, TextEquality, Ties},
 };
 use tokio_postgres::{Client, Row, types::ToSql};
 
@@ -62,7 +62,7 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text,
     LEFT JOIN pg_collation coll ON coll.oid = a.attcollation AND NOT coll.collisdeterministic
     ORDER BY c.oid, a.attnum";
 
-/// The tables' descriptions in the order asked for.
+/// The tables' descriptions in the order asked for, but for their ties ([`crate::ties`]).
 pub(crate) async fn describe(client: &Client, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
     let failed = |error| error::of_statement(&error);
     let names: Vec<_> = names.iter().map(with_schema).collect();
@@ -72,7 +72,12 @@ pub(crate) async fn describe(client: &Client, names: &[TableName]) -> Result<Vec
     let mut found: HashMap<TableName, (TableSchema, Vec<(i32, usize)>)> = HashMap::new();
     for row in &rows {
         let name = TableName::new(text(row, 0)?, text(row, 1)?);
-        let empty = || (TableSchema { name: name.clone(), columns: Vec::new(), key: Vec::new() }, Vec::new());
+        let empty = || {
+            (
+                TableSchema { name: name.clone(), columns: Vec::new(), key: Vec::new(), ties: Ties::default() },
+                Vec::new(),
+            )
+        };
         let (schema, key) = found.entry(name.clone()).or_insert_with(empty);
         let mut column = column_of(row)?;
         column.generator = generators.get(&(name, column.name.clone())).copied();

@@ -10,7 +10,7 @@
 use pontoon_core::{
     Column, Error, Form, Kind, Result, TableDefinition, TableDraft, TableName, TableSchema, Value, calendar,
     definition::{ColumnDetail, DefaultValue, Index},
-    schema::TextEquality,
+    schema::{TextEquality, Ties},
     value::format_uuid,
 };
 use tokio_postgres::Client;
@@ -29,7 +29,12 @@ const NAME_BYTES_MAX: usize = 63;
 pub(crate) fn draft(definition: &TableDefinition, schema_missing: bool) -> TableDraft {
     let (definition, left_out) = definition.clone().portable();
     let name = definition.schema.name.clone();
-    let schema = TableSchema { name: name.clone(), columns: Vec::new(), key: definition.schema.key.clone() };
+    let schema = TableSchema {
+        name: name.clone(),
+        columns: Vec::new(),
+        key: definition.schema.key.clone(),
+        ties: Ties::default(),
+    };
     let mut draft =
         TableDraft { schema, new_schema: schema_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
     check_name(&mut draft, "", &name.name);
@@ -272,7 +277,7 @@ mod tests {
         details[1].comment = Some("it's".into());
         let parts = vec![IndexColumn { column: 1, descending: true }, IndexColumn { column: 0, descending: false }];
         TableDefinition {
-            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0] },
+            schema: TableSchema { name: TableName::new("s", "t"), columns, key: vec![1, 0], ties: Ties::default() },
             details,
             indexes: vec![Index { name: "i".into(), unique: true, columns: parts }],
             comment: None,

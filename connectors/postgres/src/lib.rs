@@ -80,6 +80,7 @@ mod socket;
 mod state;
 mod statement;
 mod tables;
+mod ties;
 mod types;
 mod watch;
 

@@ -24,7 +24,7 @@ use crate::{
     quote::Table,
     scan::PostgresScan,
     session::PostgresSession,
-    slot, state, tables,
+    slot, state, tables, ties,
 };
 
 /// A mark or a look at the log that takes longer is given up with its connection: a server that does
@@ -110,7 +110,9 @@ impl Node for PostgresNode {
 
     async fn describe(&self, names: &[TableName]) -> Result<Vec<Option<TableSchema>>> {
         let link = self.link("catalog").await?;
-        self.at(catalog::describe(&link.client, names).await)
+        let mut tables = self.at(catalog::describe(&link.client, names).await)?;
+        self.at(ties::add(&link.client, &mut tables).await)?;
+        Ok(tables)
     }
 
     async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {

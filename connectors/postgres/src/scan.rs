@@ -41,7 +41,7 @@ impl PostgresScan {
         let table = &self.tables[table.index()];
         let bounds = match after {
             None => Vec::new(),
-            Some(key) => key_arrays(table, std::slice::from_ref(key)).0,
+            Some(key) => arrays_of(table, &table.key, std::slice::from_ref(key)).0,
         };
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sql = statement::chunk(table, !bounds.is_empty());
@@ -92,25 +92,47 @@ pub(crate) async fn rows_of_keys(
     table: &MappedTable,
     keys: &[Key],
 ) -> Result<Vec<Option<Row>>> {
-    let (arrays, places) = key_arrays(table, keys);
-    let mut found = vec![None; keys.len()];
-    let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-    for row in client.query(statement, &parameters).await.map_err(|error| of_table(&error, table))? {
-        let number = usize::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
+    rows_by(client, statement, table, &table.key, keys).await
+}
+
+/// Runs a statement of [`statement::by_columns`].
+pub(crate) async fn rows_by(
+    client: &Client,
+    statement: &Statement,
+    table: &MappedTable,
+    columns: &[usize],
+    values: &[Key],
+) -> Result<Vec<Option<Row>>> {
+    let (arrays, places) = arrays_of(table, columns, values);
+    let mut found = vec![None; values.len()];
+    for (number, row) in numbered_rows(client, statement, table, &arrays).await? {
         if let Some(&place) = number.checked_sub(1).and_then(|at| places.get(at)) {
-            found[place] = Some(row_of(table, &row, 1)?);
+            found[place] = Some(row);
         }
     }
     Ok(found)
 }
 
-/// The keys as arrays, one per column, and the place of each that is in them: one that no row here can
+/// The rows of a statement that takes such arrays, each with the number of the values that found it.
+pub(crate) async fn numbered_rows(
+    client: &Client,
+    statement: &Statement,
+    table: &MappedTable,
+    arrays: &[Array],
+) -> Result<Vec<(usize, Row)>> {
+    let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+    let rows = client.query(statement, &parameters).await.map_err(|error| of_table(&error, table))?;
+    let numbered = |row| Ok((usize::try_from(get::<i64>(row, 0)?).unwrap_or_default(), row_of(table, row, 1)?));
+    rows.iter().map(numbered).collect()
+}
+
+/// Values of columns as arrays, one per column, and the place of each that is in them: one that no row here can
 /// have is left out.
-fn key_arrays(table: &MappedTable, keys: &[Key]) -> (Vec<Array>, Vec<usize>) {
-    let columns: Vec<_> = table.key.iter().map(|&at| &table.columns[at]).collect();
+pub(crate) fn arrays_of(table: &MappedTable, columns: &[usize], values: &[Key]) -> (Vec<Array>, Vec<usize>) {
+    let columns: Vec<_> = columns.iter().map(|&at| &table.columns[at]).collect();
     let mut arrays: Vec<_> = columns.iter().map(|column| Array::new(column)).collect();
-    let mut places = Vec::with_capacity(keys.len());
-    for (place, key) in keys.iter().enumerate() {
+    let mut places = Vec::with_capacity(values.len());
+    for (place, key) in values.iter().enumerate() {
         let fits = key.0.iter().zip(&columns).all(|(value, column)| Array::new(column).push(column, value).is_ok());
         if fits {
             for ((array, column), value) in arrays.iter_mut().zip(&columns).zip(&key.0) {

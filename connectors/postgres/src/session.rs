@@ -21,6 +21,7 @@ use pontoon_core::{
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
+    schema::Reference,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{
@@ -38,6 +39,7 @@ use crate::{
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, Locking},
+    ties,
 };
 
 /// Rows that one statement carries at most: enough that its round trip costs nothing beside them.
@@ -257,6 +259,14 @@ impl PostgresSession {
         self.move_checkpoint(client, &checkpoint, tag).await
     }
 
+    /// A table, the one that its reference is to, and the reference.
+    fn tied(&self, table: TableId, reference: usize) -> Result<(&MappedTable, &MappedTable, &Reference)> {
+        let table = &self.tables[table.index()];
+        let found =
+            table.references.get(reference).and_then(|found| Some((self.tables.get(found.parent.index())?, found)));
+        found.map(|(parent, found)| (table, parent, found)).ok_or_else(|| no_such_tie(table))
+    }
+
     async fn record_one(&self, record: &Resolution) -> Result<()> {
         const RETIRE: &str = "UPDATE pontoon.resolution SET in_force = false
             WHERE bridge = $1 AND in_force AND table_name = $2 AND row_key = $3";
@@ -289,6 +299,10 @@ impl PostgresSession {
         client.execute(RECORD, &parameters).await.map_err(|error| error::of_statement(&error))?;
         Ok(())
     }
+}
+
+fn no_such_tie(table: &MappedTable) -> Error {
+    Error::new(Code::Internal, format!("table {}: no such constraint", table.name))
 }
 
 /// Gives the transaction the time of the write that it brings.
@@ -413,6 +427,41 @@ impl Session for PostgresSession {
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.rows(table, keys, Locking::No).await
+    }
+
+    async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
+        self.enter()?;
+        let table = &self.tables[table.index()];
+        let Some(unique) = table.uniques.get(unique) else { return Err(no_such_tie(table)) };
+        let mut found = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(STATEMENT_ROWS_MAX) {
+            found.extend(ties::holders(&self.link.client, table, unique, rows).await?);
+        }
+        self.state = State::Open;
+        Ok(found)
+    }
+
+    async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
+        self.enter()?;
+        let (table, parent, reference) = self.tied(table, reference)?;
+        let mut found = Vec::new();
+        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+            found.extend(ties::orphans(&self.link.client, (table, parent), reference, keys).await?);
+        }
+        self.state = State::Open;
+        Ok(found)
+    }
+
+    async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
+        self.enter()?;
+        let (table, parent, reference) = self.tied(table, reference)?;
+        let mut found = Vec::new();
+        for parents in parents.chunks(STATEMENT_ROWS_MAX) {
+            let rest = limit - found.len();
+            found.extend(ties::children(&self.link.client, (table, parent), reference, parents, rest).await?);
+        }
+        self.state = State::Open;
+        Ok(found)
     }
 
     async fn fence(&mut self) -> Result<Position> {

@@ -101,19 +101,34 @@ pub(crate) enum Locking {
 
 /// The rows of keys: first the key's number, from 1 on, then each column as text.
 pub(crate) fn by_key(table: &MappedTable, locking: Locking) -> String {
-    let matches: Vec<_> = table.key.iter().map(|&at| key_equals(&table.columns[at], &format!("s.k{at}"))).collect();
+    by_columns(table, &table.key, locking)
+}
+
+/// The rows that have values in these columns, of which no two can have the same.
+pub(crate) fn by_columns(table: &MappedTable, columns: &[usize], locking: Locking) -> String {
     format!(
         "SELECT s.n, {} FROM {} JOIN {} AS t ON {} ORDER BY s.n{}",
         texts(table),
-        rows(table, &[('k', &table.key)], " WITH ORDINALITY"),
+        listed_columns(table, columns),
         Table(&table.name),
-        matches.join(" AND "),
+        found_by(table, columns),
         match locking {
             Locking::No => "",
             Locking::ForUpdate => " FOR NO KEY UPDATE OF t",
             Locking::ForShare => " FOR SHARE OF t",
         }
     )
+}
+
+/// Values of these columns as rows `s`, each with its number `n`.
+pub(crate) fn listed_columns(table: &MappedTable, columns: &[usize]) -> String {
+    rows(table, &[('k', columns)], " WITH ORDINALITY")
+}
+
+/// The row `t` has the values of a row of [`listed_columns`].
+pub(crate) fn found_by(table: &MappedTable, columns: &[usize]) -> String {
+    let matches = columns.iter().map(|&at| key_equals(&table.columns[at], &format!("s.k{at}")));
+    matches.collect::<Vec<_>>().join(" AND ")
 }
 
 /// The first rows in key order, after a key where `after` is set; each column as text, and last whether somebody
@@ -144,7 +159,7 @@ pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
 }
 
 /// Every column as text.
-fn texts(table: &MappedTable) -> String {
+pub(crate) fn texts(table: &MappedTable) -> String {
     let columns: Vec<_> =
         table.columns.iter().map(|column| format!("t.{}::text", Ident(&column.column.name))).collect();
     columns.join(", ")
@@ -189,7 +204,7 @@ fn key_is_exact(column: &MappedColumn) -> bool {
 }
 
 /// A parameter as a value to look for, of a type whose `=` with the column an index on it serves.
-fn sought(column: &MappedColumn, parameter: &str) -> String {
+pub(crate) fn sought(column: &MappedColumn, parameter: &str) -> String {
     match &column.kind {
         Kind::Decimal { .. } => format!("{parameter}::numeric"),
         // An enum's name is as the server quotes it; the cast knows no modifier.
@@ -319,6 +334,8 @@ mod tests {
             ],
             key: vec![0],
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     }
 

@@ -171,6 +171,8 @@ labels! {
         DeleteMissing = "delete_missing",
         /// An additive column came below its floor.
         FloorCrossed = "floor_crossed",
+        /// A row refers to one that the other side removed.
+        ReferenceBroken = "reference_broken",
         /// A row violates unique constraints beside its key.
         MultipleUniqueConflicts = "multiple_unique_conflicts",
     }

@@ -82,6 +82,8 @@ pub(crate) async fn map(node: &MysqlNode, names: &[TableName]) -> Tables {
             columns: columns.collect(),
             key: schema.key.iter().map(|at| kept.iter().position(|kept| kept == at).unwrap()).collect(),
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     });
     tables.collect()

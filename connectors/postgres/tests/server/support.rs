@@ -84,6 +84,8 @@ pub(crate) async fn map(node: &PostgresNode, names: &[TableName], poorer: &[(&st
             name: schema.name,
             key,
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     });
     tables.collect::<Vec<_>>().into()

@@ -1,0 +1,154 @@
+//! Unique constraints and foreign keys: what the catalogs say of them, and who is tied to whom.
+//!
+//! The server checks no foreign key of what the bridge writes (`foreign_key_checks = 0`; both manuals, "FOREIGN KEY
+//! Constraints"; cascades are off with it), so the bridge looks itself, in the transaction that has written:
+//!
+//! * A row that refers to another takes a shared lock on that one, as the server's own check does: who removes it waits
+//!   until this transaction has ended, and then sees the row that refers. At READ COMMITTED the lock of a row that a
+//!   condition leaves out is given back, so the condition is none: what is there is counted.
+//! * Who has removed a row looks in a new statement for rows that refer to it. One that was inserted meanwhile held that
+//!   lock, so the removal waited for it, and at READ COMMITTED the new statement sees it.
+//!
+//! A unique index over an expression or a part of a value is no constraint here: what it refuses is refused like by any
+//! other constraint.
+
+use std::collections::HashMap;
+
+use pontoon_core::{
+    Key, Result, Row, TableName, TableSchema,
+    schema::{ForeignKey, Reference, Ties, Unique, UniqueKey},
+};
+
+use crate::{
+    catalog::{TABLES_PER_QUERY, pairs, table_name},
+    connect::{Client, number, text},
+    session::common,
+    statement::{ROWS_MAX, TableSql},
+};
+
+/// Adds to tables what ties their rows.
+pub(crate) async fn add(client: &mut Client, tables: &mut [Option<TableSchema>]) -> Result<()> {
+    for tables in tables.chunks_mut(TABLES_PER_QUERY) {
+        let names: Vec<TableName> = tables.iter().flatten().map(|table| table.name.clone()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let mut ties = load(client, &names).await?;
+        for table in tables.iter_mut().flatten() {
+            table.ties = ties.remove(&table.name).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+async fn load(client: &mut Client, names: &[TableName]) -> Result<HashMap<TableName, Ties>> {
+    let pairs = pairs(names);
+    let mut found: HashMap<TableName, Ties> = HashMap::new();
+    let parts = client
+        .rows(format!(
+            "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics \
+             WHERE non_unique = 0 AND index_name <> 'PRIMARY' AND (table_schema, table_name) IN ({pairs}) \
+             ORDER BY table_schema, table_name, index_name, seq_in_index"
+        ))
+        .await?;
+    let mut partial: Vec<(TableName, Box<str>)> = Vec::new();
+    for row in &parts {
+        let (Some(table), Some(name)) = (table_name(row), text(row, 2)) else { continue };
+        let name: Box<str> = name.into();
+        // A part that is an expression has no column.
+        match text(row, 3).filter(|_| text(row, 4).is_none()) {
+            Some(column) => {
+                let uniques = &mut found.entry(table).or_default().uniques;
+                match uniques.last_mut().filter(|last| last.name == name) {
+                    Some(last) => last.columns.push(column.into()),
+                    None => uniques.push(UniqueKey { name, columns: vec![column.into()] }),
+                }
+            }
+            None => partial.push((table, name)),
+        }
+    }
+    for (table, name) in partial {
+        found.entry(table).or_default().uniques.retain(|unique| unique.name != name);
+    }
+    let columns = client
+        .rows(format!(
+            "SELECT table_schema, table_name, referenced_table_schema, referenced_table_name, constraint_name, \
+             column_name, referenced_column_name FROM information_schema.key_column_usage \
+             WHERE referenced_table_name IS NOT NULL AND ((table_schema, table_name) IN ({pairs}) \
+             OR (referenced_table_schema, referenced_table_name) IN ({pairs})) \
+             ORDER BY table_schema, table_name, constraint_name, ordinal_position"
+        ))
+        .await?;
+    for row in &columns {
+        let (Some(child), Some(parent)) = (table_name(row), row.get(2..).and_then(table_name)) else { continue };
+        let [name, own, other] = [4, 5, 6].map(|at| text(row, at).unwrap_or_default().into_boxed_str());
+        let references = &mut found.entry(child.clone()).or_default().references;
+        if let Some(last) = references.last_mut().filter(|last| last.name == name) {
+            last.columns.push(own);
+            last.parent_columns.push(other);
+            continue;
+        }
+        let (columns, parent_columns) = (vec![own], vec![other]);
+        references.push(ForeignKey { name: name.clone(), columns, parent: parent.clone(), parent_columns });
+        found.entry(parent).or_default().referrers.push((child, name));
+    }
+    Ok(found)
+}
+
+/// For each row, the key of the one that has its values in a unique constraint's columns.
+pub(crate) async fn holders(
+    client: &mut Client,
+    sql: &TableSql,
+    unique: &Unique,
+    rows: &[Row],
+) -> Result<Vec<Option<Key>>> {
+    let mut holders = Vec::with_capacity(rows.len());
+    // One at a time: which of several was found, the server's collation knows alone, and few are ever asked for.
+    for row in rows {
+        let found = match sql.by_unique(unique, row) {
+            Some(statement) => client.rows(statement).await?.pop(),
+            None => None,
+        };
+        holders.push(found.map(|row| sql.table.key_of(&common(row, sql))));
+    }
+    Ok(holders)
+}
+
+/// Which rows of these keys refer to one that is not there; the others' are locked.
+pub(crate) async fn orphans(
+    client: &mut Client,
+    (child, parent): (&TableSql, &TableSql),
+    reference: &Reference,
+    keys: &[Key],
+) -> Result<Vec<Key>> {
+    let mut orphans = Vec::new();
+    for keys in keys.chunks(ROWS_MAX) {
+        let Some(count) = child.referring(parent, reference, keys) else { continue };
+        let rows = client.rows(count).await?;
+        let of = |at| rows.first().and_then(|row| number::<u64>(row, at));
+        if of(0) == of(1) {
+            continue;
+        }
+        let Some(look) = child.orphans(parent, reference, keys) else { continue };
+        let found = client.rows(look).await?;
+        orphans.extend(found.into_iter().map(|row| child.table.key_of(&common(row, child))));
+    }
+    Ok(orphans)
+}
+
+/// Rows that refer to what these rows of the parent were, where none is that any more.
+pub(crate) async fn children(
+    client: &mut Client,
+    (child, parent): (&TableSql, &TableSql),
+    reference: &Reference,
+    parents: &[Row],
+    limit: usize,
+) -> Result<Vec<Key>> {
+    let mut children = Vec::new();
+    for parents in parents.chunks(ROWS_MAX) {
+        let Some(statement) = child.children(parent, reference, parents, limit - children.len()) else { continue };
+        let found = client.rows(statement).await?;
+        children.extend(found.into_iter().map(|row| child.table.key_of(&common(row, child))));
+    }
+    Ok(children)
+}
