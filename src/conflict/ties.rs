@@ -161,7 +161,8 @@ impl Ties<'_> {
     fn stands(&self, a: &Standing, b: &Standing, policy: &Policy) -> bool {
         let rank = |standing: &Standing| {
             let preferred = policy.row == RowRule::Prefer(standing.winner);
-            (standing.fixed, preferred, standing.time, standing.winner == self.preferred)
+            let untouched = standing.adjusted.is_none();
+            (standing.fixed, untouched, preferred, standing.time, standing.winner == self.preferred)
         };
         rank(a) >= rank(b)
     }
@@ -352,13 +353,12 @@ mod tests {
     fn a_row_that_was_there_becomes_what_it_was_and_one_that_cannot_goes() {
         let mut rows = Rows::default();
         rows[Side::B].insert(place(0, 1), Some(row(&[1, 3, 0])));
-        let mut two = [(place(0, 1), stands(&[1, 7, 4], Side::A, 5)), (place(0, 2), stands(&[2, 7, 0], Side::B, 9))];
+        let two = [(place(0, 1), stands(&[1, 7, 4], Side::A, 5)), (place(0, 2), stands(&[2, 7, 0], Side::B, 9))];
         let agree =
             |rows: &Rows, two: &[(Place, Standing)]| agreed(by_rule(RowRule::LastWriterWins), rows, two).unwrap();
         assert_eq!(agree(&rows, &two), [Some(row(&[1, 3, 0])), Some(row(&[2, 7, 0]))]);
         // A third one has the value by now.
-        two[1].1 = stands(&[2, 7, 0], Side::B, 9);
-        let three = [two[0].clone(), two[1].clone(), (place(0, 3), stands(&[3, 3, 0], Side::B, 1))];
+        let three = [two[0].clone(), two[1].clone(), (place(0, 3), stands(&[3, 3, 0], Side::A, 6))];
         assert_eq!(agree(&rows, &three), [None, Some(row(&[2, 7, 0])), Some(row(&[3, 3, 0]))]);
         // What was added to it counts.
         let additive = Some(super::super::policy::ColumnRule::Additive { floor: None });

@@ -1,6 +1,6 @@
 //! Each rule as a scenario of SQL: `tests/scenarios/*.sql` say what is there, what each side writes before it has seen
 //! the other's, which rows both hold afterwards (or each, where a person is to decide: what is held) and what is on record.
-//! The table has the file's name.
+//! The table has the file's name; a second one, where there is one, `_child` behind it.
 
 use std::path::Path;
 
@@ -10,11 +10,23 @@ use crate::quarantine::entries;
 use crate::support::{Link, LinkOptions, a_second_later, database::Rows, pairings};
 
 /// The parts of a scenario, in the order in which they stand in the file.
-const PARTS: [&str; 8] = ["configuration", "both", "a", "b, later", "rows", "rows of b", "held", "records"];
+const PARTS: [&str; 11] = [
+    "configuration",
+    "configuration of child",
+    "both",
+    "a",
+    "b, later",
+    "rows",
+    "rows of b",
+    "rows of child",
+    "rows of child of b",
+    "held",
+    "records",
+];
 
 struct Scenario {
     name: String,
-    parts: [Vec<String>; PARTS.len()],
+    parts: [Option<Vec<String>>; PARTS.len()],
 }
 
 impl Scenario {
@@ -28,16 +40,17 @@ impl Scenario {
 
     fn read(file: &Path) -> Scenario {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let (mut parts, mut part) = (<[Vec<String>; PARTS.len()]>::default(), None);
+        let (mut parts, mut part) = (<[Option<Vec<String>>; PARTS.len()]>::default(), None);
         for line in std::fs::read_to_string(file).unwrap().lines() {
             if let Some(header) = line.strip_prefix("--- ") {
                 let next = PARTS.iter().position(|known| *known == header);
                 assert!(next > part, "{name}: {header}");
                 part = next;
+                parts[part.unwrap()] = Some(Vec::new());
             } else if let Some(part) = part
                 && !line.is_empty()
             {
-                parts[part].push(line.to_owned());
+                parts[part].get_or_insert_default().push(line.to_owned());
             }
         }
         assert_eq!(part, Some(PARTS.len() - 1), "{name} has no {}", PARTS[PARTS.len() - 1]);
@@ -45,7 +58,27 @@ impl Scenario {
     }
 
     fn part(&self, part: &str) -> &[String] {
-        &self.parts[PARTS.iter().position(|known| *known == part).unwrap()]
+        self.own(part).unwrap_or_default()
+    }
+
+    /// A part, where the file has it.
+    fn own(&self, part: &str) -> Option<&[String]> {
+        self.parts[PARTS.iter().position(|known| *known == part).unwrap()].as_deref()
+    }
+
+    /// The tables, each with what the names of its parts end with.
+    fn tables(&self) -> Vec<(String, &'static str)> {
+        let child = format!("{}_child", self.name);
+        let has_child = self.part("both").iter().any(|sql| sql.starts_with(&format!("CREATE TABLE {child} ")));
+        let child = has_child.then_some((child, " of child"));
+        std::iter::once((self.name.clone(), "")).chain(child).collect()
+    }
+
+    /// A key as the parts for both tables write it.
+    fn key(&self, of: &serde_json::Value) -> Option<String> {
+        let (table, key) = (of["table"].as_str()?, &of["key"][0]);
+        let is_child = table.strip_prefix(&*self.name) == Some("_child");
+        (is_child || table == self.name).then(|| if is_child { format!("child {key}") } else { key.to_string() })
     }
 }
 
@@ -57,18 +90,19 @@ fn written(rows: Rows) -> Vec<String> {
 
 async fn every_rule(kinds: [Kind; 2]) {
     let scenarios = Scenario::all();
-    let table = |scenario: &Scenario| {
-        format!("[[tables]]\nname = \"{}\"\n{}\n", scenario.name, scenario.part("configuration").join("\n"))
+    let table = |(scenario, (name, part)): (&Scenario, (String, &str))| {
+        format!("[[tables]]\nname = \"{name}\"\n{}\n", scenario.part(&format!("configuration{part}")).join("\n"))
     };
-    let configuration = scenarios.iter().map(table).collect();
+    let tables = scenarios.iter().flat_map(|one| one.tables().into_iter().map(move |table| (one, table)));
+    let configuration = tables.map(table).collect();
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     for node in link.nodes() {
         for scenario in &scenarios {
             for statement in scenario.part("both") {
                 node.run(statement).await;
             }
-            if node.is_postgres() {
-                node.run(&format!("ALTER TABLE {} REPLICA IDENTITY FULL", scenario.name)).await;
+            for (table, _) in scenario.tables().iter().filter(|_| node.is_postgres()) {
+                node.run(&format!("ALTER TABLE {table} REPLICA IDENTITY FULL")).await;
             }
         }
     }
@@ -86,21 +120,25 @@ async fn every_rule(kinds: [Kind; 2]) {
     let held = entries(&link).await;
     for scenario in &scenarios {
         let name = &scenario.name;
-        for node in link.nodes() {
-            let rows = node.rows(&format!("SELECT * FROM {name} ORDER BY id")).await;
-            let own = scenario.part("rows of b");
-            let expected = if std::ptr::eq(node, &link.b) && !own.is_empty() { own } else { scenario.part("rows") };
-            assert_eq!(written(rows), expected, "{name}: rows on {:?}", node.kind);
+        for (node, (table, part)) in
+            link.nodes().into_iter().flat_map(|node| scenario.tables().into_iter().map(move |table| (node, table)))
+        {
+            let rows = node.rows(&format!("SELECT * FROM {table} ORDER BY id")).await;
+            let of_b = scenario.own(&format!("rows{part} of b")).filter(|_| std::ptr::eq(node, &link.b));
+            let expected = of_b.unwrap_or_else(|| scenario.part(&format!("rows{part}")));
+            assert_eq!(written(rows), expected, "{table}: rows on {:?}", node.kind);
         }
-        let refused = held.iter().filter(|entry| entry["table"] == *name && !entry["code"].is_null());
-        let mut held: Vec<String> =
-            refused.map(|entry| format!("{} | {}", entry["key"][0], entry["code"].as_str().unwrap())).collect();
+        let refused = held.iter().filter(|entry| !entry["code"].is_null());
+        let mut held: Vec<String> = refused
+            .filter_map(|entry| Some(format!("{} | {}", scenario.key(entry)?, entry["code"].as_str().unwrap())))
+            .collect();
         held.sort_unstable();
         assert_eq!(held, scenario.part("held"), "{name}: held");
-        let of_table = conflicts.iter().filter(|record| record["table"] == *name);
-        let mut records: Vec<(i64, &str)> =
-            of_table.map(|record| (record["key"][0].as_i64().unwrap(), record["rule"].as_str().unwrap())).collect();
-        records.sort_unstable();
+        let mut records: Vec<(String, &str)> = conflicts
+            .iter()
+            .filter_map(|record| Some((scenario.key(record)?, record["rule"].as_str().unwrap())))
+            .collect();
+        records.sort_by_key(|(key, rule)| (key.len(), key.clone(), *rule));
         let records: Vec<String> = records.iter().map(|(key, rule)| format!("{key} | {rule}")).collect();
         assert_eq!(records, scenario.part("records"), "{name}: records");
     }

@@ -258,7 +258,7 @@ mod tests {
         ("clock_offset_uncertainty_seconds", "gauge", 2),
         ("commit_to_apply_seconds", "histogram", 2),
         ("conflict_tie_breaks_total", "counter", 2),
-        ("conflicts_total", "counter", 64),
+        ("conflicts_total", "counter", 72),
         ("connect_attempts_total", "counter", 10),
         ("direction_state", "gauge", 12),
         ("echo_transactions_total", "counter", 2),
