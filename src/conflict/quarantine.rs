@@ -68,6 +68,9 @@ struct Held {
     /// The nodes that have stored changes of it.
     changes: Pair<bool>,
     ties: BTreeSet<Place>,
+    /// Keys that were refused together with it, the last time: when one of them is settled, it may be as well. Forgotten
+    /// with the process, when it waits for its next attempt.
+    beside: BTreeSet<Place>,
     attempts: u32,
     due: Instant,
     tried: Option<Instant>,
@@ -266,6 +269,16 @@ impl Quarantine {
         }
     }
 
+    /// Keys were refused together.
+    pub(crate) fn refused_together(&self, places: &BTreeSet<Place>) {
+        let mut keys = self.keys();
+        for place in places {
+            if let Some(held) = keys.get_mut(place) {
+                held.beside = places.iter().filter(|other| *other != place).cloned().collect();
+            }
+        }
+    }
+
     /// A conflict over the key is to be counted. `false`: it is not held, or was counted before.
     pub(crate) fn count(&self, place: &Place) -> bool {
         self.keys().get_mut(place).is_some_and(|held| !std::mem::replace(&mut held.counted, true))
@@ -276,12 +289,18 @@ impl Quarantine {
         self.keys().get(place).is_some_and(|held| held.counted)
     }
 
-    /// Keys are settled, and their entries gone from both nodes.
+    /// Keys are settled, and their entries gone from both nodes. What was refused with them is due.
     pub(crate) fn ended(&self, places: &BTreeSet<Place>) {
+        let now = Instant::now();
         let mut keys = self.keys();
-        for place in places {
-            keys.remove(place);
+        let ended: Vec<Held> = places.iter().filter_map(|place| keys.remove(place)).collect();
+        for place in ended.iter().flat_map(|held| &held.beside) {
+            if let Some(held) = keys.get_mut(place) {
+                held.due = held.due.min(held.tried.map_or(now, |tried| now.max(tried + RETRY_GAP)));
+            }
         }
+        drop(keys);
+        self.woken.notify_one();
     }
 
     /// Keys that each side refuses, and for how long the oldest is held.
@@ -300,6 +319,7 @@ impl Held {
             entries: Pair::default(),
             changes: Pair::default(),
             ties: BTreeSet::new(),
+            beside: BTreeSet::new(),
             attempts: 0,
             due,
             tried: None,
@@ -394,6 +414,20 @@ mod tests {
         assert_eq!(quarantine.head(&place(1)), Some((Side::B, 1, 2)));
         quarantine.ended(&BTreeSet::from([place(1)]));
         assert!(quarantine.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_together_is_due_when_one_is_settled() {
+        let quarantine = empty(9);
+        let both = BTreeSet::from([place(1), place(2)]);
+        quarantine.stored(Side::B, &[entry(1, 1, None, true), entry(2, 2, None, true), entry(3, 3, None, true)]);
+        quarantine.refused_together(&both);
+        tokio::time::advance(RETRY_GAP).await;
+        assert_eq!(quarantine.due(), None);
+        quarantine.ended(&BTreeSet::from([place(1)]));
+        assert_eq!(quarantine.due(), Some(place(2)));
+        quarantine.ended(&BTreeSet::from([place(2)]));
+        assert_eq!(quarantine.due(), None);
     }
 
     #[tokio::test(start_paused = true)]

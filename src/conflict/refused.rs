@@ -152,9 +152,12 @@ impl Settler {
             keys.iter().filter(|place| headless || !shared.quarantine.holds(place)).cloned().collect();
         shared.quarantine.room_for(&new.iter().filter(|place| !shared.quarantine.holds(place)).cloned().collect())?;
         let entries: Vec<Stored> = new.iter().map(|place| self.settlement(place, refusal)).collect();
+        // One that waits already, and that another one's conflict brought in, was not tried for its own sake.
+        let is_attempt = matches!(cause, Cause::Retry | Cause::Discard | Cause::Take(_));
         self.open().await?;
         for side in Side::BOTH {
-            let tried: Vec<&Place> = keys.iter().filter(|place| shared.quarantine.has_entries(side, place)).collect();
+            let counts = |place: &&Place| is_attempt && shared.quarantine.has_entries(side, place);
+            let tried: Vec<&Place> = keys.iter().filter(counts).collect();
             let store = side == refusal.side && !entries.is_empty();
             if tried.is_empty() && !store {
                 continue;
@@ -176,8 +179,11 @@ impl Settler {
             }
             session.commit().await.map_err(outcome_unknown)?;
         }
-        shared.quarantine.tried(keys, refusal.error.code());
+        if is_attempt {
+            shared.quarantine.tried(keys, refusal.error.code());
+        }
         shared.quarantine.stored(refusal.side, &entries);
+        shared.quarantine.refused_together(keys);
         shared.quarantined(refusal.side, &entries);
         Ok(())
     }

@@ -28,5 +28,6 @@ mod scenarios;
 mod servers_fail;
 mod standby;
 mod streamed;
+mod ties;
 mod tls;
 mod types;

@@ -123,6 +123,10 @@ impl TableSql {
 
     /// Reads the row that has the values of this one in a unique constraint's columns. `None` where no row can.
     pub(crate) fn by_unique(&self, unique: &Unique, row: &Row) -> Option<String> {
+        // A null meets nothing, and alone in a list it has no character set.
+        if unique.columns.iter().any(|&at| row.0[at] == Value::Null) {
+            return None;
+        }
         let mut list = RowList::new(self.flavour, unique.columns.len());
         list.push(unique.columns.iter().map(|&at| (&row.0[at], &self.columns[at]))).ok()?;
         let on = unique.columns.iter().enumerate().map(|(place, &at)| {
@@ -171,7 +175,8 @@ impl TableSql {
         limit: usize,
     ) -> Option<String> {
         let mut list = RowList::new(self.flavour, reference.columns.len());
-        for row in parents {
+        let is_null = |row: &&Row| reference.parent_columns.iter().any(|&at| row.0[at] == Value::Null);
+        for row in parents.iter().filter(|row| !is_null(row)) {
             let pairs = reference.columns.iter().zip(&reference.parent_columns);
             // A value that this column cannot hold is referred to by none.
             let _ = list.push(pairs.map(|(&at, &parent_at)| (&row.0[parent_at], &self.columns[at])));

@@ -13,5 +13,6 @@ mod shapes;
 mod stream;
 mod sums;
 mod support;
+mod ties;
 mod tls;
 mod values;
