@@ -36,6 +36,8 @@ pub(crate) struct Broken {
     pub(crate) child: Place,
     /// What it refers to, where that is by its key.
     pub(crate) parent: Option<Place>,
+    /// Of what was written, what broke it.
+    pub(crate) by: Vec<Place>,
     /// The foreign key.
     pub(crate) name: Box<str>,
 }
@@ -117,7 +119,7 @@ impl Looking<'_> {
             keys.sort();
             if !keys.is_empty() {
                 let orphans = session.orphans(id, number, &keys).await?;
-                self.name(session, id, number, orphans, broken).await?;
+                broken.extend(self.named(session, id, number, orphans, &[]).await?);
             }
         }
         Ok(())
@@ -134,45 +136,56 @@ impl Looking<'_> {
             let Some(reference) = plan::table(self.tables, *child)?.references.get(*number) else { continue };
             let is_other =
                 |before: &Row, after: &Row| reference.parent_columns.iter().any(|&at| before.0[at] != after.0[at]);
-            let gone = written.iter().filter_map(|(_, before, after)| match (before, after) {
-                (Some(before), None) => Some(*before),
-                (Some(before), Some(after)) if is_other(before, after) => Some(*before),
+            let gone = written.iter().filter_map(|(place, before, after)| match (before, after) {
+                (Some(before), None) => Some((*place, *before)),
+                (Some(before), Some(after)) if is_other(before, after) => Some((*place, *before)),
                 _ => None,
             });
-            let gone: Vec<Row> = gone.cloned().collect();
+            let gone: Vec<(&Place, &Row)> = gone.collect();
             if gone.is_empty() {
                 continue;
             }
+            let rows: Vec<Row> = gone.iter().map(|(_, row)| (*row).clone()).collect();
             // Of what a person decides one is enough.
             let by_hand =
                 self.policies.get(child.index()).is_none_or(|policy| policy.foreign_key == ForeignKeyRule::Quarantine);
             let limit = if by_hand { 1 } else { CHILDREN_MAX };
-            let children = session.children(*child, *number, &gone, limit).await?;
-            self.name(session, *child, *number, children, broken).await?;
+            let children = session.children(*child, *number, &rows, limit).await?;
+            broken.extend(self.named(session, *child, *number, children, &gone).await?);
         }
         Ok(())
     }
 
-    /// Says what these rows refer to.
-    async fn name(
+    /// Says what these rows refer to: to one of those that are gone, or else it is they themselves that were written.
+    async fn named(
         &self,
         session: &mut dyn Session,
         id: TableId,
         number: usize,
         keys: Vec<Key>,
-        broken: &mut Vec<Broken>,
-    ) -> Result<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let Some(reference) = plan::table(self.tables, id)?.references.get(number) else { return Ok(()) };
+        gone: &[(&Place, &Row)],
+    ) -> Result<Vec<Broken>> {
+        let mut broken = Vec::new();
+        let (true, Some(reference)) = (!keys.is_empty(), plan::table(self.tables, id)?.references.get(number)) else {
+            return Ok(broken);
+        };
         let parent = plan::table(self.tables, reference.parent)?;
         let rows = session.read(id, &keys).await?;
         for (key, row) in keys.into_iter().zip(rows) {
-            let of = row.and_then(|row| reference.parent_of(&row, parent)).map(|key| (parent.id, key));
-            broken.push(Broken { child: (id, key), parent: of, name: reference.name.clone() });
+            let of = row.as_ref().and_then(|row| reference.parent_of(row, parent)).map(|key| (parent.id, key));
+            let is_of = |(_, parent): &&(&Place, &Row)| row.as_ref().is_some_and(|row| reference.is_to(row, parent));
+            let mut by: Vec<Place> = gone.iter().filter(is_of).map(|(place, _)| (*place).clone()).collect();
+            if by.is_empty() {
+                // The server's collation has its own idea of which: all of them, then.
+                by.extend(gone.iter().map(|(place, _)| (*place).clone()));
+            }
+            let child = (id, key);
+            if by.is_empty() {
+                by.push(child.clone());
+            }
+            broken.push(Broken { child, parent: of, by, name: reference.name.clone() });
         }
-        Ok(())
+        Ok(broken)
     }
 }
 

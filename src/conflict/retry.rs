@@ -153,23 +153,36 @@ impl Settler {
         Ok(found)
     }
 
-    /// Adds the ties of what is stored. Returns what an operator decided of all that is pending of the keys that were
-    /// `asked` for, and of which keys: those, and what moved from or to them.
-    pub(super) fn decided_by_hand(
+    /// Adds the ties of what is stored. Returns the keys that the settlement is about: those that were `asked` for, and what
+    /// moved from or to them.
+    pub(super) fn own(
         &self,
         asked: &BTreeSet<Place>,
         keys: &BTreeSet<Place>,
         pending: &mut Pair<Pending>,
+    ) -> BTreeSet<Place> {
+        let quarantine = &self.shared.quarantine;
+        let mut own = asked.clone();
+        if self.shared.rules.has(Rule::Stored) {
+            pending[Side::A].links.extend(quarantine.tied(keys).1);
+            own = quarantine.tied(asked).0;
+        }
+        let links: Vec<_> = pending.iter().flat_map(|pending| pending.links.iter().cloned()).collect();
+        close_over(&mut own, &links);
+        own
+    }
+
+    /// What an operator decided of all that is pending of these keys.
+    pub(super) fn decided_by_hand(
+        &self,
+        own: &BTreeSet<Place>,
+        pending: &Pair<Pending>,
         cause: Cause,
-    ) -> Option<(Reason, BTreeSet<Place>)> {
+    ) -> Option<Reason> {
         let shared = &self.shared;
         if !shared.rules.has(Rule::Stored) {
             return None;
         }
-        pending[Side::A].links.extend(shared.quarantine.tied(keys).1);
-        let mut own = shared.quarantine.tied(asked).0;
-        let links: Vec<_> = pending.iter().flat_map(|pending| pending.links.iter().cloned()).collect();
-        close_over(&mut own, &links);
         let is_unlooked = |place: &Place| {
             pending.iter().any(|pending| pending.histories.get(place).is_some_and(|history| history.unlooked))
         };
@@ -181,7 +194,7 @@ impl Settler {
             Cause::Retry | Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => None,
         };
         let unseen = unlooked && shared.rules.has(Rule::Looked);
-        decided.filter(|_| !unseen).map(|reason| (reason, own))
+        decided.filter(|_| !unseen)
     }
 
     /// Removes what is stored on a side of the keys that are settled.

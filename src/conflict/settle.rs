@@ -361,15 +361,16 @@ impl Settler {
         for side in Side::BOTH {
             pending[side] = self.pending(side, keys, fences[side].as_ref(), std::mem::take(&mut stored[side]))?;
         }
-        let by_hand = self.decided_by_hand(asked, keys, &mut pending, cause);
+        let own = self.own(asked, keys, &mut pending);
+        let by_hand = self.decided_by_hand(&own, &pending, cause);
         let more = verdict::linked(&pending, keys);
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
         let arriving = if let Cause::Arrival(source) = cause { Some(source) } else { None };
         let shared = &self.shared;
-        let case =
-            Case { shared, keys, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand: by_hand.as_ref() };
+        let own = &own;
+        let case = Case { shared, keys, own, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand };
         let (mut verdicts, undecided) = case.verdicts();
         if let Some(Undecided { keys: tied, error }) = undecided {
             verdicts.retain(|verdict| tied.contains(&verdict.place));

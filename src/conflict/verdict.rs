@@ -81,13 +81,15 @@ fn kind(last: Option<Last>, target: Option<&Row>, target_deleted: bool) -> Confl
 pub(super) struct Case<'a> {
     pub(super) shared: &'a Shared,
     pub(super) keys: &'a BTreeSet<Place>,
+    /// Those of them that the settlement is about. The others are there since a constraint ties them to one.
+    pub(super) own: &'a BTreeSet<Place>,
     pub(super) rows: &'a Pair<Rows>,
     pub(super) fences: &'a Pair<Option<Position>>,
     pub(super) pending: &'a Pair<Pending>,
     /// The keys are those of rows that a copy brings from this side.
     pub(super) arriving: Option<Side>,
-    /// What an operator decided, where nothing was written since they looked, and of which keys.
-    pub(super) by_hand: Option<&'a (Reason, BTreeSet<Place>)>,
+    /// What an operator decided of the former, where nothing was written since they looked.
+    pub(super) by_hand: Option<Reason>,
 }
 
 /// What was decided of one key.
@@ -163,13 +165,23 @@ impl Case<'_> {
             }
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            decide::decide(&keys, policy, preferred, self.arriving.or_else(|| self.brought(group)))
+            let arriving = self.arriving.or_else(|| self.brought(group)).or_else(|| self.alone(group));
+            decide::decide(&keys, policy, preferred, arriving)
         }
     }
 
     /// What an operator decided of keys that stand or fall together.
     fn decided_by_hand(&self, group: &BTreeSet<Place>) -> Option<Reason> {
-        self.by_hand.filter(|(_, keys)| !keys.is_disjoint(group)).map(|(reason, _)| *reason)
+        self.by_hand.filter(|_| !self.own.is_disjoint(group))
+    }
+
+    /// The side that has the row of a key which the other lacks, and that only a constraint has brought in: without a write
+    /// that explains it nothing is taken away for another row's sake.
+    fn alone(&self, group: &BTreeSet<Place>) -> Option<Side> {
+        let has = |side: &Side| group.iter().any(|place| self.row(*side, place).is_some());
+        let mut having = Side::BOTH.into_iter().filter(has);
+        let one = having.next().filter(|_| self.own.is_disjoint(group))?;
+        having.next().is_none().then_some(one)
     }
 
     /// The side that has a row which the other one refused: without a write that explains why they differ, it is as if

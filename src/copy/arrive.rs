@@ -268,8 +268,11 @@ impl Direction {
             return Ok(Some(BTreeSet::new()));
         }
         let fence = self.session().await?.fence().await?;
-        let histories = self.histories(self.target(), keys, &fence).await?;
-        Ok(histories.map(|found| found.into_iter().filter(|(_, of)| !of.all.is_empty()).map(|(at, _)| at).collect()))
+        let Some(histories) = self.histories(self.target(), keys, &fence).await? else { return Ok(None) };
+        let in_queue = histories.into_iter().filter(|(_, of)| !of.all.is_empty()).map(|(place, _)| place);
+        // What is stored of a key is behind the checkpoint, and the source has not got it either.
+        let stored = keys.iter().filter(|place| self.shared.quarantine.holds(place)).cloned();
+        Ok(Some(in_queue.chain(stored).collect()))
     }
 
     /// What the queue of a side has of the keys, up to a place in its log; `None` where the reader is late.

@@ -71,7 +71,7 @@ impl Direction {
         Ok(differing)
     }
 
-    /// Rows that refer to what is not there, together with that.
+    /// What of the plan left a row that refers to nothing. Who else is part of that, the settlement finds.
     pub(super) async fn references(&mut self, plan: &Plan) -> Result<Written> {
         let shared = self.shared.clone();
         let looking = shared.looking(self.target());
@@ -84,8 +84,7 @@ impl Direction {
         if broken.is_empty() {
             return Ok(Written::All);
         }
-        let mut keys: BTreeSet<Place> =
-            broken.into_iter().flat_map(|broken| [Some(broken.child), broken.parent]).flatten().collect();
+        let mut keys: BTreeSet<Place> = broken.into_iter().flat_map(|broken| broken.by).collect();
         close_over(&mut keys, &plan.links);
         Ok(Written::Conflicts(keys))
     }

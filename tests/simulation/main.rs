@@ -172,6 +172,8 @@ const FAILED_ONCE: &[&str] = &[
     "chain register deletes=true crashes=0.3 seed=51 refuses=true",
     // Of a run that was applied part by part, what was applied counted as pending, against what was written on top of it.
     "pair copy deletes=true crashes=0 seed=299 refuses=true",
+    // A row of a copy arrived that its target had deleted: what was stored in quarantine of it did not count as unseen.
+    "pair tied deletes=true crashes=0.3 seed=1406",
 ];
 
 #[test]

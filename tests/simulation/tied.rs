@@ -1,7 +1,8 @@
 //! Rows that constraints tie to each other: parents with a unique code, and children that refer to a parent.
 //!
 //! Both nodes hold applications to their constraints. Codes pass from row to row, also between two rows in one
-//! transaction; parents go, alone or with all their children, while the other node gives them new ones.
+//! transaction; parents go, alone or with all their children, while the other node gives them new ones. In some schedules
+//! one node has some of the rows alone, and they are copied meanwhile.
 
 use pontoon::conflict::policy::{ForeignKeyRule, Policy, RowRule, UniqueRule};
 use pontoon_core::{
@@ -90,6 +91,15 @@ pub(crate) fn initial(keys: i64, dice: &Dice) -> Vec<(Place, Row)> {
     let parents = there.iter().map(|key| (place(PARENTS, *key), row(*key, (*key).into(), "x")));
     let children = there.iter().map(|key| (place(CHILDREN, *key), row(*key, (*key).into(), "x")));
     parents.chain(children).collect()
+}
+
+/// Leaves out children whose parent is not there.
+pub(crate) fn retain_whole(rows: &mut Vec<(Place, Row)>) {
+    let all: BTreeMap<Place, Row> = rows.drain(..).collect();
+    let whole = |(place, row): &(&Place, &Row)| {
+        place.0 == PARENTS || all.contains_key(&(PARENTS, Key(vec![row.0[TIE].clone()])))
+    };
+    rows.extend(all.iter().filter(whole).map(|(place, row)| (place.clone(), row.clone())));
 }
 
 /// One transaction of an application. Errors: a lock time-out, a constraint.

@@ -159,7 +159,8 @@ impl World {
         }
         let toggles = schedule.workload == Workload::Toggle;
         let loads = schedule.workload == Workload::Load;
-        let copies = loads || matches!(schedule.workload, Workload::Copy | Workload::Stock);
+        let tied_and_copied = schedule.workload == Workload::Tied && schedule.seed % 3 == 2;
+        let copies = loads || tied_and_copied || matches!(schedule.workload, Workload::Copy | Workload::Stock);
         let keys = match schedule.workload {
             Workload::Toggle => 1,
             Workload::Copy | Workload::Stock => dice.between(1, 12),
@@ -184,13 +185,22 @@ impl World {
             } else if copies && number > 0 {
                 // Of the keys that the node has that they are copied from: a copy has nothing to say of others.
                 own.retain(|_| dice.chance(0.4));
-                own.iter_mut().filter(|_| dice.chance(0.5)).for_each(|(_, row)| row.0[1] = Value::Text("other".into()));
+                if tied_and_copied {
+                    tied::retain_whole(&mut own);
+                }
+                own.iter_mut()
+                    .filter(|_| !tied_and_copied)
+                    .filter(|_| dice.chance(0.5))
+                    .for_each(|(_, row)| row.0[1] = Value::Text("other".into()));
             }
             own.iter().for_each(|(place, row)| node.seed_row(place.clone(), row.clone()));
             on_each.insert(node.name.clone(), own.clone());
         }
         if copies {
-            links.iter().for_each(|link| link.nodes[Side::B].request_copy(&link.name, TABLE));
+            let tables = columns::tables(schedule.workload);
+            for (link, table) in links.iter().flat_map(|link| tables.iter().map(move |table| (link, table.id))) {
+                link.nodes[Side::B].request_copy(&link.name, table);
+            }
         }
         if schedule.refuses {
             for node in &nodes {

@@ -254,6 +254,12 @@ impl Reference {
         self.columns.iter().all(|&at| a.0[at] == b.0[at])
     }
 
+    /// Whether a row refers to this one of the parent.
+    pub fn is_to(&self, row: &Row, parent: &Row) -> bool {
+        let mut pairs = self.columns.iter().zip(&self.parent_columns);
+        self.refers(row) && pairs.all(|(&at, &parent_at)| row.0[at] == parent.0[parent_at])
+    }
+
     /// The key of the row that a row refers to; `None` where it refers to nothing, or not by the parent's key.
     pub fn parent_of(&self, row: &Row, parent: &MappedTable) -> Option<Key> {
         if !self.refers(row) || self.parent_columns.len() != parent.key.len() {

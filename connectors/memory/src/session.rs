@@ -251,12 +251,9 @@ impl Session for MemorySession {
         let Some(found) = tables.get(table.index()).and_then(|table| table.references.get(reference)) else {
             return Err(Error::new(Code::Internal, "no such constraint"));
         };
-        let refers = |row: &Row, parent: &Row| {
-            found.columns.iter().zip(&found.parent_columns).all(|(&at, &parent_at)| row.0[at] == parent.0[parent_at])
-        };
         let left = seen.iter().filter(|((of, _), row)| {
             *of == table
-                && parents.iter().any(|parent| refers(row, parent))
+                && parents.iter().any(|parent| found.is_to(row, parent))
                 && ties::is_orphan(&seen, &tables, (table, reference), row)
         });
         Ok(left.map(|((_, key), _)| key.clone()).take(limit).collect())

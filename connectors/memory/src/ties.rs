@@ -31,12 +31,8 @@ pub(crate) fn is_orphan(seen: &Seen, tables: &Tables, (table, reference): (Table
     let Some(reference) = tables.get(table.index()).and_then(|table| table.references.get(reference)) else {
         return false;
     };
-    let refers_to = |parent: &Row| {
-        let pairs = reference.columns.iter().zip(&reference.parent_columns);
-        pairs.into_iter().all(|(&at, &parent_at)| row.0[at] == parent.0[parent_at])
-    };
     let mut parents = seen.iter().filter(|(place, _)| place.0 == reference.parent);
-    reference.refers(row) && !parents.any(|(_, parent)| refers_to(parent))
+    reference.refers(row) && !parents.any(|(_, parent)| reference.is_to(row, parent))
 }
 
 /// Whether any row refers to this place.
