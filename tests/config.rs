@@ -302,6 +302,14 @@ fn refusals_name_place_key_and_remedy() {
             "pontoon.toml:6:12: tables.on_error: \"stopp\" does not say what becomes of a refused row; did you mean \"stop\"?",
         ),
         (
+            with("[[tables]]\nname = \"t\"\nunique_conflict = \"rules\"\n"),
+            "pontoon.toml:6:19: tables.unique_conflict: \"rules\" does not say what becomes of two rows that cannot both live; did you mean \"rule\"?",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\nforeign_key = \"delete\"\n"),
+            "pontoon.toml:6:15: tables.foreign_key: \"delete\" does not say what becomes of a row that refers to a removed one",
+        ),
+        (
             with("[[tables]]\nname = \"t\"\ncolumns = { n = \"aditive\" }\n"),
             "pontoon.toml:6:17: tables.columns.n: \"aditive\" is no rule for a column; did you mean \"additive\"?",
         ),

@@ -11,15 +11,35 @@ use crate::conflict::{
     quarantine::OnError,
 };
 
-const ON_ERROR: [(&str, OnError); 2] = [("quarantine", OnError::Quarantine), ("stop", OnError::Stop)];
+/// A key whose value is one of some words, and what each stands for.
+struct Words<T: 'static> {
+    key: &'static str,
+    /// Of which it says what becomes of it.
+    of: &'static str,
+    words: &'static [(&'static str, T)],
+}
 
-const UNIQUE_CONFLICT: [(&str, UniqueRule); 2] = [("quarantine", UniqueRule::Quarantine), ("rule", UniqueRule::Rule)];
+const ON_ERROR: Words<OnError> = Words {
+    key: "on_error",
+    of: "a refused row",
+    words: &[("quarantine", OnError::Quarantine), ("stop", OnError::Stop)],
+};
 
-const FOREIGN_KEY: [(&str, ForeignKeyRule); 3] = [
-    ("quarantine", ForeignKeyRule::Quarantine),
-    ("restore_parent", ForeignKeyRule::RestoreParent),
-    ("delete_child", ForeignKeyRule::DeleteChild),
-];
+const UNIQUE_CONFLICT: Words<UniqueRule> = Words {
+    key: "unique_conflict",
+    of: "two rows that cannot both live",
+    words: &[("quarantine", UniqueRule::Quarantine), ("rule", UniqueRule::Rule)],
+};
+
+const FOREIGN_KEY: Words<ForeignKeyRule> = Words {
+    key: "foreign_key",
+    of: "a row that refers to a removed one",
+    words: &[
+        ("quarantine", ForeignKeyRule::Quarantine),
+        ("restore_parent", ForeignKeyRule::RestoreParent),
+        ("delete_child", ForeignKeyRule::DeleteChild),
+    ],
+};
 
 impl Default for Defaults {
     fn default() -> Self {
@@ -42,16 +62,14 @@ impl Parser<'_, '_> {
                 .get("direction")
                 .and_then(|item| self.direction(&item, names))
                 .unwrap_or(otherwise.direction),
-            on_error: self.word(fields, "on_error", &ON_ERROR).unwrap_or(otherwise.on_error),
-            unique_conflict: self
-                .word(fields, "unique_conflict", &UNIQUE_CONFLICT)
-                .unwrap_or(otherwise.unique_conflict),
-            foreign_key: self.word(fields, "foreign_key", &FOREIGN_KEY).unwrap_or(otherwise.foreign_key),
+            on_error: self.word(fields, &ON_ERROR).unwrap_or(otherwise.on_error),
+            unique_conflict: self.word(fields, &UNIQUE_CONFLICT).unwrap_or(otherwise.unique_conflict),
+            foreign_key: self.word(fields, &FOREIGN_KEY).unwrap_or(otherwise.foreign_key),
         }
     }
 
-    /// One of some words, and what it stands for.
-    fn word<T: Copy>(&mut self, fields: &Fields<'_, '_>, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
+    /// What the word of a key stands for.
+    fn word<T: Copy>(&mut self, fields: &Fields<'_, '_>, Words { key, of, words }: &Words<T>) -> Option<T> {
         let item = fields.get(key)?;
         let text = item.text(&mut self.problems)?;
         let found = words.iter().find(|(word, _)| *word == text);
@@ -60,7 +78,7 @@ impl Parser<'_, '_> {
             let known: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
             item.refuse_with(
                 &mut self.problems,
-                format!("{text:?} is none of the words for it{near}"),
+                format!("{text:?} does not say what becomes of {of}{near}"),
                 format!("it is {}", known.join(" or ")),
             );
         }
