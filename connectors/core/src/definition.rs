@@ -87,7 +87,7 @@ pub struct IndexColumn {
 /// How a table would be made on a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableDraft {
-    /// As [`crate::node::Node::describe`] will describe it.
+    /// As [`crate::node::Node::describe`] will describe it, but for its ties.
     pub schema: TableSchema,
     /// The first statement makes the schema or the database that it will be in.
     pub new_schema: bool,
