@@ -20,7 +20,7 @@ pub(crate) fn is_unique(tables: &Tables, refused: &Error) -> bool {
 
 /// The keys that have the values of these rows by which they were refused, the rows' own not among them. `None` where
 /// the error is about no unique constraint of their tables.
-pub(crate) async fn of(
+async fn of(
     session: &mut dyn Session,
     tables: &Tables,
     refused: &Error,

@@ -175,12 +175,13 @@ impl Case<'_> {
         self.by_hand.filter(|_| !self.own.is_disjoint(group))
     }
 
-    /// The side that has the row of a key which the other lacks, and that only a constraint has brought in: without a write
-    /// that explains it nothing is taken away for another row's sake.
+    /// The side that has the row of a key which the other lacks, where only a constraint has brought the key in, or into
+    /// quarantine: without a write that explains it nothing is taken away for another row's sake.
     fn alone(&self, group: &BTreeSet<Place>) -> Option<Side> {
         let has = |side: &Side| group.iter().any(|place| self.row(*side, place).is_some());
         let mut having = Side::BOTH.into_iter().filter(has);
-        let one = having.next().filter(|_| self.own.is_disjoint(group))?;
+        let brought_in = self.own.is_disjoint(group) || group.iter().any(|place| self.shared.quarantine.holds(place));
+        let one = having.next().filter(|_| brought_in)?;
         having.next().is_none().then_some(one)
     }
 

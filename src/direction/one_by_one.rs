@@ -24,7 +24,7 @@ use crate::{
     bridge::Shared,
     conflict::{
         holders,
-        policy::{RowRule, UniqueRule},
+        policy::{Policy, RowRule, UniqueRule},
         quarantine::OnError,
     },
     side::Side,
@@ -103,8 +103,8 @@ impl Direction {
             Ok(Applied::Missed) => Ok(Written::Missed(places)),
             Err(error) if error.is_of_a_row() => {
                 self.session().await?.rollback_to_savepoint().await?;
-                if let Some(mut keys) = self.tied_by(&error, &plan).await? {
-                    keys.extend(places);
+                if self.is_decided(&error, change.table) {
+                    let mut keys = places;
                     close_over(&mut keys, &plan.links);
                     return Ok(Written::Conflicts(keys));
                 }
@@ -121,19 +121,11 @@ impl Direction {
         holders::is_unique(&self.shared.tables[self.target()], error)
     }
 
-    /// The keys of rows that have the unique values of those that are refused, where the rule of their table decides
-    /// between them.
-    async fn tied_by(&mut self, error: &Error, plan: &Plan) -> Result<Option<BTreeSet<Place>>> {
-        let shared = self.shared.clone();
-        let rows = plan.stages.iter().flatten().filter_map(|(place, net)| Some((place, net.after.as_ref()?)));
-        let decides = |table: TableId| {
-            let policy = shared.policies.get(table.index());
-            policy.is_some_and(|policy| policy.unique == UniqueRule::Rule && policy.row != RowRule::Quarantine)
-        };
-        let rows: Vec<_> = rows.filter(|(place, _)| decides(place.0)).collect();
-        let tables = &shared.tables[self.target()];
-        let found = holders::of(self.session().await?.as_mut(), tables, error, &rows).await?;
-        Ok(if rows.is_empty() { None } else { found })
+    /// Whether the rule of the table decides between a row that is refused and the one that has its unique values.
+    fn is_decided(&self, error: &Error, table: TableId) -> bool {
+        let policy = self.shared.policies.get(table.index());
+        let by_rule = |policy: &Policy| policy.unique == UniqueRule::Rule && policy.row != RowRule::Quarantine;
+        policy.is_some_and(by_rule) && self.is_unique(error)
     }
 
     /// Puts what the change does to its keys into quarantine. Errors: the table's rows stop the bridge.

@@ -27,6 +27,7 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
     they_meet(world)?;
     if world.schedule.workload == Workload::Tied {
         world.nodes.iter().try_for_each(|node| tied::nothing_dangles(&node.rows()))?;
+        nothing_vanishes(world)?;
     }
     nothing_unseen_is_decided(world)?;
     a_write_on_top_of_another_survives_it(world)?;
@@ -170,6 +171,19 @@ fn nothing_unseen_is_decided(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A row that is gone in the end was removed by somebody, or gave way by a rule that says so.
+fn nothing_vanishes(world: &World) -> Result<(), String> {
+    let standing = world.nodes[0].rows();
+    let removed: BTreeSet<Place> =
+        local(world).into_iter().filter(|change| change.after.is_none()).map(|change| change.place).collect();
+    let known = world.nodes.iter().flat_map(|node| versions(world, node)).map(|(place, _)| place);
+    let mut gone = known.filter(|place| !standing.contains_key(place) && !removed.contains(place));
+    match gone.find(|place| !was_adjusted(world, place)) {
+        Some(place) => Err(format!("{place:?} is gone, and nobody removed it")),
+        None => Ok(()),
+    }
 }
 
 /// Whether a row ever gave way to another one, was put back or went for another one's sake, or a person chose it.

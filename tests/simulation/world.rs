@@ -426,7 +426,11 @@ impl World {
                     on_error: vec![OnError::Quarantine; columns::tables(schedule.workload).len()],
                     quarantined_max: KEYS_MAX,
                     retention,
-                    preferred: Side::A,
+                    preferred: if schedule.workload == Workload::Tied && schedule.seed % 4 > 1 {
+                        Side::B
+                    } else {
+                        Side::A
+                    },
                     reads: Pair::new(true, true),
                     limits,
                     spill_folder: std::env::temp_dir(),
