@@ -30,4 +30,5 @@ mod standby;
 mod streamed;
 mod ties;
 mod tls;
+mod trees;
 mod types;

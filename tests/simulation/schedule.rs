@@ -9,6 +9,8 @@ use pontoon::rules::{Rule, Rules};
 pub(crate) enum Topology {
     Pair,
     Chain,
+    /// One node in the middle of three others.
+    Star,
 }
 
 impl Topology {
@@ -16,6 +18,7 @@ impl Topology {
         match self {
             Topology::Pair => &[("a", "b")],
             Topology::Chain => &[("a", "b"), ("b", "c")],
+            Topology::Star => &[("a", "b"), ("a", "c"), ("a", "d")],
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Topology {
         f.write_str(match self {
             Topology::Pair => "pair",
             Topology::Chain => "chain",
+            Topology::Star => "star",
         })
     }
 }
@@ -122,6 +126,7 @@ impl FromStr for Schedule {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("pair", _) => schedule.topology = Topology::Pair,
                 ("chain", _) => schedule.topology = Topology::Chain,
+                ("star", _) => schedule.topology = Topology::Star,
                 ("register", _) => schedule.workload = Workload::Register,
                 ("moves", _) => schedule.workload = Workload::Moves,
                 ("ledger", _) => schedule.workload = Workload::Ledger,

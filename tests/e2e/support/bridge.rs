@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, Database, eventually};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -202,12 +202,32 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Begins at the log's present end.
-    pub(crate) fn start(config: &Path, folder: &Path, node: &str) -> Tail {
+    fn start(config: &Path, folder: &Path, node: &str) -> Tail {
         let out = folder.join(format!("tail-{node}-{}.json", fastrand()));
         let mut command = program();
         command.arg("--config").arg(config).args(["--log", "warn", "tail", node]);
         command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap());
         Tail { child: command.spawn().unwrap(), out }
+    }
+
+    /// Follows the log of a named node, from now on at the latest: a row that is written to `table` again and again until
+    /// it has been seen shows that it does.
+    pub(crate) async fn follow(
+        config: &Path,
+        folder: &Path,
+        (name, node): (&str, &Database),
+        table: &str,
+        key: i64,
+    ) -> Tail {
+        let tail = Tail::start(config, folder, name);
+        let mut client = node.client().await;
+        eventually("tail follows the log", async || {
+            client.run(&format!("INSERT INTO {table} (id) VALUES ({key})")).await;
+            client.run(&format!("DELETE FROM {table} WHERE id = {key}")).await;
+            !tail.events(table).is_empty()
+        })
+        .await;
+        tail
     }
 
     /// The events of a table so far.

@@ -51,6 +51,14 @@ impl Database {
         self.client().await.run(sql).await;
     }
 
+    /// Creates a table as a bridge needs it.
+    pub(crate) async fn create(&self, name: &str, columns: &str) {
+        self.run(&format!("CREATE TABLE {name} ({columns})")).await;
+        if self.is_postgres() {
+            self.run(&format!("ALTER TABLE {name} REPLICA IDENTITY FULL")).await;
+        }
+    }
+
     /// Asks in a session of its own.
     pub(crate) async fn rows(&self, sql: &str) -> Rows {
         self.client().await.rows(sql).await

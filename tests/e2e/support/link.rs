@@ -1,13 +1,15 @@
 //! Two databases and the configuration of a bridge between them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use pontoon_servers::{Kind, Options};
 
 use super::{
     Bridge, DEADLINE, Database, Tail,
     bridge::{Ended, pontoon},
-    eventually,
     proxy::Proxy,
 };
 
@@ -25,6 +27,33 @@ impl Default for LinkOptions {
             configuration: "[[tables]]\nname = \"items\"\n".into(),
         }
     }
+}
+
+/// The file that [`write_configuration`] writes.
+pub(crate) const CONFIG: &str = "pontoon.toml";
+
+/// Writes the configuration of a bridge between two named nodes, for given users and passwords, into a folder of its own.
+pub(crate) fn write_configuration(
+    folder: &Path,
+    bridge: &str,
+    nodes: [(&str, &Database); 2],
+    users: [(&str, &str); 2],
+    rest: &str,
+) {
+    let mut text = format!("bridge = \"{bridge}\"\n");
+    for ((name, node), (user, password)) in nodes.into_iter().zip(users) {
+        let file = folder.join(format!("password-{name}"));
+        std::fs::write(&file, password).unwrap();
+        let url = node.server.url(user, "shop");
+        text += &format!("[nodes.{name}]\nurl = \"{url}\"\npassword_file = \"{}\"\n", file.display());
+    }
+    if !rest.contains("[server]") {
+        text += "[server]\nlisten = \"off\"\n";
+    }
+    if !rest.contains("[limits]") {
+        text += &format!("[limits]\nspill_dir = \"{}\"\n", folder.join("spill").display());
+    }
+    std::fs::write(folder.join(CONFIG), text + rest).unwrap();
 }
 
 /// Node `a` and node `b`.
@@ -52,24 +81,12 @@ impl Link {
 
     /// Writes the configuration for given users and passwords.
     pub(crate) fn configure_for(&self, users: [(&str, &str); 2], rest: &str) {
-        let mut text = String::from("bridge = \"e2e\"\n");
-        for ((name, node), (user, password)) in [("a", &self.a), ("b", &self.b)].into_iter().zip(users) {
-            let file = self.folder.path().join(format!("password-{name}"));
-            std::fs::write(&file, password).unwrap();
-            let url = node.server.url(user, "shop");
-            text += &format!("[nodes.{name}]\nurl = \"{url}\"\npassword_file = \"{}\"\n", file.display());
-        }
-        if !rest.contains("[server]") {
-            text += "[server]\nlisten = \"off\"\n";
-        }
-        if !rest.contains("[limits]") {
-            text += &format!("[limits]\nspill_dir = \"{}\"\n", self.folder.path().join("spill").display());
-        }
-        std::fs::write(self.config(), text + rest).unwrap();
+        let nodes = [("a", &self.a), ("b", &self.b)];
+        write_configuration(self.folder.path(), "e2e", nodes, users, rest);
     }
 
     pub(crate) fn config(&self) -> PathBuf {
-        self.folder.path().join("pontoon.toml")
+        self.folder.path().join(CONFIG)
     }
 
     /// Writes something else in the place of a text that the configuration has.
@@ -141,15 +158,7 @@ impl Link {
     /// has been seen shows that it does.
     pub(crate) async fn tail(&self, node: &str, table: &str, key: i64) -> Tail {
         let database = if node == "a" { &self.a } else { &self.b };
-        let tail = Tail::start(&self.config(), self.folder.path(), node);
-        let mut client = database.client().await;
-        eventually("tail follows the log", async || {
-            client.run(&format!("INSERT INTO {table} (id) VALUES ({key})")).await;
-            client.run(&format!("DELETE FROM {table} WHERE id = {key}")).await;
-            !tail.events(table).is_empty()
-        })
-        .await;
-        tail
+        Tail::follow(&self.config(), self.folder.path(), (node, database), table, key).await
     }
 
     /// Waits until all that is committed now is on the other side.
@@ -169,10 +178,7 @@ impl Link {
 
     /// Creates a table on both sides as a bridge needs it, with the same columns.
     pub(crate) async fn create(&self, name: &str, columns: &str) {
-        self.both(&format!("CREATE TABLE {name} ({columns})")).await;
-        for node in self.nodes().into_iter().filter(|node| node.is_postgres()) {
-            node.run(&format!("ALTER TABLE {name} REPLICA IDENTITY FULL")).await;
-        }
+        tokio::join!(self.a.create(name, columns), self.b.create(name, columns));
     }
 
     /// Runs a statement on both sides.

@@ -4,11 +4,13 @@ pub(crate) mod bridge;
 pub(crate) mod database;
 pub(crate) mod link;
 pub(crate) mod proxy;
+pub(crate) mod tree;
 pub(crate) mod workload;
 
 pub(crate) use bridge::{Bridge, Ended, Tail};
 pub(crate) use database::Database;
 pub(crate) use link::{Link, LinkOptions};
+pub(crate) use tree::Tree;
 
 use std::time::Duration;
 

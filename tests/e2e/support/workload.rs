@@ -6,13 +6,14 @@
 //! | --- | --- | --- |
 //! | `ledger` | all, unique keys | exactly the rows that were acknowledged, on both sides |
 //! | `registers` | all, the same few keys: conflicts | the same rows on both sides |
-//! | `counter` | one writer, `n = n + 1` | exactly as many as were acknowledged, on both sides |
+//! | `counter` | one writer, `n = n + 1` (all where it is additive) | exactly as many as were acknowledged, on both sides |
 //!
 //! Every ledger row that came is the witness of its transaction: where an answer is lost with its server,
 //! the writer asks the same server for the witness, and so knows what became of the increment beside it.
 
 use std::{
     collections::BTreeSet,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -32,9 +33,29 @@ const REGISTERS: i64 = 40;
 const CONFIGURATION: &str =
     "[[tables]]\nname = \"ledger\"\n[[tables]]\nname = \"registers\"\n[[tables]]\nname = \"counter\"\n";
 
-const DUMP_LEDGER: &str = "SELECT id, writer, note FROM ledger ORDER BY id";
-const DUMP_REGISTERS: &str = "SELECT id, content, writer FROM registers ORDER BY id";
-const DUMP_COUNTER: &str = "SELECT id, n FROM counter ORDER BY id";
+/// The same where all writers count, and a table beside.
+pub(crate) const CONFIGURATION_OF_TREES: &str = r#"
+[[tables]]
+name = "ledger"
+[[tables]]
+name = "registers"
+[[tables]]
+name = "counter"
+columns = { n = "additive" }
+[[tables]]
+name = "parts"
+"#;
+
+/// Its tables, and their columns.
+const TABLES: [(&str, &str); 3] = [
+    ("ledger", "id bigint PRIMARY KEY, writer int NOT NULL, note varchar(60)"),
+    ("registers", "id bigint PRIMARY KEY, content bigint NOT NULL, writer int NOT NULL"),
+    ("counter", "id int PRIMARY KEY, n bigint NOT NULL"),
+];
+
+pub(crate) const DUMP_LEDGER: &str = "SELECT id, writer, note FROM ledger ORDER BY id";
+pub(crate) const DUMP_REGISTERS: &str = "SELECT id, content, writer FROM registers ORDER BY id";
+pub(crate) const DUMP_COUNTER: &str = "SELECT id, n FROM counter ORDER BY id";
 
 /// How often a test kills.
 pub(crate) fn kills() -> usize {
@@ -215,26 +236,32 @@ impl Workload {
     pub(crate) async fn link_of(kinds: [Kind; 2], servers: [Options; 2]) -> Link {
         let options = LinkOptions { configuration: CONFIGURATION.into(), servers };
         let link = Link::start(kinds, options).await;
-        link.create("ledger", "id bigint PRIMARY KEY, writer int NOT NULL, note varchar(60)").await;
-        link.create("registers", "id bigint PRIMARY KEY, content bigint NOT NULL, writer int NOT NULL").await;
-        link.create("counter", "id int PRIMARY KEY, n bigint NOT NULL").await;
-        link.both("INSERT INTO counter VALUES (1, 0)").await;
-        let rows: Vec<String> = (0..REGISTERS / 2).map(|id| format!("({id}, 0, 0)")).collect();
-        link.both(&format!("INSERT INTO registers VALUES {}", rows.join(", "))).await;
+        tokio::join!(Workload::create(&link.a), Workload::create(&link.b));
         link.succeed(&["setup"]).await;
         link
     }
 
+    /// The tables of the workload on a node, and the rows that they begin with.
+    pub(crate) async fn create(node: &Database) {
+        for (name, columns) in TABLES {
+            node.create(name, columns).await;
+        }
+        node.run("INSERT INTO counter VALUES (1, 0)").await;
+        let rows: Vec<String> = (0..REGISTERS / 2).map(|id| format!("({id}, 0, 0)")).collect();
+        node.run(&format!("INSERT INTO registers VALUES {}", rows.join(", "))).await;
+    }
+
     /// Two writers on each side.
     pub(crate) fn start(link: &Link, dice: &mut SmallRng) -> Workload {
+        Workload::of(&[(&link.a, true), (&link.a, false), (&link.b, false), (&link.b, false)], dice)
+    }
+
+    /// A writer on each of these nodes, which counts or does not.
+    pub(crate) fn of(nodes: &[(&Database, bool)], dice: &mut SmallRng) -> Workload {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut writer = |node, number, counts| Writer::start(node, number, counts, dice, &stop);
-        let writers = vec![
-            writer(&link.a, 1, true),
-            writer(&link.a, 2, false),
-            writer(&link.b, 3, false),
-            writer(&link.b, 4, false),
-        ];
+        let writer =
+            |(number, (node, counts)): (i64, &(&Database, bool))| Writer::start(node, number, *counts, dice, &stop);
+        let writers = (1..).zip(nodes).map(writer).collect();
         Workload { stop, writers }
     }
 
@@ -264,8 +291,9 @@ impl Workload {
 }
 
 impl Acked {
-    pub(crate) async fn is_on_both_sides(&self, link: &Link) {
-        for node in link.nodes() {
+    /// Whether nodes hold what was acknowledged, and no more.
+    pub(crate) async fn is_on(&self, nodes: impl IntoIterator<Item = &Database>) {
+        for node in nodes {
             let rows = node.rows(DUMP_LEDGER).await;
             let found: Vec<i64> = rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect();
             let lost: Vec<_> = self.ledger.iter().filter(|id| found.binary_search(id).is_err()).collect();
@@ -274,6 +302,10 @@ impl Acked {
             let n: i64 = node.value("SELECT n FROM counter").await.parse().unwrap();
             assert_eq!(n, self.increments, "{}: increments applied and acknowledged", node.kind);
         }
+    }
+
+    pub(crate) async fn is_on_both_sides(&self, link: &Link) {
+        self.is_on(link.nodes()).await;
         link.same(DUMP_LEDGER).await;
         link.same(DUMP_REGISTERS).await;
         link.same(DUMP_COUNTER).await;
@@ -284,15 +316,19 @@ impl Acked {
                            WHERE rule LIKE 'drift%' OR table_name LIKE '%ledger%' OR table_name LIKE '%counter%'";
         assert_eq!(link.same(unexplained).await[0][0].as_deref(), Some("0"), "records without a conflict");
         let records = link.a.value("SELECT count(*) FROM pontoon.resolution").await;
-        println!(
-            "{} transactions with {} ledger rows and {} increments ({} refused, {} sessions lost), {records} keys settled",
-            self.transactions,
-            self.ledger.len(),
-            self.increments,
-            self.refused,
-            self.reconnects,
-        );
+        println!("{self}, {records} keys settled");
         // Conflicts are part of what is tried here.
         assert_ne!(records, "0");
+    }
+}
+
+impl fmt::Display for Acked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Acked { ledger, increments, transactions, refused, reconnects } = self;
+        let rows = ledger.len();
+        write!(
+            f,
+            "{transactions} transactions with {rows} ledger rows and {increments} increments ({refused} refused, {reconnects} sessions lost)"
+        )
     }
 }
