@@ -155,6 +155,8 @@ class World:
                     d = self.rng.choice([-3, -2, -1, 1, 2])
                     after[COUNTER] += d
                     self.deltas[k] += d
+            if after == before:
+                continue            # an update that changes nothing is no change
             changes.append((k, before, after))
             if before is not None:
                 self.overwritten.add((k, repr(before)))

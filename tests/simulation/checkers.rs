@@ -17,9 +17,10 @@ use pontoon_memory::{
 
 use crate::{
     columns::{self, COUNTER, GREATEST, LEAST},
+    link::Link,
     schedule::Workload,
     tied,
-    world::{Link, World},
+    world::World,
 };
 
 /// Checks every promise at rest.

@@ -2,7 +2,7 @@
 //! database for something is a call site here, on the way in and on the way back from a failure alike.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex,
@@ -74,6 +74,20 @@ pub(crate) struct Sites {
     met: Mutex<Vec<Site>>,
     failing: BTreeMap<usize, Fault>,
     closed: AtomicBool,
+    /// Nodes to which directions write nothing for now.
+    held: Mutex<BTreeSet<String>>,
+    stop: Mutex<Stop>,
+}
+
+/// Where a process is to stop for good.
+#[derive(Default, PartialEq, Eq)]
+enum Stop {
+    #[default]
+    Never,
+    /// Before a settlement is committed on this node.
+    At(String),
+    /// There it has.
+    Stopped,
 }
 
 impl Sites {
@@ -85,6 +99,35 @@ impl Sites {
     /// From here on no call is counted, and none fails.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on a direction that writes to this node gets no lock there.
+    pub(crate) fn hold(&self, node: &str) {
+        self.held.lock().unwrap().insert(node.to_owned());
+    }
+
+    /// From here on it does.
+    pub(crate) fn let_go(&self, node: &str) {
+        self.held.lock().unwrap().remove(node);
+    }
+
+    /// The process stops for good before the next settlement is committed on this node; or on none.
+    pub(crate) fn stop_at(&self, node: Option<&str>) {
+        *self.stop.lock().unwrap() = node.map_or(Stop::Never, |node| Stop::At(node.to_owned()));
+    }
+
+    /// Whether it has stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        *self.stop.lock().unwrap() == Stop::Stopped
+    }
+
+    fn stops_at(&self, node: &str) -> bool {
+        let mut stop = self.stop.lock().unwrap();
+        let stops = matches!(&*stop, Stop::At(at) if at == node);
+        if stops {
+            *stop = Stop::Stopped;
+        }
+        stops
     }
 
     /// The calls so far.
@@ -228,7 +271,8 @@ impl Node for FaultyNode {
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
         let session = call!(self.caller.other(), "open_session", self.node.open_session(applier, token, tables))?;
-        Ok(Box::new(FaultySession { session: Some(session), caller: self.caller.other(), failed: false }))
+        let caller = self.caller.other();
+        Ok(Box::new(FaultySession { session: Some(session), caller, applier, settles: false, failed: false }))
     }
 
     async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>> {
@@ -293,6 +337,9 @@ struct FaultySession {
     /// `None` once its commit goes on without it.
     session: Option<Box<dyn Session>>,
     caller: Caller,
+    applier: Applier,
+    /// The transaction holds records of settlements.
+    settles: bool,
     /// A statement failed: there is only a rollback.
     failed: bool,
 }
@@ -320,6 +367,11 @@ macro_rules! statement {
 #[async_trait]
 impl Session for FaultySession {
     async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
+        self.settles = false;
+        if self.applier == Applier::Direction && self.caller.sites.held.lock().unwrap().contains(&self.caller.node) {
+            self.failed = true;
+            return Err(contended());
+        }
         statement!(self, "begin", |session| session.begin(tag))
     }
 
@@ -384,6 +436,7 @@ impl Session for FaultySession {
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
+        self.settles = true;
         statement!(self, "record", |session| session.record(resolutions))
     }
 
@@ -406,6 +459,9 @@ impl Session for FaultySession {
     async fn commit(&mut self) -> Result<()> {
         if self.failed {
             return Err(Error::new(Code::Internal, "commit of a transaction that failed"));
+        }
+        if self.settles && self.caller.sites.stops_at(&self.caller.node) {
+            return std::future::pending().await;
         }
         match self.caller.sites.call(&self.caller.node, "commit") {
             Some(Fault::Later) => {

@@ -17,7 +17,9 @@
 mod checkers;
 mod columns;
 mod faulty;
+mod link;
 mod model;
+mod recorded;
 mod schedule;
 mod sites;
 mod tied;

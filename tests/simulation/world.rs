@@ -7,18 +7,15 @@ use std::{
 };
 
 use pontoon::{
-    bridge::{self, Plan, Until},
-    conflict::{
-        policy::{ForeignKeyRule, Policy, RowRule, UniqueRule},
-        quarantine::{KEYS_MAX, OnError},
-    },
+    bridge::{self, Plan},
+    conflict::policy::{ForeignKeyRule, Policy, RowRule, UniqueRule},
     direction::queue::Limits,
     rules::Rule,
     side::{Pair, Side},
 };
-use pontoon_core::{Key, Row, TableId, Value, history::Retention, node::Node, quarantine::Ask};
+use pontoon_core::{Key, Position, Row, TableId, Value, history::Retention, quarantine::Ask};
 use pontoon_memory::{
-    Database, Dice, Faults, MemoryNode,
+    Database, Dice, Faults,
     database::{Clock, Constraint, Kept, Place},
     early::Met,
 };
@@ -26,7 +23,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     checkers, columns,
-    faulty::{FaultyNode, Sites},
+    faulty::Sites,
+    link::Link,
     schedule::{Schedule, Workload},
     tied,
     trace::{Failure, Outcome, Trace, Watcher},
@@ -84,12 +82,6 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
         }),
         Err(what) => Err(Failure { what, trace: lines }),
     }
-}
-
-/// A bridge of the schedule.
-pub(crate) struct Link {
-    pub(crate) name: String,
-    pub(crate) nodes: Pair<Arc<Database>>,
 }
 
 /// What an operator looked at before they decided.
@@ -151,12 +143,7 @@ impl World {
             .collect();
         let node = |name: &str| nodes.iter().find(|node| node.name == name).unwrap().clone();
         let links = schedule.topology.links().iter();
-        let links: Vec<Link> =
-            links.map(|(a, b)| Link { name: format!("{a}{b}"), nodes: Pair::new(node(a), node(b)) }).collect();
-        for link in &links {
-            link.nodes[Side::A].set_up(&link.name, &link.nodes[Side::B].name);
-            link.nodes[Side::B].set_up(&link.name, &link.nodes[Side::A].name);
-        }
+        let links: Vec<Link> = links.map(|(a, b)| Link::new(Pair::new(node(a), node(b)))).collect();
         let toggles = schedule.workload == Workload::Toggle;
         let loads = schedule.workload == Workload::Load;
         let tied_and_copied = schedule.workload == Workload::Tied && schedule.seed % 3 == 2;
@@ -390,11 +377,8 @@ impl World {
     async fn rest(&self) {
         loop {
             let applied = self.links.iter().all(|link| {
-                Side::BOTH.into_iter().all(|side| {
-                    let at = link.nodes[side.other()].checkpoint(&link.name);
-                    let end = pontoon_core::Position::Index(link.nodes[side].last_foreign(&link.name));
-                    at.is_some_and(|at| at.covers(&end))
-                }) && checkers::half_done(link).is_subset(&checkers::quarantined(link))
+                Side::BOTH.into_iter().all(|side| link.is_applied(side))
+                    && checkers::half_done(link).is_subset(&checkers::quarantined(link))
                     && link.nodes[Side::B].is_copied(&link.name)
             });
             if applied && self.nodes.iter().all(|node| node.is_quiet()) {
@@ -406,8 +390,8 @@ impl World {
 
     /// A process of a bridge, killed and started again at chance until all is written.
     fn process(&self, link: usize) -> impl Future<Output = String> + Send + 'static {
-        let Link { name, nodes } = &self.links[link];
-        let (name, nodes) = (name.clone(), nodes.clone());
+        let link = self.links[link].clone();
+        let name = link.name.clone();
         let (dice, trace, started) = (self.dice.clone(), self.trace.clone(), self.started);
         let (schedule, limits, sites) = (self.schedule, self.limits, self.sites.clone());
         let retention = self.retention;
@@ -415,31 +399,18 @@ impl World {
         let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
         async move {
             loop {
-                let node = |side: Side| -> Arc<dyn Node> {
-                    let node = Arc::new(MemoryNode::new(nodes[side].clone(), &name));
-                    Arc::new(FaultyNode::new(node, sites.clone()))
-                };
+                let observer = Arc::new(Watcher { bridge: name.clone(), trace: trace.clone(), started });
                 let plan = Plan {
-                    nodes: Pair::from_fn(node),
-                    tables: Pair::from_fn(|_| columns::tables(schedule.workload)),
-                    policies: vec![policy.clone(); columns::tables(schedule.workload).len()],
-                    on_error: vec![OnError::Quarantine; columns::tables(schedule.workload).len()],
-                    quarantined_max: KEYS_MAX,
-                    retention,
                     preferred: if schedule.workload == Workload::Tied && schedule.seed % 4 > 1 {
                         Side::B
                     } else {
                         Side::A
                     },
-                    reads: Pair::new(true, true),
+                    retention,
                     limits,
-                    spill_folder: std::env::temp_dir(),
-                    holder: name.clone(),
-                    until: Until::Stopped,
                     chunk_rows: Some(chunk_rows),
                     seed: Some(u64::try_from(dice.between(0, i64::MAX)).unwrap()),
-                    rules: schedule.rules,
-                    observer: Arc::new(Watcher { bridge: name.clone(), trace: trace.clone(), started }),
+                    ..link.plan(&sites, schedule.workload, policy.clone(), schedule.rules, observer)
                 };
                 let mut run = tokio::spawn(bridge::run(plan, std::future::pending()));
                 let mean = if schedule.crashes > 0.0 { 0.3 / schedule.crashes } else { 1e6 };
@@ -601,8 +572,7 @@ impl World {
                     lines.push(format!("quarantine {} on {node}, tried {attempts} times: {stored:?}", link.name));
                 }
                 for (r, in_force) in link.nodes[side].resolutions(&link.name) {
-                    let fence =
-                        |fence: &Option<pontoon_core::Position>| fence.as_ref().map_or("-".into(), ToString::to_string);
+                    let fence = |fence: &Option<Position>| fence.as_ref().map_or("-".into(), ToString::to_string);
                     lines.push(format!(
                         "record {} on {} {} {}({}) own<={} other<={} {}{}",
                         link.name,

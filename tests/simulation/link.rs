@@ -1,0 +1,80 @@
+//! A bridge between two simulated databases.
+
+use std::sync::Arc;
+
+use pontoon::{
+    bridge::{Plan, Until},
+    conflict::{
+        policy::Policy,
+        quarantine::{KEYS_MAX, OnError},
+    },
+    direction::queue::Limits,
+    event::Observer,
+    rules::Rules,
+    side::{Pair, Side},
+};
+use pontoon_core::{Position, history::Retention, node::Node};
+use pontoon_memory::{Database, MemoryNode};
+
+use crate::{
+    columns,
+    faulty::{FaultyNode, Sites},
+    schedule::Workload,
+};
+
+/// The bridge, by its name, and its nodes.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) nodes: Pair<Arc<Database>>,
+}
+
+impl Link {
+    pub(crate) fn new(nodes: Pair<Arc<Database>>) -> Link {
+        let link = Link { name: format!("{}{}", nodes[Side::A].name, nodes[Side::B].name), nodes };
+        for side in Side::BOTH {
+            link.nodes[side].set_up(&link.name, &link.nodes[side.other()].name);
+        }
+        link
+    }
+
+    /// What a process of this bridge is to do.
+    pub(crate) fn plan(
+        &self,
+        sites: &Arc<Sites>,
+        workload: Workload,
+        policy: Policy,
+        rules: Rules,
+        observer: Arc<dyn Observer>,
+    ) -> Plan {
+        let node = |side: Side| -> Arc<dyn Node> {
+            let node = Arc::new(MemoryNode::new(self.nodes[side].clone(), &self.name));
+            Arc::new(FaultyNode::new(node, sites.clone()))
+        };
+        let tables = columns::tables(workload);
+        Plan {
+            nodes: Pair::from_fn(node),
+            policies: vec![policy; tables.len()],
+            on_error: vec![OnError::Quarantine; tables.len()],
+            tables: Pair::from_fn(|_| tables.clone()),
+            quarantined_max: KEYS_MAX,
+            retention: Retention { records: None, age: None },
+            preferred: Side::A,
+            reads: Pair::new(true, true),
+            limits: Limits::new(1 << 20, 1 << 30),
+            spill_folder: std::env::temp_dir(),
+            holder: self.name.clone(),
+            until: Until::Stopped,
+            chunk_rows: None,
+            seed: None,
+            rules,
+            observer,
+        }
+    }
+
+    /// Whether all that is not the bridge's own in the log of a side is applied on the other.
+    pub(crate) fn is_applied(&self, side: Side) -> bool {
+        let end = Position::Index(self.nodes[side].last_foreign(&self.name));
+        self.nodes[side.other()].checkpoint(&self.name).is_some_and(|at| at.covers(&end))
+    }
+}
