@@ -160,6 +160,12 @@ impl Quarantine {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The id of the next record: no entry has it, nor will.
+    pub(crate) fn id_above(&self, highest: i64) -> i64 {
+        self.next_id.fetch_max(highest.saturating_add(1), Ordering::Relaxed);
+        self.next_id()
+    }
+
     /// A side has stored changes of the key.
     pub(crate) fn has_changes(&self, side: Side, place: &Place) -> bool {
         self.keys().get(place).is_some_and(|held| held.changes[side])
@@ -395,6 +401,13 @@ mod tests {
         assert!(quarantine.room_for(&BTreeSet::new()).is_ok());
         assert_eq!(quarantine.room_for(&BTreeSet::from([place(3)])).unwrap_err().code(), Code::QuarantineFull);
         assert_eq!(quarantine.counts().0, Pair::new(2, 0));
+    }
+
+    #[test]
+    fn entries_and_records_have_numbers_of_one_row() {
+        let quarantine = empty(1);
+        let numbers = [quarantine.next_id(), quarantine.id_above(7), quarantine.next_id(), quarantine.id_above(1)];
+        assert_eq!(numbers, [1, 8, 9, 10]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -458,15 +458,16 @@ impl Settler {
         }
     }
 
-    /// Numbers the records: one more than the highest on either node, read under the locks of both.
-    async fn number(&mut self, verdicts: &mut [Verdict]) -> Result<()> {
-        let mut id = 0;
+    /// Numbers the records: above the highest on either node, read under the locks of both, and above every entry in
+    /// quarantine that has a number and is not stored yet, so that a number names one thing.
+    pub(super) async fn number(&mut self, verdicts: &mut [Verdict]) -> Result<()> {
+        let mut highest = 0;
         for side in Side::BOTH {
-            id = id.max(self.session(side)?.highest_id().await?);
+            highest = highest.max(self.session(side)?.highest_id().await?);
         }
         let mut groups: BTreeMap<usize, i64> = BTreeMap::new();
         for verdict in verdicts {
-            id += 1;
+            let id = self.shared.quarantine.id_above(highest);
             let group = *groups.entry(verdict.group).or_insert(id);
             for side in Side::BOTH {
                 verdict.records[side].id = id;

@@ -22,7 +22,7 @@ pub const STORED_READ_MAX: usize = 1_000;
 /// An entry to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Rises with every entry of the bridge, whichever node it is on; never given again.
+    /// Rises with every entry and every resolution of the bridge, whichever node it is on; never given again.
     pub id: i64,
     /// The pair of tables.
     pub table: TableId,

@@ -44,7 +44,7 @@ impl Tag {
 /// time with the row that it settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
-    /// One more than the highest on either node, read under the locks of both.
+    /// Above that of every earlier resolution and entry in quarantine, on either node.
     pub id: i64,
     /// Keys that were decided as one (a row that moved from one key to another) share this number, the
     /// lowest id among them.
