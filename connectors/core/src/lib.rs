@@ -17,6 +17,7 @@
 //! | [`state`] | what is durable: tag, checkpoint, resolution, copy |
 //! | [`history`] | settled conflicts as a node keeps them, for people |
 //! | [`quarantine`] | what is durable of keys that could not be applied |
+//! | [`new_key`] | what an operator asked of rows that are to have another key |
 //! | [`record`] | rows and keys as text that reads back exactly |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
 //! | [`error`] | every error's code, class, message and hint |
@@ -30,6 +31,7 @@ pub mod form;
 pub mod history;
 pub mod json;
 pub mod kind;
+pub mod new_key;
 pub mod node;
 pub mod position;
 pub mod quarantine;

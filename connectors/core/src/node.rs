@@ -15,6 +15,7 @@ use crate::{
     definition::{TableDefinition, TableDraft},
     error::{Error, Result},
     history::{self, Filter, Record, Retention},
+    new_key::{Answer, NewKey, Of, Request},
     position::{LogIdentity, Position},
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
     schema::{MappedTable, TableId, TableName, TableSchema},
@@ -131,6 +132,9 @@ pub trait Node: Send + Sync {
     /// What operators have asked for keys in quarantine and the bridge has not yet done, by this node's entries; a
     /// a decision by those alone that this node refused.
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>>;
+
+    /// What operators have asked for rows that are to have another key, and the bridge has not yet answered.
+    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
@@ -358,6 +362,13 @@ pub trait Session: Send {
     /// none.
     async fn highest_id(&mut self) -> Result<i64>;
 
+    /// The resolution of this id, in force or not; `None` where there is none, or of a table that is not mapped.
+    async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>>;
+
+    /// Answers a request: one of a record stays with its answer, one of an entry is removed. `false`: it is no longer
+    /// what it was.
+    async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool>;
+
     /// Writes resolutions, and takes older ones of the same keys out of force.
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
 
@@ -498,6 +509,13 @@ pub trait Admin: Send + Sync {
 
     /// Remembers durably what is asked for entries of the quarantine here; a running bridge looks every second.
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()>;
+
+    /// Remembers durably that a row is to have another key, in the place of what was asked for it before; but for a
+    /// request of which the answer is that it was given.
+    async fn ask_new_key(&self, request: &Request) -> Result<()>;
+
+    /// What was asked of a row's key, and what became of it.
+    async fn new_key(&self, of: Of) -> Result<Option<Request>>;
 
     /// The settled conflicts that the filter picks, the newest first, at most `limit`.
     async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>>;

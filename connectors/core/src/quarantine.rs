@@ -156,11 +156,16 @@ pub enum Ask {
     TakeOwn,
     /// The other node's row stands on both.
     TakeOther,
+    /// As [`Ask::TakeOwn`], and the other node's row stands on both under another key ([`crate::new_key`]).
+    TakeOwnApart,
+    /// As [`Ask::TakeOther`], and this node's row stands on both under another key.
+    TakeOtherApart,
 }
 
 impl Ask {
     /// All of them.
-    pub const ALL: [Ask; 4] = [Ask::Retry, Ask::Discard, Ask::TakeOwn, Ask::TakeOther];
+    pub const ALL: [Ask; 6] =
+        [Ask::Retry, Ask::Discard, Ask::TakeOwn, Ask::TakeOther, Ask::TakeOwnApart, Ask::TakeOtherApart];
 
     /// Its name in the table's column `request`.
     pub fn as_str(self) -> &'static str {
@@ -169,7 +174,14 @@ impl Ask {
             Ask::Discard => "discard",
             Ask::TakeOwn => "take own",
             Ask::TakeOther => "take other",
+            Ask::TakeOwnApart => "take own, new key",
+            Ask::TakeOtherApart => "take other, new key",
         }
+    }
+
+    /// Whether the row that is not taken is to have another key.
+    pub fn is_apart(self) -> bool {
+        matches!(self, Ask::TakeOwnApart | Ask::TakeOtherApart)
     }
 
     /// What a text in that column asks for.

@@ -8,6 +8,7 @@ use std::{
 
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId,
+    new_key::{Answer, NewKey, Of},
     node::Tables,
     quarantine::{Ask, Stored},
 };
@@ -67,6 +68,8 @@ pub(crate) struct BridgeTables {
     pub(crate) copies: BTreeMap<TableId, CopyState>,
     /// Entries in quarantine, in the order of their ids.
     pub(crate) quarantine: Vec<Kept>,
+    /// What operators asked of rows that are to have another key, and what became of it.
+    pub(crate) new_keys: BTreeMap<Of, (NewKey, Option<Answer>)>,
 }
 
 /// An entry in quarantine, and what has become of it since.
@@ -229,6 +232,20 @@ impl Database {
                 entry.request = Some(ask);
             }
         }
+    }
+
+    /// An operator asks for another key of a row, but where it was given.
+    pub fn ask_new_key(&self, bridge: &str, request: NewKey) {
+        let mut inner = self.inner();
+        let asked = &mut inner.bridge(bridge).new_keys;
+        if !matches!(asked.get(&request.of), Some((_, Some(Answer::Given)))) {
+            asked.insert(request.of, (request, None));
+        }
+    }
+
+    /// What operators asked so, and what became of it.
+    pub fn new_keys(&self, bridge: &str) -> Vec<(NewKey, Option<Answer>)> {
+        self.inner().bridge(bridge).new_keys.values().cloned().collect()
     }
 
     /// The index of the log's last entry that changed something and is not this bridge's.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     TableSchema,
+    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     state::NodeState,
@@ -150,6 +151,16 @@ impl Node for MemoryNode {
             }
         }
         Ok(asked.into_iter().map(|((table, key), ask)| Asked { table, key, ask }).collect())
+    }
+
+    async fn new_keys(&self, _tables: &Tables) -> Result<Vec<NewKey>> {
+        let all = self.database.new_keys(&self.bridge);
+        // The dice are not thrown where nothing is ever asked: older schedules stay what they were.
+        if !all.is_empty() {
+            self.database.dice.call().await?;
+        }
+        let all = all.into_iter();
+        Ok(all.filter(|(_, answer)| answer.is_none()).map(|(request, _)| request).collect())
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag,
     history::Retention,
+    new_key::{Answer, NewKey, Of},
     node::{Applied, Session, Sum, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{Ask, STORED_READ_MAX, Stored, StoredWrite, What},
 };
@@ -43,6 +44,7 @@ struct Transaction {
     retired: Vec<i64>,
     forgotten: Vec<i64>,
     copied: Option<CopyState>,
+    answered: Vec<(NewKey, Answer)>,
     committing: bool,
 }
 
@@ -325,6 +327,26 @@ impl Session for MemorySession {
         Ok(self.database.inner().bridge(&self.bridge).highest_id())
     }
 
+    async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
+        self.call().await?;
+        let mut inner = self.database.inner();
+        let all = &inner.bridge(&self.bridge).resolutions;
+        Ok(all.iter().map(|(resolution, _)| resolution).find(|resolution| resolution.id == id).cloned())
+    }
+
+    async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
+        self.call().await?;
+        let is_as_it_was = {
+            let mut inner = self.database.inner();
+            let asked = inner.bridge(&self.bridge).new_keys.get(&request.of);
+            asked.is_some_and(|(asked, answer)| asked == request && answer.is_none())
+        };
+        if is_as_it_was {
+            self.transaction()?.answered.push((request.clone(), answer.clone()));
+        }
+        Ok(is_as_it_was)
+    }
+
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
         self.call().await?;
         self.transaction()?.recorded.extend_from_slice(resolutions);
@@ -438,6 +460,12 @@ fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
     }
     tables.resolutions.retain(|(resolution, _)| !transaction.forgotten.contains(&resolution.id));
     tables.resolutions.extend(transaction.recorded.iter().map(|resolution| (resolution.clone(), true)));
+    for (request, answer) in &transaction.answered {
+        match request.of {
+            Of::Entry(_) => tables.new_keys.remove(&request.of),
+            Of::Record(_) => tables.new_keys.insert(request.of, (request.clone(), Some(answer.clone()))),
+        };
+    }
     keep_quarantine(tables, transaction);
 }
 

@@ -14,6 +14,7 @@ use pontoon_core::{
     Beside, Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition,
     TableDraft, TableName,
     history::{Count, Filter, Record},
+    new_key::{Of, Request},
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
-    create, definition, encode, files, findings, history, lease,
+    create, definition, encode, files, findings, history, lease, new_key,
     node::{MysqlNode, identity},
     quarantine,
     quote::{Ident, Table},
@@ -161,6 +162,17 @@ impl Admin for MysqlNode {
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
         let mut client = self.client(Purpose::Look).await?;
         quarantine::ask(&mut client, self.bridge(), ids, ask).await.map_err(privileged)
+    }
+
+    async fn ask_new_key(&self, request: &Request) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        new_key::ask(&mut client, self.bridge(), request).await.map_err(privileged)
+    }
+
+    async fn new_key(&self, of: Of) -> Result<Option<Request>> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        new_key::find(&mut client, self.bridge(), of).await
     }
 
     async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {

@@ -37,6 +37,7 @@ mod history;
 mod inspect;
 mod lease;
 mod log;
+mod new_key;
 mod node;
 mod quarantine;
 mod quote;

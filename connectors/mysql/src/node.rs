@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableName, TableSchema,
+    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     state::NodeState,
@@ -14,7 +15,7 @@ use pontoon_tls::Mode;
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, files, lease, quarantine,
+    encode, files, lease, new_key, quarantine,
     reader::{self, Reader, Role},
     scan::TableScan,
     session::ApplySession,
@@ -195,6 +196,10 @@ impl Node for MysqlNode {
 
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>> {
         quarantine::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    }
+
+    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
+        new_key::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

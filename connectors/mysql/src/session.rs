@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
     history::Retention,
+    new_key::{Answer, NewKey},
     node::{Applied, Applier, Session, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     schema::Reference,
@@ -24,7 +25,7 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error, files, history,
+    decode, encode, error, files, history, new_key,
     node::MysqlNode,
     quarantine, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
@@ -331,6 +332,19 @@ impl Session for ApplySession {
     async fn highest_id(&mut self) -> Result<i64> {
         let highest = self.client.scalar(quarantine::highest_id(&self.bridge)).await?;
         Ok(highest.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
+        let rows = self.client.rows(state::recorded(&self.bridge, id)).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        state::resolution(row, self.tables.iter().map(|sql| &sql.table))
+    }
+
+    async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
+        let statement = new_key::answer(&self.bridge, &self.table(request.table)?.table, request, answer);
+        let Some(statement) = statement else { return Ok(false) };
+        let answers = self.client.run(statement).await?;
+        Ok(answers.first().is_some_and(|answer| answer.affected == 1))
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

@@ -59,10 +59,7 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     let mut script = Script::from(format!(
         "SELECT `position`, `log` FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND applier = 0"
     ));
-    script.push(format!(
-        "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict, commit_time, rule, \
-         ancestor, taken FROM `pontoon`.`resolution` WHERE bridge = {name} AND in_force = 1 ORDER BY id"
-    ));
+    script.push(format!("{} AND in_force = 1 ORDER BY id", resolutions_of(bridge)));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
     script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
     for statement in quarantine::keys_statements(bridge) {
@@ -82,7 +79,7 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         state.checkpoint = Some(Checkpoint { position: position.parse()?, log: LogIdentity(log.into()) });
     }
     for row in &resolutions.rows {
-        state.resolutions.extend(resolution(row, tables)?);
+        state.resolutions.extend(resolution(row, &**tables)?);
     }
     for row in &skips.rows {
         let name = text(row, 0).unwrap_or_default();
@@ -127,10 +124,26 @@ pub(crate) fn note_copy(bridge: &str, table: &MappedTable, copy: &CopyState) -> 
     )
 }
 
+fn resolutions_of(bridge: &str) -> String {
+    format!(
+        "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict, commit_time, rule, \
+         ancestor, taken FROM `pontoon`.`resolution` WHERE bridge = {}",
+        encode::text(bridge)
+    )
+}
+
+/// The statement that asks for the resolution of this id, in force or not.
+pub(crate) fn recorded(bridge: &str, id: i64) -> String {
+    format!("{} AND id = {id}", resolutions_of(bridge))
+}
+
 /// A resolution; `None` for one of a table that is no longer mapped.
-fn resolution(row: &[Field], tables: &Tables) -> Result<Option<Resolution>> {
+pub(crate) fn resolution<'a>(
+    row: &[Field],
+    tables: impl IntoIterator<Item = &'a MappedTable>,
+) -> Result<Option<Resolution>> {
     let label = text(row, 2).unwrap_or_default();
-    let Some(table) = tables.iter().find(|table| *table.label == *label) else { return Ok(None) };
+    let Some(table) = tables.into_iter().find(|table| *table.label == *label) else { return Ok(None) };
     let id: i64 = number(row, 0).unwrap_or_default();
     let broken = || Error::new(Code::Protocol, format!("resolution {id} of {label} cannot be read back"));
     let position = |at| text(row, at).map(|text| text.parse::<Position>()).transpose();

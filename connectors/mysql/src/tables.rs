@@ -101,7 +101,7 @@ pub(crate) fn create() -> Vec<String> {
              constraint_name varchar(255) NULL COMMENT 'the constraint that the server named', \
              attempts int NOT NULL DEFAULT 0 COMMENT 'how often it was tried', \
              next_attempt_at timestamp(6) NULL COMMENT 'when it is tried again, at the latest', \
-             request varchar(20) NULL COMMENT 'what an operator asked for and is not yet done: retry, discard, take own or take other', \
+             request varchar(20) NULL COMMENT 'what an operator asked for and is not yet done: retry, discard, take own or take other; with a new key for the other', \
              {created} COMMENT 'since when', \
              PRIMARY KEY (bridge, id), KEY row_key (bridge, table_name, row_key(200))) {TABLE} \
              COMMENT = 'changes of the other node''s log that were refused here, and those of the same rows that wait behind them'"
@@ -109,8 +109,8 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of a key 0 asked, 1 refused, 2 given', \
              value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, TableId, TableName, Tag, Value,
+    new_key::{Answer, NewKey, Of},
     node::{
         Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, Tried,
         UpdateGroup,
@@ -35,6 +36,7 @@ async fn all(kind: Kind) {
     an_old_session_is_fenced(&server).await;
     state_is_kept_and_taken_down(&server).await;
     the_quarantine_reads_back(&server).await;
+    what_is_asked_of_a_rows_key_is_answered_once(&server).await;
     a_plain_user_can_do_it_all(&server).await;
     check_names_what_is_wrong(&server).await;
     refusals_have_their_codes(&server).await;
@@ -286,6 +288,10 @@ async fn state_is_kept_and_taken_down(server: &Server) {
     assert_eq!(state.skips, [skip]);
     session.begin(Some(&tag())).await.unwrap();
     session.retire(&[2]).await.unwrap();
+    for id in [1, 2] {
+        assert_eq!(session.recorded(id).await.unwrap(), Some(resolution(id)), "in force or not");
+    }
+    assert_eq!(session.recorded(3).await.unwrap(), None);
     session.commit().await.unwrap();
     assert_eq!(node.state(&tables).await.unwrap().resolutions, []);
     drop((session, _lease));
@@ -310,6 +316,46 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         .unwrap();
     assert_eq!(rows, Some(0));
     assert!(node.state(&tables).await.unwrap().checkpoint.is_none());
+}
+
+async fn what_is_asked_of_a_rows_key_is_answered_once(server: &Server) {
+    let (node, tables) = table(server, "new_keys").await;
+    set_up(&node, &tables).await;
+    let (_lease, token) = lease(&node, "x").await;
+    let keys = [7, 8].map(|n| tables[0].key_of(&row("ä'\\", n, "", Value::Null)));
+    let request = |of: Of, key: &Key, answer: Option<Answer>| {
+        NewKey { of, table: TableId(0), key: key.clone() }.request(&tables[0], answer)
+    };
+    let asks = async |of: Of, key: &Key| node.ask_new_key(&request(of, key, None)).await.unwrap();
+    let waits = |of: Of, key: &Key| NewKey { of, table: TableId(0), key: key.clone() };
+    let (entry, record) = (Of::Entry(1), Of::Record(2));
+    assert_eq!(node.new_key(record).await.unwrap(), None);
+    asks(entry, &keys[0]).await;
+    asks(record, &keys[0]).await;
+    // The last one counts, until it is answered.
+    asks(record, &keys[1]).await;
+    let all = [waits(entry, &keys[0]), waits(record, &keys[1])];
+    assert_eq!(node.new_keys(&tables).await.unwrap(), all);
+    let mut session = node.open_session(Applier::Rendezvous, token, &tables).await.unwrap();
+    let why = Answer::Refused("a has \"ä\" \\ 'one'".into());
+    session.begin(Some(&tag())).await.unwrap();
+    assert!(!session.answer_new_key(&waits(record, &keys[0]), &why).await.unwrap(), "it is not what is asked for now");
+    assert!(session.answer_new_key(&all[1], &why).await.unwrap());
+    assert!(session.answer_new_key(&all[0], &Answer::Given).await.unwrap());
+    session.commit().await.unwrap();
+    assert_eq!(node.new_keys(&tables).await.unwrap(), []);
+    assert_eq!(node.new_key(entry).await.unwrap(), None, "its entry tells");
+    assert_eq!(node.new_key(record).await.unwrap(), Some(request(record, &keys[1], Some(why))));
+    // What was refused can be asked for again, what was given cannot.
+    asks(record, &keys[0]).await;
+    assert_eq!(node.new_key(record).await.unwrap(), Some(request(record, &keys[0], None)));
+    session.begin(Some(&tag())).await.unwrap();
+    assert!(session.answer_new_key(&waits(record, &keys[0]), &Answer::Given).await.unwrap());
+    assert!(!session.answer_new_key(&waits(record, &keys[0]), &Answer::Given).await.unwrap(), "it is answered");
+    session.commit().await.unwrap();
+    asks(record, &keys[1]).await;
+    assert_eq!(node.new_key(record).await.unwrap(), Some(request(record, &keys[0], Some(Answer::Given))));
+    assert_eq!(node.new_keys(&tables).await.unwrap(), []);
 }
 
 async fn the_quarantine_reads_back(server: &Server) {
@@ -393,7 +439,7 @@ async fn the_quarantine_reads_back(server: &Server) {
     session.commit().await.unwrap();
     let asked = async || node.asked(&tables).await.unwrap().into_iter().map(|asked| asked.ask).collect::<Vec<_>>();
     assert_eq!(asked().await, [Ask::Discard], "it was not tried for that");
-    for ask in [Ask::TakeOwn, Ask::TakeOther] {
+    for ask in [Ask::TakeOwn, Ask::TakeOther, Ask::TakeOwnApart, Ask::TakeOtherApart] {
         node.ask(&[3, 4], ask).await.unwrap();
         assert_eq!(asked().await, [ask]);
     }

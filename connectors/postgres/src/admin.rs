@@ -12,6 +12,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft,
     TableName,
     history::{Count, Filter, Record},
+    new_key::{Of, Request},
     node::{Admin, Applier, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
@@ -23,6 +24,7 @@ use crate::{
     connect::{Link, Role},
     create, definition, error, findings, history, lease,
     names::Names,
+    new_key,
     node::PostgresNode,
     quarantine,
     quote::{Ident, List, Literal, Table},
@@ -143,6 +145,17 @@ impl Admin for PostgresNode {
     async fn ask(&self, ids: &[i64], ask: Ask) -> Result<()> {
         let link = self.admin_link().await?;
         self.at(quarantine::ask(&link.client, &self.names.bridge, ids, ask).await)
+    }
+
+    async fn ask_new_key(&self, request: &Request) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(new_key::ask(&link.client, &self.names.bridge, request).await)
+    }
+
+    async fn new_key(&self, of: Of) -> Result<Option<Request>> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(new_key::find(&link.client, &self.names.bridge, of).await)
     }
 
     async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {

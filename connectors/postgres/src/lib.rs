@@ -68,6 +68,7 @@ mod lease;
 mod load;
 mod log;
 mod names;
+mod new_key;
 mod node;
 mod quarantine;
 mod quote;

@@ -7,20 +7,21 @@
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableName, TableSchema,
+    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     record::{key_from_text, stored_row},
     state::NodeState,
 };
 use tokio::{sync::Mutex, time::timeout};
-use tokio_postgres::{Client, types::PgLsn};
+use tokio_postgres::{Client, Row, types::PgLsn};
 
 use crate::{
     catalog::{self, get, text},
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
-    quarantine,
+    new_key, quarantine,
     quote::Table,
     scan::PostgresScan,
     session::PostgresSession,
@@ -189,6 +190,11 @@ impl Node for PostgresNode {
         self.at(asked)
     }
 
+    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
+        let asked = self.with_helper(async |client| new_key::asked(client, &self.names.bridge, tables).await).await;
+        self.at(asked)
+    }
+
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         // safe_wal_size: null where max_slot_wal_keep_size sets no limit.
         const SQL: &str = "SELECT pg_current_wal_insert_lsn(), s.restart_lsn, s.safe_wal_size,
@@ -243,13 +249,27 @@ async fn checkpoint(client: &Client, names: &Names) -> Result<Option<Checkpoint>
     Ok(Some(Checkpoint { position: position(&text(&row, 0)?)?, log: LogIdentity(text(&row, 1)?.into()) }))
 }
 
+const RESOLUTION: &str =
+    "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict,
+        commit_time, rule, ancestor, taken
+    FROM pontoon.resolution WHERE bridge = $1";
+
 async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<Resolution>> {
-    const SQL: &str = "SELECT id, group_id, table_name, row_key, own_fence, other_fence, own_row, other_row, verdict,
-            commit_time, rule, ancestor, taken
-        FROM pontoon.resolution WHERE bridge = $1 AND in_force ORDER BY id";
-    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    let sql = format!("{RESOLUTION} AND in_force ORDER BY id");
+    let rows = client.query(&sql, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    read_resolutions(&rows, tables)
+}
+
+/// The resolution of this id, in force or not; `None` where there is none of a mapped table.
+pub(crate) async fn recorded(client: &Client, names: &Names, tables: &Tables, id: i64) -> Result<Option<Resolution>> {
+    let sql = format!("{RESOLUTION} AND id = $2");
+    let rows = client.query(&sql, &[&names.bridge, &id]).await.map_err(|error| error::of_statement(&error))?;
+    Ok(read_resolutions(&rows, tables)?.pop())
+}
+
+fn read_resolutions(rows: &[Row], tables: &Tables) -> Result<Vec<Resolution>> {
     let mut found = Vec::new();
-    for row in &rows {
+    for row in rows {
         let (id, label) = (get::<i64>(row, 0)?, text(row, 2)?);
         let Some(table) = tables.iter().find(|table| *table.label == *label) else { continue };
         let unreadable =

@@ -18,6 +18,7 @@ use futures_util::future::join4;
 use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
     history::Retention,
+    new_key::{Answer, NewKey},
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
@@ -35,7 +36,7 @@ use crate::{
     encode::Array,
     error, history, load,
     names::Names,
-    quarantine,
+    new_key, node, quarantine,
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, Locking},
@@ -524,6 +525,21 @@ impl Session for PostgresSession {
         let id = quarantine::highest_id(&self.link.client, &self.names.bridge).await?;
         self.state = State::Open;
         Ok(id)
+    }
+
+    async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
+        self.enter()?;
+        let found = node::recorded(&self.link.client, &self.names, &self.tables, id).await?;
+        self.state = State::Open;
+        Ok(found)
+    }
+
+    async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
+        self.enter()?;
+        let table = &self.tables[request.table.index()];
+        let done = new_key::answer(&self.link.client, &self.names.bridge, table, request, answer).await?;
+        self.state = State::Open;
+        Ok(done)
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

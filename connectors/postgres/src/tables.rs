@@ -150,14 +150,14 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.quarantine.next_attempt_at", "When it is tried again, at the latest"),
     (
         "COLUMN pontoon.quarantine.request",
-        "What an operator asked for and is not yet done: retry, discard, take own or take other",
+        "What an operator asked for and is not yet done: retry, discard, take own or take other; with a new key for the other",
     ),
     ("COLUMN pontoon.quarantine.created_at", "Since when it is here"),
     ("TABLE pontoon.control", "What the bridge and its operator tell each other"),
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; epoch, other_epoch: by which older files of this server or the other are known; skip:POSITION: a transaction of this log to pass over",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; epoch, other_epoch: by which older files of this server or the other are known; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have",
     ),
     (
         "COLUMN pontoon.control.number",

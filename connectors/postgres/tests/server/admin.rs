@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pontoon_core::{
     Checkpoint, Code, Key, Position, Resolution, Row, Value,
+    new_key::{Answer, NewKey, Of},
     node::{Admin, Applied, Applier, Node, Severity, TableBatch, Tried},
     quarantine::{Ask, Asked, Stored, StoredWrite, What},
     state::NodeState,
@@ -244,6 +245,10 @@ async fn resolutions_are_kept_and_read_back() {
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, [resolution(2)]);
     session.begin(Some(&tag(6, 6))).await.unwrap();
     session.retire(&[2]).await.unwrap();
+    for id in [1, 2] {
+        assert_eq!(session.recorded(id).await.unwrap(), Some(resolution(id)), "in force or not");
+    }
+    assert_eq!(session.recorded(3).await.unwrap(), None);
     session.commit().await.unwrap();
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, []);
     let kept: i64 = bench.sql.query_one("SELECT count(*) FROM pontoon.resolution", &[]).await.unwrap().get(0);
@@ -337,7 +342,7 @@ async fn the_quarantine_reads_back() {
     let asked =
         async || bench.node.asked(bench.tables()).await.unwrap().into_iter().map(|asked| asked.ask).collect::<Vec<_>>();
     assert_eq!(asked().await, [Ask::Discard], "it was not tried for that");
-    for ask in [Ask::TakeOwn, Ask::TakeOther] {
+    for ask in [Ask::TakeOwn, Ask::TakeOther, Ask::TakeOwnApart, Ask::TakeOtherApart] {
         bench.node.ask(&[3, 4], ask).await.unwrap();
         assert_eq!(asked().await, [ask]);
     }
@@ -351,4 +356,44 @@ async fn the_quarantine_reads_back() {
     session.release(table, &[key(3)]).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().quarantine, []);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_rows_key_is_answered_once() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let table = bench.tables()[0].id;
+    let keys = [7, 8].map(|id| Key(vec![Value::Integer(id)]));
+    let request = |of: Of, key: &Key, answer: Option<Answer>| {
+        NewKey { of, table: table, key: key.clone() }.request(&bench.tables()[0], answer)
+    };
+    let asks = async |of: Of, key: &Key| bench.node.ask_new_key(&request(of, key, None)).await.unwrap();
+    let waits = |of: Of, key: &Key| NewKey { of, table: table, key: key.clone() };
+    let (entry, record) = (Of::Entry(1), Of::Record(2));
+    assert_eq!(bench.node.new_key(record).await.unwrap(), None);
+    asks(entry, &keys[0]).await;
+    asks(record, &keys[0]).await;
+    // The last one counts, until it is answered.
+    asks(record, &keys[1]).await;
+    let all = [waits(entry, &keys[0]), waits(record, &keys[1])];
+    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), all);
+    let mut session = bench.session().await;
+    let why = Answer::Refused("a has \"ä\" \\ 'one'".into());
+    session.begin(Some(&tag(5, 5))).await.unwrap();
+    assert!(!session.answer_new_key(&waits(record, &keys[0]), &why).await.unwrap(), "it is not what is asked for now");
+    assert!(session.answer_new_key(&all[1], &why).await.unwrap());
+    assert!(session.answer_new_key(&all[0], &Answer::Given).await.unwrap());
+    session.commit().await.unwrap();
+    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), []);
+    assert_eq!(bench.node.new_key(entry).await.unwrap(), None, "its entry tells");
+    assert_eq!(bench.node.new_key(record).await.unwrap(), Some(request(record, &keys[1], Some(why))));
+    // What was refused can be asked for again, what was given cannot.
+    asks(record, &keys[0]).await;
+    assert_eq!(bench.node.new_key(record).await.unwrap(), Some(request(record, &keys[0], None)));
+    session.begin(Some(&tag(5, 5))).await.unwrap();
+    assert!(session.answer_new_key(&waits(record, &keys[0]), &Answer::Given).await.unwrap());
+    assert!(!session.answer_new_key(&waits(record, &keys[0]), &Answer::Given).await.unwrap(), "it is answered");
+    session.commit().await.unwrap();
+    asks(record, &keys[1]).await;
+    assert_eq!(bench.node.new_key(record).await.unwrap(), Some(request(record, &keys[0], Some(Answer::Given))));
+    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), []);
 }
