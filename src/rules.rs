@@ -47,6 +47,8 @@ pub enum Rule {
     Tied,
     /// Whoever has written looks for references that are broken by it, before the commit.
     References,
+    /// What an operator asked of a row's key is answered in the transaction that does it.
+    Answer,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// A copy leaves out rows that the source's log has touched since they were begun to be read.
@@ -61,7 +63,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 24] = [
+    pub const ALL: [Rule; 25] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -81,6 +83,7 @@ impl Rule {
         Rule::Looked,
         Rule::Tied,
         Rule::References,
+        Rule::Answer,
         Rule::TakeOver,
         Rule::Window,
         Rule::Meanwhile,

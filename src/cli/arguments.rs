@@ -261,7 +261,8 @@ pub struct VerifyArgs {
 #[command(after_help = "Examples:
   pontoon conflicts list --table items --since 2h
   pontoon conflicts list --key 7
-  pontoon conflicts show 12")]
+  pontoon conflicts show 12
+  pontoon quarantine retry 12 --key 1017         gives the row that lost in record 12 a key of its own")]
 pub struct ConflictsArgs {
     /// What to do.
     #[command(subcommand)]
@@ -344,6 +345,7 @@ impl FromStr for Moment {
   pontoon quarantine show 17
   pontoon quarantine retry 17
   pontoon quarantine retry 17 --take shop          both get the row of shop
+  pontoon quarantine retry 17 --key 1017           both get both rows, one under another key
   pontoon quarantine discard 17 --execute
   pontoon quarantine list --json | jq '.entries[] | {id, table, key, message}'")]
 pub struct QuarantineArgs {
@@ -372,13 +374,19 @@ pub enum QuarantineCommand {
     },
     /// Tries rows again at once
     Retry {
-        /// The entries
+        /// The entries; with --key one entry, or a record of `pontoon conflicts`
         #[arg(value_name = "ID", required = true)]
         ids: Vec<i64>,
         /// The row of this node stands on both, whatever the rule says. The choice is on record in pontoon.resolution. A
         /// row that was written since is tried again instead
         #[arg(long, value_name = "NODE")]
         take: Option<String>,
+        /// Of two rows under one key, the other node's row gets this key on both, and the row of the node that keeps the
+        /// entry, or that --take names, keeps the old one; of a record of `pontoon conflicts`, the row that lost gets it.
+        /// The key is not in use on either side: its value, or of several columns a JSON array. On record in
+        /// pontoon.resolution; a row that was written since is tried again instead
+        #[arg(long, value_name = "NEW", allow_hyphen_values = true)]
+        key: Option<String>,
     },
     /// Drops the stored changes of rows; each node keeps what it has
     ///

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use pontoon_core::{
     Result, calendar,
     history::{Count, Filter, Record},
+    new_key::{Answer, Of, Request},
     node::Admin,
 };
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    ConflictsArgs, ConflictsCommand, ConflictsListArgs, Context, DONE, NO, stored_json,
+    ConflictsArgs, ConflictsCommand, ConflictsListArgs, Context, DONE, NO, new_key, stored_json,
     terminal::{Style, Table, printable, printable_or},
 };
 use crate::{
@@ -118,7 +119,8 @@ impl History {
         }
         let out = &context.out;
         out.line(&out.paint(Style::Strong, &format!("conflict {id}")))?;
-        for (what, line) in self.lines(&record) {
+        let request = self.admin.new_key(Of::Record(id)).await.map_err(|error| error.at(&self.names[Side::A]))?;
+        for (what, line) in self.lines(&record).into_iter().chain(self.new_key(&record, request)) {
             out.line(&format!("{what:<16} {line}"))?;
         }
         if !others.is_empty() {
@@ -149,6 +151,30 @@ impl History {
             line("settled", calendar::format_instant(record.settled_at)),
             line("in force", held.into()),
         ]
+    }
+
+    /// What became of the row that lost, where it is to have a key of its own; or that it can have one, where two rows came
+    /// to stand under one.
+    fn new_key(&self, record: &Record, request: Option<Request>) -> Option<(String, String)> {
+        let (what, line) = match request {
+            Some(Request { key, answer, .. }) => {
+                let key = printable(&key);
+                let line = match answer {
+                    None => format!("{key} is asked for the row that lost"),
+                    Some(Answer::Given) => format!("{key} was given to the row that lost"),
+                    Some(Answer::Refused(why)) => {
+                        format!("{key} was not given to the row that lost: {}", printable(&why))
+                    }
+                };
+                ("new key", line)
+            }
+            None if new_key::settled(record).is_collision(record.ancestor.as_ref()) => {
+                let id = record.id;
+                ("remedy", format!("quarantine retry {id} --key NEW gives the row that lost a key of its own"))
+            }
+            None => return None,
+        };
+        Some((what.to_owned(), line))
     }
 
     async fn stats(&self, context: &Context, json: bool) -> Result<u8> {

@@ -5,6 +5,7 @@
 //! error.
 
 pub mod arguments;
+mod new_key;
 pub mod terminal;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
@@ -298,6 +299,8 @@ mod tests {
         let QuarantineCommand::Discard { ids, execute } = quarantine.command else { panic!() };
         let All::Quarantine(chosen) = parse("quarantine retry 3 --take shop").unwrap() else { panic!() };
         assert!(matches!(chosen.command, QuarantineCommand::Retry { take: Some(node), .. } if node == "shop"));
+        let All::Quarantine(apart) = parse("quarantine retry 3 --key -7").unwrap() else { panic!() };
+        assert!(matches!(apart.command, QuarantineCommand::Retry { key: Some(key), take: None, .. } if key == "-7"));
         assert_eq!((ids, execute), (vec![3, 4], true));
         assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
         assert!(matches!(

@@ -17,7 +17,9 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{
-    Context, DONE, NO, QuarantineArgs, QuarantineCommand, stored_json,
+    Context, DONE, NO, QuarantineArgs, QuarantineCommand,
+    new_key::Command,
+    stored_json,
     terminal::{Style, Table, printable, printable_or},
 };
 use crate::{
@@ -35,25 +37,31 @@ const SCHEMA_VERSION: u32 = 1;
 
 pub(crate) async fn run(arguments: QuarantineArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let Nodes { nodes, admins } = nodes::open(&config)?;
-    setup::connect(&nodes).await?;
-    let found = Found::load(&config, &admins).await?;
+    let opened = nodes::open(&config)?;
+    let Nodes { nodes, admins } = &opened;
+    setup::connect(nodes).await?;
+    let found = Found::load(&config, admins).await?;
     match arguments.command {
         QuarantineCommand::List { json } => found.list(context, json),
         QuarantineCommand::Show { id, json } => found.show(context, id, json),
-        QuarantineCommand::Retry { ids, take: Some(node) } => {
+        QuarantineCommand::Retry { ids, take, key: Some(key) } => {
+            let take = take.map(|node| super::side(&config, &node)).transpose()?;
+            let command = Command { config: &config, nodes: &opened, context, found: &found, key: &key };
+            command.run(&ids, take).await
+        }
+        QuarantineCommand::Retry { ids, take: Some(node), key: None } => {
             let side = super::side(&config, &node)?;
             let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
             let all = found.with_ties(&chosen);
-            mark(&admins, &all, |of| if of == side { Ask::TakeOwn } else { Ask::TakeOther }).await?;
-            let (count, when) = (rows(found.keys(&all).len()), when(&nodes).await?);
+            mark(admins, &all, |of| if of == side { Ask::TakeOwn } else { Ask::TakeOther }).await?;
+            let (count, when) = (rows(found.keys(&all).len()), when(nodes).await?);
             context.out.line(&format!("to be as on {node}: {count} {when}"))?;
             Ok(DONE)
         }
-        QuarantineCommand::Retry { ids, take: None } => {
+        QuarantineCommand::Retry { ids, take: None, key: None } => {
             let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
-            mark(&admins, &chosen, |_| Ask::Retry).await?;
-            let when = when(&nodes).await?;
+            mark(admins, &chosen, |_| Ask::Retry).await?;
+            let when = when(nodes).await?;
             context.out.line(&format!("to be tried again: {} {when}", rows(found.keys(&chosen).len())))?;
             Ok(DONE)
         }
@@ -68,8 +76,8 @@ pub(crate) async fn run(arguments: QuarantineArgs, context: &Context) -> Result<
                 );
                 return Ok(DONE);
             }
-            mark(&admins, &all, |_| Ask::Discard).await?;
-            let when = when(&nodes).await?;
+            mark(admins, &all, |_| Ask::Discard).await?;
+            let when = when(nodes).await?;
             context.out.line(&format!("to be dropped: the changes of {} {when}", rows(found.keys(&all).len())))?;
             Ok(DONE)
         }
@@ -81,7 +89,7 @@ fn rows(count: usize) -> String {
 }
 
 /// When a request is done.
-async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'static str> {
+pub(super) async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'static str> {
     // Taken and given back at once: who does not get it knows that somebody works.
     let node = &nodes[Side::A];
     let attempt = node.try_lease().await.map_err(|error| error.at(node.name()))?;
@@ -92,7 +100,7 @@ async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'stati
 }
 
 /// The node that refused an entry is marked last, since the bridge begins where a refused one is marked.
-async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: impl Fn(Side) -> Ask) -> Result<()> {
+pub(super) async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: impl Fn(Side) -> Ask) -> Result<()> {
     let of = |side: Side| chosen.iter().filter(move |kept| kept.side == side);
     let mut order = Side::BOTH;
     order.sort_by_key(|side| of(*side).any(|kept| kept.entry.code.is_some()));
@@ -106,17 +114,17 @@ async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: impl Fn(Side
 }
 
 /// An entry and the node that keeps it.
-struct Kept {
-    side: Side,
-    entry: Entry,
+pub(super) struct Kept {
+    pub(super) side: Side,
+    pub(super) entry: Entry,
 }
 
 /// A row's place, as the entries write it.
-type Named<'a> = (&'a str, &'a str);
+pub(super) type Named<'a> = (&'a str, &'a str);
 
-struct Found {
-    names: Pair<String>,
-    kept: Vec<Kept>,
+pub(super) struct Found {
+    pub(super) names: Pair<String>,
+    pub(super) kept: Vec<Kept>,
     more: bool,
 }
 
@@ -137,7 +145,7 @@ impl Found {
         (&kept.entry.table, &kept.entry.key)
     }
 
-    fn keys<'a>(&self, kept: &[&'a Kept]) -> BTreeSet<Named<'a>> {
+    pub(super) fn keys<'a>(&self, kept: &[&'a Kept]) -> BTreeSet<Named<'a>> {
         kept.iter().map(|kept| Self::place(kept)).collect()
     }
 
@@ -157,7 +165,7 @@ impl Found {
     }
 
     /// All entries of the keys of these, and of the keys that they are tied to.
-    fn with_ties(&self, chosen: &[&Kept]) -> Vec<&Kept> {
+    pub(super) fn with_ties(&self, chosen: &[&Kept]) -> Vec<&Kept> {
         let mut keys: BTreeSet<(String, String)> =
             chosen.iter().map(|kept| (kept.entry.table.clone(), kept.entry.key.clone())).collect();
         loop {
@@ -274,7 +282,7 @@ impl Found {
         if entry.code.is_some() {
             let remedy = if is_held {
                 format!(
-                    "quarantine retry {id} --take {}, or --take {}: that row stands on both; it also ends when both have come to the same",
+                    "quarantine retry {id} --take {}, or --take {}: that row stands on both; --key NEW keeps both, that of {other} under another key; it also ends when both have come to the same",
                     self.names[Side::A], self.names[Side::B]
                 )
             } else {
@@ -299,6 +307,8 @@ impl Found {
         Some(match Ask::of(request) {
             Some(Ask::TakeOwn) => take(kept.side),
             Some(Ask::TakeOther) => take(kept.side.other()),
+            Some(Ask::TakeOwnApart) => format!("{}, the other row under a new key", take(kept.side)),
+            Some(Ask::TakeOtherApart) => format!("{}, the other row under a new key", take(kept.side.other())),
             Some(Ask::Retry | Ask::Discard) | None => printable(request),
         })
     }

@@ -101,7 +101,7 @@ pub(super) const DEFAULTS: Section = Section {
             Preset::Value("\"last_writer_wins\""),
             "Who wins where both sides wrote a row without seeing each other. `last_writer_wins`: the row of the later commit. \
              `column_merge`: each column of the side that changed it, and of both the later one; a delete against an update is \
-             decided as a row. `prefer:NODE`: that node's row. `quarantine`: neither side's row is touched until a person decides (`pontoon quarantine retry ID --take NODE`). `docs/conflicts.md` has every case.",
+             decided as a row. `prefer:NODE`: that node's row. `quarantine`: neither side's row is touched until a person decides (`pontoon quarantine retry ID --take NODE`, or `--key NEW` to keep both rows). `docs/conflicts.md` has every case.",
         ),
         key("direction", "text", Preset::Value("\"both\""), "`both`, or `NODE->NODE` for one way only."),
         key(

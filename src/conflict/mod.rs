@@ -20,6 +20,8 @@
 //! | [`quarantine`] | the keys in quarantine |
 //! | `refused` | what comes of a settlement that a side refuses |
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
+//! | `new_key` | a row that an operator gives another key |
+//! | `lost` | the row that lost, as a record has it; pure |
 //! | `prune` | records that no log can reach any more: out of force, and forgotten |
 
 pub(crate) mod broken;
@@ -28,7 +30,9 @@ mod cases;
 mod chain;
 pub(crate) mod decide;
 pub(crate) mod holders;
+pub(crate) mod lost;
 mod merge;
+mod new_key;
 pub(crate) mod pending;
 pub mod policy;
 mod prune;

@@ -61,7 +61,7 @@ impl Settler {
     }
 
     /// What a transaction of pruning came to; `None`: something was in its way, and it has time.
-    async fn unless_contended<T>(&mut self, side: Side, done: Result<T>) -> Result<Option<T>> {
+    pub(super) async fn unless_contended<T>(&mut self, side: Side, done: Result<T>) -> Result<Option<T>> {
         self.used = Instant::now();
         match done {
             Ok(done) => Ok(Some(done)),

@@ -77,6 +77,8 @@ struct Held {
     since: Instant,
     /// It is a conflict, and was counted as one.
     counted: bool,
+    /// Why the last that an operator decided of it was not done.
+    declined: Option<String>,
 }
 
 /// The keys in quarantine of one bridge.
@@ -181,6 +183,11 @@ impl Quarantine {
         let keys = self.keys();
         let held = keys.get(place)?;
         held.head.map(|(side, id)| (side, id, held.attempts))
+    }
+
+    /// Whether an entry is the one at which attempts of its key are counted.
+    pub(crate) fn is_head(&self, id: i64) -> bool {
+        self.keys().values().any(|held| held.head.is_some_and(|(_, head)| head == id))
     }
 
     /// These keys and all that are tied to them; and the ties between them.
@@ -295,6 +302,19 @@ impl Quarantine {
         self.keys().get(place).is_some_and(|held| held.counted)
     }
 
+    /// Notes why what an operator decided of a key is not done; `None` where they decide anew.
+    pub(crate) fn decline(&self, place: &Place, why: Option<String>) {
+        if let Some(held) = self.keys().get_mut(place) {
+            held.declined = why;
+        }
+    }
+
+    /// Why what an operator decided last of one of these keys was not done.
+    pub(crate) fn declined(&self, places: &BTreeSet<Place>) -> Option<String> {
+        let keys = self.keys();
+        places.iter().find_map(|place| keys.get(place)?.declined.clone())
+    }
+
     /// Keys are settled, and their entries gone from both nodes. What was refused with them is due.
     pub(crate) fn ended(&self, places: &BTreeSet<Place>) {
         let now = Instant::now();
@@ -331,6 +351,7 @@ impl Held {
             tried: None,
             since,
             counted: false,
+            declined: None,
         }
     }
 }

@@ -58,6 +58,22 @@ impl Refusal {
         self.nets.iter().filter_map(|(place, net)| Some((place, net.after.as_ref()?))).collect()
     }
 
+    /// Why.
+    pub(super) fn why(&self) -> &str {
+        self.error.message()
+    }
+
+    /// Says also why an operator's request is not done.
+    fn declining(mut self, why: &str) -> Refusal {
+        let error = Error::new(self.error.code(), format!("{}; {why}", self.error.message()))
+            .by_constraint(self.error.constraint().map(Into::into));
+        self.error = match self.error.remedy() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        self
+    }
+
     /// Rows of which a person is to decide: this side has its own, and would get the other's.
     fn held(side: Side, error: Error, rows: &Pair<Rows>, verdicts: &[Verdict]) -> Refusal {
         let mut refusal = Refusal::new(side, error, &rows[side], verdicts);
@@ -118,10 +134,16 @@ impl Settler {
         Refusal::held(side, error, rows, verdicts)
     }
 
-    /// A side refuses what it was to hold: the keys are in quarantine, or stay there. Their locks are given back, and
-    /// the registry keeps appliers away until it is on record. Errors: the table's rows stop the bridge.
+    /// A side refuses what it was to hold: the keys are in quarantine, or stay there, and what an operator had decided of
+    /// them is taken back. Their locks are given back, and the registry keeps appliers away until it is on record. Errors:
+    /// the table's rows stop the bridge.
     pub(super) async fn refused(&mut self, keys: &BTreeSet<Place>, refusal: Refusal, cause: Cause) -> Result<()> {
         let shared = self.shared.clone();
+        let decided = std::mem::take(&mut self.declines) || matches!(cause, Cause::Discard | Cause::Take(_));
+        let refusal = match shared.quarantine.declined(keys) {
+            Some(why) => refusal.declining(&why),
+            None => refusal,
+        };
         let new = keys.iter().any(|place| !shared.quarantine.holds(place));
         let stops = refusal.error.code() != Code::ConflictHeld
             && keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
@@ -130,7 +152,7 @@ impl Settler {
         }
         tracing::debug!(error = %refusal.error, "a settlement is refused");
         loop {
-            match self.put(keys, &refusal, cause).await {
+            match self.put(keys, &refusal, (cause, decided)).await {
                 Ok(()) => {
                     self.tell_conflicts(&refusal, cause);
                     return Ok(());
@@ -145,7 +167,8 @@ impl Settler {
         }
     }
 
-    async fn put(&mut self, keys: &BTreeSet<Place>, refusal: &Refusal, cause: Cause) -> Result<()> {
+    /// `decided`: what an operator decided is taken back.
+    async fn put(&mut self, keys: &BTreeSet<Place>, refusal: &Refusal, (cause, decided): (Cause, bool)) -> Result<()> {
         let shared = self.shared.clone();
         let headless = keys.iter().all(|place| shared.quarantine.head(place).is_none());
         let new: BTreeSet<Place> =
@@ -170,7 +193,6 @@ impl Settler {
                 let head = head.filter(|(at, ..)| *at == side).map(|(_, id, _)| id);
                 let error = named(&shared, place, refusal);
                 let due_in = quarantine::pause(error.code(), attempts);
-                let decided = matches!(cause, Cause::Discard | Cause::Take(_));
                 let tried = Tried { head, attempts, refusal: error, due_in, decided };
                 session.tried(place.0, &place.1, &tried).await?;
             }

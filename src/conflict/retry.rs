@@ -81,16 +81,21 @@ impl Settler {
             return Ok(());
         }
         let mut asked: BTreeMap<Place, Cause> = BTreeMap::new();
+        let mut apart: BTreeSet<Place> = BTreeSet::new();
         for side in Side::BOTH {
             let found = self.shared.nodes[side].asked(&self.shared.tables[side]).await;
             for found in found.map_err(|error| error.at(&self.shared.names[side]))? {
                 let cause = match found.ask {
                     Ask::Retry => Cause::Retry,
                     Ask::Discard => Cause::Discard,
-                    Ask::TakeOwn => Cause::Take(side),
-                    Ask::TakeOther => Cause::Take(side.other()),
+                    Ask::TakeOwn | Ask::TakeOwnApart => Cause::Take(side),
+                    Ask::TakeOther | Ask::TakeOtherApart => Cause::Take(side.other()),
                 };
-                asked.insert((found.table, found.key), cause);
+                let place = (found.table, found.key);
+                if found.ask.is_apart() {
+                    apart.insert(place.clone());
+                }
+                asked.insert(place, cause);
             }
         }
         if asked.values().any(|cause| *cause != Cause::Discard) {
@@ -104,10 +109,12 @@ impl Settler {
             if !self.shared.quarantine.holds(&place) {
                 continue;
             }
+            self.shared.quarantine.decline(&place, None);
             if cause != Cause::Discard {
                 self.look_at_shape(place.0).await?;
             }
             match cause {
+                Cause::Take(keeps) if apart.contains(&place) => self.part(&place, keeps).await?,
                 // Rows that are tied to each other can often only be taken together.
                 Cause::Take(side) => {
                     together.entry(side).or_default().insert(place);

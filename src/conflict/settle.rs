@@ -42,6 +42,7 @@ use tokio::{
 
 use super::{
     decide::Reason,
+    new_key,
     pending::{self, History, Pending, Search},
     prune,
     refused::{self, Refusal},
@@ -112,6 +113,13 @@ pub(super) enum Attempt {
     Refused(Box<Refusal>),
 }
 
+/// What is known of keys under their locks.
+pub(super) struct View {
+    pub(super) rows: Pair<Rows>,
+    pub(super) fences: Pair<Option<Position>>,
+    pub(super) pending: Pair<Pending>,
+}
+
 /// What came of keys that were settled together.
 enum Outcome {
     Settled,
@@ -129,6 +137,8 @@ pub(crate) struct Settler {
     pub(super) forgot: Option<Instant>,
     /// When the shape of a table with keys in quarantine was last looked at.
     pub(super) looked: BTreeMap<TableId, Instant>,
+    /// What an operator decided of the key that is being tried is not done, and to be taken back.
+    pub(super) declines: bool,
 }
 
 impl Settler {
@@ -140,6 +150,7 @@ impl Settler {
             used: Instant::now(),
             forgot: None,
             looked: BTreeMap::new(),
+            declines: false,
         }
     }
 
@@ -149,6 +160,7 @@ impl Settler {
         let shared = self.shared.clone();
         self.complete_all().await?;
         self.look_for_requests().await?;
+        self.look_for_new_keys().await?;
         shared.begun.set(true);
         let ticks = |every| {
             let mut ticks = tokio::time::interval(every);
@@ -156,6 +168,7 @@ impl Settler {
             ticks
         };
         let (mut prune, mut ask) = (ticks(prune::PRUNE_EVERY), ticks(retry::ASK_EVERY));
+        let mut new_keys = ticks(new_key::LOOK_EVERY);
         loop {
             tokio::select! {
                 biased;
@@ -170,6 +183,7 @@ impl Settler {
                 },
                 _ = prune.tick() => self.prune().await?,
                 _ = ask.tick(), if !shared.quarantine.is_empty() => self.look_for_requests().await?,
+                _ = new_keys.tick() => self.look_for_new_keys().await?,
                 () = shared.quarantine.wait_for_due() => self.retry().await?,
             }
         }
@@ -267,7 +281,7 @@ impl Settler {
     }
 
     /// Adds the keys that stand or fall with these.
-    fn widen(&self, keys: &mut BTreeSet<Place>) {
+    pub(super) fn widen(&self, keys: &mut BTreeSet<Place>) {
         self.widen_half_done(keys);
         *keys = self.shared.quarantine.tied(keys).0;
         self.widen_half_done(keys);
@@ -291,7 +305,7 @@ impl Settler {
     }
 
     /// Waits, without locks, until both readers have read what is in their logs now. `false`: it took too long.
-    async fn readers_are_close(&mut self, wait: Duration) -> Result<bool> {
+    pub(super) async fn readers_are_close(&mut self, wait: Duration) -> Result<bool> {
         let mut close = true;
         for side in self.shared.read_sides() {
             let node = &self.shared.nodes[side];
@@ -323,13 +337,8 @@ impl Settler {
         self.sessions[side].as_mut().ok_or_else(|| Error::new(Code::Internal, "the rendezvous has no session"))
     }
 
-    /// One attempt on `keys`, which are those that were asked for and what stands or falls with them.
-    async fn attempt(
-        &mut self,
-        (asked, keys): (&BTreeSet<Place>, &BTreeSet<Place>),
-        cause: Cause,
-        _: &Settling,
-    ) -> Result<Attempt> {
+    /// Locks keys and finds what is known of them. Errors: an inner one, what moved, so that all is to be taken again.
+    pub(super) async fn view(&mut self, keys: &BTreeSet<Place>) -> Result<Result<View, &'static str>> {
         self.open().await?;
         for side in Side::BOTH {
             self.session(side)?.begin(None).await?;
@@ -348,19 +357,33 @@ impl Settler {
         }
         if self.shared.rules.has(Rule::Reread) {
             if rows != locked {
-                return Ok(Attempt::Again("a row appeared between lock and fence"));
+                return Ok(Err("a row appeared between lock and fence"));
             }
         } else {
             rows = locked;
         }
         if self.shared.rules.has(Rule::Fence) && !self.pass(&fences).await? {
-            return Ok(Attempt::Again("a reader did not pass its fence in time"));
+            return Ok(Err("a reader did not pass its fence in time"));
         }
         let mut stored = self.stored(keys).await?;
         let mut pending = Pair::<Pending>::default();
         for side in Side::BOTH {
             pending[side] = self.pending(side, keys, fences[side].as_ref(), std::mem::take(&mut stored[side]))?;
         }
+        Ok(Ok(View { rows, fences, pending }))
+    }
+
+    /// One attempt on `keys`, which are those that were asked for and what stands or falls with them.
+    async fn attempt(
+        &mut self,
+        (asked, keys): (&BTreeSet<Place>, &BTreeSet<Place>),
+        cause: Cause,
+        _: &Settling,
+    ) -> Result<Attempt> {
+        let View { rows, fences, mut pending } = match self.view(keys).await? {
+            Ok(view) => view,
+            Err(why) => return Ok(Attempt::Again(why)),
+        };
         let own = self.own(asked, keys, &mut pending);
         let by_hand = self.decided_by_hand(&own, &pending, cause);
         let more = verdict::linked(&pending, keys);
@@ -478,7 +501,7 @@ impl Settler {
     }
 
     /// Writes rows and records on both nodes and removes what is stored of the keys, then commits A, then B.
-    async fn write(&mut self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Result<Attempt> {
+    pub(super) async fn write(&mut self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Result<Attempt> {
         let records = Pair::from_fn(|side| verdicts.iter().map(|v| v.records[side].clone()).collect::<Vec<_>>());
         let commit_time = records[Side::A].iter().map(|record| record.commit_time).max().unwrap_or(0);
         for side in Side::BOTH {
@@ -500,6 +523,9 @@ impl Settler {
             }
             if self.shared.rules.has(Rule::Release) {
                 self.release(side, verdicts).await?;
+            }
+            if side == Side::A && self.shared.rules.has(Rule::Answer) {
+                self.answer_with(verdicts).await?;
             }
         }
         if let Some(attempt) = self.references(rows, verdicts).await? {

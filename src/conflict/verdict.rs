@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_core::{
     Position, Resolution, Row, TableId,
+    new_key::NewKey,
     node::{TableBatch, Tables},
 };
 use serde_json::{Map, Value as Json};
@@ -55,6 +56,8 @@ pub(crate) struct Verdict {
     pub(super) adjusted: Option<Adjusted>,
     pub(super) group: usize,
     pub(super) records: Pair<Resolution>,
+    /// What an operator asked for and is done with it.
+    pub(super) answers: Option<NewKey>,
 }
 
 impl Verdict {
@@ -93,11 +96,12 @@ pub(super) struct Case<'a> {
 }
 
 /// What was decided of one key.
-struct Decided {
-    reason: Reason,
-    outcome: Outcome,
-    group: usize,
-    adjusted: Option<Adjusted>,
+pub(super) struct Decided {
+    pub(super) reason: Reason,
+    pub(super) outcome: Outcome,
+    /// The group of keys that it is one of.
+    pub(super) group: usize,
+    pub(super) adjusted: Option<Adjusted>,
 }
 
 impl Case<'_> {
@@ -226,7 +230,7 @@ impl Case<'_> {
         Side::BOTH.into_iter().find(keeps)
     }
 
-    fn verdict(&self, place: &Place, Decided { reason, outcome, group, adjusted }: Decided) -> Verdict {
+    pub(super) fn verdict(&self, place: &Place, Decided { reason, outcome, group, adjusted }: Decided) -> Verdict {
         let discarded = matches!(reason, Reason::Discarded(_));
         let rows = Pair::from_fn(|side| if discarded { self.row(side, place) } else { outcome.row.clone() });
         let histories = Pair::from_fn(|side| self.history(side, place));
@@ -269,6 +273,7 @@ impl Case<'_> {
             records: Pair::from_fn(record),
             rows,
             adjusted,
+            answers: None,
         }
     }
 
