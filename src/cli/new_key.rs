@@ -271,6 +271,8 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             key: (0..columns.len()).collect(),
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         }
     }
 

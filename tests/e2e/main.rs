@@ -20,6 +20,7 @@ mod log_forms;
 mod main_way;
 mod mended;
 mod names;
+mod new_keys;
 mod privileges;
 mod quarantine;
 mod readme;

@@ -18,6 +18,7 @@ use pontoon_memory::{
 use crate::{
     columns::{self, COUNTER, GREATEST, LEAST},
     link::Link,
+    new_keys,
     schedule::Workload,
     tied,
     world::World,
@@ -33,6 +34,7 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
     nothing_unseen_is_decided(world)?;
     a_write_on_top_of_another_survives_it(world)?;
     every_choice_is_on_record(world)?;
+    new_keys::rows_have_their_keys(world)?;
     counters_add_up(world)?;
     the_extremes_stand(world)?;
     nothing_twice_nothing_lost(world)
@@ -159,7 +161,9 @@ fn nothing_unseen_is_decided(world: &World) -> Result<(), String> {
     let looked = world.looked.lock().unwrap();
     for link in &world.links {
         let records = link.nodes[Side::A].resolutions(&link.name);
-        for (record, _) in records.iter().filter(|(record, _)| is_discard(record) || is_choice(record)) {
+        // A key that a row was given was free, whatever had been there before.
+        let decided = records.iter().map(|(record, _)| record).filter(|record| !new_keys::is_given(record));
+        for record in decided.filter(|record| is_discard(record) || is_choice(record)) {
             let place = (record.table, record.key.clone());
             let fences = Pair::new(index(&record.own_fence), index(&record.other_fence));
             let of_key = looked.iter().filter(|looked| looked.link == link.name && looked.places.contains(&place));
@@ -263,8 +267,8 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
                         change.after.as_ref().is_none_or(|after| part_of(after, part) != part_of(before, part));
                     was_changed && part_of(before, part) == part_of(stands, part)
                 };
-                let gave_way = was_discarded(world, &change.place) || was_adjusted(world, &change.place);
-                if parts.iter().any(is_back) && !gave_way {
+                let by_hand = was_discarded(world, &change.place) || new_keys::was_given(world, &change.place);
+                if parts.iter().any(is_back) && !by_hand && !was_adjusted(world, &change.place) {
                     return Err(format!("a later write was lost: {:?}", change.place));
                 }
             }

@@ -16,6 +16,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogEvent, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     TableId, TableName, TableSchema, Tag,
     history::Retention,
+    new_key::{Answer, NewKey},
     node::{
         Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, TableBatch,
         Tables, Tried,
@@ -288,6 +289,10 @@ impl Node for FaultyNode {
         call!(self.caller.other(), "asked", self.node.asked(tables))
     }
 
+    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
+        call!(self.caller.other(), "new_keys", self.node.new_keys(tables))
+    }
+
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         call!(self.caller.other(), "log_status", self.node.log_status(since))
     }
@@ -433,6 +438,14 @@ impl Session for FaultySession {
 
     async fn highest_id(&mut self) -> Result<i64> {
         statement!(self, "highest_id", |session| session.highest_id())
+    }
+
+    async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
+        statement!(self, "recorded", |session| session.recorded(id))
+    }
+
+    async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
+        statement!(self, "answer_new_key", |session| session.answer_new_key(request, answer))
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

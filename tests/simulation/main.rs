@@ -19,6 +19,7 @@ mod columns;
 mod faulty;
 mod link;
 mod model;
+mod new_keys;
 mod recorded;
 mod schedule;
 mod sites;
@@ -56,7 +57,8 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
-    let waits = refuses || matches!(workload, Workload::Held | Workload::Moves | Workload::Copy | Workload::Tied);
+    let by_person = [Workload::Held, Workload::NewKeys, Workload::Moves, Workload::Copy, Workload::Tied];
+    let waits = refuses || by_person.contains(&workload);
     assert_eq!(
         totals.quarantined > 0,
         waits,
@@ -65,6 +67,7 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let discards =
         refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Held);
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
+    assert_eq!(totals.keys_given > 0, workload == Workload::NewKeys, "operators give rows another key");
 }
 
 #[test]
@@ -136,6 +139,18 @@ fn a_person_decides_about_refused_rows_too() {
 }
 
 #[test]
+fn rows_that_lost_are_given_another_key() {
+    all_hold(Topology::Pair, Workload::NewKeys, false);
+    all_hold(Topology::Chain, Workload::NewKeys, false);
+}
+
+#[test]
+fn refused_rows_are_given_another_key_too() {
+    all_hold(Topology::Pair, Workload::NewKeys, true);
+    all_hold(Topology::Chain, Workload::NewKeys, true);
+}
+
+#[test]
 fn refused_rows_wait_alone_and_heal() {
     all_hold(Topology::Pair, Workload::Register, true);
     all_hold(Topology::Chain, Workload::Register, true);
@@ -202,6 +217,9 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
     match rule {
         Rule::Looked => {
             &[(Topology::Pair, Workload::Register, true, 0.3), (Topology::Pair, Workload::Register, false, 0.0)]
+        }
+        Rule::Answer => {
+            &[(Topology::Pair, Workload::NewKeys, false, 0.3), (Topology::Pair, Workload::NewKeys, false, 1.0)]
         }
         Rule::Quarantine | Rule::Hold | Rule::Stored | Rule::Release => &[
             (Topology::Pair, Workload::Register, true, 0.3),
@@ -275,6 +293,7 @@ rules_are_needed! {
     without_looked_some_schedule_fails: Looked,
     without_tied_some_schedule_fails: Tied,
     without_references_some_schedule_fails: References,
+    without_answer_some_schedule_fails: Answer,
     without_take_over_some_schedule_fails: TakeOver,
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,

@@ -48,6 +48,9 @@ pub(crate) enum Workload {
     Held,
     /// Rows that a unique constraint and a foreign key tie to each other.
     Tied,
+    /// As that, or decided by clocks; and an operator gives rows that would lose, or have lost, another key, which
+    /// applications write too.
+    NewKeys,
     /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
     /// chunks arrive as they were read, half of each by a session of its own.
     Load,
@@ -90,6 +93,7 @@ impl fmt::Display for Workload {
             Workload::Copy => "copy",
             Workload::Held => "held",
             Workload::Tied => "tied",
+            Workload::NewKeys => "newkeys",
             Workload::Load => "load",
         })
     }
@@ -137,6 +141,7 @@ impl FromStr for Schedule {
                 ("copy", _) => schedule.workload = Workload::Copy,
                 ("held", _) => schedule.workload = Workload::Held,
                 ("tied", _) => schedule.workload = Workload::Tied,
+                ("newkeys", _) => schedule.workload = Workload::NewKeys,
                 ("load", _) => schedule.workload = Workload::Load,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

@@ -20,6 +20,7 @@ pub(crate) struct Outcome {
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
     pub(crate) discarded: usize,
+    pub(crate) keys_given: usize,
     pub(crate) trace: Vec<String>,
 }
 
@@ -41,6 +42,7 @@ pub(crate) struct Totals {
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
     pub(crate) discarded: usize,
+    pub(crate) keys_given: usize,
 }
 
 impl Totals {
@@ -53,15 +55,17 @@ impl Totals {
         self.held = self.held + outcome.held;
         self.quarantined += outcome.quarantined;
         self.discarded += outcome.discarded;
+        self.keys_given += outcome.keys_given;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, discarded } = self;
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, .. } = self;
+        let Totals { discarded, keys_given, .. } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded, {keys_given} given another key; before their decision: {held:?}"
         )
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     checkers, columns,
     faulty::Sites,
     link::Link,
+    new_keys,
     schedule::{Schedule, Workload},
     tied,
     trace::{Failure, Outcome, Trace, Watcher},
@@ -78,6 +79,7 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
             held: world.nodes.iter().map(|node| node.met()).fold(Met::default(), std::ops::Add::add),
             quarantined: counts.quarantined,
             discarded: counts.discarded,
+            keys_given: world.keys_given(),
             trace: lines,
         }),
         Err(what) => Err(Failure { what, trace: lines }),
@@ -200,8 +202,9 @@ impl World {
             limits = Limits { memory_max: 2_000, spill_max: 1 << 30, block_bytes: 800, run_bytes: 700, run_changes: 2 };
         }
         let policy = columns::policy(schedule, &dice);
-        let is_decided_by_hand =
-            schedule.refuses || policy.row == RowRule::Quarantine || schedule.workload == Workload::Tied;
+        let is_decided_by_hand = schedule.refuses
+            || policy.row == RowRule::Quarantine
+            || matches!(schedule.workload, Workload::Tied | Workload::NewKeys);
         World {
             policy,
             schedule: *schedule,
@@ -226,7 +229,7 @@ impl World {
         }
     }
 
-    fn note(&self, line: String) {
+    pub(crate) fn note(&self, line: String) {
         self.trace.note(self.started, line);
     }
 
@@ -321,12 +324,16 @@ impl World {
 
     /// An operator, who decides about a row in quarantine now and then.
     async fn operate(&self) {
-        if !self.decides() {
+        if !self.decides() && !self.gives_keys() {
             return;
         }
         for _ in 0..self.dice.between(0, 5) {
             sleep(self.dice.duration(Duration::from_secs(2))).await;
-            self.decide().await;
+            if self.gives_keys() && (!self.decides() || self.dice.chance(0.5)) {
+                self.ask_for_one_that_lost();
+            } else {
+                self.decide().await;
+            }
         }
     }
 
@@ -344,10 +351,18 @@ impl World {
             link.nodes[side].quarantine(&link.name).into_iter().filter(of).collect()
         });
         let logs = Pair::from_fn(|side| link.nodes[side].log().len());
-        let chosen = if self.chooses() { self.dice.pick(&Side::BOTH).copied() } else { None };
+        let chosen = match self.chooses() {
+            true => self.dice.pick(&Side::BOTH).copied(),
+            false if self.gives_keys() && self.dice.chance(0.5) => self.dice.pick(&Side::BOTH).copied(),
+            false => None,
+        };
+        let is_apart = self.gives_keys() && chosen.is_some() && self.dice.chance(0.6);
         let what = chosen.map_or_else(|| "dropped".into(), |side| format!("as on {}", link.nodes[side].name));
         self.note(format!("{} an operator has ({}) {what}", link.name, place.1));
         self.looked.lock().unwrap().push(Looked { link: link.name.clone(), places, logs });
+        if is_apart {
+            self.ask_apart(link, &entries).await;
+        }
         let mut order = Side::BOTH;
         order.sort_by_key(|side| entries[*side].iter().any(|kept| kept.stored.refusal.is_some()));
         for side in order {
@@ -355,6 +370,8 @@ impl World {
             let ids: Vec<i64> = entries[side].iter().map(|kept| kept.stored.id).collect();
             let ask = match chosen {
                 None => Ask::Discard,
+                Some(of) if of == side && is_apart => Ask::TakeOwnApart,
+                Some(_) if is_apart => Ask::TakeOtherApart,
                 Some(of) if of == side => Ask::TakeOwn,
                 Some(_) => Ask::TakeOther,
             };
@@ -381,7 +398,7 @@ impl World {
                     && checkers::half_done(link).is_subset(&checkers::quarantined(link))
                     && link.nodes[Side::B].is_copied(&link.name)
             });
-            if applied && self.nodes.iter().all(|node| node.is_quiet()) {
+            if applied && self.all_is_answered() && self.nodes.iter().all(|node| node.is_quiet()) {
                 return;
             }
             sleep(Duration::from_millis(500)).await;
@@ -476,8 +493,9 @@ impl World {
     /// A few keys, in order.
     fn some_keys(&self, most: i64) -> Vec<i64> {
         let mut keys = BTreeSet::new();
+        let last = self.keys - 1 + if self.gives_keys() { new_keys::MORE_KEYS } else { 0 };
         for _ in 0..self.dice.between(1, most) {
-            keys.insert(self.dice.between(0, self.keys - 1));
+            keys.insert(self.dice.between(0, last));
         }
         keys.into_iter().collect()
     }
