@@ -15,6 +15,7 @@ pub mod logging;
 pub mod mapping;
 pub mod nodes;
 pub mod observe;
+pub mod rings;
 pub mod rules;
 pub mod service;
 pub mod setup;

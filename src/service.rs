@@ -20,7 +20,9 @@ use crate::{
     mapping::{self, Mapping},
     nodes::{self, Nodes},
     observe::{self, Metrics},
+    rings,
     rules::Rules,
+    setup,
     side::{Pair, Side},
 };
 
@@ -33,9 +35,10 @@ pub async fn run(
     also: Option<Arc<dyn Observer>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let Nodes { nodes, .. } = nodes::open(config)?;
+    let opened = nodes::open(config)?;
+    let nodes = opened.nodes.clone();
     let metrics = Arc::new(Metrics::of(config)?);
-    let mapping = prepare(config, &nodes).await?;
+    let mapping = prepare(config, &opened).await?;
     for note in &mapping.notes {
         tracing::warn!("{note}");
     }
@@ -94,14 +97,17 @@ async fn in_every_shape(
     }
 }
 
-/// Connects to both nodes and pairs their tables.
-async fn prepare(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<Mapping> {
+/// Connects to both nodes and pairs their tables. Errors: among others, tables go round another way.
+async fn prepare(config: &Config, Nodes { nodes, admins }: &Nodes) -> Result<Mapping> {
     for side in Side::BOTH {
         let at = |error: Error| error.at(nodes[side].name());
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    mapping::map(config, nodes).await?.require()
+    let mapping = mapping::map(config, nodes).await?.require()?;
+    let plans = setup::plans(config, nodes, &mapping).await?;
+    rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
+    Ok(mapping)
 }
 
 fn plan(

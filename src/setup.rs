@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     mapping::{self, Mapping},
     nodes::Nodes,
+    rings,
     side::{Pair, Side},
 };
 
@@ -39,6 +40,7 @@ async fn plans_of(
     }
     Ok(Pair::from_fn(|side| SetupPlan {
         tables: tables[side].clone(),
+        other_tables: names_of(&tables[side.other()]),
         followed: reads[side],
         written: reads[side.other()],
         database: config.node(side).database.clone(),
@@ -46,6 +48,10 @@ async fn plans_of(
         other_database: config.node(side.other()).database.clone(),
         other_log: identities[side.other() as usize].clone(),
     }))
+}
+
+fn names_of(tables: &Tables) -> Vec<TableName> {
+    tables.iter().map(|table| table.name.clone()).collect()
 }
 
 /// What the configuration alone tells: for the SQL to print while the bridge's user may not even see the
@@ -73,6 +79,7 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
     let follows = |side: Side| config.tables.iter().any(|rule| rule.direction.follows(side));
     Pair::from_fn(|side| SetupPlan {
         tables: tables[side].clone(),
+        other_tables: names_of(&tables[side.other()]),
         followed: follows(side),
         written: follows(side.other()),
         database: config.node(side).database.clone(),
@@ -82,17 +89,24 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
     })
 }
 
+/// The nodes' names.
+pub fn names(nodes: &Pair<Arc<dyn Node>>) -> Pair<&str> {
+    Pair::from_fn(|side| nodes[side].name())
+}
+
 /// Connects to both nodes, and says what answered.
 pub async fn connect(nodes: &Pair<Arc<dyn Node>>) -> Result<Pair<Peer>> {
     let connect = async |side: Side| nodes[side].connect().await.map_err(|error| error.at(nodes[side].name()));
     Ok(Pair::new(connect(Side::A).await?, connect(Side::B).await?))
 }
 
-/// Prepares both nodes. Safe to repeat: what is there stays, checkpoints included.
+/// Prepares both nodes. Safe to repeat: what is there stays, checkpoints included. Errors: among others, a ring would be
+/// closed; then nothing is left.
 pub async fn setup(config: &Config, nodes: &Nodes) -> Result<Mapping> {
     connect(&nodes.nodes).await?;
     let mapping = mapping::map(config, &nodes.nodes).await?.require()?;
     let plans = plans(config, &nodes.nodes, &mapping).await?;
+    rings::look(names(&nodes.nodes), &plans, &nodes.admins).await?.refuse()?;
     let mut starts = Vec::new();
     for side in Side::BOTH {
         let start = nodes.admins[side].setup(&plans[side]).await;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{Accept, Config},
-    mapping, nodes, observe, setup,
+    mapping, nodes, observe, rings, setup,
     side::Side,
 };
 
@@ -70,6 +70,7 @@ async fn findings(config: &Config) -> Result<Vec<Finding>> {
             findings.push(finding);
         }
     }
+    findings.extend(rings::look(setup::names(&nodes.nodes), &plans, &nodes.admins).await?.findings());
     for finding in &mut findings {
         if finding.severity == Severity::Blocking && is_accepted(config, finding) {
             finding.severity = Severity::Warning;

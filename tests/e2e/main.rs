@@ -25,6 +25,7 @@ mod privileges;
 mod quarantine;
 mod readme;
 mod refusals;
+mod rings;
 mod scenarios;
 mod servers_fail;
 mod standby;

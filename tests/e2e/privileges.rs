@@ -48,7 +48,15 @@ async fn ensure_nothing_more(node: &Database, statements: &[String]) {
         assert!(!grant.contains("ALL PRIVILEGES") && !grant.contains("SUPER"), "{grant}");
         if grant.contains(" ON *.* ") {
             let rights = grant.trim_start_matches("GRANT ").split(" ON ").next().unwrap().to_owned();
-            let known = ["USAGE", "REPLICATION SLAVE", "REPLICATION CLIENT", "BINLOG MONITOR", "XA_RECOVER_ADMIN"];
+            let known = [
+                "USAGE",
+                "REPLICATION SLAVE",
+                "REPLICATION CLIENT",
+                "BINLOG MONITOR",
+                "SLAVE MONITOR",
+                "REPLICA MONITOR",
+                "XA_RECOVER_ADMIN",
+            ];
             assert!(rights.split(", ").all(|right| known.contains(&right)), "{grant}");
         }
     }

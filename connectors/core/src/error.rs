@@ -132,6 +132,9 @@ codes! {
     /// The name of the bridge is taken by another pair of databases.
     BridgeNameTaken = "bridge-name-taken", Fatal, exit 4,
         "A bridge of this name joins other databases. Two bridges need two names, or each would take the other's writes for its own echo.";
+    /// What the bridge writes would come back to it another way.
+    RingClosed = "ring-closed", Fatal, exit 4,
+        "Another bridge, or the servers' own replication, carries the same tables between the two databases, directly or by way of a third one. A write would come round again without end, or be taken for another one. Bridges form a tree. Nothing was applied. `pontoon check` lists every reason with its remedy.";
     /// Another replica uses the server id.
     ServerIdTaken = "server-id-taken", Transient, exit 4,
         "Another replica of the server connected with the same server id, and the server ended one of the two.";

@@ -19,6 +19,7 @@
 //! | [`quarantine`] | what is durable of keys that could not be applied |
 //! | [`new_key`] | what an operator asked of rows that are to have another key |
 //! | [`record`] | rows and keys as text that reads back exactly |
+//! | [`neighbours`] | what else moves rows to or from a node: other bridges, native replication |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
 //! | [`error`] | every error's code, class, message and hint |
 
@@ -31,6 +32,7 @@ pub mod form;
 pub mod history;
 pub mod json;
 pub mod kind;
+pub mod neighbours;
 pub mod new_key;
 pub mod node;
 pub mod position;

@@ -15,6 +15,7 @@ use crate::{
     definition::{TableDefinition, TableDraft},
     error::{Error, Result},
     history::{self, Filter, Record, Retention},
+    neighbours::Surroundings,
     new_key::{Answer, NewKey, Of, Request},
     position::{LogIdentity, Position},
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
@@ -461,6 +462,10 @@ pub trait Admin: Send + Sync {
     /// it could not look.
     async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>>;
 
+    /// What else moves rows to or from this node; changes nothing. What the bridge's user may not see is told, and no
+    /// error.
+    async fn surroundings(&self, tables: &Tables) -> Result<Surroundings>;
+
     /// What [`Admin::setup`] does, as SQL to read or to run by a superuser: the user's grants first.
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>>;
 
@@ -483,8 +488,8 @@ pub trait Admin: Send + Sync {
     /// log stands: what is committed after it returns is after that position. Safe to repeat.
     async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint>;
 
-    /// Writes the first checkpoint (of the other node's log) if there is none yet, and the names and
-    /// identities of both nodes. Errors: bridge name taken.
+    /// Writes the first checkpoint (of the other node's log) if there is none yet, the names and
+    /// identities of both nodes, and the tables as they are now. Errors: bridge name taken.
     async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()>;
 
     /// What [`Admin::teardown`] does, as SQL.
@@ -529,6 +534,8 @@ pub trait Admin: Send + Sync {
 pub struct SetupPlan {
     /// The mapped tables on this node.
     pub tables: Tables,
+    /// The same on the other node, in the same order.
+    pub other_tables: Vec<TableName>,
     /// The log of this node is followed.
     pub followed: bool,
     /// The other node writes here.

@@ -11,14 +11,13 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Beside, Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition,
-    TableDraft, TableName,
+    Beside, Checkpoint, Code, CopyState, Error, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
     history::{Count, Filter, Record},
+    neighbours::{Carried, Joined, Surroundings},
     new_key::{Of, Request},
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
-use serde_json::json;
 
 use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
@@ -26,13 +25,17 @@ use crate::{
     node::{MysqlNode, identity},
     quarantine,
     quote::{Ident, Table},
-    reader, state, tables,
+    reader, state, surroundings, tables,
 };
 
 #[async_trait]
 impl Admin for MysqlNode {
     async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>> {
         findings::look(&mut self.client(Purpose::Look).await?, self, plan).await
+    }
+
+    async fn surroundings(&self, _: &Tables) -> Result<Surroundings> {
+        surroundings::look(&mut self.client(Purpose::Look).await?, self).await
     }
 
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
@@ -49,8 +52,13 @@ impl Admin for MysqlNode {
             Err(error) => return Err(error),
         };
         let mut sql = grants(&account, plan);
-        if plan.followed && flavour == Some(Flavour::Mysql) {
-            sql.insert(1, format!("GRANT XA_RECOVER_ADMIN ON *.* TO {account}"));
+        match flavour {
+            Some(Flavour::Mysql) if plan.followed => {
+                sql.insert(1, format!("GRANT XA_RECOVER_ADMIN ON *.* TO {account}"));
+            }
+            // To see whether it is a replica of the other node.
+            Some(Flavour::Mariadb) => sql.insert(0, format!("GRANT REPLICA MONITOR ON *.* TO {account}")),
+            _ => {}
         }
         sql.extend(tables::create());
         sql.extend(tables::create_rows(self.bridge()));
@@ -97,7 +105,7 @@ impl Admin for MysqlNode {
         let mut client = self.client(Purpose::Look).await?;
         state::check_format(&mut client).await?;
         let log = identity(&mut client).await?;
-        install(&mut client, self, &pair_text(self.label(), &log, plan), plan, other).await
+        install(&mut client, self, &Joined::of(self.label(), &log, plan).to_text(), plan, other).await
     }
 
     async fn teardown_sql(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
@@ -258,18 +266,6 @@ async fn create(client: &mut Client, bridge: &str) -> Result<()> {
     Ok(())
 }
 
-fn pair_text(node: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
-    json!({
-        "node": node,
-        "log": log.to_string(),
-        "database": plan.database,
-        "other": plan.other_name,
-        "other_log": plan.other_log.to_string(),
-        "other_database": plan.other_database,
-    })
-    .to_string()
-}
-
 async fn install(
     client: &mut Client,
     node: &MysqlNode,
@@ -300,6 +296,14 @@ async fn install(
     let mut script = Script::default();
     for statement in tables::create_rows(node.bridge()) {
         script.push(statement);
+    }
+    script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{}%'", tables::TABLE));
+    for (label, carried) in Carried::of(plan) {
+        script.push(format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({bridge}, {}, {})",
+            encode::text(&format!("{}{label}", tables::TABLE)),
+            encode::text(&carried.to_text())
+        ));
     }
     let source = encode::text(&plan.other_name);
     script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));

@@ -18,7 +18,7 @@
 //! * It does not show the certificate: one that was refused is looked at again ([`crate::inspect`]), and when the
 //!   certificate in use ends the server says (`Ssl_server_not_after`, of its status variables).
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelude::Queryable};
 use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
@@ -309,6 +309,23 @@ impl Server {
         format!("{product} {major}.{minor}.{patch}")
     }
 
+    /// The statement that tells of every server that this one replicates from.
+    pub(crate) fn replica_status_statement(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Mariadb => "SHOW ALL SLAVES STATUS",
+            Flavour::Mysql if self.version >= (8, 0, 22) => "SHOW REPLICA STATUS",
+            Flavour::Mysql => "SHOW SLAVE STATUS",
+        }
+    }
+
+    /// The right that it wants.
+    pub(crate) fn replica_status_right(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Mariadb => "REPLICA MONITOR",
+            Flavour::Mysql => "REPLICATION CLIENT",
+        }
+    }
+
     /// The statement that tells where the log ends: a row of file, position and more.
     pub(crate) fn log_end_statement(&self) -> &'static str {
         if self.flavour == Flavour::Mysql && self.version >= (8, 2, 0) {
@@ -385,6 +402,24 @@ impl Client {
                 made.push(make(row.unwrap().into_iter().map(field).collect()));
             }
             Ok(made)
+        };
+        answered(&self.target, connection, within(asked)).await.map_err(|error| error::convert(&error))
+    }
+
+    /// The rows of one statement by the names of their columns, for those whose columns differ from version to version. A
+    /// null is not among them.
+    pub(crate) async fn named_rows(&mut self, statement: &str) -> Result<Vec<HashMap<String, String>>> {
+        let connection = self.conn.id();
+        let asked = async {
+            let rows: Vec<mysql_async::Row> = self.conn.query(statement).await?;
+            let named = rows.into_iter().map(|row| {
+                let names: Vec<String> =
+                    row.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
+                let fields: Vec<Field> = row.unwrap().into_iter().map(field).collect();
+                let texts = (0..fields.len()).map(|at| text(&fields, at));
+                names.into_iter().zip(texts).filter_map(|(name, text)| Some((name, text?))).collect()
+            });
+            Ok(named.collect())
         };
         answered(&self.target, connection, within(asked)).await.map_err(|error| error::convert(&error))
     }

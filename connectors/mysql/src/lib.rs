@@ -16,7 +16,7 @@
 //! | `reader` · `files` · `log` · `socket` | the binary log: reading it; its files; the connection and its format; the socket below |
 //! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
-//! | `admin` · `findings` | setup, teardown, grants, skip; what check looks at |
+//! | `admin` · `findings` · `surroundings` | setup, teardown, grants, skip; what check looks at; what else moves rows |
 //!
 //! # Facts about the servers that this rests on
 //!
@@ -47,6 +47,7 @@ mod session;
 mod socket;
 mod state;
 mod statement;
+mod surroundings;
 mod tables;
 mod ties;
 mod types;

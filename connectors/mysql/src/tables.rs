@@ -23,6 +23,8 @@ pub(crate) const LEASE: &str = "lease";
 pub(crate) const BARRIER: &str = "barrier";
 /// The row of `control` that names the two nodes and their logs.
 pub(crate) const PAIR: &str = "pair";
+/// How rows of `control` begin that say which tables a bridge carries.
+pub(crate) const TABLE: &str = "table:";
 /// The row of `control`, without a bridge, that holds the format version.
 pub(crate) const FORMAT: &str = "format";
 /// The row of `control` whose number is raised while the bridge works: files that are older have a lower one.
@@ -109,9 +111,9 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, format', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, format', \
              number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of a key 0 asked, 1 refused, 2 given', \
-             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a copy how far it is, as JSON', \
+             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"
         ),

@@ -9,14 +9,13 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableDefinition, TableDraft,
-    TableName,
+    Checkpoint, Code, CopyState, Error, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
     history::{Count, Filter, Record},
+    neighbours::{Carried, Joined, Surroundings},
     new_key::{Of, Request},
     node::{Admin, Applier, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
 };
-use serde_json::json;
 use tokio_postgres::{Client, types::PgLsn};
 
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
     node::PostgresNode,
     quarantine,
     quote::{Ident, List, Literal, Table},
-    slot, state, tables,
+    slot, state, surroundings, tables,
 };
 
 /// A slot can only be made once all transactions that are under way have ended.
@@ -59,6 +58,11 @@ impl Admin for PostgresNode {
     async fn findings(&self, plan: &SetupPlan) -> Result<Vec<Finding>> {
         let link = self.link("check").await?;
         self.at(findings::look(&link.client, self, plan).await)
+    }
+
+    async fn surroundings(&self, tables: &Tables) -> Result<Surroundings> {
+        let link = self.link("check").await?;
+        self.at(surroundings::look(&link.client, &self.names.bridge, tables).await)
     }
 
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
@@ -392,13 +396,16 @@ async fn install_checkpoint(
 ) -> Result<()> {
     const PAIR: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'pair', $2) ON CONFLICT (bridge, name) DO NOTHING";
     const READ: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair' FOR UPDATE";
+    const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND starts_with(name, $2)";
+    const CARRY: &str = "INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value
+        FROM unnest($2::text[], $3::text[]) AS carried (name, value)";
     const LEASE: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'lease', 0) ON CONFLICT (bridge, name) DO NOTHING";
     const CHECKPOINT: &str = "INSERT INTO pontoon.checkpoint AS c (bridge, applier, source, position, log) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (bridge, applier) DO UPDATE SET source = excluded.source, position = excluded.position, log = excluded.log,
             updated_at = now() WHERE c.log IS NULL";
     tables::format_check(client).await?;
     let log = slot::identity(client).await?;
-    let pair = pair_text(node_name, &log, plan);
+    let pair = Joined::of(node_name, &log, plan).to_text();
     let failed = |error| error::of_statement(&error);
     let transaction = client.transaction().await.map_err(failed)?;
     transaction.execute(PAIR, &[&names.bridge, &pair]).await.map_err(failed)?;
@@ -409,6 +416,11 @@ async fn install_checkpoint(
             .hint("give the bridge another name, or remove the other one with `pontoon teardown`"));
     }
     transaction.execute(LEASE, &[&names.bridge]).await.map_err(failed)?;
+    let carried = Carried::of(plan).into_iter();
+    let carried = carried.map(|(label, carried)| (format!("{}{label}", surroundings::TABLE), carried.to_text()));
+    let (rows, values): (Vec<String>, Vec<String>) = carried.unzip();
+    transaction.execute(FORGET, &[&names.bridge, &surroundings::TABLE]).await.map_err(failed)?;
+    transaction.execute(CARRY, &[&names.bridge, &rows, &values]).await.map_err(failed)?;
     let (position, log) = (other.position.durable(), other.log.to_string());
     for applier in APPLIERS {
         let (position, log) = match applier {
@@ -422,18 +434,6 @@ async fn install_checkpoint(
             .map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
-}
-
-fn pair_text(node_name: &str, log: &LogIdentity, plan: &SetupPlan) -> String {
-    json!({
-        "node": node_name,
-        "log": log.to_string(),
-        "database": plan.database,
-        "other": plan.other_name,
-        "other_log": plan.other_log.to_string(),
-        "other_database": plan.other_database,
-    })
-    .to_string()
 }
 
 /// Whether no other bridge has anything in the schema.

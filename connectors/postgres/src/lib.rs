@@ -14,6 +14,7 @@
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `decode` | the server's text to values |
 //! | `lease`, `scan`, `admin`, `findings` | who works; reading tables; set-up and teardown; what `check` looks at |
+//! | `surroundings` | what else moves rows |
 //! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
 //!
@@ -80,6 +81,7 @@ mod slot;
 mod socket;
 mod state;
 mod statement;
+mod surroundings;
 mod tables;
 mod ties;
 mod types;

@@ -157,13 +157,16 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; epoch, other_epoch: by which older files of this server or the other are known; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have",
     ),
     (
         "COLUMN pontoon.control.number",
         "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen",
     ),
-    ("COLUMN pontoon.control.value", "lease: host and process of the holder; pair: names and logs, JSON"),
+    (
+        "COLUMN pontoon.control.value",
+        "lease: host and process of the holder; pair: names and logs, JSON; table: its name on both nodes, JSON",
+    ),
     ("COLUMN pontoon.control.updated_at", "When the row was last written"),
 ];
 

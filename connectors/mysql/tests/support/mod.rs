@@ -92,6 +92,7 @@ pub(crate) async fn map(node: &MysqlNode, names: &[TableName]) -> Tables {
 pub(crate) fn plan(tables: &Tables) -> SetupPlan {
     SetupPlan {
         tables: tables.clone(),
+        other_tables: tables.iter().map(|table| table.name.clone()).collect(),
         followed: true,
         written: true,
         database: "shop".into(),

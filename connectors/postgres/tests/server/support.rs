@@ -97,6 +97,7 @@ pub(crate) fn other() -> Checkpoint {
 
 pub(crate) fn plan_of(tables: Tables) -> SetupPlan {
     SetupPlan {
+        other_tables: tables.iter().map(|table| table.name.clone()).collect(),
         tables,
         followed: true,
         written: true,
