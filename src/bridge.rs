@@ -37,6 +37,7 @@ use crate::{
         resolutions::Resolutions,
         settle::Settler,
         verdict::Verdict,
+        watchdog::Watchdog,
     },
     copy::{self, Underway, Windows},
     direction::{
@@ -420,6 +421,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) resolutions: Resolutions,
     pub(crate) quarantine: Quarantine,
+    pub(crate) watchdog: Watchdog,
     pub(crate) retention: Retention,
     /// Up to where a side's log is behind us, applied or nothing to apply.
     pub(crate) passed: Pair<level::Sender<Position>>,
@@ -472,6 +474,7 @@ impl Shared {
             registry: Arc::default(),
             resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
             quarantine: Quarantine::new(states, plan.quarantined_max)?,
+            watchdog: Watchdog::new(),
             retention: plan.retention,
             passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),

@@ -231,6 +231,8 @@ mod tests {
             columns: Vec::new(),
             key: Vec::new(),
             followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
         };
         names.iter().zip(0..).map(table).collect()
     }

@@ -253,9 +253,10 @@ impl Found {
         let (name, other) = (&self.names[kept.side], &self.names[kept.side.other()]);
         out.line(&out.paint(Style::Strong, &format!("entry {id}, kept by {name}")))?;
         let text = |text| printable_or(text, "none");
-        let is_held = entry.code.as_deref() == Some(Code::ConflictHeld.as_str());
+        let has_code = |code: Code| entry.code.as_deref() == Some(code.as_str());
+        let (is_held, goes_round) = (has_code(Code::ConflictHeld), has_code(Code::LoopSuspected));
         let mut rows = [("before".to_owned(), text(&entry.before)), ("after".to_owned(), text(&entry.after))];
-        if is_held && entry.operation == SETTLEMENT {
+        if (is_held || goes_round) && entry.operation == SETTLEMENT {
             (rows[0].0, rows[1].0) = (format!("on {name}"), format!("on {other}"));
         }
         let lines: [(&str, String); 16] = [
@@ -280,7 +281,12 @@ impl Found {
             out.line(&format!("{what:<14} {line}"))?;
         }
         if entry.code.is_some() {
-            let remedy = if is_held {
+            let remedy = if goes_round {
+                format!(
+                    "stop what rewrites the row; then quarantine retry {id} goes on, and with --take {}, or --take {}, that row stands on both",
+                    self.names[Side::A], self.names[Side::B]
+                )
+            } else if is_held {
                 format!(
                     "quarantine retry {id} --take {}, or --take {}: that row stands on both; --key NEW keeps both, that of {other} under another key; it also ends when both have come to the same",
                     self.names[Side::A], self.names[Side::B]

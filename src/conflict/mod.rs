@@ -22,6 +22,7 @@
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
 //! | `new_key` | a row that an operator gives another key |
 //! | `lost` | the row that lost, as a record has it; pure |
+//! | `watchdog` | rows that go round without end, told from rows that are merely hot |
 //! | `prune` | records that no log can reach any more: out of force, and forgotten |
 
 pub(crate) mod broken;
@@ -44,3 +45,4 @@ mod retry;
 pub(crate) mod settle;
 mod ties;
 pub(crate) mod verdict;
+pub(crate) mod watchdog;

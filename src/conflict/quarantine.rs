@@ -79,6 +79,8 @@ struct Held {
     counted: bool,
     /// Why the last that an operator decided of it was not done.
     declined: Option<String>,
+    /// It seems to go round: see [`super::watchdog`].
+    suspected: bool,
 }
 
 /// The keys in quarantine of one bridge.
@@ -98,7 +100,7 @@ pub(crate) fn backoff(attempts: u32) -> Duration {
 
 /// The same, by why it was not settled.
 pub(crate) fn pause(code: Code, attempts: u32) -> Duration {
-    if code == Code::ConflictHeld { RETRY_HELD } else { backoff(attempts) }
+    if code.is_for_a_person() { RETRY_HELD } else { backoff(attempts) }
 }
 
 impl Quarantine {
@@ -116,6 +118,7 @@ impl Quarantine {
                 let held = keys.entry(place).or_insert_with(|| Held::new(due, since));
                 held.entries[side] = true;
                 held.changes[side] = found.has_changes;
+                held.suspected |= found.suspected;
                 held.since = held.since.min(since);
                 held.ties.extend(found.ties.iter().map(|key| (found.table, key.clone())));
                 if let Some(id) = found.head
@@ -216,7 +219,8 @@ impl Quarantine {
             let held = keys.entry(place.clone()).or_insert_with(|| Held::new(now + entry.due_in, now));
             held.entries[side] = true;
             held.changes[side] |= entry.position.is_some();
-            if entry.refusal.is_some() && held.head.is_none() {
+            if let (Some(refusal), None) = (&entry.refusal, held.head) {
+                held.suspected = refusal.code() == Code::LoopSuspected;
                 (held.head, held.attempts, held.due) = (Some((side, entry.id)), 1, now + entry.due_in);
                 held.tried = Some(now);
             }
@@ -278,6 +282,7 @@ impl Quarantine {
         for place in places {
             if let Some(held) = keys.get_mut(place) {
                 (held.attempts, held.tried, held.due) = (attempts, Some(now), now + pause(code, attempts));
+                held.suspected = code == Code::LoopSuspected;
             }
         }
     }
@@ -306,6 +311,18 @@ impl Quarantine {
     pub(crate) fn decline(&self, place: &Place, why: Option<String>) {
         if let Some(held) = self.keys().get_mut(place) {
             held.declined = why;
+        }
+    }
+
+    /// A key seems to go round, and nobody has let it go on.
+    pub(crate) fn is_suspected(&self, place: &Place) -> bool {
+        self.keys().get(place).is_some_and(|held| held.suspected)
+    }
+
+    /// An operator has a key go on that seems to go round.
+    pub(crate) fn let_go(&self, place: &Place) {
+        if let Some(held) = self.keys().get_mut(place) {
+            held.suspected = false;
         }
     }
 
@@ -352,6 +369,7 @@ impl Held {
             since,
             counted: false,
             declined: None,
+            suspected: false,
         }
     }
 }
@@ -404,6 +422,7 @@ mod tests {
             key: key(1),
             head: Some(1),
             has_changes: true,
+            suspected: false,
             ties: Vec::new(),
             attempts: 1,
             due_in: RETRY_HELD,

@@ -10,10 +10,12 @@ use pontoon_core::{
 };
 
 use super::{
+    decide::Reason,
     quarantine::{self, OnError},
     retry::CLOSE_WAIT,
     settle::{Cause, Settler, outcome_unknown},
     verdict::{Rows, Verdict},
+    watchdog,
 };
 use crate::{
     bridge::Shared,
@@ -134,6 +136,19 @@ impl Settler {
         Refusal::held(side, error, rows, verdicts)
     }
 
+    /// What goes into quarantine, or stays there, instead of verdicts of which some would go round or be in vain. Where
+    /// both sides have written, what is pending tells that they do so at will; and equal rows are no loop.
+    pub(super) fn suspected(&self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Option<Refusal> {
+        let why = |verdict: &Verdict| match cause {
+            _ if verdict.contended || verdict.reason == Reason::Equal => None,
+            Cause::Conflict(_) => self.shared.watchdog.is_settled_in_vain(&verdict.place),
+            Cause::Retry => self.shared.quarantine.is_suspected(&verdict.place).then(watchdog::still_suspected),
+            Cause::Arrival(_) | Cause::Completion | Cause::Discard | Cause::Take(_) => None,
+        };
+        let error = verdicts.iter().find_map(why)?;
+        Some(self.held(error, rows, verdicts, cause))
+    }
+
     /// A side refuses what it was to hold: the keys are in quarantine, or stay there, and what an operator had decided of
     /// them is taken back. Their locks are given back, and the registry keeps appliers away until it is on record. Errors:
     /// the table's rows stop the bridge.
@@ -145,7 +160,7 @@ impl Settler {
             None => refusal,
         };
         let new = keys.iter().any(|place| !shared.quarantine.holds(place));
-        let stops = refusal.error.code() != Code::ConflictHeld
+        let stops = !refusal.error.code().is_for_a_person()
             && keys.first().is_some_and(|place| shared.on_error[place.0.index()] == OnError::Stop);
         if let Some(place) = keys.first().filter(|_| new && stops) {
             return Err(named(&shared, place, &refusal));

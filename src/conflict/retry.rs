@@ -113,6 +113,9 @@ impl Settler {
             if cause != Cause::Discard {
                 self.look_at_shape(place.0).await?;
             }
+            if cause == Cause::Retry {
+                self.shared.quarantine.let_go(&place);
+            }
             match cause {
                 Cause::Take(keeps) if apart.contains(&place) => self.part(&place, keeps).await?,
                 // Rows that are tied to each other can often only be taken together.
@@ -247,6 +250,11 @@ impl Settler {
             let (source, table) = (side.other(), shared.label(verdict.place.0));
             let discarded = matches!(verdict.reason, Reason::Discarded(_));
             shared.observe(&EngineEvent::Released { source, table, discarded });
+            // What goes round is written by one side alone while it is here.
+            match verdict.contended && shared.quarantine.is_suspected(&verdict.place) {
+                true => shared.watchdog.is_innocent(&verdict.place),
+                false => shared.watchdog.forget(&verdict.place),
+            }
         }
         shared.quarantine.ended(&held);
         shared.tell_quarantine();

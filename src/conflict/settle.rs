@@ -414,6 +414,9 @@ impl Settler {
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Held) {
             return Ok(Attempt::Refused(Box::new(self.held(refused::for_a_person(cause), &rows, &verdicts, cause))));
         }
+        if let Some(refusal) = self.suspected(&rows, &verdicts, cause) {
+            return Ok(Attempt::Refused(Box::new(refusal)));
+        }
         self.number(&mut verdicts).await?;
         if !self.shared.rules.has(Rule::Release) {
             self.release_apart(&verdicts).await?;
@@ -557,6 +560,11 @@ impl Settler {
         };
         for verdict in verdicts.iter().filter(is_new) {
             self.shared.settled(met, verdict);
+            if verdict.contended {
+                self.shared.watchdog.met(&verdict.place);
+            } else if matches!(cause, Cause::Conflict(_)) && verdict.reason != Reason::Equal {
+                self.shared.watchdog.settled_in_vain(&verdict.place);
+            }
         }
     }
 

@@ -390,6 +390,7 @@ impl Direction {
         if !shared.rules.has(Rule::Quarantine) {
             self.store_apart(&stored.entries).await?;
         }
+        shared.watchdog.crossed(self.source, &holding.crossing);
         self.held(&stored.entries, holding.rows);
         Ok(Attempt::Committed(holding.rows))
     }
@@ -474,7 +475,10 @@ impl Direction {
             return Ok(Written::Conflicts(keys));
         }
         match self.write(&plan).await? {
-            Applied::All => self.written(&plan).await,
+            Applied::All => {
+                holding.wrote(&plan);
+                self.written(&plan).await
+            }
             Applied::Missed => Ok(Written::Missed(plan.stages.into_iter().flatten().map(|(place, _)| place).collect())),
         }
     }

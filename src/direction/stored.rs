@@ -1,6 +1,6 @@
 //! What an attempt does not apply but stores: changes of keys in quarantine, and those that the target refuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_core::{
     Change, Error, Fragment, Key, Result, Tag,
@@ -10,7 +10,7 @@ use pontoon_core::{
 use super::{
     apply::Direction,
     gather::{OwnWrite, Run},
-    plan::{self, Hold, InLog, Net, Place},
+    plan::{self, Hold, InLog, Net, Place, Plan},
 };
 use crate::{
     bridge::Shared,
@@ -30,11 +30,20 @@ pub(crate) struct Holding<'a> {
     entries: Vec<Stored>,
     /// Changes that are not applied.
     pub(crate) rows: Rows,
+    /// Keys that cross with it, as the watchdog knows them.
+    pub(super) crossing: Vec<u64>,
 }
 
 impl<'a> Holding<'a> {
     pub(crate) fn new(shared: &'a Shared, target: Side) -> Self {
-        Holding { shared, target, new: BTreeSet::new(), entries: Vec::new(), rows: Rows::default() }
+        Holding {
+            shared,
+            target,
+            new: BTreeSet::new(),
+            entries: Vec::new(),
+            rows: Rows::default(),
+            crossing: Vec::new(),
+        }
     }
 
     /// The bridge's own write of a held key in the source's log.
@@ -68,6 +77,18 @@ impl<'a> Holding<'a> {
         entries
     }
 
+    /// What a plan says is written.
+    pub(super) fn wrote(&mut self, plan: &Plan) {
+        self.shared.watchdog.note(&mut self.crossing, plan.stages.iter().flat_map(BTreeMap::keys));
+    }
+
+    /// Why a key that is not held yet is not to cross.
+    fn suspicion(&self, place: &Place, at: InLog<'_>) -> Option<Error> {
+        let is_held = self.new.contains(place) || self.shared.quarantine.holds(place);
+        let error = self.shared.watchdog.goes_round(place).filter(|_| !is_held)?;
+        Some(error.at(format!("{} key ({}) at {}", self.shared.label(place.0), place.1, at.position)))
+    }
+
     /// The keys alone, for another look at the same changes.
     pub(crate) fn forget(&mut self) {
         self.entries.clear();
@@ -77,7 +98,9 @@ impl<'a> Holding<'a> {
 impl Hold for Holding<'_> {
     /// Rule `Hold`.
     fn holds(&self, place: &Place) -> bool {
-        self.new.contains(place) || (self.shared.rules.has(Rule::Hold) && self.shared.quarantine.holds(place))
+        self.new.contains(place)
+            || (self.shared.rules.has(Rule::Hold) && self.shared.quarantine.holds(place))
+            || self.shared.watchdog.goes_round(place).is_some()
     }
 
     fn store(
@@ -90,12 +113,13 @@ impl Hold for Holding<'_> {
         self.rows.count(change);
         let keys: Vec<Place> = parts.iter().map(|(place, _)| place.clone()).collect();
         for (place, net) in parts {
+            let refusal = refusal.cloned().or_else(|| self.suspicion(&place, at));
             if !self.shared.quarantine.holds(&place) && self.new.insert(place.clone()) {
                 self.shared.quarantine.room_for(&self.new)?;
             }
             let moved = keys.iter().find(|other| **other != place).map(|other| other.1.clone());
             let what = What::Change { before: net.before, after: net.after, moved };
-            self.entries.push(entry(place, what, at, refusal.cloned()));
+            self.entries.push(entry(place, what, at, refusal));
         }
         Ok(())
     }
@@ -201,6 +225,7 @@ fn without_rows(entry: Stored) -> Stored {
 }
 
 fn entry(place: Place, what: What, at: InLog<'_>, refusal: Option<Error>) -> Stored {
+    let due_in = refusal.as_ref().map_or(quarantine::backoff(1), |error| quarantine::pause(error.code(), 1));
     Stored {
         id: 0,
         table: place.0,
@@ -210,6 +235,6 @@ fn entry(place: Place, what: What, at: InLog<'_>, refusal: Option<Error>) -> Sto
         transaction: Some(at.fragment.transaction.clone()),
         commit_time: at.fragment.commit_time,
         refusal,
-        due_in: quarantine::backoff(1),
+        due_in,
     }
 }

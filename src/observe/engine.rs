@@ -166,6 +166,7 @@ impl From<Rows> for RowCounts {
 
 fn reason(what: event::Refused, code: Code) -> QuarantineReason {
     match (what, code) {
+        (_, Code::LoopSuspected) => QuarantineReason::LoopSuspected,
         (event::Refused::Settlement, Code::ConflictHeld) => QuarantineReason::ConflictHeld,
         (event::Refused::Settlement, _) => QuarantineReason::Settlement,
         (event::Refused::Change, Code::ValueMisfit) => QuarantineReason::ValueMisfit,

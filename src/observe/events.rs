@@ -10,7 +10,7 @@ use std::{
 
 use pontoon_core::{Code, CopyState, Error, Position, node::Peer};
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, QuarantineReason, RetryReason,
@@ -299,6 +299,9 @@ impl Quarantined<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let direction = metrics.direction(self.source);
         direction.quarantined(self.reason);
+        if self.reason == QuarantineReason::LoopSuspected {
+            direction.loop_guard_tripped();
+        }
         if let Some(unlogged) = metrics.quarantine_lines.pass() {
             warn!(
                 source = direction.source,
@@ -352,23 +355,6 @@ impl RendezvousDone {
     /// Counts it.
     pub fn emit(self, metrics: &Metrics) {
         metrics.direction(self.source).rendezvous(self.took.as_secs_f64());
-    }
-}
-
-/// An own transaction came back without its tag, and was stopped.
-pub struct LoopGuardTripped<'a> {
-    /// The direction.
-    pub source: Side,
-    /// Where it ends.
-    pub position: &'a Position,
-}
-
-impl LoopGuardTripped<'_> {
-    /// Counts and logs it.
-    pub fn emit(self, metrics: &Metrics) {
-        let direction = metrics.direction(self.source);
-        direction.loop_guard_tripped();
-        error!(source = direction.source, target = direction.target, position = %self.position, "an own write came back without its tag");
     }
 }
 

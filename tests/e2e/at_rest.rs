@@ -28,7 +28,7 @@ const CONFIGURATION: &str =
     "[[tables]]\nname = \"items\"\n[[tables]]\nname = \"parts\"\n[server]\nlisten = \"127.0.0.1:0\"\n";
 
 /// The sum of a metric's series with a label.
-async fn metric(bridge: &Bridge, name: &str, label: &str) -> f64 {
+pub(crate) async fn metric(bridge: &Bridge, name: &str, label: &str) -> f64 {
     let (_, answer) = get(&bridge.page().await, "/metrics").await.unwrap();
     let series = answer
         .lines()

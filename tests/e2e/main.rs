@@ -17,6 +17,7 @@ mod init;
 mod large;
 mod links;
 mod log_forms;
+mod loops;
 mod main_way;
 mod mended;
 mod names;

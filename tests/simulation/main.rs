@@ -21,6 +21,7 @@ mod link;
 mod model;
 mod new_keys;
 mod recorded;
+mod rewriting;
 mod schedule;
 mod sites;
 mod tied;
@@ -57,8 +58,10 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     let Met { decided, straddling, undone, parts_undone, reopened } = totals.held;
     let least = [decided, straddling, undone, parts_undone, reopened].into_iter().min();
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
+    let goes_round = workload == Workload::Rewritten;
+    assert_eq!(totals.suspected > 0, goes_round, "only what goes round is suspected: {}", totals.suspected);
     let by_person = [Workload::Held, Workload::NewKeys, Workload::Moves, Workload::Copy, Workload::Tied];
-    let waits = refuses || by_person.contains(&workload);
+    let waits = refuses || goes_round || by_person.contains(&workload);
     assert_eq!(
         totals.quarantined > 0,
         waits,
@@ -130,6 +133,11 @@ fn columns_are_merged() {
 fn what_a_person_is_to_decide_waits_untouched() {
     all_hold(Topology::Pair, Workload::Held, false);
     all_hold(Topology::Chain, Workload::Held, false);
+}
+
+#[test]
+fn what_goes_round_is_stopped_and_everything_else_goes_on() {
+    all_hold(Topology::Pair, Workload::Rewritten, false);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(crate) enum Workload {
     /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
     /// chunks arrive as they were read, half of each by a session of its own.
     Load,
+    /// As the register, and an application on each node rewrites what the bridge brings of one row.
+    Rewritten,
 }
 
 /// One schedule: the same one gives the same run.
@@ -95,6 +97,7 @@ impl fmt::Display for Workload {
             Workload::Tied => "tied",
             Workload::NewKeys => "newkeys",
             Workload::Load => "load",
+            Workload::Rewritten => "rewritten",
         })
     }
 }
@@ -143,6 +146,7 @@ impl FromStr for Schedule {
                 ("tied", _) => schedule.workload = Workload::Tied,
                 ("newkeys", _) => schedule.workload = Workload::NewKeys,
                 ("load", _) => schedule.workload = Workload::Load,
+                ("rewritten", _) => schedule.workload = Workload::Rewritten,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,

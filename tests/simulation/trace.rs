@@ -6,6 +6,7 @@ use std::{
 };
 
 use pontoon::event::{EngineEvent, Observer};
+use pontoon_core::Code;
 use pontoon_memory::early::Met;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ pub(crate) struct Outcome {
     /// Of transactions that were in the log before they were decided.
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
+    /// Of these what seemed to go round.
+    pub(crate) suspected: usize,
     pub(crate) discarded: usize,
     pub(crate) keys_given: usize,
     pub(crate) trace: Vec<String>,
@@ -41,6 +44,7 @@ pub(crate) struct Totals {
     interruptions: usize,
     pub(crate) held: Met,
     pub(crate) quarantined: usize,
+    pub(crate) suspected: usize,
     pub(crate) discarded: usize,
     pub(crate) keys_given: usize,
 }
@@ -54,6 +58,7 @@ impl Totals {
         self.interruptions += outcome.interruptions;
         self.held = self.held + outcome.held;
         self.quarantined += outcome.quarantined;
+        self.suspected += outcome.suspected;
         self.discarded += outcome.discarded;
         self.keys_given += outcome.keys_given;
     }
@@ -61,11 +66,11 @@ impl Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, quarantined, .. } = self;
-        let Totals { discarded, keys_given, .. } = self;
+        let Totals { schedules, transactions, conflicts, crashes, interruptions, held, .. } = self;
+        let Totals { quarantined, suspected, discarded, keys_given, .. } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {discarded} discarded, {keys_given} given another key; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {suspected} of them suspected, {discarded} discarded, {keys_given} given another key; before their decision: {held:?}"
         )
     }
 }
@@ -85,6 +90,7 @@ pub(crate) struct Counts {
     pub(crate) crashes: usize,
     pub(crate) interruptions: usize,
     pub(crate) quarantined: usize,
+    pub(crate) suspected: usize,
     pub(crate) discarded: usize,
 }
 
@@ -114,6 +120,7 @@ impl Observer for Watcher {
             }
             EngineEvent::Quarantined { source, error, .. } => {
                 counts.quarantined += 1;
+                counts.suspected += usize::from(error.code() == Code::LoopSuspected);
                 format!("from {source:?} in quarantine: {error}")
             }
             EngineEvent::Released { source, discarded, .. } => {

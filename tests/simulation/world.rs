@@ -25,7 +25,7 @@ use crate::{
     checkers, columns,
     faulty::Sites,
     link::Link,
-    new_keys,
+    new_keys, rewriting,
     schedule::{Schedule, Workload},
     tied,
     trace::{Failure, Outcome, Trace, Watcher},
@@ -33,12 +33,12 @@ use crate::{
 
 /// Virtual time that writing may take, and after it, coming to rest.
 const WRITING_MAX: Duration = Duration::from_secs(600);
-const REST_MAX: Duration = Duration::from_secs(300);
+pub(crate) const REST_MAX: Duration = Duration::from_secs(300);
 
 /// Virtual time in which every row in quarantine has been tried again, and in which all are out of it once nothing is
 /// refused any more: more than the longest pause between two attempts.
 const RETRIED: Duration = Duration::from_secs(400);
-const HEAL_MAX: Duration = Duration::from_secs(900);
+pub(crate) const HEAL_MAX: Duration = Duration::from_secs(900);
 
 /// Virtual time between two decisions of an operator who decides about everything that waits.
 const DECIDED: Duration = Duration::from_secs(3);
@@ -78,6 +78,7 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
             interruptions: counts.interruptions,
             held: world.nodes.iter().map(|node| node.met()).fold(Met::default(), std::ops::Add::add),
             quarantined: counts.quarantined,
+            suspected: counts.suspected,
             discarded: counts.discarded,
             keys_given: world.keys_given(),
             trace: lines,
@@ -154,6 +155,7 @@ impl World {
             Workload::Toggle => 1,
             Workload::Copy | Workload::Stock => dice.between(1, 12),
             Workload::Load => dice.between(12, 24),
+            Workload::Rewritten => dice.between(2, 4),
             _ => dice.between(1, 4),
         };
         let mut initial = Vec::new();
@@ -241,6 +243,7 @@ impl World {
                 processes.spawn(self.process(link));
             }
         }
+        let mut jobs = rewriting::jobs(self, &self.dice);
         let mut writers = Vec::new();
         for node in &self.nodes {
             writers.push(self.write(node));
@@ -263,6 +266,9 @@ impl World {
         }
         self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });
         self.note("all is written".into());
+        if self.schedule.workload == Workload::Rewritten {
+            rewriting::runs_its_course(self, &mut ended, &mut jobs).await?;
+        }
         or_ended(&mut ended, REST_MAX, "it never came to rest", self.rest()).await?;
         if self.schedule.refuses || self.decides() {
             checkers::every_other_key_went_on(self)?;
@@ -380,7 +386,7 @@ impl World {
     }
 
     /// Waits until nothing is in quarantine, which takes an operator where rows wait for one.
-    async fn healed(&self) {
+    pub(crate) async fn healed(&self) {
         while self.links.iter().any(|link| !checkers::quarantined(link).is_empty()) {
             sleep(Duration::from_millis(500)).await;
             if self.chooses() {
@@ -391,7 +397,7 @@ impl World {
     }
 
     /// Waits until everything is applied everywhere.
-    async fn rest(&self) {
+    pub(crate) async fn rest(&self) {
         loop {
             let applied = self.links.iter().all(|link| {
                 Side::BOTH.into_iter().all(|side| link.is_applied(side))
@@ -478,6 +484,11 @@ impl World {
                 self.note(format!("{} local @{}", node.name, node.log().len()));
             }
         }
+    }
+
+    /// A row as it is at the beginning.
+    pub(crate) fn first_row(&self, key: i64) -> Row {
+        columns::row(self.schedule.workload, key, "x", "x")
     }
 
     pub(crate) fn value(&self, node: &Database) -> String {
@@ -611,12 +622,12 @@ impl World {
 }
 
 /// Waits for something that has to come, unless a process ends before.
-async fn or_ended(
+pub(crate) async fn or_ended<T>(
     mut ended: impl Future<Output = String> + Unpin,
     max: Duration,
     otherwise: &str,
-    done: impl Future<Output = ()>,
-) -> Result<(), String> {
+    done: impl Future<Output = T>,
+) -> Result<T, String> {
     tokio::select! {
         biased;
         why = &mut ended => Err(why),

@@ -123,6 +123,9 @@ codes! {
     /// Both sides wrote a row, and its table leaves the decision to a person.
     ConflictHeld = "conflict-held", Definite, exit 4,
         "Both sides wrote a row without seeing each other, and its table has `conflict = \"quarantine\"`: neither side's row is touched, later changes of it wait, and everything else goes on. `pontoon quarantine show ID` shows both rows; `pontoon quarantine retry ID --take NODE` has that node's row stand on both, and `--key NEW` keeps both, one under another key. It also ends when both sides have come to the same row.";
+    /// A row goes round: each side answers what the bridge brings of it.
+    LoopSuspected = "loop-suspected", Definite, exit 4,
+        "A row seems to be rewritten without end by what answers the bridge's own writes: a trigger, a job that rewrites what arrives, another replication. Its key is in quarantine, where its changes wait for a person, and everything else goes on. Find what rewrites it and stop it; then `pontoon quarantine retry ID` goes on, and with `--take NODE` that node's row stands on both. It also ends when both sides have come to the same row, and by itself where both sides write the row at will, which nothing that goes round does. `docs/conflicts.md` says what is looked for.";
     /// More keys are in quarantine than the bridge holds.
     QuarantineFull = "quarantine-full", Fatal, exit 4,
         "So many rows are refused by a target that it can hardly be the rows: a constraint, a column or a trigger is in the way of all of them. The bridge stopped before the next one rather than grow. `pontoon quarantine list` shows the reasons; mend what they have in common, and start it again.";
@@ -147,6 +150,13 @@ codes! {
     /// Several attempts at the same work failed.
     Internal = "internal", Fatal, exit 4,
         "Pontoon found itself in a state that its design rules out. Nothing was applied in that state. Please report it with the log.";
+}
+
+impl Code {
+    /// Whether what it says of a row is for a person to decide, and nothing that a table's `on_error` is about.
+    pub fn is_for_a_person(self) -> bool {
+        matches!(self, Code::ConflictHeld | Code::LoopSuspected)
+    }
 }
 
 impl fmt::Display for Code {

@@ -124,6 +124,8 @@ pub struct QuarantinedKey {
     pub head: Option<i64>,
     /// There are entries that are no settlement.
     pub has_changes: bool,
+    /// It was put here because it seems to go round.
+    pub suspected: bool,
     /// How often it has been tried.
     pub attempts: u32,
     /// When it is tried again.

@@ -183,6 +183,7 @@ fn quarantined(entries: &[Kept]) -> Vec<QuarantinedKey> {
             key: stored.key.clone(),
             head: None,
             has_changes: false,
+            suspected: false,
             attempts: 0,
             due_in: due.saturating_duration_since(now),
             age: now - *since,
@@ -193,6 +194,7 @@ fn quarantined(entries: &[Kept]) -> Vec<QuarantinedKey> {
             found.attempts = *attempts;
             found.due_in = due.saturating_duration_since(now);
         }
+        found.suspected |= stored.refusal.as_ref().is_some_and(|refusal| refusal.code() == Code::LoopSuspected);
         found.has_changes |= !matches!(stored.what, What::Settlement { .. });
         if let What::Change { moved: Some(other), .. } = &stored.what {
             found.ties.push(other.clone());

@@ -174,8 +174,9 @@ pub(crate) fn keys_statements(bridge: &str) -> [String; 2] {
         format!(
             "SELECT table_name, row_key, MIN(CASE WHEN code IS NOT NULL THEN id END), MAX(`position` IS NOT NULL), \
              MAX(attempts), TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(6), MAX(next_attempt_at)), \
-             TIMESTAMPDIFF(MICROSECOND, MIN(created_at), CURRENT_TIMESTAMP(6)) \
-             FROM `pontoon`.`quarantine` WHERE bridge = {bridge} GROUP BY table_name, row_key"
+             TIMESTAMPDIFF(MICROSECOND, MIN(created_at), CURRENT_TIMESTAMP(6)), MAX(COALESCE(code = {}, 0)) \
+             FROM `pontoon`.`quarantine` WHERE bridge = {bridge} GROUP BY table_name, row_key",
+            encode::text(Code::LoopSuspected.as_str())
         ),
         format!(
             "SELECT DISTINCT table_name, row_key, moved_key FROM `pontoon`.`quarantine` \
@@ -194,6 +195,7 @@ pub(crate) fn keys(found: &[Vec<Field>], ties: &[Vec<Field>], tables: &Tables) -
             key: key.clone(),
             head: number(row, 2),
             has_changes: number(row, 3) == Some(1),
+            suspected: number(row, 7) == Some(1),
             attempts: number(row, 4).unwrap_or(0),
             due_in: duration(row, 5),
             age: duration(row, 6),

@@ -188,7 +188,7 @@ pub(crate) async fn highest_id(client: &Client, bridge: &str) -> Result<i64> {
 pub(crate) async fn keys(client: &Client, bridge: &str, tables: &Tables) -> Result<Vec<QuarantinedKey>> {
     let sql = format!(
         "SELECT table_name, row_key, min(id) FILTER (WHERE code IS NOT NULL), bool_or(position IS NOT NULL),
-            max(attempts), {}, {}
+            max(attempts), {}, {}, coalesce(bool_or(code = $2), false)
         FROM pontoon.quarantine WHERE bridge = $1 GROUP BY table_name, row_key",
         tables::micros("max(next_attempt_at) - clock_timestamp()"),
         tables::micros("clock_timestamp() - min(created_at)")
@@ -196,13 +196,14 @@ pub(crate) async fn keys(client: &Client, bridge: &str, tables: &Tables) -> Resu
     const TIES: &str = "SELECT DISTINCT table_name, row_key, moved_key FROM pontoon.quarantine
         WHERE bridge = $1 AND moved_key IS NOT NULL";
     let mut found: BTreeMap<(TableId, Key), QuarantinedKey> = BTreeMap::new();
-    for row in client.query(&sql, &[&bridge]).await.map_err(failed)? {
+    for row in client.query(&sql, &[&bridge, &Code::LoopSuspected.as_str()]).await.map_err(failed)? {
         let Some((table, key)) = place(tables, &text(&row, 0)?, &text(&row, 1)?)? else { continue };
         let held = QuarantinedKey {
             table: table.id,
             key: key.clone(),
             head: get(&row, 2)?,
             has_changes: get(&row, 3)?,
+            suspected: get(&row, 7)?,
             attempts: u32::try_from(get::<i32>(&row, 4)?).unwrap_or(0),
             due_in: duration(get(&row, 5)?),
             age: duration(get(&row, 6)?),

@@ -311,7 +311,7 @@ impl DirectionMetrics {
         self.rendezvous_duration.observe(seconds);
     }
 
-    /// The loop guard stopped an own transaction that came back without its tag.
+    /// The watchdog stopped a row that seems to go round.
     pub fn loop_guard_tripped(&self) {
         self.loop_guard_trips.inc();
     }

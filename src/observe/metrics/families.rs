@@ -143,7 +143,7 @@ impl Families {
             )?,
             loop_guard_trips: counter(
                 "loop_guard_trips_total",
-                "Own transactions that came back without their tag",
+                "Rows that seem to go round without end and were put into quarantine",
                 with(D, &[]),
             )?,
             conflicts: counter(

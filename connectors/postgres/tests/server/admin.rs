@@ -364,10 +364,10 @@ async fn what_is_asked_of_a_rows_key_is_answered_once() {
     let table = bench.tables()[0].id;
     let keys = [7, 8].map(|id| Key(vec![Value::Integer(id)]));
     let request = |of: Of, key: &Key, answer: Option<Answer>| {
-        NewKey { of, table: table, key: key.clone() }.request(&bench.tables()[0], answer)
+        NewKey { of, table, key: key.clone() }.request(&bench.tables()[0], answer)
     };
     let asks = async |of: Of, key: &Key| bench.node.ask_new_key(&request(of, key, None)).await.unwrap();
-    let waits = |of: Of, key: &Key| NewKey { of, table: table, key: key.clone() };
+    let waits = |of: Of, key: &Key| NewKey { of, table, key: key.clone() };
     let (entry, record) = (Of::Entry(1), Of::Record(2));
     assert_eq!(bench.node.new_key(record).await.unwrap(), None);
     asks(entry, &keys[0]).await;
