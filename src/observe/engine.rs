@@ -168,6 +168,7 @@ fn reason(what: event::Refused, code: Code) -> QuarantineReason {
     match (what, code) {
         (_, Code::LoopSuspected) => QuarantineReason::LoopSuspected,
         (event::Refused::Settlement, Code::ConflictHeld) => QuarantineReason::ConflictHeld,
+        (event::Refused::Settlement, Code::ReferenceBroken) => QuarantineReason::ReferenceBroken,
         (event::Refused::Settlement, _) => QuarantineReason::Settlement,
         (event::Refused::Change, Code::ValueMisfit) => QuarantineReason::ValueMisfit,
         (event::Refused::Change, _) => QuarantineReason::RowRefused,

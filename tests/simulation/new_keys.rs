@@ -17,8 +17,8 @@ use crate::{
     world::{World, place},
 };
 
-/// Keys beyond those at the beginning that are given, and that applications write too: so few that some are taken.
-pub(crate) const MORE_KEYS: i64 = 3;
+/// Keys beyond those at the beginning that are given, and of which applications write some too: so few that some are taken.
+pub(crate) const MORE_KEYS: i64 = 8;
 
 impl World {
     /// Whether an operator gives rows another key.

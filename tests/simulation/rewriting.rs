@@ -41,11 +41,11 @@ pub(crate) fn jobs(world: &World, dice: &Dice) -> JoinSet<()> {
 async fn job(node: Arc<Database>, dice: Dice) {
     let (mut read, mut answers) = (0, 0);
     loop {
-        let log = node.log();
         let arrived =
             |entry: &Entry| entry.origin.is_some() && entry.changes.iter().any(|change| change.place == rewritten());
-        let due = log[read..].iter().any(arrived);
-        read = log.len();
+        let more = node.log_from(read);
+        let due = more.iter().any(arrived);
+        read += more.len();
         while due && node.rows().contains_key(&rewritten()) {
             sleep(dice.duration(Duration::from_millis(50))).await;
             answers += 1;
@@ -83,15 +83,23 @@ pub(crate) async fn runs_its_course(
     or_ended(&mut ended, HEAL_MAX, "what an operator has go on is not out of quarantine", world.healed()).await
 }
 
-/// Sets the row going round once more, and waits until it is stopped and nothing else is.
-async fn is_stopped(world: &World) -> Result<(), String> {
+/// Sets the row going round once more.
+async fn set_going(world: &World) {
     let node = &world.nodes[0];
     while !write(node, "once more").await {
         if !node.rows().contains_key(&rewritten()) {
             let _ = node.transact(&[rewritten()], |_| vec![Some(world.first_row(0))]).await;
         }
     }
+}
+
+/// Waits until the row is stopped and nothing else is. It is set going again where a write that was yet to cross removed it.
+async fn is_stopped(world: &World) -> Result<(), String> {
+    set_going(world).await;
     loop {
+        if world.nodes.iter().all(|node| !node.rows().contains_key(&rewritten())) {
+            set_going(world).await;
+        }
         let held: BTreeSet<Place> = world.links.iter().flat_map(checkers::quarantined).collect();
         if held == BTreeSet::from([rewritten()]) {
             return Ok(());

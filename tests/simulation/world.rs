@@ -333,7 +333,7 @@ impl World {
         if !self.decides() && !self.gives_keys() {
             return;
         }
-        for _ in 0..self.dice.between(0, 5) {
+        for _ in 0..if self.gives_keys() { self.dice.between(3, 9) } else { self.dice.between(0, 5) } {
             sleep(self.dice.duration(Duration::from_secs(2))).await;
             if self.gives_keys() && (!self.decides() || self.dice.chance(0.5)) {
                 self.ask_for_one_that_lost();
@@ -504,7 +504,7 @@ impl World {
     /// A few keys, in order.
     fn some_keys(&self, most: i64) -> Vec<i64> {
         let mut keys = BTreeSet::new();
-        let last = self.keys - 1 + if self.gives_keys() { new_keys::MORE_KEYS } else { 0 };
+        let last = self.keys - 1 + if self.gives_keys() { new_keys::MORE_KEYS / 4 } else { 0 };
         for _ in 0..self.dice.between(1, most) {
             keys.insert(self.dice.between(0, last));
         }

@@ -200,6 +200,11 @@ impl Database {
         self.inner().log.clone()
     }
 
+    /// The log from the entry of this number on.
+    pub fn log_from(&self, at: usize) -> Vec<Entry> {
+        self.inner().log.get(at..).unwrap_or_default().to_vec()
+    }
+
     /// The checkpoint that a bridge keeps here.
     pub fn checkpoint(&self, bridge: &str) -> Option<Position> {
         self.inner().bridge(bridge).checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone())

@@ -124,6 +124,8 @@ labels! {
         Settlement = "settlement",
         /// Both sides wrote a row, and its table leaves the decision to a person.
         ConflictHeld = "conflict_held",
+        /// It refers to a row that is not there, or others refer to what was to go.
+        ReferenceBroken = "reference_broken",
         /// It seems to go round without end.
         LoopSuspected = "loop_suspected",
     }

@@ -269,7 +269,7 @@ mod tests {
         ("loop_guard_trips_total", "counter", 2),
         ("node_up", "gauge", 2),
         ("quarantined", "gauge", 2),
-        ("quarantined_total", "counter", 8),
+        ("quarantined_total", "counter", 12),
         ("queue_bytes", "gauge", 2),
         ("queue_limit_bytes", "gauge", 2),
         ("received_bytes_total", "counter", 2),
