@@ -14,6 +14,7 @@
 //! | `broken` | the references that what was written has broken, asked of the databases |
 //! | `pending` | a node's writes that the other has not got, found in the queue |
 //! | `settle` | the rendezvous: locks, fences, verdict, record, on both nodes |
+//! | `view` | what is known of keys under their locks, on both nodes |
 //! | `verdict` | under the locks: what both nodes shall hold of each key, and its records |
 //! | `registry` | which keys are in whose hands |
 //! | `resolutions` | the records in force |
@@ -45,4 +46,5 @@ mod retry;
 pub(crate) mod settle;
 mod ties;
 pub(crate) mod verdict;
+mod view;
 pub(crate) mod watchdog;

@@ -33,8 +33,9 @@ use super::{
     pending::Pending,
     registry::Settling,
     retry::CLOSE_WAIT,
-    settle::{Attempt, Cause, Settler, View, outcome_unknown},
+    settle::{Attempt, Cause, Settler, outcome_unknown},
     verdict::{self, Case, Rows, Verdict},
+    view::View,
 };
 use crate::{
     bridge::Shared,

@@ -13,13 +13,14 @@ pairings!(both_rows_of_a_key_in_quarantine_are_kept, a_row_that_lost_is_given_a_
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60), quantity smallint";
 
-/// A link with tables `items` and `parts`, which have this rule, set up.
+/// A link with tables `items`, which has rows 50 and 60, and `parts`, which have this rule, set up.
 async fn start(kinds: [Kind; 2], rule: &str) -> Link {
     let table = |name: &str| format!("[[tables]]\nname = \"{name}\"\nconflict = \"{rule}\"\n");
     let configuration = table("items") + &table("parts");
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     link.create("items", COLUMNS).await;
-    link.create("parts", "shelf int, code varchar(9), name varchar(60), PRIMARY KEY (shelf, code)").await;
+    link.create("parts", "shelf int, day date, name varchar(60), PRIMARY KEY (shelf, day)").await;
+    link.both("INSERT INTO items VALUES (50, 'there', 1), (60, 'there', 1)").await;
     link.succeed(&["setup"]).await;
     link
 }
@@ -67,9 +68,8 @@ async fn refused(link: &Link, arguments: &[&str], code: i32, why: &str) {
 async fn both_rows_of_a_key_in_quarantine_are_kept(kinds: [Kind; 2]) {
     let link = start(kinds, "quarantine").await;
     collide(&link, &[1, 2, 3, 0]).await;
-    link.a.run("INSERT INTO parts VALUES (1, 'x', 'of a')").await;
-    link.b.run("INSERT INTO parts VALUES (1, 'x', 'of b')").await;
-    link.both("INSERT INTO items VALUES (50, 'there', 1)").await;
+    link.a.run("INSERT INTO parts VALUES (1, '2026-11-28', 'of a')").await;
+    link.b.run("INSERT INTO parts VALUES (1, '2026-11-28', 'of b')").await;
     let bridge = link.run();
     link.settle().await;
     let of_key = async |key: i64| id(&entry(&link, key).await);
@@ -121,7 +121,7 @@ async fn both_rows_of_a_key_in_quarantine_are_kept(kinds: [Kind; 2]) {
     let parts = entries(&link).await.into_iter().find(|entry| entry["table"] == "parts" && !entry["code"].is_null());
     let parts = id(&parts.unwrap());
     refused(&link, &[&parts, "--key", "7"], 2, "1 in number, for 2").await;
-    link.succeed(&["quarantine", "retry", &parts, "--take", "b", "--key", "[7, \"y\"]"]).await;
+    link.succeed(&["quarantine", "retry", &parts, "--take", "b", "--key", "[7, \"2026-11-29\"]"]).await;
     eventually("it is out of quarantine", async || entries(&link).await.iter().all(|entry| entry["table"] == "items"))
         .await;
     let parts = link.same("SELECT name FROM parts ORDER BY shelf").await;
@@ -176,7 +176,6 @@ async fn what_is_no_longer_so_is_taken_back(link: &Link, bridge: crate::support:
 
 async fn a_row_that_lost_is_given_a_key(kinds: [Kind; 2]) {
     let link = start(kinds, "prefer:a").await;
-    link.both("INSERT INTO items VALUES (50, 'there', 1), (60, 'there', 1)").await;
     collide(&link, &[1, 2, 3]).await;
     link.a.run("DELETE FROM items WHERE id = 60").await;
     link.b.run("UPDATE items SET name = 'of b' WHERE id = 60").await;
@@ -258,6 +257,7 @@ async fn killed_while_keys_are_given(kinds: [Kind; 2]) {
     link.catch_up().await;
     let expected: Vec<String> = KEYS
         .map(|key| format!("{key} of b {key}"))
+        .chain([50, 60].map(|key| format!("{key} there")))
         .chain(KEYS.map(|key| format!("{} of a {key}", 100 + key)))
         .collect();
     assert_eq!(rows(&link).await, expected);

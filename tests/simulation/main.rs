@@ -20,6 +20,7 @@ mod faulty;
 mod link;
 mod model;
 mod new_keys;
+mod operator;
 mod recorded;
 mod rewriting;
 mod schedule;

@@ -15,7 +15,6 @@ use std::borrow::Borrow;
 use pontoon_core::{
     Form, Key, Kind, MappedTable, Row, Value,
     node::{Sum, UpdateGroup},
-    schema::{Reference, Unique},
 };
 
 use crate::{
@@ -38,17 +37,17 @@ pub(crate) struct TableSql {
     pub(crate) table: MappedTable,
     /// The mapped key is the primary key.
     pub(crate) by_primary: bool,
-    columns: Vec<ColumnSql>,
+    pub(crate) columns: Vec<ColumnSql>,
     /// Columns that the server sets by itself, and which of the mapped they are.
     moving: Vec<(String, Option<usize>)>,
-    flavour: Flavour,
+    pub(crate) flavour: Flavour,
     json_equals: bool,
     /// Bytes of literals in one statement, unless a single row has more.
     bytes_max: usize,
 }
 
-struct ColumnSql {
-    name: String,
+pub(crate) struct ColumnSql {
+    pub(crate) name: String,
     kind: Kind,
     form: Form,
     charset: String,
@@ -98,12 +97,12 @@ impl TableSql {
         }
     }
 
-    fn from(&self) -> String {
+    pub(crate) fn from(&self) -> String {
         format!("{} AS t", Table(&self.table.name))
     }
 
     /// What is selected to read rows back without loss.
-    fn fields(&self) -> String {
+    pub(crate) fn fields(&self) -> String {
         let field = |column: &ColumnSql| match column.kind {
             // As the double that it is: printed as FLOAT it has six digits.
             Kind::Float32 { .. } => format!("CAST(t.{} AS DOUBLE)", column.name),
@@ -121,99 +120,8 @@ impl TableSql {
         Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}{suffix}", self.fields(), list.table(), self.from()))
     }
 
-    /// Reads the row that has the values of this one in a unique constraint's columns. `None` where no row can.
-    pub(crate) fn by_unique(&self, unique: &Unique, row: &Row) -> Option<String> {
-        // A null meets nothing, and alone in a list it has no character set.
-        if unique.columns.iter().any(|&at| row.0[at] == Value::Null) {
-            return None;
-        }
-        let mut list = RowList::new(self.flavour, unique.columns.len());
-        list.push(unique.columns.iter().map(|&at| (&row.0[at], &self.columns[at]))).ok()?;
-        let on = unique.columns.iter().enumerate().map(|(place, &at)| {
-            let (column, listed) = (&self.columns[at], format!("r.c{place}"));
-            column.by_index(&listed).unwrap_or_else(|| column.same(&listed, self))
-        });
-        let on = on.collect::<Vec<_>>().join(" AND ");
-        Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}", self.fields(), list.table(), self.from()))
-    }
-
-    /// Counts the rows of these keys that refer to any row, and those whose row is there, and locks that.
-    pub(crate) fn referring(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
-        let list = self.keys(keys)?;
-        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
-        let first = reference.parent_columns.first().map(|&at| &*parent.columns[at].name)?;
-        Some(format!(
-            "SELECT COUNT(*), COUNT(p.{first}) FROM {} STRAIGHT_JOIN {} ON {on} LEFT JOIN {} AS p ON {refers} \
-             WHERE {} LOCK IN SHARE MODE",
-            list.table(),
-            self.from(),
-            Table(&parent.table.name),
-            self.not_null(reference)
-        ))
-    }
-
-    /// Reads the rows of these keys that refer to one that is not there.
-    pub(crate) fn orphans(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
-        let list = self.keys(keys)?;
-        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
-        Some(format!(
-            "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {refers})",
-            self.fields(),
-            list.table(),
-            self.from(),
-            self.not_null(reference),
-            Table(&parent.table.name)
-        ))
-    }
-
-    /// Reads the rows that refer to what these rows of the parent were, where none is that any more.
-    pub(crate) fn children(
-        &self,
-        parent: &TableSql,
-        reference: &Reference,
-        parents: &[Row],
-        limit: usize,
-    ) -> Option<String> {
-        let mut list = RowList::new(self.flavour, reference.columns.len());
-        let is_null = |row: &&Row| reference.parent_columns.iter().any(|&at| row.0[at] == Value::Null);
-        for row in parents.iter().filter(|row| !is_null(row)) {
-            let pairs = reference.columns.iter().zip(&reference.parent_columns);
-            // A value that this column cannot hold is referred to by none.
-            let _ = list.push(pairs.map(|(&at, &parent_at)| (&row.0[parent_at], &self.columns[at])));
-        }
-        let on = reference.columns.iter().enumerate().map(|(place, &at)| {
-            let column = &self.columns[at];
-            format!("t.{} = {}", column.name, column.as_own(&format!("r.c{place}")))
-        });
-        let on = on.collect::<Vec<_>>().join(" AND ");
-        (!list.is_empty()).then(|| {
-            format!(
-                "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} \
-                 WHERE NOT EXISTS (SELECT 1 FROM {} AS p WHERE {}) LIMIT {limit}",
-                self.fields(),
-                list.table(),
-                self.from(),
-                Table(&parent.table.name),
-                self.refers(parent, reference)
-            )
-        })
-    }
-
-    /// The row `t` refers to `p`.
-    fn refers(&self, parent: &TableSql, reference: &Reference) -> String {
-        let pairs = reference.columns.iter().zip(&reference.parent_columns);
-        let pairs =
-            pairs.map(|(&at, &other)| format!("p.{} = t.{}", parent.columns[other].name, self.columns[at].name));
-        pairs.collect::<Vec<_>>().join(" AND ")
-    }
-
-    fn not_null(&self, reference: &Reference) -> String {
-        let columns = reference.columns.iter().map(|&at| format!("t.{} IS NOT NULL", self.columns[at].name));
-        columns.collect::<Vec<_>>().join(" AND ")
-    }
-
     /// Keys as rows; `None` where no row can have any of them.
-    fn keys(&self, keys: &[Key]) -> Option<RowList> {
+    pub(crate) fn keys(&self, keys: &[Key]) -> Option<RowList> {
         let mut list = RowList::new(self.flavour, self.table.key.len());
         for key in keys {
             let values = key.0.iter().zip(&self.table.key).map(|(value, &at)| (value, &self.columns[at]));
@@ -248,7 +156,7 @@ impl TableSql {
     }
 
     /// The key by the index and exactly.
-    fn found_by(&self, listed: impl Fn(usize) -> String) -> String {
+    pub(crate) fn found_by(&self, listed: impl Fn(usize) -> String) -> String {
         let parts = self.table.key.iter().enumerate().flat_map(|(place, &at)| {
             let column = &self.columns[at];
             let listed = listed(place);
@@ -369,7 +277,7 @@ impl ColumnSql {
     }
 
     /// A listed value in the column's own charset and collation, or type.
-    fn as_own(&self, listed: &str) -> String {
+    pub(crate) fn as_own(&self, listed: &str) -> String {
         if self.is_uuid {
             format!("CAST({listed} AS UUID)")
         } else if !self.is_text() || self.collation.is_empty() {
@@ -393,7 +301,7 @@ impl ColumnSql {
     }
 
     /// A condition that the index serves and that every equal row meets; `None` where there is none.
-    fn by_index(&self, listed: &str) -> Option<String> {
+    pub(crate) fn by_index(&self, listed: &str) -> Option<String> {
         let cut = match (&self.kind, self.form) {
             _ if self.is_cut() => true,
             // Upper and lower case are one UUID, and not one text.
@@ -405,7 +313,7 @@ impl ColumnSql {
     }
 
     /// Whether the column is equal to a listed value in common form; null equals null.
-    fn same(&self, listed: &str, table: &TableSql) -> String {
+    pub(crate) fn same(&self, listed: &str, table: &TableSql) -> String {
         let own = format!("t.{}", self.name);
         match (&self.kind, self.form) {
             (Kind::Text { .. }, Form::Uuid) => {
@@ -466,7 +374,7 @@ impl ColumnSql {
 }
 
 /// Rows of literals.
-struct RowList {
+pub(crate) struct RowList {
     flavour: Flavour,
     width: usize,
     /// What stands before the rows.
@@ -476,7 +384,7 @@ struct RowList {
 }
 
 impl RowList {
-    fn new(flavour: Flavour, width: usize) -> RowList {
+    pub(crate) fn new(flavour: Flavour, width: usize) -> RowList {
         RowList { flavour, width, head: String::new(), sql: String::new(), rows: 0 }
     }
 
@@ -485,7 +393,7 @@ impl RowList {
         RowList { flavour: Flavour::Mariadb, width, sql: head.clone(), head, rows: 0 }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
@@ -511,7 +419,10 @@ impl RowList {
         Ok(Some(std::mem::replace(self, next)))
     }
 
-    fn push<'a>(&mut self, values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>) -> Result<(), Impossible> {
+    pub(crate) fn push<'a>(
+        &mut self,
+        values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>,
+    ) -> Result<(), Impossible> {
         let before = self.sql.len();
         if self.rows > 0 {
             self.sql.push(',');
@@ -535,7 +446,7 @@ impl RowList {
     }
 
     /// The list as a table `r` with columns `c0`, `c1` and so on.
-    fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let names: Vec<String> = (0..self.width).map(|at| format!("c{at}")).collect();
         let (names, rows) = (names.join(","), &self.sql);
         match self.flavour {

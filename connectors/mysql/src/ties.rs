@@ -15,15 +15,16 @@
 use std::collections::HashMap;
 
 use pontoon_core::{
-    Key, Result, Row, TableName, TableSchema,
+    Key, Result, Row, TableName, TableSchema, Value,
     schema::{ForeignKey, Reference, Ties, Unique, UniqueKey},
 };
 
 use crate::{
     catalog::{TABLES_PER_QUERY, pairs, table_name},
     connect::{Client, number, text},
+    quote::Table,
     session::common,
-    statement::{ROWS_MAX, TableSql},
+    statement::{ROWS_MAX, RowList, TableSql},
 };
 
 /// Adds to tables what ties their rows.
@@ -151,4 +152,91 @@ pub(crate) async fn children(
         children.extend(found.into_iter().map(|row| child.table.key_of(&common(row, child))));
     }
     Ok(children)
+}
+
+impl TableSql {
+    /// Reads the row that has the values of this one in a unique constraint's columns. `None` where no row can.
+    fn by_unique(&self, unique: &Unique, row: &Row) -> Option<String> {
+        // A null meets nothing, and alone in a list it has no character set.
+        if unique.columns.iter().any(|&at| row.0[at] == Value::Null) {
+            return None;
+        }
+        let mut list = RowList::new(self.flavour, unique.columns.len());
+        list.push(unique.columns.iter().map(|&at| (&row.0[at], &self.columns[at]))).ok()?;
+        let on = unique.columns.iter().enumerate().map(|(place, &at)| {
+            let (column, listed) = (&self.columns[at], format!("r.c{place}"));
+            column.by_index(&listed).unwrap_or_else(|| column.same(&listed, self))
+        });
+        let on = on.collect::<Vec<_>>().join(" AND ");
+        Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}", self.fields(), list.table(), self.from()))
+    }
+
+    /// Counts the rows of these keys that refer to any row, and those whose row is there, and locks that.
+    fn referring(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
+        let list = self.keys(keys)?;
+        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
+        let first = reference.parent_columns.first().map(|&at| &*parent.columns[at].name)?;
+        Some(format!(
+            "SELECT COUNT(*), COUNT(p.{first}) FROM {} STRAIGHT_JOIN {} ON {on} LEFT JOIN {} AS p ON {refers} \
+             WHERE {} LOCK IN SHARE MODE",
+            list.table(),
+            self.from(),
+            Table(&parent.table.name),
+            self.not_null(reference)
+        ))
+    }
+
+    /// Reads the rows of these keys that refer to one that is not there.
+    fn orphans(&self, parent: &TableSql, reference: &Reference, keys: &[Key]) -> Option<String> {
+        let list = self.keys(keys)?;
+        let (on, refers) = (self.found_by(|place| format!("r.c{place}")), self.refers(parent, reference));
+        Some(format!(
+            "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {refers})",
+            self.fields(),
+            list.table(),
+            self.from(),
+            self.not_null(reference),
+            Table(&parent.table.name)
+        ))
+    }
+
+    /// Reads the rows that refer to what these rows of the parent were, where none is that any more.
+    fn children(&self, parent: &TableSql, reference: &Reference, parents: &[Row], limit: usize) -> Option<String> {
+        let mut list = RowList::new(self.flavour, reference.columns.len());
+        let is_null = |row: &&Row| reference.parent_columns.iter().any(|&at| row.0[at] == Value::Null);
+        for row in parents.iter().filter(|row| !is_null(row)) {
+            let pairs = reference.columns.iter().zip(&reference.parent_columns);
+            // A value that this column cannot hold is referred to by none.
+            let _ = list.push(pairs.map(|(&at, &parent_at)| (&row.0[parent_at], &self.columns[at])));
+        }
+        let on = reference.columns.iter().enumerate().map(|(place, &at)| {
+            let column = &self.columns[at];
+            format!("t.{} = {}", column.name, column.as_own(&format!("r.c{place}")))
+        });
+        let on = on.collect::<Vec<_>>().join(" AND ");
+        (!list.is_empty()).then(|| {
+            format!(
+                "SELECT {} FROM {} STRAIGHT_JOIN {} ON {on} \
+                 WHERE NOT EXISTS (SELECT 1 FROM {} AS p WHERE {}) LIMIT {limit}",
+                self.fields(),
+                list.table(),
+                self.from(),
+                Table(&parent.table.name),
+                self.refers(parent, reference)
+            )
+        })
+    }
+
+    /// The row `t` refers to `p`.
+    fn refers(&self, parent: &TableSql, reference: &Reference) -> String {
+        let pairs = reference.columns.iter().zip(&reference.parent_columns);
+        let pairs =
+            pairs.map(|(&at, &other)| format!("p.{} = t.{}", parent.columns[other].name, self.columns[at].name));
+        pairs.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn not_null(&self, reference: &Reference) -> String {
+        let columns = reference.columns.iter().map(|&at| format!("t.{} IS NOT NULL", self.columns[at].name));
+        columns.collect::<Vec<_>>().join(" AND ")
+    }
 }

@@ -22,7 +22,6 @@ use pontoon_core::{
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
-    schema::Reference,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{
@@ -260,14 +259,6 @@ impl PostgresSession {
         self.move_checkpoint(client, &checkpoint, tag).await
     }
 
-    /// A table, the one that its reference is to, and the reference.
-    fn tied(&self, table: TableId, reference: usize) -> Result<(&MappedTable, &MappedTable, &Reference)> {
-        let table = &self.tables[table.index()];
-        let found =
-            table.references.get(reference).and_then(|found| Some((self.tables.get(found.parent.index())?, found)));
-        found.map(|(parent, found)| (table, parent, found)).ok_or_else(|| no_such_tie(table))
-    }
-
     async fn record_one(&self, record: &Resolution) -> Result<()> {
         const RETIRE: &str = "UPDATE pontoon.resolution SET in_force = false
             WHERE bridge = $1 AND in_force AND table_name = $2 AND row_key = $3";
@@ -300,10 +291,6 @@ impl PostgresSession {
         client.execute(RECORD, &parameters).await.map_err(|error| error::of_statement(&error))?;
         Ok(())
     }
-}
-
-fn no_such_tie(table: &MappedTable) -> Error {
-    Error::new(Code::Internal, format!("table {}: no such constraint", table.name))
 }
 
 /// Gives the transaction the time of the write that it brings.
@@ -433,7 +420,7 @@ impl Session for PostgresSession {
     async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
         self.enter()?;
         let table = &self.tables[table.index()];
-        let Some(unique) = table.uniques.get(unique) else { return Err(no_such_tie(table)) };
+        let unique = ties::unique(table, unique)?;
         let mut found = Vec::with_capacity(rows.len());
         for rows in rows.chunks(STATEMENT_ROWS_MAX) {
             found.extend(ties::holders(&self.link.client, table, unique, rows).await?);
@@ -444,10 +431,10 @@ impl Session for PostgresSession {
 
     async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
         self.enter()?;
-        let (table, parent, reference) = self.tied(table, reference)?;
+        let (tables, reference) = ties::tied(&self.tables, table, reference)?;
         let mut found = Vec::new();
         for keys in keys.chunks(STATEMENT_ROWS_MAX) {
-            found.extend(ties::orphans(&self.link.client, (table, parent), reference, keys).await?);
+            found.extend(ties::orphans(&self.link.client, tables, reference, keys).await?);
         }
         self.state = State::Open;
         Ok(found)
@@ -455,11 +442,11 @@ impl Session for PostgresSession {
 
     async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
         self.enter()?;
-        let (table, parent, reference) = self.tied(table, reference)?;
+        let (tables, reference) = ties::tied(&self.tables, table, reference)?;
         let mut found = Vec::new();
         for parents in parents.chunks(STATEMENT_ROWS_MAX) {
             let rest = limit - found.len();
-            found.extend(ties::children(&self.link.client, (table, parent), reference, parents, rest).await?);
+            found.extend(ties::children(&self.link.client, tables, reference, parents, rest).await?);
         }
         self.state = State::Open;
         Ok(found)

@@ -14,7 +14,8 @@
 use std::collections::HashMap;
 
 use pontoon_core::{
-    Key, MappedTable, Result, Row, TableName, TableSchema,
+    Code, Error, Key, MappedTable, Result, Row, TableId, TableName, TableSchema,
+    node::Tables,
     schema::{ForeignKey, Reference, Ties, Unique, UniqueKey},
 };
 use tokio_postgres::Client;
@@ -87,6 +88,27 @@ async fn load(client: &Client, (schemas, tables): (Vec<&str>, Vec<&str>)) -> Res
 
 fn names(row: &tokio_postgres::Row, at: usize) -> Result<Vec<Box<str>>> {
     Ok(get::<Vec<String>>(row, at)?.into_iter().map(Into::into).collect())
+}
+
+/// A table and the one that its reference is to, and the reference.
+pub(crate) fn tied(
+    tables: &Tables,
+    table: TableId,
+    reference: usize,
+) -> Result<((&MappedTable, &MappedTable), &Reference)> {
+    let table = &tables[table.index()];
+    let found = table.references.get(reference).ok_or_else(|| no_such_tie(table))?;
+    let parent = tables.get(found.parent.index()).ok_or_else(|| no_such_tie(table))?;
+    Ok(((table, parent), found))
+}
+
+/// A unique constraint of a table.
+pub(crate) fn unique(table: &MappedTable, unique: usize) -> Result<&Unique> {
+    table.uniques.get(unique).ok_or_else(|| no_such_tie(table))
+}
+
+fn no_such_tie(table: &MappedTable) -> Error {
+    Error::new(Code::Internal, format!("table {}: no such constraint", table.name))
 }
 
 /// For each row, the key of the one that has its values in a unique constraint's columns.
