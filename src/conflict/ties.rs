@@ -9,7 +9,8 @@
 //!   What was added to its additive columns counts all the same.
 //! * A row that goes while another refers to it is put back as the side has it that did not remove it
 //!   (`restore_parent`), or the row that refers to it goes too (`delete_child`).
-//! * Where the rule is that a person decides, or there is nothing to put back, nothing is decided at all.
+//! * Where the rule is that a person decides, or neither side has the row that is referred to, nothing is decided at all:
+//!   what nobody has removed is yet to come, or does without on its own side.
 //!
 //! Each step takes a key one way, and none back, so it ends: a row gives way to what the other side has and then to
 //! absence, a row is put back once and goes once.
@@ -187,10 +188,13 @@ impl Ties<'_> {
         let mut any = false;
         while let Some((foreign_key, child, parent)) = self.broken(standings) {
             let rule = self.policies[child.0.index()].foreign_key;
+            // A parent that neither side has was removed by none: it is yet to come, or its own side does without.
+            let row = Side::BOTH.into_iter().find_map(|side| self.rows[side].get(&parent)?.clone());
+            let is_removed = row.is_some();
             let back = standings.get(&parent).filter(|standing| standing.adjusted.is_none() && !standing.fixed);
-            let back = back.and_then(|_| Side::BOTH.into_iter().find_map(|side| self.rows[side].get(&parent)?.clone()));
+            let back = back.and(row);
             let (place, row, adjusted) = match (rule, back) {
-                (ForeignKeyRule::DeleteChild, _) if !standings[&child].fixed => {
+                (ForeignKeyRule::DeleteChild, _) if is_removed && !standings[&child].fixed => {
                     (&child, None, Adjusted::Removed { foreign_key })
                 }
                 (ForeignKeyRule::RestoreParent, Some(row)) => (&parent, Some(row), Adjusted::Restored { foreign_key }),
@@ -377,8 +381,10 @@ mod tests {
         let held = agreed(with(ForeignKeyRule::Quarantine), &rows, &two).unwrap_err();
         assert_eq!((held.keys.len(), held.error.code()), (2, Code::ReferenceBroken));
         assert!(held.error.message().contains("t1 key (5) refers by \"of\" to t0 key (1)"), "{}", held.error);
-        // There is nothing to put back.
-        assert!(agreed(with(ForeignKeyRule::RestoreParent), &Rows::default(), &two).is_err());
+        // There is nothing to put back, and nothing was removed.
+        for rule in [ForeignKeyRule::RestoreParent, ForeignKeyRule::DeleteChild] {
+            assert!(agreed(with(rule), &Rows::default(), &two).is_err());
+        }
         let refers_to_none = [(place(0, 1), gone(Side::B, 9)), (place(1, 5), stands(&[5, -1], Side::A, 5))];
         assert_eq!(agreed(with(ForeignKeyRule::Quarantine), &rows, &refers_to_none).unwrap()[0], None);
     }
