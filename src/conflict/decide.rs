@@ -252,6 +252,11 @@ pub(crate) fn complete(group: &[HalfDone], policy: &Policy, preferred: Side) -> 
         by_row(mine, theirs, policy, preferred)
     };
     if winner == Reason::Held {
+        // Both have come to the same row: there is nothing to decide.
+        let equal = group.iter().all(|key| key.rows[Side::A] == key.rows[Side::B]);
+        if equal && policy.additive().next().is_none() {
+            return whole(Side::A);
+        }
         return Decision::whole(winner, group.iter().map(|key| key.rows[Side::A].clone()));
     }
     let winner = winner.winner();
