@@ -25,25 +25,26 @@ pub(crate) fn has_rules(workload: Workload) -> bool {
     matches!(workload, Workload::Counters | Workload::Stock | Workload::Columns)
 }
 
+/// A column that is the same on all nodes.
+pub(crate) fn column(name: &str, kind: &Kind, form: Form) -> MappedColumn {
+    let column = Column {
+        name: name.into(),
+        native: "any".into(),
+        kind: Some(kind.clone()),
+        nullable: false,
+        generated: false,
+        generator: None,
+        text_equality: TextEquality::Exact,
+    };
+    MappedColumn { column, kind: kind.clone(), form }
+}
+
 pub(crate) fn tables(workload: Workload) -> Tables {
     if workload == Workload::Tied {
         return tied::tables();
     }
     let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
     let integer = Kind::Integer { min: -(1 << 40), max: 1 << 40 };
-    let column = |name: &str, kind: &Kind, form: Form| MappedColumn {
-        column: Column {
-            name: name.into(),
-            native: "any".into(),
-            kind: Some(kind.clone()),
-            nullable: false,
-            generated: false,
-            generator: None,
-            text_equality: TextEquality::Exact,
-        },
-        kind: kind.clone(),
-        form,
-    };
     let text_form = Form::Text { padded: false };
     let mut columns =
         vec![column("id", &integer, Form::Integer), column("v", &text, text_form), column("w", &text, text_form)];

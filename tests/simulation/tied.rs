@@ -6,9 +6,9 @@
 
 use pontoon::conflict::policy::{ForeignKeyRule, Policy, RowRule, UniqueRule};
 use pontoon_core::{
-    Column, Form, Key, Kind, MappedColumn, MappedTable, Result, Row, TableId, TableName, Value,
+    Form, Key, Kind, MappedTable, Result, Row, TableId, TableName, Value,
     node::Tables,
-    schema::{Reference, TextEquality, Unique},
+    schema::{Reference, Unique},
 };
 use pontoon_memory::{
     Database, Dice,
@@ -16,7 +16,7 @@ use pontoon_memory::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::world::World;
+use crate::{columns::column, world::World};
 
 const PARENTS: TableId = TableId(0);
 const CHILDREN: TableId = TableId(1);
@@ -27,19 +27,6 @@ const TIE: usize = 1;
 pub(crate) fn tables() -> Tables {
     let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
     let integer = Kind::Integer { min: -(1 << 40), max: 1 << 40 };
-    let column = |name: &str, kind: &Kind, form: Form| MappedColumn {
-        column: Column {
-            name: name.into(),
-            native: "any".into(),
-            kind: Some(kind.clone()),
-            nullable: false,
-            generated: false,
-            generator: None,
-            text_equality: TextEquality::Exact,
-        },
-        kind: kind.clone(),
-        form,
-    };
     let table = |id: TableId, label: &str, tie: &str| MappedTable {
         id,
         label: label.into(),
