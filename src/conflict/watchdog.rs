@@ -182,9 +182,13 @@ impl Tracks {
         }
     }
 
+    /// No key has come to so many turns of late.
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.alarm.is_none_or(|alarm| now.saturating_duration_since(alarm) > ANSWER_MAX)
+    }
+
     fn goes_round(&mut self, key: u64, now: Instant) -> bool {
-        let is_quiet = self.alarm.is_none_or(|alarm| now.saturating_duration_since(alarm) > ANSWER_MAX);
-        !is_quiet && self.find(key).is_some_and(|track| track.goes_round(now))
+        !self.is_quiet(now) && self.find(key).is_some_and(|track| track.goes_round(now))
     }
 
     fn is_settled_in_vain(&mut self, key: u64, now: Instant) -> bool {
@@ -228,7 +232,10 @@ impl Watchdog {
 
     /// Why the next change of a key is not to cross; `None` where nothing is wrong with it.
     pub(crate) fn goes_round(&self, place: &Place) -> Option<Error> {
-        if !self.tracks().goes_round(self.key(place), Instant::now()) {
+        let now = Instant::now();
+        // Asked of every change, and almost always quiet: then no key is hashed.
+        let mut tracks = self.tracks();
+        if tracks.is_quiet(now) || !tracks.goes_round(self.key(place), now) {
             return None;
         }
         let what = format!(
