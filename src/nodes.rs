@@ -12,6 +12,9 @@ use crate::{
     side::{Pair, Side},
 };
 
+/// Variables of the environment that a process has to have from its start, for a driver to keep within bounds.
+pub const ENVIRONMENT: [(&str, &str); 1] = [pontoon_mysql::BUFFERS_KEPT];
+
 /// The two databases of a bridge.
 pub struct Nodes {
     /// What the engine works with.

@@ -15,6 +15,9 @@
 //!   `src/io/tls/rustls_io.rs`); rustls words that error otherwise by now, but tells in it the name that was expected. So
 //!   that is the name. An error of the chain comes before one of the name, and tells no name. (Where a later driver
 //!   knows the error itself, any name will do.)
+//! * It keeps buffers for use again, in one pool of the process: one for every column of a result (`SHOW REPLICA STATUS` has
+//!   some sixty), each of which grows to the largest statement that it ever held, up to 4 MiB, since they take turns.
+//!   The pool has room for 128 of them, and is told otherwise by the environment alone (`buffer_pool.rs`): [`BUFFERS_KEPT`].
 //! * It does not show the certificate: one that was refused is looked at again ([`crate::inspect`]), and when the
 //!   certificate in use ends the server says (`Ssl_server_not_after`, of its status variables).
 
@@ -235,6 +238,11 @@ impl Target {
         Ok(Some(ssl.with_client_identity(identity)))
     }
 }
+
+/// A variable of the environment, and the value with which the driver keeps no more memory than a few statements take: as many
+/// buffers as there are connections that write at a time, a session of each kind on both nodes. Tried: a gigabyte of wide
+/// rows took up to 240 MiB without it.
+pub const BUFFERS_KEPT: (&str, &str) = ("MYSQL_ASYNC_BUFFER_POOL_CAP", "6");
 
 /// The name that is expected where any host's will do: see the head of this module.
 const ANY_HOST: &str = "NotValidForName";

@@ -55,7 +55,7 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use connect::Flavour;
+pub use connect::{BUFFERS_KEPT, Flavour};
 pub use node::MysqlNode;
 use pontoon_core::{Result, node::NodeOptions};
 

@@ -134,6 +134,12 @@ impl Bridge {
         address.trim_matches('"').to_owned()
     }
 
+    /// What the process was started with, `name=value` each.
+    pub(crate) fn environment(&self) -> Vec<String> {
+        let all = std::fs::read(format!("/proc/{}/environ", self.id())).unwrap();
+        all.split(|byte| *byte == 0).map(|one| String::from_utf8_lossy(one).into_owned()).collect()
+    }
+
     /// The most memory that it ever had, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
