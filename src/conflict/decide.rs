@@ -67,6 +67,8 @@ pub(crate) enum Reason {
     Drift(Side),
     /// A copy brought this side's row, and the other had none.
     Copied(Side),
+    /// An operator had both be as this side is, since no write explained why they differ.
+    Repaired(Side),
     /// A settlement that a crash had cut in two was completed; this side's row stands.
     Completed(Side),
     /// An operator had what this side refuses dropped; each side keeps its row.
@@ -90,6 +92,7 @@ impl Reason {
             | Reason::Added(side)
             | Reason::Drift(side)
             | Reason::Copied(side)
+            | Reason::Repaired(side)
             | Reason::Completed(side)
             | Reason::Discarded(side)
             | Reason::Chosen(side) => side,
@@ -109,6 +112,7 @@ impl Reason {
             Reason::Added(_) => "additive".to_owned(),
             Reason::Drift(_) => format!("drift, no write explains it: {name}"),
             Reason::Copied(_) => format!("copied from {name}"),
+            Reason::Repaired(_) => format!("repaired from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
             Reason::Discarded(_) => format!("discarded by an operator: {name} keeps its row"),
             Reason::Chosen(_) => format!("decided by an operator: {name}"),
@@ -117,14 +121,23 @@ impl Reason {
     }
 }
 
+/// Who brings rows that no write in either log explains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// A copy, from this side.
+    Copy(Side),
+    /// An operator who has found that the sides differ and wants both as this one is.
+    Repair(Side),
+}
+
 /// Decides for keys that stand or fall together: usually one, more where a write moved a row from one
-/// key to another. `preferred` is the side with the higher priority; `arriving` the one that a copy brings the
-/// rows from.
+/// key to another. `preferred` is the side with the higher priority; `brought` says where the rows are to come from if no
+/// write explains them.
 ///
 /// Where both sides have writes, and on both the bridge's own came after them all, two versions that were each written
 /// on top of an absence have crossed on their way. Then a side's row is a version of the other side's, which that side
 /// may have deleted since: of the winner it is its own last write that stands, where that was a delete.
-pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriving: Option<Side>) -> Decision {
+pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, brought: Option<Brought>) -> Decision {
     let whole = |reason: Reason| Decision::whole(reason, group.iter().map(|key| key.rows[reason.winner()].clone()));
     let equal = group.iter().all(|key| key.rows[Side::A] == key.rows[Side::B]);
     if equal && !group.iter().any(|key| merge::both_added(key, policy)) {
@@ -142,8 +155,9 @@ pub(crate) fn decide(group: &[KeyState], policy: &Policy, preferred: Side, arriv
     let as_a_row = group.iter().zip(&chains).any(|(key, chains)| !merge::is_merged(&key.rows, chains));
     let reason = match (latest(Side::A), latest(Side::B)) {
         (None, None) => {
-            return whole(match arriving {
-                Some(source) => arrived(group, policy, preferred, source),
+            return whole(match brought {
+                Some(Brought::Copy(source)) => arrived(group, policy, preferred, source),
+                Some(Brought::Repair(source)) => Reason::Repaired(source),
                 None if policy.row == RowRule::Quarantine => Reason::Held,
                 None => Reason::Drift(preferred),
             });
@@ -323,19 +337,35 @@ mod tests {
     }
 
     #[test]
+    fn a_repair_takes_nothing_back_that_was_written() {
+        let repair = |key: KeyState| decide(&[key], &lww(), Side::A, Some(Brought::Repair(Side::B)));
+        let none = KeyState { rows: Pair::new(row(1), None), ..KeyState::default() };
+        for (key, reason, stands) in [
+            (key(1, 2, &[], &[]), Reason::Repaired(Side::B), row(2)),
+            (none, Reason::Repaired(Side::B), None),
+            (key(1, 2, &[5], &[]), Reason::OnlyWriter(Side::A), row(1)),
+            (key(1, 2, &[9], &[5]), Reason::LaterWrite(Side::A), row(1)),
+            (key(1, 1, &[], &[]), Reason::Equal, row(1)),
+        ] {
+            let decided = repair(key);
+            assert_eq!((decided.reason, &decided.keys[0].row), (reason, &stands));
+        }
+    }
+
+    #[test]
     fn what_clock_or_preference_would_decide_is_held_for_a_person() {
         let policy = Policy::of_rows(RowRule::Quarantine);
         let reason = |key: KeyState, arriving| decide(&[key], &policy, Side::A, arriving).reason;
         assert_eq!(reason(key(1, 2, &[5], &[9]), None), Reason::Held);
         assert_eq!(reason(key_with(1, 2, &[7], &[5], (1, 1)), None), Reason::Held);
         assert_eq!(reason(key(1, 2, &[], &[]), None), Reason::Held);
-        assert_eq!(reason(key(1, 2, &[], &[]), Some(Side::A)), Reason::Held);
+        assert_eq!(reason(key(1, 2, &[], &[]), Some(Brought::Copy(Side::A))), Reason::Held);
         // What is no contention is settled as ever.
         assert_eq!(reason(key(1, 1, &[5], &[9]), None), Reason::Equal);
         assert_eq!(reason(key(1, 2, &[5], &[]), None), Reason::OnlyWriter(Side::A));
         assert_eq!(reason(key_with(1, 2, &[99], &[5], (1, 0)), None), Reason::OnlyWriter(Side::B));
         let arrives = KeyState { rows: Pair::new(row(1), None), ..KeyState::default() };
-        assert_eq!(reason(arrives, Some(Side::A)), Reason::Copied(Side::A));
+        assert_eq!(reason(arrives, Some(Brought::Copy(Side::A))), Reason::Copied(Side::A));
         // Nor is anything decided by clocks in completing what a crash had cut in two.
         let half = |since_b: &[i64], base: i64| HalfDone {
             rows: Pair::new(row(1), row(2)),

@@ -22,6 +22,7 @@
 //! | `refused` | what comes of a settlement that a side refuses |
 //! | `retry` | what ends a quarantine: another attempt, or an operator |
 //! | `new_key` | a row that an operator gives another key |
+//! | `repair` | keys that an operator wants equal |
 //! | `lost` | the row that lost, as a record has it; pure |
 //! | `watchdog` | rows that go round without end, told from rows that are merely hot |
 //! | `prune` | records that no log can reach any more: out of force, and forgotten |
@@ -41,6 +42,7 @@ mod prune;
 pub mod quarantine;
 mod refused;
 pub(crate) mod registry;
+mod repair;
 pub(crate) mod resolutions;
 mod retry;
 pub(crate) mod settle;

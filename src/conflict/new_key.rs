@@ -44,9 +44,6 @@ use crate::{
     side::{Pair, Side},
 };
 
-/// How often it is looked whether a row that lost is to have a key: an operator waits for it, and nothing else does.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
-
 /// Attempts that find a row in their way which was not there under the locks. One inserts just then; again and again does
 /// a row that the server takes for the same (a key that differs in case alone).
 const MISSES_MAX: u32 = 3;
@@ -83,8 +80,8 @@ struct Decided {
 
 impl Settler {
     /// Gives rows that lost a key of their own, where operators have asked for it.
-    pub(super) async fn look_for_new_keys(&mut self) -> Result<()> {
-        for request in asked(&self.shared).await? {
+    pub(super) async fn give_new_keys(&mut self, requests: Vec<NewKey>) -> Result<()> {
+        for request in requests {
             match request.of {
                 Of::Record(id) => {
                     if let Given::Refused(why) = self.give(&request, &Source::Lost(id)).await? {
@@ -313,7 +310,7 @@ impl Settler {
 
     fn verdicts(&self, view: &View, keys: &BTreeSet<Place>, decided: Decided, request: &NewKey) -> Vec<Verdict> {
         let View { rows, fences, pending } = view;
-        let case = Case { shared: &self.shared, keys, own: keys, rows, fences, pending, arriving: None, by_hand: None };
+        let case = Case { shared: &self.shared, keys, own: keys, rows, fences, pending, brought: None, by_hand: None };
         let reason = Reason::Chosen(decided.side);
         let of = |(place, row)| {
             let outcome = Outcome::whole(row);
@@ -338,7 +335,8 @@ impl Settler {
 /// What waits for an answer.
 async fn asked(shared: &Shared) -> Result<Vec<NewKey>> {
     let node = &shared.nodes[Side::A];
-    node.new_keys(&shared.tables[Side::A]).await.map_err(|error| error.at(node.name()))
+    let requests = node.requests(&shared.tables[Side::A]).await.map_err(|error| error.at(node.name()))?;
+    Ok(requests.new_keys)
 }
 
 /// Why a row cannot have a key; `None`: nothing is there, nor on its way.

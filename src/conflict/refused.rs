@@ -143,7 +143,7 @@ impl Settler {
             _ if verdict.contended || verdict.reason == Reason::Equal => None,
             Cause::Conflict(_) => self.shared.watchdog.is_settled_in_vain(&verdict.place),
             Cause::Retry => self.shared.quarantine.is_suspected(&verdict.place).then(watchdog::still_suspected),
-            Cause::Arrival(_) | Cause::Completion | Cause::Discard | Cause::Take(_) => None,
+            Cause::Arrival(_) | Cause::Repair(_) | Cause::Completion | Cause::Discard | Cause::Take(_) => None,
         };
         let error = verdicts.iter().find_map(why)?;
         Some(self.held(error, rows, verdicts, cause))

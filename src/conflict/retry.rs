@@ -201,7 +201,7 @@ impl Settler {
         let decided = match cause {
             Cause::Discard => refused_by.map(Reason::Discarded),
             Cause::Take(side) => Some(Reason::Chosen(side)),
-            Cause::Retry | Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => None,
+            Cause::Retry | Cause::Conflict(_) | Cause::Arrival(_) | Cause::Repair(_) | Cause::Completion => None,
         };
         let unseen = unlooked && shared.rules.has(Rule::Looked);
         decided.filter(|_| !unseen)

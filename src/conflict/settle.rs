@@ -41,8 +41,8 @@ use tokio::{
 };
 
 use super::{
-    decide::Reason,
-    new_key, prune,
+    decide::{Brought, Reason},
+    prune,
     refused::{self, Refusal},
     registry::Settling,
     retry,
@@ -75,6 +75,10 @@ pub(crate) const KEYS_MAX: usize = 500;
 /// Keys that are settled together at the most, with those that constraints tie to them.
 pub(super) const TIED_MAX: usize = 2 * KEYS_MAX;
 
+/// How often it is looked whether a row that lost is to have a key, or keys are to be repaired: an operator waits for it, and
+/// nothing else does.
+const OTHERS_EVERY: Duration = Duration::from_secs(5);
+
 /// Asks for keys to be settled.
 pub(crate) struct Request {
     pub(crate) keys: BTreeSet<Place>,
@@ -92,6 +96,8 @@ pub(super) enum Cause {
     Conflict(Side),
     /// They are of rows that a copy brings from this side.
     Arrival(Side),
+    /// An operator wants both as this side is, where no write explains why they differ.
+    Repair(Side),
     /// A settlement is half done.
     Completion,
     /// They are in quarantine, and due.
@@ -146,13 +152,21 @@ impl Settler {
         }
     }
 
+    /// Does what operators have asked for, beside what is in quarantine.
+    async fn look_for_other_requests(&mut self) -> Result<()> {
+        let node = &self.shared.nodes[Side::A];
+        let requests = node.requests(&self.shared.tables[Side::A]).await.map_err(|error| error.at(node.name()))?;
+        self.give_new_keys(requests.new_keys).await?;
+        self.repair(requests.repairs).await
+    }
+
     /// Completes what is half done, then settles what it is asked to, until it fails. Keys in quarantine are tried
     /// when nothing else is asked.
     pub(crate) async fn run(mut self) -> Result<()> {
         let shared = self.shared.clone();
         self.complete_all().await?;
         self.look_for_requests().await?;
-        self.look_for_new_keys().await?;
+        self.look_for_other_requests().await?;
         shared.begun.set(true);
         let ticks = |every| {
             let mut ticks = tokio::time::interval(every);
@@ -160,7 +174,7 @@ impl Settler {
             ticks
         };
         let (mut prune, mut ask) = (ticks(prune::PRUNE_EVERY), ticks(retry::ASK_EVERY));
-        let mut new_keys = ticks(new_key::LOOK_EVERY);
+        let mut requests = ticks(OTHERS_EVERY);
         loop {
             tokio::select! {
                 biased;
@@ -175,7 +189,7 @@ impl Settler {
                 },
                 _ = prune.tick() => self.prune().await?,
                 _ = ask.tick(), if !shared.quarantine.is_empty() => self.look_for_requests().await?,
-                _ = new_keys.tick() => self.look_for_new_keys().await?,
+                _ = requests.tick() => self.look_for_other_requests().await?,
                 () = shared.quarantine.wait_for_due() => self.retry().await?,
             }
         }
@@ -346,10 +360,14 @@ impl Settler {
         if !more.is_empty() {
             return Ok(Attempt::Widen(more));
         }
-        let arriving = if let Cause::Arrival(source) = cause { Some(source) } else { None };
+        let brought = match cause {
+            Cause::Arrival(source) => Some(Brought::Copy(source)),
+            Cause::Repair(source) => Some(Brought::Repair(source)),
+            _ => None,
+        };
         let shared = &self.shared;
         let own = &own;
-        let case = Case { shared, keys, own, rows: &rows, fences: &fences, pending: &pending, arriving, by_hand };
+        let case = Case { shared, keys, own, rows: &rows, fences: &fences, pending: &pending, brought, by_hand };
         let (mut verdicts, undecided) = case.verdicts();
         if let Some(Undecided { keys: tied, error }) = undecided {
             verdicts.retain(|verdict| tied.contains(&verdict.place));
@@ -452,7 +470,7 @@ impl Settler {
                 let dropped = matches!(verdict.reason, Reason::Discarded(_));
                 verdict.contended && !dropped && !self.shared.quarantine.is_counted(&verdict.place)
             }
-            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => true,
+            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Repair(_) | Cause::Completion => true,
         };
         for verdict in verdicts.iter().filter(is_new) {
             self.shared.settled(met, verdict);
@@ -470,7 +488,7 @@ impl Settler {
         let mut refused_by = || places.find_map(|place| self.shared.quarantine.head(place));
         match cause {
             Cause::Retry | Cause::Discard | Cause::Take(_) => refused_by().map(|(side, ..)| side.other()),
-            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Completion => source(cause),
+            Cause::Conflict(_) | Cause::Arrival(_) | Cause::Repair(_) | Cause::Completion => source(cause),
         }
     }
 
@@ -490,7 +508,7 @@ impl Settler {
 
 fn source(cause: Cause) -> Option<Side> {
     match cause {
-        Cause::Conflict(source) | Cause::Arrival(source) => Some(source),
+        Cause::Conflict(source) | Cause::Arrival(source) | Cause::Repair(source) => Some(source),
         Cause::Completion | Cause::Retry | Cause::Discard | Cause::Take(_) => None,
     }
 }

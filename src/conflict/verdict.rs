@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     chain::{Chain, Last},
-    decide::{self, Decision, HalfDone, KeyState, Reason},
+    decide::{self, Brought, Decision, HalfDone, KeyState, Reason},
     merge::{Outcome, Taken},
     pending::{History, Pending},
     ties::{Adjusted, Standing, Ties, Undecided},
@@ -89,8 +89,8 @@ pub(super) struct Case<'a> {
     pub(super) rows: &'a Pair<Rows>,
     pub(super) fences: &'a Pair<Option<Position>>,
     pub(super) pending: &'a Pair<Pending>,
-    /// The keys are those of rows that a copy brings from this side.
-    pub(super) arriving: Option<Side>,
+    /// Where their rows are to come from if no write explains them.
+    pub(super) brought: Option<Brought>,
     /// What an operator decided of the former, where nothing was written since they looked.
     pub(super) by_hand: Option<Reason>,
 }
@@ -169,8 +169,13 @@ impl Case<'_> {
             }
         } else {
             let keys: Vec<KeyState> = group.iter().map(|place| self.state(place)).collect();
-            let arriving = self.arriving.or_else(|| self.brought(group)).or_else(|| self.alone(group));
-            decide::decide(&keys, policy, preferred, arriving)
+            let arrived = || self.refused_from(group).or_else(|| self.alone(group)).map(Brought::Copy);
+            let brought = match self.brought {
+                // An operator has asked for others, and not for what a constraint brought in.
+                Some(Brought::Repair(_)) if self.own.is_disjoint(group) => None,
+                brought => brought,
+            };
+            decide::decide(&keys, policy, preferred, brought.or_else(arrived))
         }
     }
 
@@ -191,7 +196,7 @@ impl Case<'_> {
 
     /// The side that has a row which the other one refused: without a write that explains why they differ, it is as if
     /// that row arrived again.
-    fn brought(&self, group: &BTreeSet<Place>) -> Option<Side> {
+    fn refused_from(&self, group: &BTreeSet<Place>) -> Option<Side> {
         let (refused_by, ..) = group.iter().find_map(|place| self.shared.quarantine.head(place))?;
         let source = refused_by.other();
         group.iter().any(|place| self.row(source, place).is_some()).then_some(source)

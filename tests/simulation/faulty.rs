@@ -22,6 +22,8 @@ use pontoon_core::{
         Tables, Tried,
     },
     quarantine::{Asked, Stored, StoredWrite},
+    repair::Repair,
+    requests::Requests,
     state::NodeState,
 };
 
@@ -289,8 +291,8 @@ impl Node for FaultyNode {
         call!(self.caller.other(), "asked", self.node.asked(tables))
     }
 
-    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
-        call!(self.caller.other(), "new_keys", self.node.new_keys(tables))
+    async fn requests(&self, tables: &Tables) -> Result<Requests> {
+        call!(self.caller.other(), "requests", self.node.requests(tables))
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
@@ -446,6 +448,10 @@ impl Session for FaultySession {
 
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
         statement!(self, "answer_new_key", |session| session.answer_new_key(request, answer))
+    }
+
+    async fn repaired(&mut self, request: &Repair) -> Result<()> {
+        statement!(self, "repaired", |session| session.repaired(request))
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

@@ -22,6 +22,7 @@ mod model;
 mod new_keys;
 mod operator;
 mod recorded;
+mod repaired;
 mod rewriting;
 mod schedule;
 mod sites;
@@ -88,6 +89,12 @@ fn chains_keep_the_promises() {
 fn stars_keep_the_promises() {
     all_hold(Topology::Star, Workload::Register, false);
     all_hold(Topology::Star, Workload::Counters, false);
+}
+
+#[test]
+fn rows_that_differ_are_made_equal_and_nothing_written_is_taken_back() {
+    all_hold(Topology::Pair, Workload::Repaired, false);
+    all_hold(Topology::Chain, Workload::Repaired, false);
 }
 
 #[test]

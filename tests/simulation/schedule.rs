@@ -54,6 +54,9 @@ pub(crate) enum Workload {
     /// A table that one node has and the other lacks is copied, and hardly a row of it is written meanwhile: most
     /// chunks arrive as they were read, half of each by a session of its own.
     Load,
+    /// As the register, and the rows that are there at the beginning differ from node to node, which no log tells; an operator
+    /// has them made equal.
+    Repaired,
     /// As the register, and an application on each node rewrites what the bridge brings of one row.
     Rewritten,
 }
@@ -97,6 +100,7 @@ impl fmt::Display for Workload {
             Workload::Tied => "tied",
             Workload::NewKeys => "newkeys",
             Workload::Load => "load",
+            Workload::Repaired => "repaired",
             Workload::Rewritten => "rewritten",
         })
     }
@@ -146,6 +150,7 @@ impl FromStr for Schedule {
                 ("tied", _) => schedule.workload = Workload::Tied,
                 ("newkeys", _) => schedule.workload = Workload::NewKeys,
                 ("load", _) => schedule.workload = Workload::Load,
+                ("repaired", _) => schedule.workload = Workload::Repaired,
                 ("rewritten", _) => schedule.workload = Workload::Rewritten,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

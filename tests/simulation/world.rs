@@ -27,7 +27,7 @@ use crate::{
     link::Link,
     new_keys,
     operator::Looked,
-    rewriting,
+    repaired, rewriting,
     schedule::{Schedule, Workload},
     tied,
     trace::{Failure, Outcome, Trace, Watcher},
@@ -174,6 +174,9 @@ impl World {
                     .filter(|_| dice.chance(0.5))
                     .for_each(|(_, row)| row.0[1] = Value::Text("other".into()));
             }
+            if schedule.workload == Workload::Repaired && number > 0 {
+                own = repaired::other_rows(keys, &dice);
+            }
             own.iter().for_each(|(place, row)| node.seed_row(place.clone(), row.clone()));
             on_each.insert(node.name.clone(), own.clone());
         }
@@ -259,6 +262,9 @@ impl World {
         if self.schedule.workload == Workload::Rewritten {
             rewriting::runs_its_course(self, &mut ended, &mut jobs).await?;
         }
+        if self.repairs() {
+            self.ask_for_all_repairs();
+        }
         or_ended(&mut ended, REST_MAX, "it never came to rest", self.rest()).await?;
         if self.schedule.refuses || self.decides() {
             checkers::every_other_key_went_on(self)?;
@@ -308,7 +314,11 @@ impl World {
                     && checkers::half_done(link).is_subset(&checkers::quarantined(link))
                     && link.nodes[Side::B].is_copied(&link.name)
             });
-            if applied && self.all_is_answered() && self.nodes.iter().all(|node| node.is_quiet()) {
+            if applied
+                && self.all_is_answered()
+                && self.all_is_repaired()
+                && self.nodes.iter().all(|node| node.is_quiet())
+            {
                 return;
             }
             sleep(Duration::from_millis(500)).await;

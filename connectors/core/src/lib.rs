@@ -38,6 +38,8 @@ pub mod node;
 pub mod position;
 pub mod quarantine;
 pub mod record;
+pub mod repair;
+pub mod requests;
 pub mod schema;
 pub mod state;
 pub mod value;

@@ -19,6 +19,8 @@ use crate::{
     new_key::{Answer, NewKey, Of, Request},
     position::{LogIdentity, Position},
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
+    repair::Repair,
+    requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
     value::Value,
@@ -134,8 +136,8 @@ pub trait Node: Send + Sync {
     /// a decision by those alone that this node refused.
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>>;
 
-    /// What operators have asked for rows that are to have another key, and the bridge has not yet answered.
-    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>>;
+    /// What else operators have asked for and the bridge has not yet done.
+    async fn requests(&self, tables: &Tables) -> Result<Requests>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
@@ -370,6 +372,9 @@ pub trait Session: Send {
     /// what it was.
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool>;
 
+    /// Removes a request whose keys are all settled.
+    async fn repaired(&mut self, request: &Repair) -> Result<()>;
+
     /// Writes resolutions, and takes older ones of the same keys out of force.
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()>;
 
@@ -518,6 +523,9 @@ pub trait Admin: Send + Sync {
     /// Remembers durably that a row is to have another key, in the place of what was asked for it before; but for a
     /// request of which the answer is that it was given.
     async fn ask_new_key(&self, request: &Request) -> Result<()>;
+
+    /// Asks for keys to be made equal; all of it, or on an error nothing. `tables` are this node's.
+    async fn ask_repairs(&self, tables: &Tables, requests: &[Repair]) -> Result<()>;
 
     /// What was asked of a row's key, and what became of it.
     async fn new_key(&self, of: Of) -> Result<Option<Request>>;

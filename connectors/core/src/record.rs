@@ -93,7 +93,7 @@ pub fn key_from_text(table: &MappedTable, text: &str) -> Option<Key> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -104,7 +104,7 @@ mod tests {
     };
 
     /// A table with a column of each form, the first of which is its key.
-    fn table(forms: &[Form]) -> MappedTable {
+    pub(crate) fn table(forms: &[Form]) -> MappedTable {
         let kind = Kind::Boolean;
         let column = |(at, &form): (usize, &Form)| MappedColumn {
             column: Column {

@@ -11,6 +11,7 @@ use pontoon_core::{
     new_key::{Answer, NewKey, Of},
     node::Tables,
     quarantine::{Ask, Stored},
+    repair::Repair,
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -70,6 +71,8 @@ pub(crate) struct BridgeTables {
     pub(crate) quarantine: Vec<Kept>,
     /// What operators asked of rows that are to have another key, and what became of it.
     pub(crate) new_keys: BTreeMap<Of, (NewKey, Option<Answer>)>,
+    /// Keys that operators want made equal.
+    pub(crate) repairs: BTreeMap<i64, Repair>,
 }
 
 /// An entry in quarantine, and what has become of it since.
@@ -251,6 +254,16 @@ impl Database {
     /// What operators asked so, and what became of it.
     pub fn new_keys(&self, bridge: &str) -> Vec<(NewKey, Option<Answer>)> {
         self.inner().bridge(bridge).new_keys.values().cloned().collect()
+    }
+
+    /// An operator asks for keys to be made equal.
+    pub fn ask_repair(&self, bridge: &str, request: Repair) {
+        self.inner().bridge(bridge).repairs.insert(request.id, request);
+    }
+
+    /// What operators asked so, and the bridge has not yet done.
+    pub fn repairs(&self, bridge: &str) -> Vec<Repair> {
+        self.inner().bridge(bridge).repairs.values().cloned().collect()
     }
 
     /// The index of the log's last entry that changed something and is not this bridge's.

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     TableSchema,
-    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
+    requests::Requests,
     state::NodeState,
 };
 use tokio::time::Instant;
@@ -153,14 +153,14 @@ impl Node for MemoryNode {
         Ok(asked.into_iter().map(|((table, key), ask)| Asked { table, key, ask }).collect())
     }
 
-    async fn new_keys(&self, _tables: &Tables) -> Result<Vec<NewKey>> {
-        let all = self.database.new_keys(&self.bridge);
+    async fn requests(&self, _tables: &Tables) -> Result<Requests> {
+        let (new_keys, repairs) = (self.database.new_keys(&self.bridge), self.database.repairs(&self.bridge));
         // The dice are not thrown where nothing is ever asked: older schedules stay what they were.
-        if !all.is_empty() {
+        if !new_keys.is_empty() || !repairs.is_empty() {
             self.database.dice.call().await?;
         }
-        let all = all.into_iter();
-        Ok(all.filter(|(_, answer)| answer.is_none()).map(|(request, _)| request).collect())
+        let new_keys = new_keys.into_iter().filter(|(_, answer)| answer.is_none()).map(|(request, _)| request);
+        Ok(Requests { new_keys: new_keys.collect(), repairs })
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -13,6 +13,7 @@ use pontoon_core::{
     new_key::{Answer, NewKey, Of},
     node::{Applied, Session, Sum, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{Ask, STORED_READ_MAX, Stored, StoredWrite, What},
+    repair::Repair,
 };
 use tokio::time::Instant;
 
@@ -45,6 +46,7 @@ struct Transaction {
     forgotten: Vec<i64>,
     copied: Option<CopyState>,
     answered: Vec<(NewKey, Answer)>,
+    repaired: Vec<i64>,
     committing: bool,
 }
 
@@ -347,6 +349,12 @@ impl Session for MemorySession {
         Ok(is_as_it_was)
     }
 
+    async fn repaired(&mut self, request: &Repair) -> Result<()> {
+        self.call().await?;
+        self.transaction()?.repaired.push(request.id);
+        Ok(())
+    }
+
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
         self.call().await?;
         self.transaction()?.recorded.extend_from_slice(resolutions);
@@ -466,6 +474,7 @@ fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
             Of::Record(_) => tables.new_keys.insert(request.of, (request.clone(), Some(answer.clone()))),
         };
     }
+    tables.repairs.retain(|id, _| !transaction.repaired.contains(id));
     keep_quarantine(tables, transaction);
 }
 

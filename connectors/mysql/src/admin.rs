@@ -17,15 +17,16 @@ use pontoon_core::{
     new_key::{Of, Request},
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
+    repair::Repair,
 };
 
 use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
-    create, definition, encode, files, findings, history, lease, new_key,
+    create, definition, encode, files, findings, history, lease,
     node::{MysqlNode, identity},
     quarantine,
     quote::{Ident, Table},
-    reader, state, surroundings, tables,
+    reader, requests, state, surroundings, tables,
 };
 
 #[async_trait]
@@ -174,13 +175,18 @@ impl Admin for MysqlNode {
 
     async fn ask_new_key(&self, request: &Request) -> Result<()> {
         let mut client = self.client(Purpose::Look).await?;
-        new_key::ask(&mut client, self.bridge(), request).await.map_err(privileged)
+        requests::ask_new_key(&mut client, self.bridge(), request).await.map_err(privileged)
+    }
+
+    async fn ask_repairs(&self, tables: &Tables, repairs: &[Repair]) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        requests::ask_repairs(&mut client, self.bridge(), tables, repairs).await.map_err(privileged)
     }
 
     async fn new_key(&self, of: Of) -> Result<Option<Request>> {
         let mut client = self.client(Purpose::Look).await?;
         state::check_format(&mut client).await?;
-        new_key::find(&mut client, self.bridge(), of).await
+        requests::find_new_key(&mut client, self.bridge(), of).await
     }
 
     async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {

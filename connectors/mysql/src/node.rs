@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableName, TableSchema,
-    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
+    requests::Requests,
     state::NodeState,
 };
 use pontoon_tls::Mode;
@@ -15,8 +15,9 @@ use pontoon_tls::Mode;
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, files, lease, new_key, quarantine,
+    encode, files, lease, quarantine,
     reader::{self, Reader, Role},
+    requests,
     scan::TableScan,
     session::ApplySession,
     state, tables, ties,
@@ -198,8 +199,8 @@ impl Node for MysqlNode {
         quarantine::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
     }
 
-    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
-        new_key::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    async fn requests(&self, tables: &Tables) -> Result<Requests> {
+        requests::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

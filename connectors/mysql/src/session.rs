@@ -19,15 +19,16 @@ use pontoon_core::{
     new_key::{Answer, NewKey},
     node::{Applied, Applier, Session, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
+    repair::Repair,
     schema::Reference,
 };
 
 use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error, files, history, new_key,
+    decode, encode, error, files, history,
     node::MysqlNode,
-    quarantine, state,
+    quarantine, requests, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
     tables::LEASE,
     ties,
@@ -341,10 +342,14 @@ impl Session for ApplySession {
     }
 
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
-        let statement = new_key::answer(&self.bridge, &self.table(request.table)?.table, request, answer);
+        let statement = requests::answer_new_key(&self.bridge, &self.table(request.table)?.table, request, answer);
         let Some(statement) = statement else { return Ok(false) };
         let answers = self.client.run(statement).await?;
         Ok(answers.first().is_some_and(|answer| answer.affected == 1))
+    }
+
+    async fn repaired(&mut self, request: &Repair) -> Result<()> {
+        self.client.run(requests::repaired(&self.bridge, request)).await.map(|_| ())
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

@@ -111,7 +111,7 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, format', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, format', \
              number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of a key 0 asked, 1 refused, 2 given', \
              value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \

@@ -335,7 +335,7 @@ async fn what_is_asked_of_a_rows_key_is_answered_once(server: &Server) {
     // The last one counts, until it is answered.
     asks(record, &keys[1]).await;
     let all = [waits(entry, &keys[0]), waits(record, &keys[1])];
-    assert_eq!(node.new_keys(&tables).await.unwrap(), all);
+    assert_eq!(node.requests(&tables).await.unwrap().new_keys, all);
     let mut session = node.open_session(Applier::Rendezvous, token, &tables).await.unwrap();
     let why = Answer::Refused("a has \"ä\" \\ 'one'".into());
     session.begin(Some(&tag())).await.unwrap();
@@ -343,7 +343,7 @@ async fn what_is_asked_of_a_rows_key_is_answered_once(server: &Server) {
     assert!(session.answer_new_key(&all[1], &why).await.unwrap());
     assert!(session.answer_new_key(&all[0], &Answer::Given).await.unwrap());
     session.commit().await.unwrap();
-    assert_eq!(node.new_keys(&tables).await.unwrap(), []);
+    assert_eq!(node.requests(&tables).await.unwrap().new_keys, []);
     assert_eq!(node.new_key(entry).await.unwrap(), None, "its entry tells");
     assert_eq!(node.new_key(record).await.unwrap(), Some(request(record, &keys[1], Some(why))));
     // What was refused can be asked for again, what was given cannot.
@@ -355,7 +355,7 @@ async fn what_is_asked_of_a_rows_key_is_answered_once(server: &Server) {
     session.commit().await.unwrap();
     asks(record, &keys[1]).await;
     assert_eq!(node.new_key(record).await.unwrap(), Some(request(record, &keys[0], Some(Answer::Given))));
-    assert_eq!(node.new_keys(&tables).await.unwrap(), []);
+    assert_eq!(node.requests(&tables).await.unwrap().new_keys, []);
 }
 
 async fn the_quarantine_reads_back(server: &Server) {

@@ -15,6 +15,7 @@ use pontoon_core::{
     new_key::{Of, Request},
     node::{Admin, Applier, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
+    repair::Repair,
 };
 use tokio_postgres::{Client, types::PgLsn};
 
@@ -23,11 +24,10 @@ use crate::{
     connect::{Link, Role},
     create, definition, error, findings, history, lease,
     names::Names,
-    new_key,
     node::PostgresNode,
     quarantine,
     quote::{Ident, List, Literal, Table},
-    slot, state, surroundings, tables,
+    requests, slot, state, surroundings, tables,
 };
 
 /// A slot can only be made once all transactions that are under way have ended.
@@ -153,13 +153,18 @@ impl Admin for PostgresNode {
 
     async fn ask_new_key(&self, request: &Request) -> Result<()> {
         let link = self.admin_link().await?;
-        self.at(new_key::ask(&link.client, &self.names.bridge, request).await)
+        self.at(requests::ask_new_key(&link.client, &self.names.bridge, request).await)
+    }
+
+    async fn ask_repairs(&self, tables: &Tables, repairs: &[Repair]) -> Result<()> {
+        let mut link = self.admin_link().await?;
+        self.at(requests::ask_repairs(&mut link.client, &self.names.bridge, tables, repairs).await)
     }
 
     async fn new_key(&self, of: Of) -> Result<Option<Request>> {
         let link = self.admin_link().await?;
         self.at(tables::format_check(&link.client).await)?;
-        self.at(new_key::find(&link.client, &self.names.bridge, of).await)
+        self.at(requests::find_new_key(&link.client, &self.names.bridge, of).await)
     }
 
     async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>> {

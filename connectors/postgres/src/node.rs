@@ -7,10 +7,10 @@
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableName, TableSchema,
-    new_key::NewKey,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     record::{key_from_text, stored_row},
+    requests::Requests,
     state::NodeState,
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -21,8 +21,9 @@ use crate::{
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
-    new_key, quarantine,
+    quarantine,
     quote::Table,
+    requests,
     scan::PostgresScan,
     session::PostgresSession,
     slot, state, tables, ties,
@@ -190,8 +191,8 @@ impl Node for PostgresNode {
         self.at(asked)
     }
 
-    async fn new_keys(&self, tables: &Tables) -> Result<Vec<NewKey>> {
-        let asked = self.with_helper(async |client| new_key::asked(client, &self.names.bridge, tables).await).await;
+    async fn requests(&self, tables: &Tables) -> Result<Requests> {
+        let asked = self.with_helper(async |client| requests::asked(client, &self.names.bridge, tables).await).await;
         self.at(asked)
     }
 

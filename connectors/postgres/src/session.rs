@@ -22,6 +22,7 @@ use pontoon_core::{
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
+    repair::Repair,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{
@@ -35,7 +36,7 @@ use crate::{
     encode::Array,
     error, history, load,
     names::Names,
-    new_key, node, quarantine,
+    node, quarantine, requests,
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, Locking},
@@ -524,9 +525,16 @@ impl Session for PostgresSession {
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
         self.enter()?;
         let table = &self.tables[request.table.index()];
-        let done = new_key::answer(&self.link.client, &self.names.bridge, table, request, answer).await?;
+        let done = requests::answer_new_key(&self.link.client, &self.names.bridge, table, request, answer).await?;
         self.state = State::Open;
         Ok(done)
+    }
+
+    async fn repaired(&mut self, request: &Repair) -> Result<()> {
+        self.enter()?;
+        requests::repaired(&self.link.client, &self.names.bridge, request).await?;
+        self.state = State::Open;
+        Ok(())
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {

@@ -375,7 +375,7 @@ async fn what_is_asked_of_a_rows_key_is_answered_once() {
     // The last one counts, until it is answered.
     asks(record, &keys[1]).await;
     let all = [waits(entry, &keys[0]), waits(record, &keys[1])];
-    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), all);
+    assert_eq!(bench.node.requests(bench.tables()).await.unwrap().new_keys, all);
     let mut session = bench.session().await;
     let why = Answer::Refused("a has \"ä\" \\ 'one'".into());
     session.begin(Some(&tag(5, 5))).await.unwrap();
@@ -383,7 +383,7 @@ async fn what_is_asked_of_a_rows_key_is_answered_once() {
     assert!(session.answer_new_key(&all[1], &why).await.unwrap());
     assert!(session.answer_new_key(&all[0], &Answer::Given).await.unwrap());
     session.commit().await.unwrap();
-    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), []);
+    assert_eq!(bench.node.requests(bench.tables()).await.unwrap().new_keys, []);
     assert_eq!(bench.node.new_key(entry).await.unwrap(), None, "its entry tells");
     assert_eq!(bench.node.new_key(record).await.unwrap(), Some(request(record, &keys[1], Some(why))));
     // What was refused can be asked for again, what was given cannot.
@@ -395,5 +395,5 @@ async fn what_is_asked_of_a_rows_key_is_answered_once() {
     session.commit().await.unwrap();
     asks(record, &keys[1]).await;
     assert_eq!(bench.node.new_key(record).await.unwrap(), Some(request(record, &keys[0], Some(Answer::Given))));
-    assert_eq!(bench.node.new_keys(bench.tables()).await.unwrap(), []);
+    assert_eq!(bench.node.requests(bench.tables()).await.unwrap().new_keys, []);
 }

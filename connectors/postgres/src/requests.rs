@@ -1,9 +1,11 @@
-//! What operators ask of rows that are to have another key: rows of `control`.
+//! What operators ask of the bridge: rows of `control`.
 
 use pontoon_core::{
     MappedTable, Result,
-    new_key::{ASKED, Answer, GIVEN, NAMES, NewKey, Of, Request},
+    new_key::{self, ASKED, Answer, GIVEN, NewKey, Of, Request},
     node::Tables,
+    repair::{self, Repair},
+    requests::Requests,
 };
 use tokio_postgres::{Client, Row};
 
@@ -12,8 +14,8 @@ use crate::{
     error::failed,
 };
 
-/// Asks, but where it was given.
-pub(crate) async fn ask(client: &Client, bridge: &str, request: &Request) -> Result<()> {
+/// Asks for another key of a row, but where it was given.
+pub(crate) async fn ask_new_key(client: &Client, bridge: &str, request: &Request) -> Result<()> {
     let sql = format!(
         "INSERT INTO pontoon.control AS c (bridge, name, number, value) VALUES ($1, $2, $3, $4)
         ON CONFLICT (bridge, name) DO UPDATE SET number = excluded.number, value = excluded.value, updated_at = now()
@@ -24,24 +26,43 @@ pub(crate) async fn ask(client: &Client, bridge: &str, request: &Request) -> Res
     Ok(())
 }
 
-/// One request.
-pub(crate) async fn find(client: &Client, bridge: &str, of: Of) -> Result<Option<Request>> {
+/// One request for another key.
+pub(crate) async fn find_new_key(client: &Client, bridge: &str, of: Of) -> Result<Option<Request>> {
     const SQL: &str = "SELECT name, number, value FROM pontoon.control WHERE bridge = $1 AND name = $2";
     let found = client.query_opt(SQL, &[&bridge, &of.name()]).await.map_err(failed)?;
     found.map(|row| read(&row)).transpose().map(Option::flatten)
 }
 
 /// Those that wait for the bridge.
-pub(crate) async fn asked(client: &Client, bridge: &str, tables: &Tables) -> Result<Vec<NewKey>> {
+pub(crate) async fn asked(client: &Client, bridge: &str, tables: &Tables) -> Result<Requests> {
     let sql = format!(
         "SELECT name, number, value FROM pontoon.control
-        WHERE bridge = $1 AND starts_with(name, '{NAMES}') AND number = {ASKED} ORDER BY name"
+        WHERE bridge = $1 AND (starts_with(name, $2) AND number = {ASKED} OR starts_with(name, $3)) ORDER BY name"
     );
-    let mut asked = Vec::new();
-    for row in client.query(&sql, &[&bridge]).await.map_err(failed)? {
-        asked.extend(read(&row)?.and_then(|request| request.new_key(tables)));
+    let mut requests = Requests::default();
+    for row in client.query(&sql, &[&bridge, &new_key::NAMES, &repair::NAMES]).await.map_err(failed)? {
+        let value: Option<String> = get(&row, 2)?;
+        requests.add(&text(&row, 0)?, get(&row, 1)?, &value.unwrap_or_default(), tables);
     }
-    Ok(asked)
+    Ok(requests)
+}
+
+/// Asks for keys to be made equal.
+pub(crate) async fn ask_repairs(client: &mut Client, bridge: &str, tables: &Tables, repairs: &[Repair]) -> Result<()> {
+    const SQL: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, $2, $3)";
+    let transaction = client.transaction().await.map_err(failed)?;
+    for repair in repairs {
+        let Some(table) = tables.get(repair.table.index()) else { continue };
+        transaction.execute(SQL, &[&bridge, &repair.name(), &repair.value(table)]).await.map_err(failed)?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+/// Removes one of them.
+pub(crate) async fn repaired(client: &Client, bridge: &str, request: &Repair) -> Result<()> {
+    const SQL: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND name = $2";
+    client.execute(SQL, &[&bridge, &request.name()]).await.map_err(failed)?;
+    Ok(())
 }
 
 fn read(row: &Row) -> Result<Option<Request>> {
@@ -49,8 +70,8 @@ fn read(row: &Row) -> Result<Option<Request>> {
     Ok(Request::read(&text(row, 0)?, get(row, 1)?, &value.unwrap_or_default()))
 }
 
-/// Answers a request that is as it was.
-pub(crate) async fn answer(
+/// Answers a request for another key that is as it was.
+pub(crate) async fn answer_new_key(
     client: &Client,
     bridge: &str,
     table: &MappedTable,
