@@ -315,6 +315,12 @@ impl Draft<'_> {
         if matches!(form, Form::Float32 | Form::Float64 | Form::Json) {
             self.block("key-type-unfit", &subject, &form.to_string(), "a type with exact equality", None);
         }
+        // Two spellings of one value would be one key there and two here; and no index finds a text in them.
+        let is_spelled = |kind: &Kind| matches!(kind, Kind::Spelled { .. } | Kind::Set { .. } | Kind::Bits { .. });
+        if let Some(spelled) = pair.iter().find(|column| is_spelled(&column.kind)) {
+            let actual = spelled.column.native.to_string();
+            self.block("key-type-unfit", &subject, &actual, "a type whose keys both sides compare alike", None);
+        }
         if !matches!(form, Form::Text { .. }) {
             return;
         }

@@ -34,4 +34,5 @@ mod streamed;
 mod ties;
 mod tls;
 mod trees;
+mod type_pairs;
 mod types;

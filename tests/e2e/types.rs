@@ -65,6 +65,13 @@ impl Column {
     }
 }
 
+impl Column {
+    /// A type that PostgreSQL writes as a text, and is that text on the other side.
+    fn spelled(name: &'static str, postgres: &'static str, values: &[&str]) -> Column {
+        Column::new(name, postgres, "varchar(200)", values).text("CASE WHEN § IS NOT NULL THEN concat(§) END", "§")
+    }
+}
+
 const DATES: [&str; 5] = ["'1000-01-01'", "'1582-10-15'", "'1970-01-01'", "'2024-02-29'", "'9999-12-31'"];
 /// 24 hours of day and both sides of an hour that summer time leaves out and doubles somewhere.
 const TIMES: [&str; 7] = [
@@ -228,6 +235,36 @@ fn columns(mysql: Kind) -> Vec<Column> {
             &["'happy'", "'so so'", "'it''s \"bad\"'", "'ünï'"],
         ),
         Column::new("mood_text", "varchar(20)", "enum('one','two')", &["'one'", "'two'"]),
+        Column::new(
+            "days",
+            "text",
+            "set('mon','tue','it''s wed','mi–do')",
+            &["''", "'mon'", "'tue,it''s wed'", "'mon,mi–do'"],
+        ),
+        Column::new("in_year", "smallint", "year", &["0", "1901", "2026", "2155"]).text("§::text", "§ + 0"),
+        Column::new("three_bits", "bit(3)", "bit(3)", &[])
+            .pairs(&[["B'000'", "b'000'"], ["B'101'", "b'101'"], ["B'011'", "b'011'"]])
+            .text("§::text", "lpad(bin(§ + 0), 3, '0')"),
+        Column::new("many_bits", "bit(64)", "bit(64)", &[])
+            .pairs(&[["0::bit(64)", "0"], ["1::bit(64)", "1"], ["(-1)::bit(64)", "18446744073709551615"]])
+            .text("§::text", "lpad(bin(§ + 0), 64, '0')"),
+        Column::new("own_name", "name", "varchar(63)", &["''", "'ünï'", "'a b'"]),
+        Column::spelled("bits", "bit varying(9)", &["''", "'0'", "'000110'"]),
+        Column::spelled("address", "inet", &["'10.0.0.1'", "'10.0.0.0/8'", "'2001:db8::1'", "'::/0'"]),
+        Column::spelled("network", "cidr", &["'10.0.0.0/8'", "'2001:db8::/32'"]),
+        Column::spelled("card", "macaddr", &["'08:00:2b:01:02:03'", "'ff:ff:ff:ff:ff:ff'"]),
+        Column::spelled("span", "interval", &["'00:00:00'", "'1 year 2 mons -3 days +04:05:06.789'", "'-838:59:59'"]),
+        Column::spelled("zoned", "timetz", &["'12:34:56.5+05:45'", "'00:00:00+00'"]),
+        Column::spelled("numbers", "integer[]", &["'{}'", "'{1,NULL,-3}'", "'{{1,2},{3,4}}'", "'[0:1]={1,2}'"]),
+        Column::spelled("strings", "text[]", &["'{\"a b\",\"NULL\",NULL,\"\",ünï}'", "'{plain}'"]),
+        Column::spelled("moods", "mood[]", &["'{happy,\"so so\"}'", "'{}'"]),
+        Column::spelled("instants", "timestamptz[]", &["'{\"2026-03-29 01:30:00.999999+00\",infinity}'"]),
+        Column::spelled("doubles", "double precision[]", &["'{0.1,-0,NaN,1e+300}'"]),
+        Column::spelled("reach", "int4range", &["'empty'", "'[1,5)'", "'(,)'"]),
+        Column::spelled("reaches", "datemultirange", &["'{[2026-01-01,2026-02-01),[2026-11-28,)}'", "'{}'"]),
+        Column::spelled("markup", "xml", &["'<a b=\"c\">ünï</a>'", "'text alone'"]),
+        Column::spelled("place", "point", &["'(0.1,-2)'", "'(1e+300,0)'"]),
+        Column::spelled("pairs", "hstore", &["'\"a\"=>\"1\", \"ünï\"=>NULL'", "''"]),
     ];
     if mysql == Kind::Mariadb {
         columns.push(Column::new("uuid_native", "uuid", "uuid", &uuids));
@@ -245,7 +282,7 @@ impl Side {
     async fn new(node: &Database) -> Side {
         let mut client = node.client().await;
         if node.is_postgres() {
-            client.run("SET datestyle = 'ISO'; SET extra_float_digits = 1; SET timezone = 'UTC'").await;
+            client.run("SET datestyle = 'ISO'; SET extra_float_digits = 1; SET timezone = 'UTC'; SET intervalstyle = 'postgres'").await;
         } else {
             client.run("SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES'").await;
         }
@@ -338,6 +375,7 @@ async fn every_type(kinds: [Kind; 2]) {
         columns.iter().map(|column| format!(", {} {}", column.name, [column.postgres, column.mysql][at])).collect()
     };
     let (postgres, mysql) = (link.postgres().0, link.mysql().0);
+    postgres.run("CREATE EXTENSION hstore").await;
     postgres.run("CREATE TYPE mood AS ENUM ('happy', 'so so', 'it''s \"bad\"', 'ünï')").await;
     postgres.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{})", definition(0))).await;
     postgres.run("ALTER TABLE kinds REPLICA IDENTITY FULL").await;

@@ -98,6 +98,11 @@ fn rows_that_differ_are_made_equal_and_nothing_written_is_taken_back() {
 }
 
 #[test]
+fn rows_that_are_to_be_equal_and_are_refused_heal() {
+    all_hold(Topology::Pair, Workload::Repaired, true);
+}
+
+#[test]
 fn rows_that_move_from_key_to_key_keep_the_promises() {
     all_hold(Topology::Pair, Workload::Moves, false);
 }

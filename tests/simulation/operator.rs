@@ -46,7 +46,7 @@ impl World {
     /// An operator, who decides about a row in quarantine now and then.
     pub(crate) async fn operate(&self) {
         if self.repairs() {
-            return self.ask_for_repairs().await;
+            self.ask_for_repairs().await;
         }
         if !self.decides() && !self.gives_keys() {
             return;

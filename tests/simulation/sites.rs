@@ -84,6 +84,7 @@ every_call_fails_once! {
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];
     calls_fail_while_rows_that_lost_are_given_a_key: "pair newkeys seed=1" ["requests", "recorded", "answer_new_key"];
     calls_fail_while_both_rows_of_a_key_are_kept: "pair newkeys seed=2" ["requests", "answer_new_key", "release"];
+    calls_fail_while_rows_are_made_equal: "pair repaired deletes=true seed=3" ["requests", "repaired", "record", "commit"];
     calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
     calls_fail_while_a_person_is_to_decide: "pair held deletes=true seed=4" ["asked", "store", "stored", "tried", "release"];
     calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];

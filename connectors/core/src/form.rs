@@ -97,6 +97,15 @@ impl Form {
             (Kind::Text { padded: x, .. }, Kind::Text { padded: y, .. }) => Form::Text { padded: *x || *y },
             (Kind::Enum { .. }, Kind::Enum { .. }) => Form::Text { padded: false },
             (Kind::Enum { .. }, Kind::Text { padded, .. }) => Form::Text { padded: *padded },
+            (Kind::Set { .. }, Kind::Set { .. }) => Form::Text { padded: false },
+            (Kind::Set { .. }, Kind::Text { padded, .. }) => Form::Text { padded: *padded },
+            (Kind::Year, Kind::Year | Kind::Integer { .. }) => Form::Integer,
+            (Kind::Bits { length: x }, Kind::Bits { length: y }) if x == y => Form::Text { padded: false },
+            (Kind::Spelled { native: x }, Kind::Spelled { native: y }) if x == y => Form::Text { padded: false },
+            // Blanks at the end may be part of the spelling.
+            (Kind::Bits { .. } | Kind::Spelled { .. }, Kind::Text { padded: false, .. }) => {
+                Form::Text { padded: false }
+            }
             (Kind::Bytes { .. }, Kind::Bytes { .. }) => Form::Bytes,
             (Kind::Date { .. }, Kind::Date { .. }) => Form::Date,
             (Kind::Time { precision: x, .. }, Kind::Time { precision: y, .. }) => Form::Time { precision: *x.min(y) },
@@ -200,6 +209,13 @@ mod tests {
             (&BIGINT, &Kind::Decimal { digits: Some((20, 2)) }, Some(Form::Decimal)),
             (&Kind::Float32 { special: true }, &Kind::Float64 { special: false }, Some(Form::Float32)),
             (&BIGINT, &TEXT, None),
+            (&Kind::Year, &BIGINT, Some(Form::Integer)),
+            (&Kind::Set { labels: ["a"].map(Box::from).into() }, &TEXT, Some(Form::Text { padded: false })),
+            (&Kind::Bits { length: 3 }, &Kind::Bits { length: 3 }, Some(Form::Text { padded: false })),
+            (&Kind::Bits { length: 3 }, &Kind::Bits { length: 4 }, None),
+            (&Kind::Spelled { native: "inet".into() }, &TEXT, Some(Form::Text { padded: false })),
+            (&Kind::Spelled { native: "inet".into() }, &CHAR, None),
+            (&Kind::Spelled { native: "inet".into() }, &Kind::Spelled { native: "cidr".into() }, None),
             (&Kind::Boolean, &BIGINT, None),
         ] {
             assert_eq!(Form::of_pair(a, b), form, "{a:?} {b:?}");

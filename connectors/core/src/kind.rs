@@ -92,6 +92,24 @@ pub enum Kind {
         /// The labels in the order of their declaration.
         labels: Arc<[Box<str>]>,
     },
+    /// Some of a list of labels: their text is the labels in the order of their declaration, with commas between them.
+    Set {
+        /// The labels in the order of their declaration.
+        labels: Arc<[Box<str>]>,
+    },
+    /// MySQL's `year`: 1901 to 2155, and 0. It would take a number below 100 for a year of this century or the last.
+    Year,
+    /// So many bits, as a text of zeros and ones.
+    Bits {
+        /// How many.
+        length: u32,
+    },
+    /// A type that is known by the text in which its server writes a value, as addresses, arrays and ranges are: no two values
+    /// have the same. What is written in another spelling is refused, since it would come back as another text.
+    Spelled {
+        /// The type, by its server's name.
+        native: Box<str>,
+    },
 }
 
 /// Why a value does not fit into a column, in words that name the limit and not the value.
@@ -125,6 +143,18 @@ impl Kind {
             (Kind::Enum { labels }, Value::Text(text)) if !labels.iter().any(|label| label == text) => {
                 Err("not one of the column's labels".into())
             }
+            (Kind::Set { labels }, Value::Text(text)) if !is_set_of(labels, text) => {
+                Err("not some of the column's labels in their order".into())
+            }
+            (Kind::Year, Value::Integer(n)) if *n != 0 && !(1901..=2155).contains(n) => {
+                Err("no year from 1901 to 2155".into())
+            }
+            (Kind::Bits { length }, Value::Text(text))
+                if text.len() != *length as usize || !text.bytes().all(|digit| matches!(digit, b'0' | b'1')) =>
+            {
+                Err(format!("not {length} bits"))
+            }
+            (Kind::Spelled { .. }, Value::Text(text)) => text_fits(text, None, None, false),
             (Kind::Bytes { bytes_max, fixed }, Value::Bytes(bytes)) => {
                 let most = bytes_max.unwrap_or(u64::MAX);
                 let length = bytes.len() as u64;
@@ -156,6 +186,12 @@ impl Kind {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a text is some of the labels, each at most once and in their order.
+fn is_set_of(labels: &[Box<str>], text: &str) -> bool {
+    let mut labels = labels.iter();
+    text.is_empty() || text.split(',').all(|part| labels.any(|label| **label == *part))
 }
 
 fn decimal_fits(canonical: &str, (precision, scale): (u16, u16)) -> Result<(), Misfit> {
@@ -206,6 +242,19 @@ mod tests {
         let binary = Kind::Bytes { bytes_max: Some(2), fixed: true };
         assert!(binary.fits(&Value::Bytes(vec![1].into())).is_err());
         assert!(Kind::Float64 { special: false }.fits(&Value::Float64(f64::NAN)).is_err());
+        let days = Kind::Set { labels: ["mon", "tue", "wed"].map(Box::from).into() };
+        for (text, fits) in
+            [("", true), ("mon,wed", true), ("tue", true), ("wed,mon", false), ("mon,mon", false), ("x", false)]
+        {
+            assert_eq!(days.fits(&Value::Text(text.into())).is_ok(), fits, "{text}");
+        }
+        for (year, fits) in [(0, true), (1901, true), (2155, true), (26, false), (1900, false), (2156, false)] {
+            assert_eq!(Kind::Year.fits(&Value::Integer(year)).is_ok(), fits, "{year}");
+        }
+        for (bits, fits) in [("010", true), ("10", false), ("012", false)] {
+            assert_eq!(Kind::Bits { length: 3 }.fits(&Value::Text(bits.into())).is_ok(), fits, "{bits}");
+        }
+        assert!(Kind::Spelled { native: "inet".into() }.fits(&Value::Text("a\0".into())).is_err());
         assert!(Kind::Uuid.fits(&Value::Unmapped("0000-00-00".into())).is_err());
         assert!(small.fits(&Value::Null).is_ok());
     }

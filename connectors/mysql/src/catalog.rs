@@ -288,6 +288,8 @@ fn kind(facts: &Facts, row: &[Field], data_type: &str, column_type: &str, is_jso
         "float" if !column_type.contains('(') => Kind::Float32 { special: false },
         "double" if !column_type.contains('(') => Kind::Float64 { special: false },
         "bit" if column_type == "bit(1)" => Kind::Boolean,
+        "bit" => Kind::Bits { length: number(row, 10)? },
+        "year" => Kind::Year,
         "longtext" if is_json => Kind::Json { exact_numbers: true, nul: true },
         "json" => Kind::Json { exact_numbers: false, nul: true },
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => text_kind(facts, row, data_type)?,
@@ -301,7 +303,11 @@ fn kind(facts: &Facts, row: &[Field], data_type: &str, column_type: &str, is_jso
         "timestamp" => instant(precision(), facts.instant_max),
         "enum" => {
             supported(facts, row)?;
-            Kind::Enum { labels: labels(column_type)?.into() }
+            Kind::Enum { labels: labels(column_type.strip_prefix("enum(")?)?.into() }
+        }
+        "set" => {
+            supported(facts, row)?;
+            Kind::Set { labels: labels(column_type.strip_prefix("set(")?)?.into() }
         }
         "uuid" => Kind::Uuid,
         _ => return None,
@@ -354,9 +360,9 @@ fn text_kind(facts: &Facts, row: &[Field], data_type: &str) -> Option<Kind> {
     Some(Kind::Text { chars_max, bytes_max, padded: data_type == "char", nul: true })
 }
 
-/// The labels of `enum('a','it''s')`. A quote within one is doubled; MariaDB and MySQL write a backslash as it is.
+/// The labels of `enum('a','it''s')`, from behind the bracket on. A quote within one is doubled; MariaDB and MySQL write a backslash as it is.
 fn labels(column_type: &str) -> Option<Vec<Box<str>>> {
-    let mut rest = column_type.get(5..)?.strip_suffix(')')?;
+    let mut rest = column_type.strip_suffix(')')?;
     let mut labels = Vec::new();
     loop {
         rest = rest.strip_prefix('\'')?;
@@ -391,7 +397,7 @@ mod tests {
         #[test]
         fn labels_round_trip(words in proptest::collection::vec("[',)a-cä(]{0,6}", 1..5)) {
             let list: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "''"))).collect();
-            let read = labels(&format!("enum({})", list.join(","))).unwrap();
+            let read = labels(&format!("{})", list.join(","))).unwrap();
             prop_assert_eq!(read.iter().map(|label| &**label).collect::<Vec<_>>(), words);
         }
 

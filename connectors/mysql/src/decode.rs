@@ -28,6 +28,11 @@ fn of_text(text: &str, kind: &Kind) -> Option<Value> {
         Kind::Float32 { .. } => Value::Float32(text.parse::<f64>().ok()? as f32),
         Kind::Float64 { .. } => Value::Float64(text.parse().ok()?),
         Kind::Enum { labels } => labels.iter().any(|label| **label == *text).then(|| Value::Text(text.into()))?,
+        Kind::Set { .. } => Some(Value::Text(text.into())).filter(|value| kind.fits(value).is_ok())?,
+        Kind::Year => Value::Integer(text.parse().ok()?),
+        Kind::Bits { .. } => Value::Text(text.into()),
+        // No column of these servers has it.
+        Kind::Spelled { .. } => return None,
         Kind::Date { .. } => Value::Date(calendar::parse_date(text)?),
         Kind::Time { .. } => Value::Time(calendar::parse_time(text)?),
         Kind::DateTime { .. } => Value::DateTime(calendar::parse_datetime(text)?),

@@ -89,6 +89,11 @@ pub(crate) fn push(sql: &mut String, value: &Value, kind: &Kind) -> bool {
         Value::Float32(x) if x.is_finite() => written(sql, format_args!("{:e}", f64::from(*x))),
         Value::Float64(x) if x.is_finite() => written(sql, format_args!("{x:e}")),
         Value::Float32(_) | Value::Float64(_) => return false,
+        // As a number: in a list of rows, bits of a literal would be bytes.
+        Value::Text(text) if matches!(kind, Kind::Bits { .. }) => match u64::from_str_radix(text, 2) {
+            Ok(bits) => written(sql, format_args!("{bits}")),
+            Err(_) => return false,
+        },
         Value::Text(text) | Value::Json(text) => push_text(sql, text),
         Value::Bytes(bytes) => push_bytes(sql, bytes),
         Value::Uuid(bytes) if matches!(kind, Kind::Bytes { .. }) => push_bytes(sql, bytes),

@@ -107,6 +107,7 @@ impl TableSql {
             // As the double that it is: printed as FLOAT it has six digits.
             Kind::Float32 { .. } => format!("CAST(t.{} AS DOUBLE)", column.name),
             Kind::Boolean => format!("t.{} + 0", column.name),
+            Kind::Bits { length } => format!("LPAD(BIN(t.{} + 0), {length}, '0')", column.name),
             _ => format!("t.{}", column.name),
         };
         self.columns.iter().map(field).collect::<Vec<_>>().join(", ")
@@ -306,7 +307,7 @@ impl ColumnSql {
             _ if self.is_cut() => true,
             // Upper and lower case are one UUID, and not one text.
             (Kind::Text { .. }, Form::Uuid) => !self.collation.ends_with("_ci"),
-            (Kind::Json { .. } | Kind::Enum { .. }, _) => true,
+            (Kind::Json { .. } | Kind::Enum { .. } | Kind::Set { .. }, _) => true,
             _ => false,
         };
         (!cut).then(|| format!("t.{} = {}", self.name, self.as_own(listed)))
@@ -322,7 +323,7 @@ impl ColumnSql {
             (Kind::Text { padded: false, .. }, Form::Text { padded: true }) => format!(
                 "CAST(TRIM(TRAILING ' ' FROM CONVERT({own} USING utf8mb4)) AS BINARY) <=> CAST({listed} AS BINARY)"
             ),
-            (Kind::Text { .. } | Kind::Enum { .. }, _) => {
+            (Kind::Text { .. } | Kind::Enum { .. } | Kind::Set { .. }, _) => {
                 format!("CAST(CONVERT({own} USING utf8mb4) AS BINARY) <=> CAST({listed} AS BINARY)")
             }
             (Kind::Uuid, _) => format!("CAST({own} AS CHAR(36)) <=> {listed}"),

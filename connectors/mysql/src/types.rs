@@ -62,6 +62,14 @@ pub(crate) fn type_of(kind: &Kind, server: &Server) -> Result<Type, (&'static st
         }
         Kind::Uuid if server.flavour == Flavour::Mariadb && server.version >= (10, 7, 0) => plain("uuid", 16),
         Kind::Uuid => bytes_type(Some(16), true),
+        Kind::Year => plain("year", 1),
+        Kind::Bits { length: length @ 2..=64 } => plain(&format!("bit({length})"), 8),
+        Kind::Bits { .. } => text_type(None, None, false),
+        Kind::Spelled { .. } => text_type(None, None, false),
+        Kind::Set { labels } => {
+            let labels: Vec<_> = labels.iter().map(|label| encode::text(label)).collect();
+            Type { key_bytes: None, ..plain(&format!("set({})", labels.join(",")), 8) }
+        }
         Kind::Enum { labels } => {
             let fits = |label: &str| label.chars().count() <= LABEL_CHARS_MAX && !label.ends_with(' ');
             if !labels.iter().all(|label| fits(label)) {

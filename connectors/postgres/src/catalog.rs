@@ -26,6 +26,15 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// The same range in microseconds.
 const MICROS: (i64, i64) = (DAYS.0 as i64 * MICROS_PER_DAY, (DAYS.1 as i64 + 1) * MICROS_PER_DAY - 1);
 
+/// Types that are known by their text ([`Kind::Spelled`]), which the output function writes in one way for each value: `inet`,
+/// `cidr`, `macaddr`, `macaddr8`, `interval`, `timetz`, `varbit`, `xml`, `point`, `lseg`, `path`, `box`, `polygon`, `line`,
+/// `circle` (`pg_type.dat`). With them ranges, and arrays of such and of all that has a kind. Not `money`, whose text is the
+/// locale's, nor `tsvector`, which takes any text.
+const SPELLED: [u32; 15] = [869, 650, 829, 774, 1186, 1266, 1562, 142, 600, 601, 602, 603, 604, 628, 718];
+
+/// The same of types that extensions define.
+const SPELLED_OF_EXTENSIONS: [&str; 4] = ["hstore", "ltree", "vector", "halfvec"];
+
 /// All ordinary and partitioned tables but partitions, temporary tables, the server's own and ours.
 pub(crate) async fn list_tables(client: &Client) -> Result<Vec<TableName>> {
     const SQL: &str = "SELECT n.nspname::text, c.relname::text
@@ -43,6 +52,9 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text,
         CASE base.typtype WHEN 'e' THEN format_type(base.oid, -1) ELSE format_type(a.atttypid, a.atttypmod) END,
         base.oid, base.typmod, base.typtype::text, a.attnotnull, a.attgenerated <> '', coll.collname::text,
         (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = base.oid),
+        format_type(base.oid, base.typmod), base.extension,
+        base.oid = ANY($3) OR base.typtype IN ('r', 'm') AND base.oid < 16384
+            OR base.typcategory = 'A' AND base.typelem NOT IN (790, 3614, 2287) AND (base.typelem < 16384 OR base.of_enum),
         (SELECT k.place::int4 FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
             WHERE i.indrelid = c.oid AND i.indisprimary AND k.attnum = a.attnum AND k.place <= i.indnkeyatts)
     FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
@@ -57,7 +69,11 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text,
             SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, chain.typtypmod FROM chain
                 JOIN pg_type t ON t.oid = chain.typbasetype
         )
-        SELECT * FROM chain WHERE typtype <> 'd'
+        SELECT chain.oid, chain.typtype, chain.typmod, own.typcategory, own.typelem,
+            (SELECT element.typtype = 'e' FROM pg_type element WHERE element.oid = own.typelem) AS of_enum,
+            (SELECT own.typname::text FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = own.oid
+                AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') AS extension
+        FROM chain JOIN pg_type own ON own.oid = chain.oid WHERE chain.typtype <> 'd'
     ) base ON true
     LEFT JOIN pg_collation coll ON coll.oid = a.attcollation AND NOT coll.collisdeterministic
     ORDER BY c.oid, a.attnum";
@@ -67,7 +83,7 @@ pub(crate) async fn describe(client: &Client, names: &[TableName]) -> Result<Vec
     let failed = |error| error::of_statement(&error);
     let names: Vec<_> = names.iter().map(with_schema).collect();
     let (schemas, tables) = split(&names);
-    let rows = client.query(COLUMNS, &[&schemas, &tables]).await.map_err(failed)?;
+    let rows = client.query(COLUMNS, &[&schemas, &tables, &SPELLED.as_slice()]).await.map_err(failed)?;
     let generators = generators(client, &schemas, &tables).await?;
     let mut found: HashMap<TableName, (TableSchema, Vec<(i32, usize)>)> = HashMap::new();
     for row in &rows {
@@ -81,7 +97,7 @@ pub(crate) async fn describe(client: &Client, names: &[TableName]) -> Result<Vec
         let (schema, key) = found.entry(name.clone()).or_insert_with(empty);
         let mut column = column_of(row)?;
         column.generator = generators.get(&(name, column.name.clone())).copied();
-        if let Some(place) = get::<Option<i32>>(row, 11)? {
+        if let Some(place) = get::<Option<i32>>(row, 14)? {
             key.push((place, schema.columns.len()));
         }
         schema.columns.push(column);
@@ -116,8 +132,18 @@ fn column_of(row: &Row) -> Result<Column> {
         }
         _ => kind_of(get(row, 4)?, get(row, 5)?),
     };
+    // What extensions define is known by its name, since its number is another one everywhere.
+    let extension = get::<Option<String>>(row, 12)?;
+    let is_citext = extension.as_deref() == Some("citext");
+    let is_spelled = get::<bool>(row, 13)? || extension.is_some_and(|name| SPELLED_OF_EXTENSIONS.contains(&&*name));
+    let kind = match kind {
+        None if is_citext => Some(Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false }),
+        None if is_spelled => Some(Kind::Spelled { native: text(row, 11)?.into() }),
+        kind => kind,
+    };
     let text_equality = match get::<Option<String>>(row, 9)? {
         Some(collation) => TextEquality::Folding(collation.into()),
+        None if is_citext => TextEquality::Folding("citext".into()),
         None => TextEquality::Exact,
     };
     Ok(Column {
@@ -147,6 +173,8 @@ pub(crate) fn kind_of(oid: u32, typmod: i32) -> Option<Kind> {
         700 => Kind::Float32 { special: true },
         701 => Kind::Float64 { special: true },
         25 => Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false },
+        // `name`, whose 64 bytes end with a NUL.
+        19 => Kind::Text { chars_max: None, bytes_max: Some(63), padded: false, nul: false },
         1043 => text(false),
         1042 => text(true),
         17 => Kind::Bytes { bytes_max: None, fixed: false },
@@ -157,6 +185,8 @@ pub(crate) fn kind_of(oid: u32, typmod: i32) -> Option<Kind> {
         // A document with a NUL character can lie in a json column, but not be compared there.
         114 | 3802 => Kind::Json { exact_numbers: true, nul: false },
         2950 => Kind::Uuid,
+        // The modifier is the length, and a bare `bit` is one of 1.
+        1560 => Kind::Bits { length: u32::try_from(typmod).ok()? },
         _ => return None,
     })
 }

@@ -87,7 +87,10 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
     if !column.nullable {
         line += " NOT NULL";
     }
-    let held = kind_of(oid, modifier)?;
+    let held = match kind {
+        Kind::Spelled { .. } => kind.clone(),
+        _ => kind_of(oid, modifier)?,
+    };
     if let Some(default) = &detail.default {
         match default_text(default, kind, &held) {
             Some(text) => line += &format!(" DEFAULT {text}"),

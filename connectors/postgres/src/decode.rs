@@ -1,6 +1,6 @@
 //! Text of the server to values. The log and every query of this crate give a value's text as the
-//! type's output function writes it under the pinned settings (queries by a cast to `text`, which
-//! differs for `boolean` and `char(n)` alone), so there is one decoder.
+//! type's output function writes it under the pinned settings (queries by a cast to `text`, which differs for `boolean` and
+//! `char(n)`, and for types of which [`crate::statement`] takes the output instead), so there is one decoder.
 //!
 //! What the bridge has no form for becomes [`Value::Unmapped`] with the server's own text: infinity, NaN
 //! where an exact number is, a year beyond the calendar. It is never an error and never null.
@@ -36,7 +36,9 @@ fn decode(kind: &Kind, text: &str) -> Option<Value> {
         Kind::Decimal { .. } => return None,
         Kind::Float32 { .. } => Value::Float32(text.parse().ok()?),
         Kind::Float64 { .. } => Value::Float64(text.parse().ok()?),
-        Kind::Text { .. } | Kind::Enum { .. } => Value::Text(text.into()),
+        Kind::Text { .. } | Kind::Enum { .. } | Kind::Bits { .. } | Kind::Spelled { .. } => Value::Text(text.into()),
+        // No column of this server has them.
+        Kind::Set { .. } | Kind::Year => return None,
         Kind::Bytes { .. } => Value::Bytes(hex(text)?),
         Kind::Date { .. } => Value::Date(date(era(text))?),
         Kind::Time { .. } => Value::Time(time(text.as_bytes())?),

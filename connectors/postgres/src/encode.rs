@@ -35,6 +35,9 @@ pub(crate) fn element_type(kind: &Kind) -> Type {
         Kind::Instant { .. } => Type::TIMESTAMPTZ,
         Kind::Uuid => Type::UUID,
         Kind::Decimal { .. } | Kind::Text { .. } | Kind::Json { .. } | Kind::Enum { .. } => Type::TEXT,
+        Kind::Bits { .. } | Kind::Spelled { .. } => Type::TEXT,
+        // No column of this server has them.
+        Kind::Set { .. } | Kind::Year => Type::TEXT,
     }
 }
 
@@ -118,6 +121,7 @@ pub(crate) fn element(out: &mut BytesMut, kind: &Kind, value: &Value) -> Result<
         (Kind::Float64 { .. }, Value::Float32(x)) => out.put_f64((*x).into()),
         (Kind::Float64 { .. }, Value::Float64(x)) => out.put_f64(*x),
         (Kind::Text { .. }, Value::Text(text)) => put_text(out, text)?,
+        (Kind::Bits { .. } | Kind::Spelled { .. }, Value::Text(text)) => put_text(out, text)?,
         (Kind::Text { .. }, Value::Uuid(bytes)) => out.put_slice(format_uuid(bytes).as_bytes()),
         (Kind::Enum { labels }, Value::Text(text)) if labels.contains(text) => put_text(out, text)?,
         // The server's jsonb refuses this escape; whoever looks for such a document finds none.

@@ -55,6 +55,8 @@ fn received(column: &MappedColumn, value: &Value, out: &mut BytesMut) -> Result<
         }
         (Kind::Decimal { .. }, Value::Decimal(text)) => number(text, out)?,
         (Kind::Decimal { .. }, Value::Integer(n)) => number(&n.to_string(), out)?,
+        // Its receive function reads its own binary form.
+        (Kind::Bits { .. } | Kind::Spelled { .. }, _) => return Err(Misfit),
         (Kind::Json { .. }, value) => {
             match &*column.column.native {
                 "json" => {}

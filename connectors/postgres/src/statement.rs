@@ -160,9 +160,17 @@ pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
 
 /// Every column as text.
 pub(crate) fn texts(table: &MappedTable) -> String {
-    let columns: Vec<_> =
-        table.columns.iter().map(|column| format!("t.{}::text", Ident(&column.column.name))).collect();
-    columns.join(", ")
+    let text = |column: &MappedColumn| as_text(column, &format!("t.{}", Ident(&column.column.name)));
+    table.columns.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A column as the text that the log has of it: what its type's output function writes. A cast to text is something else for
+/// some (`inet` with the mask that the output leaves out); `concat` takes the output (`text_concat` of varlena.c).
+fn as_text(column: &MappedColumn, name: &str) -> String {
+    match column.kind {
+        Kind::Spelled { .. } => format!("(CASE WHEN {name} IS NOT NULL THEN concat({name}) END)"),
+        _ => format!("{name}::text"),
+    }
 }
 
 /// `unnest($1::int8[], ...) AS s(b0, ...)`: groups of columns, each with the letter of its names.
@@ -219,9 +227,9 @@ fn key_equals(column: &MappedColumn, parameter: &str) -> String {
     let name = format!("t.{}", Ident(&column.column.name));
     match (&column.kind, column.form) {
         // Where the column can hold several spellings of one key, no index helps: right before fast.
-        (Kind::Text { .. }, Form::Uuid) | (Kind::Text { padded: false, .. }, Form::Text { padded: true }) => {
-            equals(column, parameter)
-        }
+        (Kind::Text { .. }, Form::Uuid)
+        | (Kind::Text { padded: false, .. }, Form::Text { padded: true })
+        | (Kind::Bits { .. } | Kind::Spelled { .. }, _) => equals(column, parameter),
         (Kind::Float64 { .. }, Form::Float32) | (Kind::Json { .. }, _) => equals(column, parameter),
         _ if cut_to(column).is_some() => equals(column, parameter),
         (Kind::Enum { .. }, _) => format!("{name}::{} = {}", column.column.native, sought(column, parameter)),
@@ -249,6 +257,7 @@ fn equals(column: &MappedColumn, parameter: &str) -> String {
         (Kind::Text { padded: false, .. }, Form::Text { padded: true }) => {
             exactly(exact_text(format!("rtrim({name}::text, ' ')")), parameter.into())
         }
+        (Kind::Bits { .. } | Kind::Spelled { .. }, _) => exactly(exact_text(as_text(column, &name)), parameter.into()),
         // The cast of char(n) to text takes the padding off.
         (Kind::Text { .. }, _) => exactly(exact_text(format!("{name}::text")), parameter.into()),
         (Kind::Float64 { .. }, Form::Float32) => exactly(as_real(&name), as_real(parameter)),
@@ -297,6 +306,15 @@ fn assigned(column: &MappedColumn, parameter: &str) -> String {
     match &column.kind {
         // json keeps the text as it is; jsonb takes it by assignment.
         Kind::Json { .. } => format!("{parameter}::json"),
+        // By the type's own input function, since there is no other; a modifier could cut, but the length fits.
+        Kind::Bits { length } => format!("{parameter}::bit({length})"),
+        // What does not come out as it went in is handed to the input function with a letter that none of these types
+        // takes, so that it refuses it. (A constant would be refused when the statement is planned.)
+        Kind::Spelled { native } => format!(
+            "(CASE WHEN {parameter} IS NULL THEN NULL WHEN concat({parameter}::{native}) = {parameter} COLLATE pg_catalog.\"C\" \
+             THEN {parameter}::{native} \
+             ELSE (chr(1) || left({parameter}, 0) || 'not as the server would write it')::{native} END)"
+        ),
         _ => sought(column, parameter),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn type_of(kind: &Kind) -> (String, u32, i32) {
             let (words, oid) = if *padded { ("char", 1042) } else { ("varchar", 1043) };
             (format!("{words}({length})"), oid, i32::try_from(length).unwrap_or(i32::MAX - 4) + 4)
         }
-        Kind::Text { .. } | Kind::Enum { .. } => plain("text", 25),
+        Kind::Text { .. } | Kind::Enum { .. } | Kind::Set { .. } => plain("text", 25),
         Kind::Bytes { .. } => plain("bytea", 17),
         Kind::Date { .. } => plain("date", 1082),
         Kind::Time { precision, .. } => fraction("time", 1083, *precision),
@@ -36,6 +36,10 @@ pub(crate) fn type_of(kind: &Kind) -> (String, u32, i32) {
         Kind::Instant { precision, .. } => fraction("timestamptz", 1184, *precision),
         Kind::Json { .. } => plain("jsonb", 3802),
         Kind::Uuid => plain("uuid", 2950),
+        Kind::Year => plain("smallint", 21),
+        Kind::Bits { length } => (format!("bit({length})"), 1560, i32::try_from(*length).unwrap_or(i32::MAX)),
+        // Of this very kind of server.
+        Kind::Spelled { native } => plain(native, 0),
     }
 }
 

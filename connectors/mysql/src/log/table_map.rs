@@ -37,8 +37,8 @@ pub(crate) enum ColumnType {
     Json { length_bytes: u8 },
     /// The label's number, and the labels.
     Enum { bytes: u8, labels: Vec<Vec<u8>>, collation: u32 },
-    /// A bit for each member.
-    Set { bytes: u8 },
+    /// A bit for each label that is among them, and the labels.
+    Set { bytes: u8, labels: Vec<Vec<u8>>, collation: u32 },
     /// Passed over: a type without a kind, of this many bytes.
     Opaque { bytes: u8 },
     /// Passed over: a type without a kind, its length before it.
@@ -170,7 +170,7 @@ fn raw_type(code: u8, metadata: &mut Cursor<'_>) -> Result<Raw, Malformed> {
             let (first, second) = (metadata.byte()?, metadata.byte()?);
             match if code == 254 { first } else { code } {
                 247 => ColumnType::Enum { bytes: second, labels: Vec::new(), collation: 0 },
-                248 => ColumnType::Set { bytes: second },
+                248 => ColumnType::Set { bytes: second, labels: Vec::new(), collation: 0 },
                 // Two bits of a length beyond 255 hide, inverted, in the type byte.
                 _ => {
                     character = true;
@@ -202,8 +202,8 @@ fn optional(cursor: &mut Cursor<'_>, types: &mut [Raw]) -> Result<Option<Vec<Str
                 }
                 names = Some(all);
             }
-            6 => enum_labels(&mut body, types)?,
-            // Set members, geometry types, keys, visibility.
+            5 | 6 => labels(&mut body, types, field == 5)?,
+            // Geometry types, keys, visibility.
             _ => {}
         }
     }
@@ -227,8 +227,9 @@ fn collations(types: &mut [Raw], of_choices: bool) -> Vec<Option<&mut u32>> {
             ColumnType::Short { collation, .. } | ColumnType::Long { collation, .. } if !of_choices && character => {
                 all.push(Some(collation));
             }
-            ColumnType::Enum { collation, .. } if of_choices => all.push(Some(collation)),
-            ColumnType::Set { .. } if of_choices => all.push(None),
+            ColumnType::Enum { collation, .. } | ColumnType::Set { collation, .. } if of_choices => {
+                all.push(Some(collation));
+            }
             ColumnType::OpaqueLong { .. } if !of_choices && character => all.push(None),
             _ => {}
         }
@@ -263,9 +264,15 @@ fn column_charsets(body: &mut Cursor<'_>, types: &mut [Raw], of_choices: bool) -
     Ok(())
 }
 
-fn enum_labels(body: &mut Cursor<'_>, types: &mut [Raw]) -> Result<(), Malformed> {
+/// The labels of all sets, or of all enums.
+fn labels(body: &mut Cursor<'_>, types: &mut [Raw], of_sets: bool) -> Result<(), Malformed> {
     for raw in types {
-        if let ColumnType::Enum { labels, .. } = &mut raw.column_type {
+        let labels = match &mut raw.column_type {
+            ColumnType::Set { labels, .. } if of_sets => Some(labels),
+            ColumnType::Enum { labels, .. } if !of_sets => Some(labels),
+            _ => None,
+        };
+        if let Some(labels) = labels {
             let count = body.count()?;
             for _ in 0..count {
                 labels.push(body.prefixed()?.to_vec());

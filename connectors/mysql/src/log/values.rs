@@ -16,7 +16,8 @@ const BYTES_OF_DIGITS: [usize; GROUP_DIGITS + 1] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4
 pub(crate) fn agrees(column_type: &ColumnType, kind: &Kind, charsets: &Charsets) -> bool {
     let text = |collation: &u32| *collation != BINARY && charsets.charset_of(*collation).is_some();
     match (column_type, kind) {
-        (ColumnType::Bit { bits: 1 }, Kind::Boolean) => true,
+        (ColumnType::Bit { bits: 1 }, Kind::Boolean) | (ColumnType::Year, Kind::Year) => true,
+        (ColumnType::Bit { bits }, Kind::Bits { length }) => u32::from(*bits) == *length,
         (ColumnType::Integer { bytes, unsigned }, Kind::Integer { min, max }) => {
             (*min == 0) == *unsigned && *max == (1_i128 << (u32::from(*bytes) * 8 - u32::from(!unsigned))) - 1
         }
@@ -36,7 +37,7 @@ pub(crate) fn agrees(column_type: &ColumnType, kind: &Kind, charsets: &Charsets)
         (ColumnType::Time { precision }, Kind::Time { precision: kind, .. })
         | (ColumnType::DateTime { precision }, Kind::DateTime { precision: kind, .. })
         | (ColumnType::Timestamp { precision }, Kind::Instant { precision: kind, .. }) => precision == kind,
-        (ColumnType::Enum { .. }, Kind::Enum { .. }) => true,
+        (ColumnType::Enum { .. }, Kind::Enum { .. }) | (ColumnType::Set { .. }, Kind::Set { .. }) => true,
         (ColumnType::Short { bytes_max: 16, fixed: true, .. }, Kind::Uuid) => true,
         _ => false,
     }
@@ -55,7 +56,33 @@ pub(crate) fn read(
         ColumnType::Float => Value::Float32(f32::from_bits(cursor.little(4)? as u32)),
         ColumnType::Double => Value::Float64(f64::from_bits(cursor.little(8)?)),
         ColumnType::Bit { bits } => {
-            Value::Boolean(cursor.take(usize::from(bits.div_ceil(8)))?.iter().any(|&byte| byte != 0))
+            let bytes = cursor.take(usize::from(bits.div_ceil(8)))?;
+            match kind {
+                Kind::Boolean => Value::Boolean(bytes.iter().any(|&byte| byte != 0)),
+                _ => {
+                    let digits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+                    let spare = digits.len().saturating_sub(usize::from(*bits));
+                    Value::Text(digits[spare..].into())
+                }
+            }
+        }
+        ColumnType::Year => match cursor.byte()? {
+            0 => Value::Integer(0),
+            since => Value::Integer(1900 + i128::from(since)),
+        },
+        ColumnType::Set { bytes, labels, collation } => {
+            let bits = cursor.little(usize::from(*bytes))?;
+            if bits.checked_shr(labels.len() as u32).is_some_and(|beyond| beyond != 0) {
+                return Err(malformed("a set has members beyond its labels"));
+            }
+            let mut chosen = Vec::new();
+            for (_, label) in labels.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1) {
+                match text(label, *collation, charsets, |text| Value::Text(text.into())) {
+                    Value::Text(label) => chosen.push(label),
+                    unmapped => return Ok(unmapped),
+                }
+            }
+            Value::Text(chosen.join(",").into())
         }
         ColumnType::Short { length_bytes, bytes_max, collation, .. } => {
             let length = cursor.little(usize::from(*length_bytes))? as usize;
@@ -102,7 +129,7 @@ pub(crate) fn read(
 /// Passes over a value.
 pub(crate) fn skip(cursor: &mut Cursor<'_>, column_type: &ColumnType) -> Result<(), Malformed> {
     let bytes = match column_type {
-        ColumnType::Integer { bytes, .. } | ColumnType::Set { bytes } | ColumnType::Opaque { bytes } => {
+        ColumnType::Integer { bytes, .. } | ColumnType::Set { bytes, .. } | ColumnType::Opaque { bytes } => {
             usize::from(*bytes)
         }
         ColumnType::Enum { bytes, .. } => usize::from(*bytes),
