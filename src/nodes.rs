@@ -16,6 +16,7 @@ use crate::{
 pub const ENVIRONMENT: [(&str, &str); 1] = [pontoon_mysql::BUFFERS_KEPT];
 
 /// The two databases of a bridge.
+#[derive(Clone)]
 pub struct Nodes {
     /// What the engine works with.
     pub nodes: Pair<Arc<dyn Node>>,

@@ -18,7 +18,7 @@ use crate::{
     direction::queue::Limits,
     event::{EngineEvent, Observer},
     mapping::{self, Mapping},
-    nodes::{self, Nodes},
+    nodes::Nodes,
     observe::{self, Metrics},
     rings,
     rules::Rules,
@@ -26,19 +26,19 @@ use crate::{
     side::{Pair, Side},
 };
 
-/// Runs the bridge of a configuration until `shutdown` completes, or until it is done with what is
+/// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
 /// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], and pairs of tables
 /// that are unfit.
 pub async fn run(
     config: &Config,
+    opened: &Nodes,
     until: Until,
     also: Option<Arc<dyn Observer>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let opened = nodes::open(config)?;
     let nodes = opened.nodes.clone();
     let metrics = Arc::new(Metrics::of(config)?);
-    let mapping = prepare(config, &opened).await?;
+    let mapping = prepare(config, opened).await?;
     for note in &mapping.notes {
         tracing::warn!("{note}");
     }

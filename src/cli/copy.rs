@@ -23,7 +23,7 @@ use super::{
     Context, CopyArgs, DONE, NO, chosen, run::told_to_stop, side,
     terminal::{Table, Terminal},
 };
-use crate::{bridge::Until, config::Config, human, mapping, nodes, service, setup};
+use crate::{bridge::Until, config::Config, human, mapping, nodes::{self, Nodes}, service, setup};
 
 /// How often is looked how far it is: often enough for a bar that moves.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -60,11 +60,11 @@ pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     let requested = nodes.admins[source.other()].request_copies(&asked.tables, &copies).await;
     requested.map_err(|error| error.at(asked.target.name()))?;
     let rows_before = asked.states().await?.iter().map(|copy| copy.rows).sum();
-    until_done(&config, &asked, rows_before, context).await
+    until_done(&config, &nodes, &asked, rows_before, context).await
 }
 
 /// Works, or stands by, and shows how far it is, until all is done or this process is told to stop.
-async fn until_done(config: &Config, asked: &Asked, rows_before: u64, context: &Context) -> Result<u8> {
+async fn until_done(config: &Config, nodes: &Nodes, asked: &Asked, rows_before: u64, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let (done, is_done) = watch::channel(false);
     let signal = told_to_stop()?;
@@ -75,7 +75,7 @@ async fn until_done(config: &Config, asked: &Asked, rows_before: u64, context: &
             _ = is_done.wait_for(|done| *done) => {}
         }
     };
-    let work = service::run(config, Until::Copied, None, shutdown);
+    let work = service::run(config, nodes, Until::Copied, None, shutdown);
     let watch = asked.watch(started, rows_before, &done);
     tokio::pin!(work);
     tokio::select! {

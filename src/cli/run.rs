@@ -4,13 +4,13 @@ use pontoon_core::{Code, Error, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, DONE, RunArgs};
-use crate::{bridge::Until, service};
+use crate::{bridge::Until, nodes, service};
 
 pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let shutdown = told_to_stop()?;
     let until = if arguments.until_caught_up { Until::CaughtUp } else { Until::Stopped };
-    service::run(&config, until, None, shutdown).await?;
+    service::run(&config, &nodes::open(&config)?, until, None, shutdown).await?;
     Ok(DONE)
 }
 

@@ -14,13 +14,10 @@ use pontoon::{
     side::{Pair, Side},
 };
 use pontoon_core::{Position, history::Retention, node::Node};
+use pontoon_faulty::{FaultyNode, Sites};
 use pontoon_memory::{Database, MemoryNode};
 
-use crate::{
-    columns,
-    faulty::{FaultyNode, Sites},
-    schedule::Workload,
-};
+use crate::{columns, schedule::Workload};
 
 /// The bridge, by its name, and its nodes.
 #[derive(Clone)]

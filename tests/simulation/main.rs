@@ -16,7 +16,6 @@
 
 mod checkers;
 mod columns;
-mod faulty;
 mod link;
 mod model;
 mod new_keys;

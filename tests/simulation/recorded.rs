@@ -21,6 +21,7 @@ use pontoon::{
     side::{Pair, Side},
 };
 use pontoon_core::{Row, Value};
+use pontoon_faulty::Sites;
 use pontoon_memory::{Database, Dice, Faults, database::Clock};
 use serde::Deserialize;
 use tokio::{
@@ -31,7 +32,6 @@ use tokio::{
 use crate::{
     checkers,
     columns::{self, COUNTER},
-    faulty::Sites,
     link::Link,
     schedule::{Topology, Workload},
     trace::{Trace, Watcher},

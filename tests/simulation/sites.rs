@@ -8,11 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    faulty::{Fault, Site, Sites},
-    schedule::Schedule,
-    world,
-};
+use pontoon_faulty::{Fault, Site, Sites};
+
+use crate::{schedule::Schedule, world};
 
 /// Calls after a commit that failed, each of which fails as well: more than it takes from there until the next session
 /// is at work.

@@ -14,6 +14,7 @@ use pontoon::{
     side::{Pair, Side},
 };
 use pontoon_core::{Key, Position, Row, TableId, Value, history::Retention};
+use pontoon_faulty::Sites;
 use pontoon_memory::{
     Database, Dice, Faults,
     database::{Clock, Constraint, Kept, Place},
@@ -23,7 +24,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     checkers, columns,
-    faulty::Sites,
     link::Link,
     new_keys,
     operator::Looked,

@@ -143,10 +143,10 @@ fn interrupted() -> u8 {
 }
 
 fn start_bridge(stage: &Stage, story: Arc<Story>, mut finished: watch::Receiver<bool>) -> JoinHandle<Result<()>> {
-    let config = stage.config.clone();
+    let (config, nodes) = (stage.config.clone(), stage.nodes.clone());
     tokio::spawn(async move {
         let shutdown = async move { told(&mut finished).await };
-        service::run(&config, Until::Stopped, Some(story), shutdown).await
+        service::run(&config, &nodes, Until::Stopped, Some(story), shutdown).await
     })
 }
 

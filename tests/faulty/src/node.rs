@@ -1,15 +1,6 @@
-//! A node of which any one call can be made to fail, counted from the first: every place at which the engine asks a
-//! database for something is a call site here, on the way in and on the way back from a failure alike.
+//! The node before a node, and what it opens.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -27,127 +18,11 @@ use pontoon_core::{
     state::NodeState,
 };
 
+use crate::sites::{Due, Fault, Sites};
+
 /// When a commit happens that outlives its connection: after the next session has begun to take the lease, which has to
 /// wait for it.
 const LATER: Duration = Duration::from_secs(3);
-
-/// How a call fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The connection is gone before anything has happened.
-    Before,
-    /// It has happened, and the answer is lost with the connection.
-    After,
-    /// The connection is lost, and it happens a while later: of commits.
-    Later,
-    /// Something cannot be had in time. The connection stays, and the transaction, if there is one, has to be rolled back.
-    Contention,
-}
-
-impl Fault {
-    /// How a call of this method can fail.
-    pub(crate) fn of(method: &str) -> &'static [Fault] {
-        match method {
-            "commit" => &[Fault::Before, Fault::After, Fault::Later, Fault::Contention],
-            // It only ends what a server would end by itself: there is nothing to wait for.
-            "rollback" => &[Fault::Before, Fault::After],
-            // A reader that failed is of no more use, however it did, and all is read again from what is durable.
-            "next" => &[Fault::Before],
-            _ => &[Fault::Before, Fault::After, Fault::Contention],
-        }
-    }
-}
-
-/// A call: which method of which node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Site {
-    node: String,
-    pub(crate) method: &'static str,
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.method, self.node)
-    }
-}
-
-/// The calls of one run, in their order, and those that fail.
-#[derive(Default)]
-pub(crate) struct Sites {
-    met: Mutex<Vec<Site>>,
-    failing: BTreeMap<usize, Fault>,
-    closed: AtomicBool,
-    /// Nodes to which directions write nothing for now.
-    held: Mutex<BTreeSet<String>>,
-    stop: Mutex<Stop>,
-}
-
-/// Where a process is to stop for good.
-#[derive(Default, PartialEq, Eq)]
-enum Stop {
-    #[default]
-    Never,
-    /// Before a settlement is committed on this node.
-    At(String),
-    /// There it has.
-    Stopped,
-}
-
-impl Sites {
-    /// The calls with these numbers fail.
-    pub(crate) fn failing(calls: impl IntoIterator<Item = (usize, Fault)>) -> Arc<Sites> {
-        Arc::new(Sites { failing: calls.into_iter().collect(), ..Sites::default() })
-    }
-
-    /// From here on no call is counted, and none fails.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    /// From here on a direction that writes to this node gets no lock there.
-    pub(crate) fn hold(&self, node: &str) {
-        self.held.lock().unwrap().insert(node.to_owned());
-    }
-
-    /// From here on it does.
-    pub(crate) fn let_go(&self, node: &str) {
-        self.held.lock().unwrap().remove(node);
-    }
-
-    /// The process stops for good before the next settlement is committed on this node; or on none.
-    pub(crate) fn stop_at(&self, node: Option<&str>) {
-        *self.stop.lock().unwrap() = node.map_or(Stop::Never, |node| Stop::At(node.to_owned()));
-    }
-
-    /// Whether it has stopped.
-    pub(crate) fn has_stopped(&self) -> bool {
-        *self.stop.lock().unwrap() == Stop::Stopped
-    }
-
-    fn stops_at(&self, node: &str) -> bool {
-        let mut stop = self.stop.lock().unwrap();
-        let stops = matches!(&*stop, Stop::At(at) if at == node);
-        if stops {
-            *stop = Stop::Stopped;
-        }
-        stops
-    }
-
-    /// The calls so far.
-    pub(crate) fn met(&self) -> Vec<Site> {
-        self.met.lock().unwrap().clone()
-    }
-
-    fn call(&self, node: &str, method: &'static str) -> Option<Fault> {
-        if self.closed.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut met = self.met.lock().unwrap();
-        let number = met.len();
-        met.push(Site { node: node.to_owned(), method });
-        self.failing.get(&number).copied()
-    }
-}
 
 fn lost() -> Error {
     Error::new(Code::ConnectionLost, "the connection was cut at this call")
@@ -157,61 +32,92 @@ fn contended() -> Error {
     Error::new(Code::Contention, "a lock could not be had in time at this call")
 }
 
-/// Who is called, and what has become of the connection.
+/// Who is called.
+#[derive(Clone)]
 struct Caller {
     node: String,
     sites: Arc<Sites>,
-    cut: bool,
 }
 
 impl Caller {
-    fn other(&self) -> Caller {
-        Caller { node: self.node.clone(), sites: self.sites.clone(), cut: false }
-    }
-
-    /// Fails before the call, or returns whether its answer is to be lost.
-    fn before(&mut self, method: &'static str) -> Result<bool> {
-        if self.cut {
-            return Err(lost());
-        }
+    /// Fails before the call, or says that its answer is to be lost.
+    fn before(&self, method: &'static str) -> Result<Option<Due>> {
         match self.sites.call(&self.node, method) {
-            None => Ok(false),
-            Some(Fault::After) => Ok(true),
-            Some(Fault::Contention) => Err(contended()),
-            Some(Fault::Before | Fault::Later) => {
-                self.cut = true;
-                Err(lost())
-            }
+            None => Ok(None),
+            Some(due) => match due.fault {
+                Fault::After => Ok(Some(due)),
+                Fault::Contention => Err(contended()),
+                Fault::Before | Fault::Later => Err(lost()),
+            },
         }
     }
 
-    fn after<T>(&mut self, answer: T, lose: bool) -> Result<T> {
-        if lose {
-            self.cut = true;
-            return Err(lost());
-        }
-        Ok(answer)
+    /// What is opened on this node.
+    fn opened<T: ?Sized>(&self, inner: Box<T>) -> Connection<T> {
+        Connection { inner: Some(inner), caller: self.clone() }
     }
 }
 
-/// A call that fails where it is its turn.
+/// A connection that can be cut.
+struct Connection<T: ?Sized> {
+    /// `None` once it is.
+    inner: Option<Box<T>>,
+    caller: Caller,
+}
+
+impl<T: ?Sized> Connection<T> {
+    /// What is called; or fails, or says that the answer is to be lost.
+    fn before(&mut self, method: &'static str) -> Result<(&mut T, Option<Due>)> {
+        if self.inner.is_none() {
+            return Err(lost());
+        }
+        let lose = self.caller.before(method).inspect_err(|error| self.cut_by(error))?;
+        Ok((self.inner.as_deref_mut().ok_or_else(lost)?, lose))
+    }
+
+    fn after<A>(&mut self, answer: A, lose: Option<Due>) -> Result<A> {
+        if lose.is_none() {
+            return Ok(answer);
+        }
+        self.inner = None;
+        Err(lost())
+    }
+
+    fn cut_by(&mut self, error: &Error) {
+        if error.code() == Code::ConnectionLost {
+            self.inner = None;
+        }
+    }
+}
+
+/// A call of a node that fails where it is its turn. What the call has opened is closed again where its answer is lost.
 macro_rules! call {
     ($caller:expr, $method:literal, $call:expr) => {{
         let lose = $caller.before($method)?;
         let answer = $call.await?;
-        $caller.after(answer, lose)
+        if lose.is_some() { Err(lost()) } else { Ok(answer) }
+    }};
+}
+
+/// A call over a connection that fails where it is its turn.
+macro_rules! over {
+    ($connection:expr, $method:literal, |$inner:ident| $call:expr) => {{
+        let ($inner, lose) = $connection.before($method)?;
+        let answer = $call.await?;
+        $connection.after(answer, lose)
     }};
 }
 
 /// A node whose calls are counted.
-pub(crate) struct FaultyNode {
+pub struct FaultyNode {
     node: Arc<dyn Node>,
     caller: Caller,
 }
 
 impl FaultyNode {
-    pub(crate) fn new(node: Arc<dyn Node>, sites: Arc<Sites>) -> FaultyNode {
-        let caller = Caller { node: node.name().to_owned(), sites, cut: false };
+    /// Stands before a node.
+    pub fn new(node: Arc<dyn Node>, sites: Arc<Sites>) -> FaultyNode {
+        let caller = Caller { node: node.name().to_owned(), sites };
         FaultyNode { node, caller }
     }
 }
@@ -223,11 +129,11 @@ impl Node for FaultyNode {
     }
 
     async fn connect(&self) -> Result<Peer> {
-        call!(self.caller.other(), "connect", self.node.connect())
+        call!(self.caller, "connect", self.node.connect())
     }
 
     async fn identity(&self) -> Result<LogIdentity> {
-        call!(self.caller.other(), "identity", self.node.identity())
+        call!(self.caller, "identity", self.node.identity())
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {
@@ -239,33 +145,31 @@ impl Node for FaultyNode {
     }
 
     async fn is_as_mapped(&self, table: &MappedTable) -> Result<bool> {
-        call!(self.caller.other(), "is_as_mapped", self.node.is_as_mapped(table))
+        call!(self.caller, "is_as_mapped", self.node.is_as_mapped(table))
     }
 
     async fn state(&self, tables: &Tables) -> Result<NodeState> {
-        call!(self.caller.other(), "state", self.node.state(tables))
+        call!(self.caller, "state", self.node.state(tables))
     }
 
     async fn copies(&self, tables: &Tables) -> Result<Vec<CopyState>> {
-        call!(self.caller.other(), "copies", self.node.copies(tables))
+        call!(self.caller, "copies", self.node.copies(tables))
     }
 
     async fn estimate(&self, table: &TableName) -> Result<Option<u64>> {
-        call!(self.caller.other(), "estimate", self.node.estimate(table))
+        call!(self.caller, "estimate", self.node.estimate(table))
     }
 
     async fn try_lease(&self) -> Result<LeaseAttempt> {
-        Ok(match call!(self.caller.other(), "try_lease", self.node.try_lease())? {
-            LeaseAttempt::Ours(lease) => {
-                LeaseAttempt::Ours(Box::new(FaultyLease { lease, caller: self.caller.other() }))
-            }
+        Ok(match call!(self.caller, "try_lease", self.node.try_lease())? {
+            LeaseAttempt::Ours(lease) => LeaseAttempt::Ours(Box::new(FaultyLease(self.caller.opened(lease)))),
             held => held,
         })
     }
 
     async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
-        let reader = call!(self.caller.other(), "open_reader", self.node.open_reader(start, tables, skips))?;
-        Ok(Box::new(FaultyReader { reader, caller: self.caller.other() }))
+        let reader = call!(self.caller, "open_reader", self.node.open_reader(start, tables, skips))?;
+        Ok(Box::new(FaultyReader(self.caller.opened(reader))))
     }
 
     async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
@@ -273,77 +177,71 @@ impl Node for FaultyNode {
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
-        let session = call!(self.caller.other(), "open_session", self.node.open_session(applier, token, tables))?;
-        let caller = self.caller.other();
-        Ok(Box::new(FaultySession { session: Some(session), caller, applier, settles: false, failed: false }))
+        let session = call!(self.caller, "open_session", self.node.open_session(applier, token, tables))?;
+        let session = self.caller.opened(session);
+        Ok(Box::new(FaultySession { session, applier, settles: false, failed: false }))
     }
 
     async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>> {
-        let scan = call!(self.caller.other(), "open_scan", self.node.open_scan(tables))?;
-        Ok(Box::new(FaultyScan { scan, caller: self.caller.other() }))
+        let scan = call!(self.caller, "open_scan", self.node.open_scan(tables))?;
+        Ok(Box::new(FaultyScan(self.caller.opened(scan))))
     }
 
     async fn mark(&self, mark: Mark) -> Result<()> {
-        call!(self.caller.other(), "mark", self.node.mark(mark))
+        call!(self.caller, "mark", self.node.mark(mark))
     }
 
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>> {
-        call!(self.caller.other(), "asked", self.node.asked(tables))
+        call!(self.caller, "asked", self.node.asked(tables))
     }
 
     async fn requests(&self, tables: &Tables) -> Result<Requests> {
-        call!(self.caller.other(), "requests", self.node.requests(tables))
+        call!(self.caller, "requests", self.node.requests(tables))
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
-        call!(self.caller.other(), "log_status", self.node.log_status(since))
+        call!(self.caller, "log_status", self.node.log_status(since))
     }
 }
 
-struct FaultyLease {
-    lease: Box<dyn Lease>,
-    caller: Caller,
-}
+struct FaultyLease(Connection<dyn Lease>);
 
 #[async_trait]
 impl Lease for FaultyLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
-        call!(self.caller, "take_over", self.lease.take_over(holder))
+        over!(self.0, "take_over", |lease| lease.take_over(holder))
     }
 
     async fn renew(&mut self) -> Result<()> {
-        call!(self.caller, "renew", self.lease.renew())
+        over!(self.0, "renew", |lease| lease.renew())
     }
 
     async fn raise_epoch(&mut self) -> Result<i64> {
-        call!(self.caller, "raise_epoch", self.lease.raise_epoch())
+        over!(self.0, "raise_epoch", |lease| lease.raise_epoch())
     }
 
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
-        call!(self.caller, "note_other_epoch", self.lease.note_other_epoch(epoch))
+        over!(self.0, "note_other_epoch", |lease| lease.note_other_epoch(epoch))
     }
 }
 
-struct FaultyReader {
-    reader: Box<dyn LogReader>,
-    caller: Caller,
-}
+struct FaultyReader(Connection<dyn LogReader>);
 
 #[async_trait]
 impl LogReader for FaultyReader {
     async fn next(&mut self) -> Result<LogEvent> {
-        call!(self.caller, "next", self.reader.next())
+        over!(self.0, "next", |reader| reader.next())
     }
 
     fn confirm(&mut self, durable: &Position) {
-        self.reader.confirm(durable);
+        if let Some(reader) = &mut self.0.inner {
+            reader.confirm(durable);
+        }
     }
 }
 
 struct FaultySession {
-    /// `None` once its commit goes on without it.
-    session: Option<Box<dyn Session>>,
-    caller: Caller,
+    session: Connection<dyn Session>,
     applier: Applier,
     /// The transaction holds records of settlements.
     settles: bool,
@@ -352,13 +250,12 @@ struct FaultySession {
 }
 
 impl FaultySession {
-    /// The session, and whether the answer is to be lost.
-    fn statement(&mut self, method: &'static str) -> Result<(&mut Box<dyn Session>, bool)> {
+    /// As [`Connection::before`], in a transaction that is whole.
+    fn statement(&mut self, method: &'static str) -> Result<(&mut (dyn Session + 'static), Option<Due>)> {
         if self.failed {
             return Err(Error::new(Code::Internal, format!("{method} in a transaction that failed")));
         }
-        let lose = self.caller.before(method).inspect_err(|_| self.failed = true)?;
-        Ok((self.session.as_mut().ok_or_else(lost)?, lose))
+        self.session.before(method).inspect_err(|_| self.failed = true)
     }
 }
 
@@ -367,7 +264,7 @@ macro_rules! statement {
     ($faulty:expr, $method:literal, |$session:ident| $call:expr) => {{
         let ($session, lose) = $faulty.statement($method)?;
         let answer = $call.await?;
-        $faulty.caller.after(answer, lose)
+        $faulty.session.after(answer, lose)
     }};
 }
 
@@ -375,7 +272,8 @@ macro_rules! statement {
 impl Session for FaultySession {
     async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
         self.settles = false;
-        if self.applier == Applier::Direction && self.caller.sites.held.lock().unwrap().contains(&self.caller.node) {
+        let caller = &self.session.caller;
+        if self.applier == Applier::Direction && caller.sites.holds(&caller.node) {
             self.failed = true;
             return Err(contended());
         }
@@ -479,14 +377,16 @@ impl Session for FaultySession {
         if self.failed {
             return Err(Error::new(Code::Internal, "commit of a transaction that failed"));
         }
-        if self.settles && self.caller.sites.stops_at(&self.caller.node) {
+        let Caller { node, sites } = &self.session.caller;
+        if self.settles && sites.stops_at(node) {
             return std::future::pending().await;
         }
-        match self.caller.sites.call(&self.caller.node, "commit") {
+        let due = sites.call(node, "commit");
+        match due.as_ref().map(|due| due.fault) {
             Some(Fault::Later) => {
-                let session = self.session.take();
-                self.caller.cut = true;
+                let session = self.session.inner.take();
                 tokio::spawn(async move {
+                    let _due = due;
                     tokio::time::sleep(LATER).await;
                     if let Some(mut session) = session {
                         // Nobody hears of it.
@@ -496,45 +396,40 @@ impl Session for FaultySession {
                 Err(lost())
             }
             Some(Fault::Before) => {
-                (self.caller.cut, self.failed) = (true, true);
+                (self.session.inner, self.failed) = (None, true);
                 Err(lost())
             }
             Some(Fault::Contention) => {
                 self.failed = true;
                 Err(contended())
             }
-            fault @ (Some(Fault::After) | None) => {
-                let session = self.session.as_mut().ok_or_else(lost)?;
-                session.commit().await?;
-                self.caller.after((), fault.is_some())
+            Some(Fault::After) | None => {
+                self.session.inner.as_mut().ok_or_else(lost)?.commit().await?;
+                self.session.after((), due)
             }
         }
     }
 
     async fn rollback(&mut self) -> Result<()> {
-        let lose = self.caller.before("rollback")?;
-        self.session.as_mut().ok_or_else(lost)?.rollback().await?;
+        over!(self.session, "rollback", |session| session.rollback())?;
         self.failed = false;
-        self.caller.after((), lose)
+        Ok(())
     }
 }
 
-struct FaultyScan {
-    scan: Box<dyn Scan>,
-    caller: Caller,
-}
+struct FaultyScan(Connection<dyn Scan>);
 
 #[async_trait]
 impl Scan for FaultyScan {
     async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        call!(self.caller, "chunk", self.scan.chunk(table, after, limit))
+        over!(self.0, "chunk", |scan| scan.chunk(table, after, limit))
     }
 
     async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        call!(self.caller, "settled_chunk", self.scan.settled_chunk(table, after, limit))
+        over!(self.0, "settled_chunk", |scan| scan.settled_chunk(table, after, limit))
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        call!(self.caller, "rows", self.scan.rows(table, keys))
+        over!(self.0, "rows", |scan| scan.rows(table, keys))
     }
 }
