@@ -53,7 +53,7 @@ pub struct Difference {
 pub struct Compared {
     /// Rows read on each side.
     pub rows: Pair<u64>,
-    /// Rows that differ and stay so, up to [`DIFFERENCES_MAX`] of them.
+    /// Rows that differ and stay so, up to [`DIFFERENCES_MAX`] of them or as many as were wanted.
     pub differences: Vec<Difference>,
     /// How many there are in all.
     pub different: u64,
@@ -65,6 +65,8 @@ pub const DIFFERENCES_MAX: usize = 1_000;
 /// Compares tables on two nodes.
 pub struct Comparison {
     scans: Pair<Box<dyn Scan>>,
+    /// Differences of a table that are kept.
+    keep: usize,
 }
 
 impl Comparison {
@@ -72,7 +74,13 @@ impl Comparison {
     pub async fn open(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<Self> {
         let open =
             async |side: Side| nodes[side].open_scan(&tables[side]).await.map_err(|error| error.at(nodes[side].name()));
-        Ok(Comparison { scans: Pair::new(open(Side::A).await?, open(Side::B).await?) })
+        let scans = Pair::new(open(Side::A).await?, open(Side::B).await?);
+        Ok(Comparison { scans, keep: DIFFERENCES_MAX })
+    }
+
+    /// The same, and so many differences of a table are kept.
+    pub fn keeping(self, keep: usize) -> Self {
+        Comparison { keep, ..self }
     }
 
     /// Compares one pair of tables.
@@ -118,7 +126,7 @@ impl Comparison {
             let (settled, open): (Vec<_>, Vec<_>) =
                 suspects.into_iter().partition(|(_, _, same)| *same >= LOOKS || looks > 10 * LOOKS);
             for (key, rows, _) in settled {
-                compared.add(key, &rows);
+                compared.add(key, &rows, self.keep);
             }
             if open.is_empty() {
                 return Ok(());
@@ -150,14 +158,14 @@ impl Comparison {
 }
 
 impl Compared {
-    fn add(&mut self, key: Key, rows: &Pair<Option<Row>>) {
+    fn add(&mut self, key: Key, rows: &Pair<Option<Row>>, keep: usize) {
         let (kind, columns) = match (&rows[Side::A], &rows[Side::B]) {
             (Some(a), Some(b)) => (Kind::Different, (0..a.0.len()).filter(|&at| a.0[at] != b.0[at]).collect()),
             (Some(_), None) => (Kind::OnlyA, Vec::new()),
             _ => (Kind::OnlyB, Vec::new()),
         };
         self.different += 1;
-        if self.differences.len() < DIFFERENCES_MAX {
+        if self.differences.len() < keep {
             self.differences.push(Difference { key, kind, columns });
         }
     }

@@ -254,6 +254,27 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// Makes equal what `verify` finds different
+///
+/// Compares as `verify` does, and prints what would become of each row on the other node. With --execute the rows of one node
+/// stand on both, but where either side writes one meanwhile: that is settled by the table's rule. Each is written under its
+/// lock, with the origin tag, and on record (`conflicts list`). The running bridge does it, or this process where none runs.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon repair --from shop                     shows what would be done
+  pontoon repair --from shop --table items --execute")]
+pub struct RepairArgs {
+    /// The node whose rows stand
+    #[arg(long, value_name = "NODE")]
+    pub from: String,
+    /// Only this table, as the configuration names it; may be given several times
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Do it; without this it is only shown
+    #[arg(long)]
+    pub execute: bool,
+}
+
 /// Settled conflicts: what each side held, who won and why
 ///
 /// Reads the records that both databases keep in pontoon.resolution; works whether or not the bridge runs.

@@ -56,6 +56,7 @@ commands! {
     wait => Wait(WaitArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
+    repair => Repair(RepairArgs);
     conflicts => Conflicts(ConflictsArgs);
     quarantine => Quarantine(QuarantineArgs);
     skip => Skip(SkipArgs);

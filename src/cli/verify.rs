@@ -19,7 +19,7 @@ use crate::{
 const SCHEMA_VERSION: u32 = 1;
 
 /// Differences of a table that are printed for people; `--json` has more of them.
-const SHOWN_MAX: usize = 20;
+pub(super) const SHOWN_MAX: usize = 20;
 
 #[derive(Serialize)]
 struct Document {
@@ -66,28 +66,33 @@ pub(crate) async fn run(arguments: VerifyArgs, context: &Context) -> Result<u8> 
     Ok(if document.equal { DONE } else { NO })
 }
 
+/// The key's columns and their values.
+pub(super) fn key(table: &MappedTable, difference: &Difference) -> Map<String, Json> {
+    let names = table.key.iter().map(|&at| table.columns[at].column.name.to_string());
+    names.zip(difference.key.0.iter().map(pontoon_core::Value::to_json)).collect()
+}
+
+/// The names of the columns that differ.
+pub(super) fn columns(table: &MappedTable, difference: &Difference) -> Vec<String> {
+    difference.columns.iter().map(|&at| table.columns[at].column.name.to_string()).collect()
+}
+
 fn describe(config: &Config, table: &MappedTable, compared: Compared) -> TableDocument {
     let names = Side::BOTH.map(|side| config.node(side).name.clone());
-    let column = |at: usize| table.columns[at].column.name.to_string();
-    let difference = |difference: Difference| DifferenceDocument {
-        key: table
-            .key
-            .iter()
-            .map(|&at| column(at))
-            .zip(difference.key.0.iter().map(pontoon_core::Value::to_json))
-            .collect(),
+    let document = |difference: &Difference| DifferenceDocument {
+        key: key(table, difference),
         kind: match difference.kind {
             Kind::OnlyA => format!("only on {}", names[0]),
             Kind::OnlyB => format!("only on {}", names[1]),
             Kind::Different => "different".into(),
         },
-        columns: difference.columns.into_iter().map(column).collect(),
+        columns: columns(table, difference),
     };
     TableDocument {
         table: table.label.to_string(),
         rows: Side::BOTH.map(|side| (names[side as usize].clone(), compared.rows[side].into())).into_iter().collect(),
         rows_different: compared.different,
-        differences: compared.differences.into_iter().map(difference).collect(),
+        differences: compared.differences.iter().map(document).collect(),
     }
 }
 

@@ -194,7 +194,7 @@ async fn status_and_wait(kinds: [Kind; 2]) {
 }
 
 /// A session whose writes no bridge takes for local ones.
-async fn unseen(node: &Database) -> Client {
+pub(crate) async fn unseen(node: &Database) -> Client {
     let mut client = node.client().await;
     if node.is_postgres() {
         let origin = client.rows("SELECT roname FROM pg_replication_origin ORDER BY 1").await[0][0].clone().unwrap();

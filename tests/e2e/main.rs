@@ -26,6 +26,7 @@ mod privileges;
 mod quarantine;
 mod readme;
 mod refusals;
+mod repair;
 mod rings;
 mod scenarios;
 mod servers_fail;

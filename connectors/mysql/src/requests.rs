@@ -64,7 +64,7 @@ pub(crate) async fn ask_repairs(client: &mut Client, bridge: &str, tables: &Tabl
     for repair in repairs {
         let Some(table) = tables.get(repair.table.index()) else { continue };
         script.push(format!(
-            "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({}, {}, {})",
+            "INSERT INTO `pontoon`.`control` (bridge, name, number, value) VALUES ({}, {}, {ASKED}, {})",
             encode::text(bridge),
             encode::text(&repair.name()),
             encode::text(&repair.value(table))

@@ -49,11 +49,11 @@ pub(crate) async fn asked(client: &Client, bridge: &str, tables: &Tables) -> Res
 
 /// Asks for keys to be made equal.
 pub(crate) async fn ask_repairs(client: &mut Client, bridge: &str, tables: &Tables, repairs: &[Repair]) -> Result<()> {
-    const SQL: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, $2, $3)";
+    let sql = format!("INSERT INTO pontoon.control (bridge, name, number, value) VALUES ($1, $2, {ASKED}, $3)");
     let transaction = client.transaction().await.map_err(failed)?;
     for repair in repairs {
         let Some(table) = tables.get(repair.table.index()) else { continue };
-        transaction.execute(SQL, &[&bridge, &repair.name(), &repair.value(table)]).await.map_err(failed)?;
+        transaction.execute(&sql, &[&bridge, &repair.name(), &repair.value(table)]).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
 }
