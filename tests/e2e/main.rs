@@ -11,6 +11,7 @@ mod commands;
 mod conflicts;
 mod copy;
 mod create;
+mod generated_values;
 mod held;
 mod history;
 mod init;

@@ -8,12 +8,12 @@ use crate::support::{Database, Link, LinkOptions, database::Client, pairings};
 pairings!(every_type);
 
 /// A pair of columns.
-struct Column {
-    name: &'static str,
-    postgres: &'static str,
-    mysql: &'static str,
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    pub(crate) postgres: &'static str,
+    pub(crate) mysql: &'static str,
     /// The same values as each side writes them.
-    values: Vec<[String; 2]>,
+    pub(crate) values: Vec<[String; 2]>,
     /// How each side's text of a value is read: `§` stands for the column.
     text: [&'static str; 2],
     compared: Compared,
@@ -95,7 +95,7 @@ const TEXTS: [&str; 8] = [
     "'line\nbreak\ttab\r\n'",
 ];
 
-fn columns(mysql: Kind) -> Vec<Column> {
+pub(crate) fn columns(mysql: Kind) -> Vec<Column> {
     let all: Vec<u8> = (0..=255).collect();
     let blobs = [vec![], vec![0], all.clone(), b"'\\\"\n%".to_vec(), vec![0xff; 200]];
     let long = format!("'{}'", "long ünï 🙂 ".repeat(8_000));
@@ -273,13 +273,13 @@ fn columns(mysql: Kind) -> Vec<Column> {
 }
 
 /// One side of the table.
-struct Side {
-    client: Client,
-    at: usize,
+pub(crate) struct Side {
+    pub(crate) client: Client,
+    pub(crate) at: usize,
 }
 
 impl Side {
-    async fn new(node: &Database) -> Side {
+    pub(crate) async fn new(node: &Database) -> Side {
         let mut client = node.client().await;
         if node.is_postgres() {
             client.run("SET datestyle = 'ISO'; SET extra_float_digits = 1; SET timezone = 'UTC'; SET intervalstyle = 'postgres'").await;
@@ -327,12 +327,28 @@ fn same_form(column: &Column, text: &str) -> String {
         Compared::Number => text.to_owned(),
         Compared::Json => {
             let document: serde_json::Value = serde_json::from_str(text).unwrap();
-            document.to_string().replace("1000.0", "1000").replace("1e+3", "1000")
+            by_value(document).to_string()
         }
     }
 }
 
-async fn compare(columns: &[Column], a: &mut Side, b: &mut Side) -> Vec<Vec<Option<String>>> {
+/// A document whose numbers are written in one way: 1000.0 and 1e3 are 1000.
+fn by_value(document: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match document {
+        Value::Number(number) => match number.as_f64() {
+            Some(double) if !number.is_i64() && double.fract() == 0.0 => (double as i64).into(),
+            _ => Value::Number(number),
+        },
+        Value::Array(all) => all.into_iter().map(by_value).collect(),
+        Value::Object(all) => {
+            all.into_iter().map(|(name, value)| (name, by_value(value))).collect::<serde_json::Map<_, _>>().into()
+        }
+        other => other,
+    }
+}
+
+pub(crate) async fn compare(columns: &[Column], a: &mut Side, b: &mut Side) -> Vec<Vec<Option<String>>> {
     let (on_a, on_b) = (a.texts(columns).await, b.texts(columns).await);
     assert_eq!(on_a.len(), on_b.len());
     let mut rows = Vec::new();
@@ -350,11 +366,24 @@ async fn compare(columns: &[Column], a: &mut Side, b: &mut Side) -> Vec<Vec<Opti
     rows
 }
 
-async fn no_conflict(link: &Link, after: &str) {
+pub(crate) async fn no_conflict(link: &Link, after: &str) {
     for node in link.nodes() {
         let rows = node.rows("SELECT row_key, own_row, other_row FROM pontoon.resolution").await;
         assert!(rows.is_empty(), "{after} was taken for a conflict: {rows:#?}");
     }
+}
+
+/// The table on both sides.
+pub(crate) async fn create(link: &Link, columns: &[Column]) {
+    let definition = |at: usize| -> String {
+        columns.iter().map(|column| format!(", {} {}", column.name, [column.postgres, column.mysql][at])).collect()
+    };
+    let (postgres, mysql) = (link.postgres().0, link.mysql().0);
+    postgres.run("CREATE EXTENSION hstore").await;
+    postgres.run("CREATE TYPE mood AS ENUM ('happy', 'so so', 'it''s \"bad\"', 'ünï')").await;
+    postgres.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{})", definition(0))).await;
+    postgres.run("ALTER TABLE kinds REPLICA IDENTITY FULL").await;
+    mysql.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{}) CHARACTER SET utf8mb4", definition(1))).await;
 }
 
 async fn every_type(kinds: [Kind; 2]) {
@@ -371,15 +400,7 @@ async fn every_type(kinds: [Kind; 2]) {
     let options = LinkOptions { servers: kinds.map(odd), configuration: "[[tables]]\nname = \"kinds\"\n".into() };
     let link = Link::start(kinds, options).await;
     let columns = columns(link.mysql().0.kind);
-    let definition = |at: usize| -> String {
-        columns.iter().map(|column| format!(", {} {}", column.name, [column.postgres, column.mysql][at])).collect()
-    };
-    let (postgres, mysql) = (link.postgres().0, link.mysql().0);
-    postgres.run("CREATE EXTENSION hstore").await;
-    postgres.run("CREATE TYPE mood AS ENUM ('happy', 'so so', 'it''s \"bad\"', 'ünï')").await;
-    postgres.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{})", definition(0))).await;
-    postgres.run("ALTER TABLE kinds REPLICA IDENTITY FULL").await;
-    mysql.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{}) CHARACTER SET utf8mb4", definition(1))).await;
+    create(&link, &columns).await;
     let (exit, found) = link.check().await;
     assert_eq!(exit, 0, "{found:#?}");
     link.succeed(&["setup"]).await;

@@ -126,7 +126,7 @@ impl Link {
 
     /// The settled conflicts that the arguments pick, the newest first.
     pub(crate) async fn conflicts(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
-        let all = [&["conflicts", "list", "--json", "--limit", "1000000"], arguments].concat();
+        let all = [&["conflicts", "list", "--json", "--limit", "100000"], arguments].concat();
         let document: serde_json::Value = serde_json::from_str(&self.succeed(&all).await).unwrap();
         assert_eq!((&document["schema_version"], &document["more"]), (&1.into(), &false.into()));
         document["conflicts"].as_array().unwrap().clone()
