@@ -275,11 +275,14 @@ pub(crate) struct Script {
 
 impl Script {
     /// Adds a statement.
-    pub(crate) fn push(&mut self, statement: impl AsRef<[u8]>) {
-        if self.count > 0 {
+    pub(crate) fn push(&mut self, statement: impl AsRef<[u8]> + Into<Vec<u8>>) {
+        if self.count == 0 {
+            // As it is: it may be large, and alone.
+            self.sql = statement.into();
+        } else {
             self.sql.extend_from_slice(b"; ");
+            self.sql.extend_from_slice(statement.as_ref());
         }
-        self.sql.extend_from_slice(statement.as_ref());
         self.count += 1;
     }
 

@@ -26,6 +26,7 @@ pub(crate) fn text(value: &str) -> String {
 }
 
 fn push_text(sql: &mut String, value: &str) {
+    sql.reserve(value.len() + REST_BYTES);
     sql.push('\'');
     let mut rest = value;
     while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'\'' | 0)) {
@@ -42,6 +43,9 @@ fn push_text(sql: &mut String, value: &str) {
     sql.push_str(rest);
     sql.push('\'');
 }
+
+/// Room behind a value for what usually follows it in its statement, so that a large one is not moved for it.
+const REST_BYTES: usize = 4 << 10;
 
 /// The most that a BLOB with a length of two bytes holds.
 const SHORT_BLOB_BYTES: usize = 65_535;
@@ -61,7 +65,7 @@ fn push_bytes(sql: &mut String, bytes: &[u8]) {
 
 fn push_hex(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    sql.reserve(bytes.len() * 2 + 3);
+    sql.reserve(bytes.len() * 2 + REST_BYTES);
     sql.push_str("x'");
     for byte in bytes {
         sql.push(char::from(DIGITS[usize::from(byte >> 4)]));

@@ -181,9 +181,8 @@ impl TableSql {
 
     /// Removes rows that are exactly like this.
     pub(crate) fn deletes(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
-        self.lists(rows.iter().map(|row| (row, None)), &[], &[], |list| {
-            format!("DELETE t FROM {} STRAIGHT_JOIN {} ON {}", list.table(), self.from(), self.is_as(&[]))
-        })
+        let rest = format!(" STRAIGHT_JOIN {} ON {}", self.from(), self.is_as(&[]));
+        self.lists(rows.iter().map(|row| (row, None)), &[], &[], ("DELETE t FROM ", &rest))
     }
 
     /// Changes columns of rows that are as before, and adds to others.
@@ -210,33 +209,33 @@ impl TableSql {
         let still = still.map(|(name, _)| format!("t.{name} = t.{name}"));
         let set: Vec<String> = set.chain(added).chain(still).collect();
         let written: Vec<usize> = changed.iter().copied().chain(group.added().map(|sum| sum.at)).collect();
-        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, |list| {
-            format!("UPDATE {} STRAIGHT_JOIN {} ON {on} SET {}", list.table(), self.from(), set.join(", "))
-        })
+        let rest = format!(" STRAIGHT_JOIN {} ON {on} SET {}", self.from(), set.join(", "));
+        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, ("UPDATE ", &rest))
     }
 
+    /// Statements with lists of rows, between what stands before the list and what stands behind it.
     fn lists<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Row, Option<&'a Row>)>,
         written: &[usize],
         sums: &[Sum],
-        make: impl Fn(&RowList) -> String,
+        (verb, rest): (&str, &str),
     ) -> Result<Vec<Expecting>, Impossible> {
         let mut statements = Vec::new();
         let width = self.columns.len() + written.len();
         let compared: Vec<bool> = (0..self.columns.len()).map(|at| self.is_compared(sums, at)).collect();
-        let mut list = RowList::new(self.flavour, width);
+        let mut list = RowList::within(self.flavour, width, verb, rest);
         for (before, after) in rows {
             // A place that is not compared is kept, and empty.
             let known = before.0.iter().zip(&compared).map(|(value, is)| if *is { value } else { &Value::Null });
             let known = known.zip(&self.columns);
             let new = after.into_iter().flat_map(|row| written.iter().map(|&at| (&row.0[at], &self.columns[at])));
             if let Some(full) = list.push_within(known.chain(new), self.bytes_max)? {
-                statements.push(Expecting { sql: make(&full), rows: full.rows });
+                statements.push(full.statement());
             }
         }
         if !list.is_empty() {
-            statements.push(Expecting { sql: make(&list), rows: list.rows });
+            statements.push(list.statement());
         }
         Ok(statements)
     }
@@ -262,12 +261,12 @@ impl TableSql {
             for row in rows.by_ref() {
                 match list.push_within(row.0.iter().zip(&self.columns), self.bytes_max) {
                     Ok(None) => {}
-                    Ok(Some(full)) => return Some(Ok(Expecting { sql: full.sql, rows: full.rows })),
+                    Ok(Some(full)) => return Some(Ok(full.statement())),
                     Err(Impossible) => return Some(Err(Impossible)),
                 }
             }
             let last = std::mem::replace(&mut list, RowList::new(Flavour::Mariadb, self.columns.len()));
-            (!last.is_empty()).then_some(Ok(Expecting { sql: last.sql, rows: last.rows }))
+            (!last.is_empty()).then(|| Ok(last.statement()))
         })
     }
 }
@@ -374,24 +373,39 @@ impl ColumnSql {
     }
 }
 
-/// Rows of literals.
+/// Rows of literals. Where they are part of a statement, it is written around them in place: a row may be a large part of
+/// all memory.
 pub(crate) struct RowList {
     flavour: Flavour,
     width: usize,
-    /// What stands before the rows.
+    /// What stands before the rows, and behind them.
     head: String,
+    tail: String,
     sql: String,
     rows: u64,
 }
 
 impl RowList {
     pub(crate) fn new(flavour: Flavour, width: usize) -> RowList {
-        RowList { flavour, width, head: String::new(), sql: String::new(), rows: 0 }
+        RowList { flavour, width, head: String::new(), tail: String::new(), sql: String::new(), rows: 0 }
     }
 
     /// One of plain rows, which are the end of a statement.
     fn after(head: String, width: usize) -> RowList {
-        RowList { flavour: Flavour::Mariadb, width, sql: head.clone(), head, rows: 0 }
+        RowList { flavour: Flavour::Mariadb, width, sql: head.clone(), head, tail: String::new(), rows: 0 }
+    }
+
+    /// One that is a table within a statement.
+    fn within(flavour: Flavour, width: usize, verb: &str, rest: &str) -> RowList {
+        let (open, close) = RowList::new(flavour, width).around();
+        let head = format!("{verb}{open}");
+        RowList { flavour, width, sql: head.clone(), head, tail: format!("{close}{rest}"), rows: 0 }
+    }
+
+    fn statement(self) -> Expecting {
+        let RowList { tail, mut sql, rows, .. } = self;
+        sql.push_str(&tail);
+        Expecting { sql, rows }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -414,7 +428,8 @@ impl RowList {
         sql.push_str(&self.head);
         // Without the comma.
         sql.push_str(&self.sql[before + 1..]);
-        let next = RowList { flavour: self.flavour, width: self.width, head: self.head.clone(), sql, rows: 1 };
+        let (head, tail) = (self.head.clone(), self.tail.clone());
+        let next = RowList { flavour: self.flavour, width: self.width, head, tail, sql, rows: 1 };
         self.sql.truncate(before);
         self.rows -= 1;
         Ok(Some(std::mem::replace(self, next)))
@@ -448,11 +463,17 @@ impl RowList {
 
     /// The list as a table `r` with columns `c0`, `c1` and so on.
     pub(crate) fn table(&self) -> String {
+        let (open, close) = self.around();
+        format!("{open}{}{close}", self.sql)
+    }
+
+    /// What makes a table of rows: before them and behind them.
+    fn around(&self) -> (String, String) {
         let names: Vec<String> = (0..self.width).map(|at| format!("c{at}")).collect();
-        let (names, rows) = (names.join(","), &self.sql);
+        let names = names.join(",");
         match self.flavour {
-            Flavour::Mysql => format!("(VALUES {rows}) AS r({names})"),
-            Flavour::Mariadb => format!("(WITH r({names}) AS (VALUES {rows}) SELECT * FROM r) AS r"),
+            Flavour::Mysql => ("(VALUES ".into(), format!(") AS r({names})")),
+            Flavour::Mariadb => (format!("(WITH r({names}) AS (VALUES "), ") SELECT * FROM r) AS r".into()),
         }
     }
 }

@@ -64,8 +64,12 @@ fn hex(text: &str) -> Option<Bytes> {
         b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
     };
-    let bytes = digits.chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?));
-    bytes.collect::<Option<Vec<u8>>>().map(Bytes::from)
+    // Of its final size from the start: it may be large.
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    for pair in digits.chunks_exact(2) {
+        bytes.push(nibble(pair[0])? << 4 | nibble(pair[1])?);
+    }
+    Some(bytes.into())
 }
 
 /// Before or after Christ; the server writes the former behind the rest.

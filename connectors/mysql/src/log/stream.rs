@@ -183,10 +183,12 @@ impl Stream {
             self.wire.need(HEAD_BYTES + length).await?;
             self.state = State::Whole(length);
         } else {
+            // Room for all of it at once: it is not moved again and again. What is not written to takes no memory.
+            let size = event::event_bytes(&bytes[1..]).map_err(broken)?.min(EVENT_BYTES_MAX);
             self.wire.consume_head();
             self.wire.consume(1);
             let packet = Packet { left: length - 1, goes_on: true };
-            self.state = State::Collecting { bytes: Vec::new(), packet };
+            self.state = State::Collecting { bytes: Vec::with_capacity(size), packet };
         }
         Ok(())
     }

@@ -31,6 +31,9 @@ use crate::{
 /// Room that is made before a read: a large read costs fewer system calls in a backlog.
 const READ_BYTES: usize = 64 * 1024;
 
+/// A frame of more does not leave its buffer behind: rare enough that a copy of what follows it costs nothing.
+const LARGE_BYTES: usize = 1 << 20;
+
 /// `CopyBothResponse`, which `postgres-protocol` does not know.
 const COPY_BOTH_TAG: u8 = b'W';
 
@@ -221,11 +224,17 @@ impl Wire {
     async fn take_frame(&mut self) -> Result<BytesMut> {
         loop {
             let header = backend::Header::parse(&self.input).map_err(|error| error::of_socket(&error))?;
-            if let Some(length) = header.map(|header| header.len() as usize + 1)
-                && self.input.len() >= length
-            {
-                return Ok(self.input.split_to(length));
+            let length = header.map_or(0, |header| usize::try_from(header.len()).unwrap_or_default() + 1);
+            if length > 0 && self.input.len() >= length {
+                let frame = self.input.split_to(length);
+                if length > LARGE_BYTES {
+                    // What follows gets a buffer of its own, so that this one goes with the frame.
+                    self.input = BytesMut::from(&self.input[..]);
+                }
+                return Ok(frame);
             }
+            // Room for all of it at once: a large one is not moved again and again. What is not written to takes no memory.
+            self.input.reserve(length.saturating_sub(self.input.len()));
             self.fill().await?;
         }
     }
