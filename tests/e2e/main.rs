@@ -5,6 +5,7 @@
 mod support;
 
 mod at_rest;
+mod call_sites;
 mod chaos;
 mod columns;
 mod commands;

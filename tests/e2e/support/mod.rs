@@ -4,6 +4,7 @@ pub(crate) mod bridge;
 pub(crate) mod database;
 pub(crate) mod link;
 pub(crate) mod proxy;
+pub(crate) mod rounds;
 pub(crate) mod tree;
 pub(crate) mod workload;
 

@@ -1,0 +1,312 @@
+//! A failure at every call of a database in turn, on real servers: the bridge runs in this process, its nodes made to fail at
+//! one call, and whatever it is, both sides come to the same rows, counters to their sum, and nothing is left in quarantine
+//! or on record that no write explains. (`tests/simulation/sites.rs` does the same in memory, where a seed gives every
+//! call again; here a call is the next of its method, or the one after it.)
+//!
+//! First each part of the workload runs without a failure, which tells the calls that it comes to. Then each of them fails in
+//! each way that it can while that part runs, on keys of its own. `PONTOON_KILLS` says how many are tried; from
+//! [`ALL_FROM`] on it is all of them. `PONTOON_SEED` repeats a choice; `PONTOON_SITE="commit on b"` takes those
+//! whose name it is a part of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pontoon::{
+    bridge::Until,
+    config::Config,
+    event::{EngineEvent, Observer},
+    mapping,
+    nodes::{self, Nodes},
+    service,
+    side::{Pair, Side},
+};
+use pontoon_core::{
+    Result,
+    node::{Node, Tables},
+};
+use pontoon_faulty::{Armed, Fault, FaultyNode, Site, Sites};
+use pontoon_servers::Kind;
+use rand::seq::SliceRandom;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::support::{
+    DEADLINE, Link, pairings,
+    rounds::{Part, Rounds},
+    workload::{dice, kills},
+};
+
+pairings!(every_call_fails_once);
+
+/// From so many kills on, all calls fail; below, two for each.
+const ALL_FROM: usize = 50;
+const FOR_EACH_KILL: usize = 2;
+
+/// Of the calls of a site in one round so many fail, one at a time: the later ones are mostly like them.
+const OCCURRENCES_MAX: usize = 2;
+
+/// How long rounds are written until the call has failed: what is done every few seconds comes several times.
+const MET_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is done every so often, whatever is written.
+const PERIODIC: [&str; 4] = ["retire", "forget", "renew", "requests"];
+
+/// The first connection of a process has to succeed, and the answer of a process that looks at its servers for their
+/// metrics is no part of the bridge's work.
+const APART: [&str; 1] = ["connect"];
+
+/// In which order the parts are done, and whether with a session that has just been lost, for what a session begins with.
+const PARTS: [(Part, bool); 5] = [
+    (Part::Contended, false),
+    (Part::Tied, false),
+    (Part::Refused, false),
+    (Part::Loaded, false),
+    (Part::Contended, true),
+];
+
+/// A call that fails.
+struct Case {
+    part: (Part, bool),
+    site: Site,
+    occurrence: usize,
+    fault: Fault,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (part, anew) = self.part;
+        let anew = if anew { " in a new session" } else { "" };
+        write!(f, "{:?} of call {} of {}, {part:?}{anew}", self.fault, self.occurrence, self.site)
+    }
+}
+
+/// What the engine told.
+struct Told {
+    active: watch::Sender<bool>,
+    interrupted: AtomicUsize,
+    said: Mutex<Vec<String>>,
+}
+
+impl Observer for Told {
+    fn observe(&self, event: &EngineEvent<'_>) {
+        let said = match event {
+            EngineEvent::Active => {
+                self.active.send_replace(true);
+                "active".to_owned()
+            }
+            EngineEvent::Interrupted { stage, error, .. } => {
+                self.interrupted.fetch_add(1, Ordering::Relaxed);
+                format!("interrupted: {stage:?}: {error}")
+            }
+            EngineEvent::Retried { error, .. } | EngineEvent::RendezvousRetried { error, .. } => {
+                format!("tried again: {error}")
+            }
+            EngineEvent::Quarantined { error, .. } => format!("in quarantine: {error}"),
+            EngineEvent::Conflict { conflict, .. } => {
+                format!("settled: {} {:?}: {}", conflict.table, conflict.key, conflict.rule)
+            }
+            _ => return,
+        };
+        self.said.lock().unwrap().push(said);
+    }
+}
+
+/// The bridge in this process.
+struct Running {
+    sites: Arc<Sites>,
+    told: Arc<Told>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn start(config: &Config, opened: &Nodes) -> Running {
+        let sites = Arc::new(Sites::default());
+        let faulty =
+            |side: Side| -> Arc<dyn Node> { Arc::new(FaultyNode::new(opened.nodes[side].clone(), sites.clone())) };
+        let nodes = Nodes { nodes: Pair::from_fn(faulty), admins: opened.admins.clone() };
+        let (active, mut is_active) = watch::channel(false);
+        let told = Arc::new(Told { active, interrupted: AtomicUsize::new(0), said: Mutex::default() });
+        let (stop, mut stopped) = watch::channel(false);
+        let (config, observer) = (config.clone(), told.clone());
+        let task = tokio::spawn(async move {
+            let shutdown = async move {
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            };
+            service::run(&config, &nodes, Until::Stopped, Some(observer), shutdown).await
+        });
+        let mut running = Running { sites, told, stop, task };
+        tokio::select! {
+            ended = &mut running.task => panic!("the bridge ended: {ended:?}"),
+            active = timeout(DEADLINE, is_active.wait_for(|active| *active)) => drop(active.unwrap().unwrap()),
+        }
+        running
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+/// Two servers, the applications, and the bridge between them.
+struct Probe {
+    link: Link,
+    config: Config,
+    nodes: Nodes,
+    tables: Tables,
+    rounds: Rounds,
+    /// Goes on with the next case, unless its session was lost: then the next one would wait longer and longer.
+    running: Option<Running>,
+}
+
+impl Probe {
+    async fn new(kinds: [Kind; 2]) -> Probe {
+        let link = Rounds::link(kinds).await;
+        let config = Config::load(Some(&link.config())).unwrap();
+        let nodes = nodes::open(&config).unwrap();
+        let mapping = mapping::map(&config, &nodes.nodes).await.unwrap().require().unwrap();
+        let rounds = Rounds::new(&link).await;
+        Probe { link, config, nodes, tables: mapping.tables[Side::B].clone(), rounds, running: None }
+    }
+
+    async fn running(&mut self) -> Running {
+        match self.running.take() {
+            Some(running) => running,
+            None => Running::start(&self.config, &self.nodes).await,
+        }
+    }
+
+    /// Writes a round and waits until it has crossed.
+    async fn round(&mut self, (part, anew): (Part, bool), sites: &Sites) -> Result<(), String> {
+        // Whatever a session begins with comes after it.
+        let mut cut = anew.then(|| sites.arm(Site { node: "a".into(), method: "next" }, 1, Fault::Before));
+        self.rounds.write(part, &self.link, &self.nodes, &self.tables).await?;
+        if let Some(cut) = &mut cut {
+            is_hit(cut).await?;
+        }
+        self.rounds.settle(&self.link).await
+    }
+
+    /// The calls that a part comes to, and how often.
+    async fn met(&mut self, part: (Part, bool)) -> BTreeMap<Site, usize> {
+        let running = self.running().await;
+        let before = running.sites.met().len();
+        let round = self.round(part, &running.sites).await;
+        let began = Instant::now();
+        let met = loop {
+            let met = running.sites.met().split_off(before);
+            let came: BTreeSet<&Site> = met.iter().filter(|site| PERIODIC.contains(&site.method)).collect();
+            if part != PARTS[0] || came.len() == Side::BOTH.len() * PERIODIC.len() {
+                break met;
+            }
+            assert!(began.elapsed() < DEADLINE, "not all of {PERIODIC:?} came");
+            sleep(Duration::from_millis(100)).await;
+        };
+        round.unwrap_or_else(|what| panic!("{part:?} without a failure: {what}"));
+        self.rounds.compare().await.unwrap_or_else(|what| panic!("{part:?} without a failure: {what}"));
+        running.stop().await;
+        let mut counts = BTreeMap::new();
+        met.into_iter().for_each(|site| *counts.entry(site).or_default() += 1);
+        counts
+    }
+
+    /// Lets a call fail while its part runs, and compares what came of it.
+    async fn fails(&mut self, case: &Case) {
+        let mut running = self.running().await;
+        let before = running.told.interrupted.load(Ordering::Relaxed);
+        let (sites, told) = (running.sites.clone(), running.told.clone());
+        let outcome = tokio::select! {
+            ended = &mut running.task => Err(format!("the bridge ended: {ended:?}")),
+            outcome = self.fails_in(case, &sites) => outcome,
+        };
+        if let Err(what) = outcome {
+            panic!("{case}: {what}\n{}", told.said.lock().unwrap().join("\n"));
+        }
+        if told.interrupted.load(Ordering::Relaxed) == before {
+            told.said.lock().unwrap().clear();
+            self.running = Some(running);
+        } else {
+            running.stop().await;
+        }
+    }
+
+    async fn fails_in(&mut self, case: &Case, sites: &Sites) -> Result<(), String> {
+        let armed = sites.arm(case.site.clone(), case.occurrence, case.fault);
+        let began = Instant::now();
+        while !armed.is_hit() {
+            if began.elapsed() > MET_WITHIN {
+                return Err("the call did not come again".into());
+            }
+            self.round(case.part, sites).await?;
+        }
+        // It may have been hit when all had crossed.
+        self.rounds.settle(&self.link).await?;
+        self.rounds.compare().await
+    }
+}
+
+async fn is_hit(armed: &mut Armed) -> Result<(), String> {
+    timeout(DEADLINE, armed.hit()).await.map_err(|_| "the reader was not cut".to_owned())
+}
+
+/// All cases. What the beginning of a session comes to anyway is done in the other parts.
+async fn cases(probe: &mut Probe) -> Vec<Case> {
+    let (mut cases, mut met) = (Vec::new(), BTreeSet::new());
+    for part in PARTS {
+        for (site, count) in probe.met(part).await {
+            let is_new = met.insert(site.clone());
+            if APART.contains(&site.method) || part.1 && !is_new {
+                continue;
+            }
+            for occurrence in 1..=count.min(OCCURRENCES_MAX) {
+                let fails = |&fault| Case { part, site: site.clone(), occurrence, fault };
+                cases.extend(Fault::of(site.method).iter().map(fails));
+            }
+        }
+    }
+    cases
+}
+
+async fn every_call_fails_once(kinds: [Kind; 2]) {
+    let mut dice = dice();
+    let mut probe = Probe::new(kinds).await;
+    let all = cases(&mut probe).await;
+    let (count, sites) = (all.len(), all.iter().map(|case| &case.site).collect::<BTreeSet<_>>().len());
+    let mut chosen = all;
+    if let Ok(named) = std::env::var("PONTOON_SITE") {
+        chosen.retain(|case| case.to_string().contains(&named));
+        assert!(!chosen.is_empty(), "no case is named {named}");
+    } else if kills() < ALL_FROM {
+        chosen.retain(|case| case.occurrence == 1);
+        chosen.shuffle(&mut dice);
+        chosen.truncate(kills() * FOR_EACH_KILL);
+    }
+    let began = Instant::now();
+    for case in &chosen {
+        let at = Instant::now();
+        probe.fails(case).await;
+        println!("{case}: equal after {:?}", at.elapsed());
+    }
+    if let Some(running) = probe.running.take() {
+        running.stop().await;
+    }
+    probe.rounds.compare_all(&probe.link).await;
+    println!(
+        "{} failures of {count}, at {} sites of {sites}; {} transactions compared, in {:?}",
+        chosen.len(),
+        chosen.iter().map(|case| &case.site).collect::<BTreeSet<_>>().len(),
+        probe.rounds.transactions(),
+        began.elapsed()
+    );
+}
