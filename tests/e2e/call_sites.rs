@@ -58,8 +58,8 @@ const OCCURRENCES_MAX: usize = 2;
 /// How long rounds are written until the call has failed: what is done every few seconds comes several times.
 const MET_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is done every so often, whatever is written.
-const PERIODIC: [&str; 4] = ["retire", "forget", "renew", "requests"];
+/// What is done on both nodes every so often.
+const PERIODIC: [&str; 3] = ["retire", "forget", "renew"];
 
 /// The first connection of a process has to succeed, and the answer of a process that looks at its servers for their
 /// metrics is no part of the bridge's work.
