@@ -41,6 +41,11 @@ impl<T> Pair<T> {
         Pair([make(Side::A), make(Side::B)])
     }
 
+    /// Both to change, A's first.
+    pub fn each_mut(&mut self) -> [&mut T; 2] {
+        self.0.each_mut()
+    }
+
     /// Both, A's first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()

@@ -239,7 +239,8 @@ pub enum TailFormat {
 
 /// Compares all rows of both sides while writing goes on
 ///
-/// Reports only differences that stay. Exit code 1 if there are any.
+/// By checksums that the databases compute, where they can; only what differs is read row by row. A difference counts only if it
+/// stays when all that was on its way has arrived. Exit code 1 if there are any, or if that cannot be told in time.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   pontoon verify
@@ -249,6 +250,9 @@ pub struct VerifyArgs {
     /// Only this table, as the configuration names it; may be given several times
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
+    /// How long what is on its way may take to arrive, where rows differ: 500ms, 60s, 5m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
     /// One JSON document for programs
     #[arg(long)]
     pub json: bool,
@@ -270,6 +274,9 @@ pub struct RepairArgs {
     /// Only this table, as the configuration names it; may be given several times
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
+    /// How long what is on its way may take to arrive, where rows differ: 500ms, 60s, 5m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
     /// Do it; without this it is only shown
     #[arg(long)]
     pub execute: bool,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Code, CopyState, Error, MappedTable, Result, TableId,
+    Code, CopyState, Error, MappedTable, Result, Span, TableId,
     node::{Node, Tables},
 };
 use tokio::{
@@ -121,7 +121,7 @@ impl Asked {
     async fn require_empty(&self, table: &MappedTable) -> Result<()> {
         let at = |error: Error| error.at(self.target.name());
         let mut scan = self.target.open_scan(&self.tables).await.map_err(at)?;
-        if scan.chunk(table.id, None, 1).await.map_err(at)?.is_empty() {
+        if scan.chunk(table.id, Span::default(), 1).await.map_err(at)?.is_empty() {
             return Ok(());
         }
         Err(Error::new(Code::TargetNotEmpty, format!("{}: {} holds rows already", self.target.name(), table.label))

@@ -10,7 +10,7 @@ use std::{
 
 use pontoon_core::{
     Code, Result, calendar,
-    node::{Admin, LeaseAttempt},
+    node::Admin,
     quarantine::{Ask, Entry, SETTLEMENT},
 };
 use serde::Serialize;
@@ -23,6 +23,7 @@ use super::{
     terminal::{Style, Table, printable, printable_or},
 };
 use crate::{
+    barrier,
     config::Config,
     nodes::{self, Nodes},
     setup,
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Entries that are read of a node: what a person can look through, and a program in one piece.
-const ENTRIES_MAX: usize = 10_000;
+pub(super) const ENTRIES_MAX: usize = 10_000;
 
 /// The version of the document's form. Fields are added without a new one.
 const SCHEMA_VERSION: u32 = 1;
@@ -90,12 +91,9 @@ fn rows(count: usize) -> String {
 
 /// When a request is done.
 pub(super) async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'static str> {
-    // Taken and given back at once: who does not get it knows that somebody works.
-    let node = &nodes[Side::A];
-    let attempt = node.try_lease().await.map_err(|error| error.at(node.name()))?;
-    Ok(match attempt {
-        LeaseAttempt::HeldBy(_) => "by the running bridge, within two seconds",
-        LeaseAttempt::Ours(_) => "when the bridge is started: it does not run",
+    Ok(match barrier::is_running(nodes).await? {
+        true => "by the running bridge, within two seconds",
+        false => "when the bridge is started: it does not run",
     })
 }
 

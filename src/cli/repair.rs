@@ -21,7 +21,7 @@ use crate::{
     nodes::{self, Nodes},
     service, setup,
     side::Side,
-    verify::{Comparison, Difference, Kind},
+    verify::{Comparison, Difference, Kind, Limits},
 };
 
 /// Keys of a table that are made equal in one go, and remembered until then: some tens of megabytes. Of a table with more
@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: RepairArgs, context: &Context) -> Result<u8> 
         let message = format!("{}: its direction is not from {}", table.label, arguments.from);
         return Err(Error::new(Code::Config, message).hint("see direction in the table's section of the configuration"));
     }
-    let work = Work { config: &config, nodes: &nodes, mapping: &mapping, from, context };
+    let work = Work { config: &config, nodes: &nodes, mapping: &mapping, from, timeout: arguments.timeout, context };
     let found = work.compare(&tables).await?;
     let different: usize = found.iter().map(|(_, differences)| differences.len()).sum();
     if different == 0 {
@@ -68,6 +68,7 @@ struct Work<'a> {
     nodes: &'a Nodes,
     mapping: &'a Mapping,
     from: Side,
+    timeout: Duration,
     context: &'a Context,
 }
 
@@ -76,10 +77,14 @@ type Found<'a> = Vec<(&'a MappedTable, Vec<Difference>)>;
 impl Work<'_> {
     /// What differs, said by row.
     async fn compare<'a>(&self, tables: &[&'a MappedTable]) -> Result<Found<'a>> {
-        let mut comparison = Comparison::open(&self.nodes.nodes, &self.mapping.tables).await?.keeping(KEYS_MAX);
+        let limits = Limits { timeout: self.timeout, rows_per_second: self.config.limits.verify_rows_per_second };
+        let mut comparison = Comparison::open(&self.nodes.nodes, self.mapping, limits).await?.keeping(KEYS_MAX);
         let mut found = Vec::new();
         for table in tables {
-            let compared = comparison.table(table).await?;
+            let Some(compared) = comparison.table(table.id).await? else {
+                let message = format!("{}: what was on its way had not crossed within {:?}", table.label, self.timeout);
+                return Err(Error::new(Code::Contention, message).hint("pontoon status tells where both directions stand; --timeout waits longer"));
+            };
             for difference in compared.differences.iter().take(verify::SHOWN_MAX) {
                 self.say(table, difference)?;
             }

@@ -1,21 +1,24 @@
 //! `pontoon verify`: do both sides hold the same rows?
 
-use pontoon_core::{MappedTable, Result};
+use std::{collections::HashSet, sync::Arc};
+
+use pontoon_core::{Code, MappedTable, Result, node::Admin, record::key_to_text};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use super::{
     Context, DONE, NO, VerifyArgs, chosen,
+    quarantine::ENTRIES_MAX,
     terminal::{Style, Table},
 };
 use crate::{
     config::Config,
     human, mapping, nodes, setup,
-    side::Side,
-    verify::{Compared, Comparison, Difference, Kind},
+    side::{Pair, Side},
+    verify::{Compared, Comparison, Difference, Kind, Limits, Way},
 };
 
-/// The version of the document's form.
+/// The version of the document's form. Fields are added without a new one.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Differences of a table that are printed for people; `--json` has more of them.
@@ -26,14 +29,19 @@ struct Document {
     schema_version: u32,
     equal: bool,
     rows_different: u64,
+    /// What differed was looked at again when both directions had passed all that was on its way; or nothing did.
+    fenced: bool,
     tables: Vec<TableDocument>,
 }
 
 #[derive(Serialize)]
 struct TableDocument {
     table: String,
+    compared: &'static str,
     rows: Map<String, Json>,
     rows_different: u64,
+    rows_only_on: Map<String, Json>,
+    rows_still_written: u64,
     differences: Vec<DifferenceDocument>,
 }
 
@@ -42,28 +50,67 @@ struct DifferenceDocument {
     key: Map<String, Json>,
     kind: String,
     columns: Vec<String>,
+    in_quarantine: bool,
 }
+
+/// Keys that wait in quarantine on a node: of which table, and the key as the entry has it.
+type Quarantined = HashSet<(String, String)>;
 
 pub(crate) async fn run(arguments: VerifyArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let nodes = nodes::open(&config)?.nodes;
-    setup::connect(&nodes).await?;
-    let mapping = mapping::map(&config, &nodes).await?.require()?;
+    let opened = nodes::open(&config)?;
+    let nodes = &opened.nodes;
+    setup::connect(nodes).await?;
+    let mapping = mapping::map(&config, nodes).await?.require()?;
     let tables = chosen(&mapping.tables[Side::A], &arguments.tables)?;
-    let mut comparison = Comparison::open(&nodes, &mapping.tables).await?;
-    let mut document = Document { schema_version: SCHEMA_VERSION, equal: true, rows_different: 0, tables: Vec::new() };
+    let limits = Limits { timeout: arguments.timeout, rows_per_second: config.limits.verify_rows_per_second };
+    let mut comparison = Comparison::open(nodes, &mapping, limits).await?;
+    let mut document =
+        Document { schema_version: SCHEMA_VERSION, equal: true, rows_different: 0, fenced: true, tables: Vec::new() };
     for table in tables {
-        let compared = comparison.table(table).await?;
+        let Some(compared) = comparison.table(table.id).await? else {
+            eprintln!(
+                "not told: rows of {} differ, and what was on its way had not crossed within {:?}; pontoon status tells \
+                 where both directions stand, and --timeout waits longer",
+                table.label, arguments.timeout
+            );
+            return Ok(NO);
+        };
+        document.fenced &= !compared.unfenced;
         document.rows_different += compared.different;
-        document.tables.push(describe(&config, table, compared));
+        let quarantined = match compared.different {
+            0 => Quarantined::new(),
+            _ => quarantined(&opened.admins).await?,
+        };
+        document.tables.push(describe(&config, table, compared, &quarantined));
     }
     document.equal = document.rows_different == 0;
+    if !document.fenced {
+        eprintln!("the bridge does not run: what is on its way counts as different");
+    }
+    for table in document.tables.iter().filter(|table| table.rows_still_written > 0) {
+        let (label, rows) = (&table.table, human::count(table.rows_still_written));
+        eprintln!("{label}: {rows} rows were written all the while; whether they differ cannot be told");
+    }
     if arguments.json {
         context.out.line(&super::json(&document)?)?;
     } else {
         print(&config, &document, context)?;
     }
     Ok(if document.equal { DONE } else { NO })
+}
+
+async fn quarantined(admins: &Pair<Arc<dyn Admin>>) -> Result<Quarantined> {
+    let mut keys = Quarantined::new();
+    for admin in admins.iter() {
+        match admin.quarantine(ENTRIES_MAX).await {
+            Ok(entries) => keys.extend(entries.into_iter().map(|entry| (entry.table, entry.key))),
+            // Where nothing is set up nothing waits.
+            Err(error) if error.code() == Code::NotSetUp => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
 }
 
 /// The key's columns and their values.
@@ -77,9 +124,13 @@ pub(super) fn columns(table: &MappedTable, difference: &Difference) -> Vec<Strin
     difference.columns.iter().map(|&at| table.columns[at].column.name.to_string()).collect()
 }
 
-fn describe(config: &Config, table: &MappedTable, compared: Compared) -> TableDocument {
+fn describe(config: &Config, table: &MappedTable, compared: Compared, quarantined: &Quarantined) -> TableDocument {
     let names = Side::BOTH.map(|side| config.node(side).name.clone());
+    let by_node = |of: Pair<u64>| -> Map<String, Json> {
+        Side::BOTH.map(|side| (names[side as usize].clone(), of[side].into())).into_iter().collect()
+    };
     let document = |difference: &Difference| DifferenceDocument {
+        in_quarantine: quarantined.contains(&(table.label.to_string(), key_to_text(&difference.key))),
         key: key(table, difference),
         kind: match difference.kind {
             Kind::OnlyA => format!("only on {}", names[0]),
@@ -90,21 +141,47 @@ fn describe(config: &Config, table: &MappedTable, compared: Compared) -> TableDo
     };
     TableDocument {
         table: table.label.to_string(),
-        rows: Side::BOTH.map(|side| (names[side as usize].clone(), compared.rows[side].into())).into_iter().collect(),
+        compared: match compared.way {
+            Way::Databases => "in the databases",
+            Way::Bridge => "in the bridge",
+            Way::Keys => "key by key",
+        },
+        rows: by_node(compared.rows),
         rows_different: compared.different,
+        rows_only_on: by_node(compared.only),
+        rows_still_written: compared.still_written,
         differences: compared.differences.iter().map(document).collect(),
     }
 }
 
 fn print(config: &Config, document: &Document, context: &Context) -> Result<()> {
     let names = Side::BOTH.map(|side| &config.node(side).name);
-    let rows_of = |name: &str| format!("rows on {name}");
-    let mut table = Table::new(["table", &rows_of(names[0]), &rows_of(names[1]), "different"]).right([1, 2, 3]);
+    let head = [
+        "table".to_owned(),
+        format!("rows on {}", names[0]),
+        format!("rows on {}", names[1]),
+        "different".into(),
+        format!("only on {}", names[0]),
+        format!("only on {}", names[1]),
+    ];
+    let mut table = Table::new(head.each_ref().map(String::as_str)).right([1, 2, 3, 4, 5]);
     for entry in &document.tables {
-        let rows = names.map(|name| entry.rows.get(name).and_then(Json::as_u64).unwrap_or_default());
-        let [a, b] = rows.map(human::count);
-        let style = if entry.rows_different == 0 { Style::Good } else { Style::Bad };
-        table.row([&entry.table, &a, &b, &human::count(entry.rows_different)]).style(3, style);
+        let of = |numbers: &Map<String, Json>| {
+            names.map(|name| numbers.get(name).and_then(Json::as_u64).unwrap_or_default())
+        };
+        let (rows, only) = (of(&entry.rows), of(&entry.rows_only_on));
+        let different = entry.rows_different.saturating_sub(only[0] + only[1]);
+        let mut row = table.row([
+            entry.table.clone(),
+            human::count(rows[0]),
+            human::count(rows[1]),
+            human::count(different),
+            human::count(only[0]),
+            human::count(only[1]),
+        ]);
+        for (at, count) in [(3, different), (4, only[0]), (5, only[1])] {
+            row = row.style(at, if count == 0 { Style::Good } else { Style::Bad });
+        }
     }
     context.out.print(&context.out.table(&table))?;
     for entry in &document.tables {
@@ -114,7 +191,12 @@ fn print(config: &Config, document: &Document, context: &Context) -> Result<()> 
                 true => String::new(),
                 false => format!(" in {}", difference.columns.join(", ")),
             };
-            context.out.line(&format!("{} {key}: {}{columns}", entry.table, difference.kind))?;
+            let quarantine = if difference.in_quarantine { ", in quarantine" } else { "" };
+            context.out.line(&format!("{} {key}: {}{columns}{quarantine}", entry.table, difference.kind))?;
+        }
+        let more = entry.rows_different.saturating_sub(SHOWN_MAX as u64);
+        if more > 0 {
+            context.out.line(&format!("{}: and {} more", entry.table, human::count(more)))?;
         }
     }
     context.out.line(if document.equal { "equal: yes" } else { "equal: no" })

@@ -49,7 +49,7 @@ pub(super) const ROOT: Section = Section {
         key("nodes", "tables", Preset::Required, "The two databases, each a table `[nodes.NAME]`."),
         key("defaults", "table", Preset::None("as below"), "What holds for every table that does not say otherwise."),
         key("tables", "list of tables", Preset::Required, "What is bridged: at least one `[[tables]]`."),
-        key("limits", "table", Preset::None("as below"), "What the bridge may use of its own host."),
+        key("limits", "table", Preset::None("as below"), "What the bridge may use of its own host and of the servers."),
         key("server", "table", Preset::None("as below"), "The status page, the metrics and the probes."),
     ],
 };
@@ -173,7 +173,7 @@ pub(super) const TABLE: Section = Section {
 
 pub(super) const LIMITS: Section = Section {
     header: "[limits]",
-    text: "What the bridge may use of its own host.",
+    text: "What the bridge may use of its own host and of the servers.",
     keys: &[
         key(
             "memory_mib",
@@ -218,6 +218,12 @@ pub(super) const LIMITS: Section = Section {
             "whole number, 1 to 1000000000",
             Preset::Value("1000000"),
             "So many records are kept on each side, the last ones, whatever their age.",
+        ),
+        key(
+            "verify_rows_per_second",
+            "whole number, 1 to 1000000000",
+            Preset::None("as many as the servers can"),
+            "Rows of each side that `pontoon verify` looks at in a second, so that it leaves room for what else the servers do.",
         ),
     ],
 };

@@ -30,6 +30,7 @@ mod write;
 
 use std::{
     fmt, io,
+    num::NonZeroU64,
     path::{Path, PathBuf},
 };
 
@@ -266,6 +267,8 @@ pub struct Limits {
     pub apply_order: ApplyOrder,
     /// How long records of settled conflicts are kept.
     pub retention: Retention,
+    /// Rows of each side that `verify` looks at in a second; `None` for as many as the servers can.
+    pub verify_rows_per_second: Option<NonZeroU64>,
 }
 
 /// In which order the target's transactions become visible.

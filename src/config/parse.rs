@@ -1,6 +1,7 @@
 //! From the text of the file to a [`Config`].
 
 use std::{
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -497,6 +498,8 @@ impl Parser<'_, '_> {
         });
         let days = get("history_days").and_then(|item| item.integer(1..=36_500, &mut self.problems));
         let records = get("history_records").and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
+        let verified = get("verify_rows_per_second");
+        let verified = verified.and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
         let spill_dir = match get("spill_dir") {
             Some(item) => self.path(&item),
             None => self.default_spill_dir(section.as_ref().map_or(root.span.clone(), |section| section.span.clone())),
@@ -511,6 +514,7 @@ impl Parser<'_, '_> {
                 age: u64::try_from(days.unwrap_or(HISTORY_DAYS)).ok().map(|days| Duration::from_secs(days * 86_400)),
                 records: u64::try_from(records.unwrap_or(HISTORY_RECORDS)).ok(),
             },
+            verify_rows_per_second: verified.and_then(|rows| u64::try_from(rows).ok()).and_then(NonZeroU64::new),
         })
     }
 

@@ -39,3 +39,4 @@ mod tls;
 mod trees;
 mod type_pairs;
 mod types;
+mod verify;

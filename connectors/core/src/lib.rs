@@ -12,6 +12,7 @@
 //! | [`calendar`] | days and microseconds to and from text |
 //! | [`decimal`] · [`json`] | canonical text of exact numbers and of documents |
 //! | [`schema`] | tables as a server describes them, and as a bridge maps them |
+//! | [`digest`] | checksums of rows that two servers compute alike |
 //! | [`definition`] | a table as it is to be made on another server |
 //! | [`position`] | a place in a log, and which log that is |
 //! | [`state`] | what is durable: tag, checkpoint, resolution, copy |
@@ -27,6 +28,7 @@ pub mod calendar;
 pub mod change;
 pub mod decimal;
 pub mod definition;
+pub mod digest;
 pub mod error;
 pub mod form;
 pub mod history;
@@ -46,6 +48,7 @@ pub mod value;
 
 pub use change::{Change, Fragment, Held, Key, LogEvent, Operation, Origin, Progress, Row};
 pub use definition::{TableDefinition, TableDraft};
+pub use digest::{Digest, Span};
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use crate::{
     change::{Key, LogEvent, Row},
     definition::{TableDefinition, TableDraft},
+    digest::{Digest, Span},
     error::{Error, Result},
     history::{self, Filter, Record, Retention},
     neighbours::Surroundings,
@@ -420,15 +421,28 @@ pub struct Tried {
 /// A session that reads tables whole.
 #[async_trait]
 pub trait Scan: Send {
-    /// The next rows after `after` in this server's own key order, at most `limit`.
-    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
+    /// The first rows of a span in this server's own key order, at most `limit`. Errors: a bound that this server has
+    /// no value for.
+    async fn chunk(&mut self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<Row>>;
 
-    /// As [`Scan::chunk`], and with the effect of every transaction that ends at or before where the log ended
+    /// As [`Scan::chunk`] of what is behind a key, and with the effect of every transaction that ends at or before where the log ended
     /// when this was called: a statement alone may miss one whose commit is in the log and not visible yet.
     async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
 
     /// The rows of these keys, in their order.
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;
+
+    /// Whether this server keeps the rows in the order of [`crate::digest::has_common_order`], so that a span of them is
+    /// one on every other server that does.
+    fn keeps_common_order(&self, table: TableId) -> bool;
+
+    /// The key of the row that is the `number`th of a span, from 1 on, found by the index alone; `None` where the span
+    /// has fewer. Errors as of [`Scan::chunk`].
+    async fn nth_key(&mut self, table: TableId, span: Span<'_>, number: usize) -> Result<Option<Key>>;
+
+    /// What a span of a table comes to that is [`crate::digest::is_digestible`], computed in the server. Errors as of
+    /// [`Scan::chunk`].
+    async fn digest(&mut self, table: TableId, span: Span<'_>) -> Result<Digest>;
 }
 
 /// How much a finding matters.

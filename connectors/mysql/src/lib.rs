@@ -14,7 +14,8 @@
 //! | `tables` · `state` | the bridge's own tables, and what is read from them |
 //! | `node` | the node itself |
 //! | `reader` · `files` · `log` · `socket` | the binary log: reading it; its files; the connection and its format; the socket below |
-//! | `lease` · `session` · `statement` · `scan` | the right to work; conditional writes and their SQL; whole tables |
+//! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
+//! | `scan` · `digest` | whole tables; their spans and checksums |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
 //! | `admin` · `findings` · `surroundings` | setup, teardown, grants, skip; what check looks at; what else moves rows |
 //!
@@ -29,6 +30,7 @@ mod connect;
 mod create;
 mod decode;
 mod definition;
+mod digest;
 mod encode;
 mod error;
 mod files;

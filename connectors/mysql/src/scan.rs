@@ -7,17 +7,17 @@
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Key, Result, Row, TableId,
+    Code, Digest, Error, Key, Result, Row, Span, TableId,
     node::{Scan, Tables},
 };
 
 use crate::{
-    connect::{Client, Purpose},
-    encode,
+    connect::{Client, Purpose, number},
+    decode, encode,
     node::MysqlNode,
     session::{common, prepare, rows_of},
     state,
-    statement::TableSql,
+    statement::{Impossible, TableSql},
     tables::VISIBLE,
 };
 
@@ -40,15 +40,25 @@ fn of(tables: &[TableSql], table: TableId) -> Result<&TableSql> {
     tables.get(table.index()).ok_or_else(|| Error::new(Code::Internal, "a table that is not mapped"))
 }
 
+/// A statement of a span. Errors: a bound without a form here.
+fn bounded(sql: &TableSql, span: Span<'_>, statement: Result<String, Impossible>) -> Result<String> {
+    statement.map_err(|Impossible| {
+        let keys: Vec<String> =
+            [span.after, span.up_to].into_iter().flatten().map(|key| format!(" key ({key})")).collect();
+        let text = format!(
+            "{}{}: the key has no form in which the next row could be found",
+            sql.table.label,
+            keys.join(" or")
+        );
+        Error::new(Code::ValueMisfit, text).hint("give the row a key that both sides can hold, then start again")
+    })
+}
+
 #[async_trait]
 impl Scan for TableScan {
-    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+    async fn chunk(&mut self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<Row>> {
         let sql = of(&self.tables, table)?;
-        let statement = sql.chunk(after, limit).map_err(|_| {
-            let key = after.map_or_else(String::new, |key| format!(" key ({key})"));
-            let text = format!("{}{key}: the key has no form in which the next row could be found", sql.table.label);
-            Error::new(Code::ValueMisfit, text).hint("give the row a key that both sides can hold, then start again")
-        })?;
+        let statement = bounded(sql, span, sql.chunk(span, limit))?;
         self.client.each(statement, |row| common(row, sql)).await
     }
 
@@ -61,10 +71,34 @@ impl Scan for TableScan {
         if answers.first().map(|answer| answer.affected) != Some(1) {
             return Err(state::missing(&self.bridge));
         }
-        self.chunk(table, after, limit).await
+        self.chunk(table, Span::behind(after), limit).await
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         rows_of(&mut self.client, of(&self.tables, table)?, keys, false).await
+    }
+
+    fn keeps_common_order(&self, table: TableId) -> bool {
+        of(&self.tables, table).is_ok_and(TableSql::keeps_common_order)
+    }
+
+    async fn nth_key(&mut self, table: TableId, span: Span<'_>, number: usize) -> Result<Option<Key>> {
+        let sql = of(&self.tables, table)?;
+        let statement = bounded(sql, span, sql.nth_key(span, number))?;
+        let row = self.client.rows(statement).await?.pop();
+        let columns = sql.table.key.iter().map(|&at| &sql.table.columns[at]);
+        let value =
+            |(field, column): (_, &pontoon_core::MappedColumn)| column.form.convert(decode::value(field, &column.kind));
+        Ok(row.map(|row| Key(row.into_iter().zip(columns).map(value).collect())))
+    }
+
+    async fn digest(&mut self, table: TableId, span: Span<'_>) -> Result<Digest> {
+        let sql = of(&self.tables, table)?;
+        let statement = bounded(sql, span, sql.digest(span))?;
+        let row = self.client.rows(statement).await?.pop().unwrap_or_default();
+        match (number(&row, 0), number(&row, 1)) {
+            (Some(rows), Some(sum)) => Ok(Digest { rows, sum }),
+            _ => Err(Error::new(Code::Protocol, format!("{}: the server tells no checksum", sql.table.label))),
+        }
     }
 }

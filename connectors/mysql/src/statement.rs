@@ -13,7 +13,7 @@
 use std::borrow::Borrow;
 
 use pontoon_core::{
-    Form, Key, Kind, MappedTable, Row, Value,
+    Form, Key, Kind, MappedTable, Row, Span, Value,
     node::{Sum, UpdateGroup},
 };
 
@@ -48,11 +48,11 @@ pub(crate) struct TableSql {
 
 pub(crate) struct ColumnSql {
     pub(crate) name: String,
-    kind: Kind,
-    form: Form,
-    charset: String,
+    pub(crate) kind: Kind,
+    pub(crate) form: Form,
+    pub(crate) charset: String,
     collation: String,
-    is_uuid: bool,
+    pub(crate) is_uuid: bool,
 }
 
 /// A statement and the rows that it must find.
@@ -103,14 +103,7 @@ impl TableSql {
 
     /// What is selected to read rows back without loss.
     pub(crate) fn fields(&self) -> String {
-        let field = |column: &ColumnSql| match column.kind {
-            // As the double that it is: printed as FLOAT it has six digits.
-            Kind::Float32 { .. } => format!("CAST(t.{} AS DOUBLE)", column.name),
-            Kind::Boolean => format!("t.{} + 0", column.name),
-            Kind::Bits { length } => format!("LPAD(BIN(t.{} + 0), {length}, '0')", column.name),
-            _ => format!("t.{}", column.name),
-        };
-        self.columns.iter().map(field).collect::<Vec<_>>().join(", ")
+        self.columns.iter().map(ColumnSql::field).collect::<Vec<_>>().join(", ")
     }
 
     /// Reads the rows of keys; locked where asked for. Keys that no row can have are left out.
@@ -132,28 +125,43 @@ impl TableSql {
         (!list.is_empty()).then_some(list)
     }
 
-    /// Reads the next rows in key order. A key that is cut, or has no literal, has no next.
-    pub(crate) fn chunk(&self, after: Option<&Key>, limit: usize) -> Result<String, Impossible> {
-        let names: Vec<String> = self.table.key.iter().map(|&at| format!("t.{}", self.columns[at].name)).collect();
-        let condition = match after {
-            Some(key) => format!(" WHERE {}", self.beyond(&names, key).ok_or(Impossible)?),
-            None => String::new(),
-        };
-        let order = names.join(", ");
+    /// Reads the first rows of a span in key order. A key that is cut, or has no literal, bounds none.
+    pub(crate) fn chunk(&self, span: Span<'_>, limit: usize) -> Result<String, Impossible> {
+        let (condition, order) = (self.within(span)?, self.key_columns().join(", "));
         Ok(format!("SELECT {} FROM {}{condition} ORDER BY {order} LIMIT {limit}", self.fields(), self.from()))
     }
 
-    /// `a >= 1 AND (a > 1 OR a = 1 AND b > 2)`: the first part is there for the index.
-    fn beyond(&self, names: &[String], key: &Key) -> Option<String> {
+    /// The key's columns in its order.
+    pub(crate) fn key_columns(&self) -> Vec<String> {
+        self.table.key.iter().map(|&at| format!("t.{}", self.columns[at].name)).collect()
+    }
+
+    /// The condition of a span, with a blank before it.
+    pub(crate) fn within(&self, span: Span<'_>) -> Result<String, Impossible> {
+        let mut conditions = Vec::new();
+        for (key, strictly, last) in [(span.after, ">", ">"), (span.up_to, "<", "<=")] {
+            if let Some(key) = key {
+                conditions.push(self.beside(key, strictly, last).ok_or(Impossible)?);
+            }
+        }
+        if conditions.is_empty() { Ok(String::new()) } else { Ok(format!(" WHERE {}", conditions.join(" AND "))) }
+    }
+
+    /// `a >= 1 AND (a > 1 OR a = 1 AND b > 2)`: the first part is there for the index. The last column is compared by an
+    /// operator of its own.
+    fn beside(&self, key: &Key, strictly: &str, last_operator: &str) -> Option<String> {
+        let names = self.key_columns();
         let values: Option<Vec<String>> =
             key.0.iter().zip(&self.table.key).map(|(value, &at)| self.columns[at].ordered_literal(value)).collect();
         let values = values?;
         let cases = (0..names.len()).map(|last| {
             let equal = (0..last).map(|at| format!("{} = {}", names[at], values[at]));
-            let more = std::iter::once(format!("{} > {}", names[last], values[last]));
+            let operator = if last + 1 == names.len() { last_operator } else { strictly };
+            let more = std::iter::once(format!("{} {operator} {}", names[last], values[last]));
             equal.chain(more).collect::<Vec<_>>().join(" AND ")
         });
-        Some(format!("{} >= {} AND ({})", names.first()?, values.first()?, cases.collect::<Vec<_>>().join(" OR ")))
+        let cases = cases.collect::<Vec<_>>().join(" OR ");
+        Some(format!("{} {strictly}= {} AND ({cases})", names.first()?, values.first()?))
     }
 
     /// The key by the index and exactly.
@@ -272,6 +280,17 @@ impl TableSql {
 }
 
 impl ColumnSql {
+    /// What is selected to read it back without loss.
+    pub(crate) fn field(&self) -> String {
+        match self.kind {
+            // As the double that it is: printed as FLOAT it has six digits.
+            Kind::Float32 { .. } => format!("CAST(t.{} AS DOUBLE)", self.name),
+            Kind::Boolean => format!("t.{} + 0", self.name),
+            Kind::Bits { length } => format!("LPAD(BIN(t.{} + 0), {length}, '0')", self.name),
+            _ => format!("t.{}", self.name),
+        }
+    }
+
     fn is_text(&self) -> bool {
         matches!(self.kind, Kind::Text { .. })
     }
@@ -479,13 +498,13 @@ impl RowList {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pontoon_core::{Column, MappedColumn, TableId, TableName, schema::TextEquality};
 
     use super::*;
     use crate::catalog::NativeColumn;
 
-    fn items(flavour: Flavour) -> TableSql {
+    pub(crate) fn items(flavour: Flavour) -> TableSql {
         let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
         let columns = [
             ("i`d", Kind::Integer { min: 0, max: 9 }, Form::Integer),
@@ -581,8 +600,10 @@ mod tests {
 
     #[test]
     fn chunks_go_on_behind_a_key() {
-        let sql = items(Flavour::Mariadb).chunk(Some(&Key(vec![Value::Integer(7)])), 10).unwrap();
-        assert_eq!(items(Flavour::Mysql).chunk(Some(&Key(vec![Value::Unmapped("x".into())])), 10), Err(Impossible));
+        let key = |value| Key(vec![value]);
+        let sql = items(Flavour::Mariadb).chunk(Span::behind(Some(&key(Value::Integer(7)))), 10).unwrap();
+        let unmapped = key(Value::Unmapped("x".into()));
+        assert_eq!(items(Flavour::Mysql).chunk(Span::behind(Some(&unmapped)), 10), Err(Impossible));
         assert!(sql.ends_with("WHERE t.`i``d` >= 7 AND (t.`i``d` > 7) ORDER BY t.`i``d` LIMIT 10"), "{sql}");
     }
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
-    Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, TableId, TableName, Tag, Value,
+    Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Span, TableId, TableName, Tag, Value,
     new_key::{Answer, NewKey, Of},
     node::{
         Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, Tried,
@@ -183,7 +183,7 @@ async fn writes_are_conditional(server: &Server) {
     let mut scan = node.open_scan(&tables).await.unwrap();
     let (mut after, mut count) = (None, 0);
     loop {
-        let rows = scan.chunk(TableId(0), after.as_ref(), 700).await.unwrap();
+        let rows = scan.chunk(TableId(0), Span::behind(after.as_ref()), 700).await.unwrap();
         let Some(last) = rows.last() else { break };
         after = Some(tables[0].key_of(last));
         count += rows.len();

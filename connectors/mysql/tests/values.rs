@@ -7,7 +7,7 @@ mod support;
 
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
-    Form, Kind, Row, TableId, TableName, Tag, Value,
+    Form, Kind, Row, Span, TableId, TableName, Tag, Value,
     node::{Applied, Applier, LeaseAttempt, Node, Session, TableBatch, Tables, UpdateGroup},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
@@ -148,7 +148,7 @@ async fn values_round_trip(server: &Server) {
     }
     // The log and a query say the same.
     let mut scan = node.open_scan(&tables).await.unwrap();
-    let read = scan.chunk(TableId(0), None, 100).await.unwrap();
+    let read = scan.chunk(TableId(0), Span::default(), 100).await.unwrap();
     same_rows(&logged, &read, &tables);
     known_values(&logged, server.kind());
 
@@ -159,7 +159,7 @@ async fn values_round_trip(server: &Server) {
     let batch = TableBatch { inserts: logged.clone(), ..Default::default() };
     assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
     session.commit().await.unwrap();
-    same_rows(&scan.chunk(TableId(1), None, 100).await.unwrap(), &logged, &tables);
+    same_rows(&scan.chunk(TableId(1), Span::default(), 100).await.unwrap(), &logged, &tables);
     let columns_equal: Vec<String> = (0..columns.len())
         .map(|at| match tables[0].columns[at + 1].kind {
             Kind::Json { .. } => format!("(s.c{at} IS NULL) = (t.c{at} IS NULL)"),
@@ -190,7 +190,7 @@ async fn values_round_trip(server: &Server) {
     let batch = TableBatch { deletes: logged.clone(), ..Default::default() };
     assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
     session.commit().await.unwrap();
-    assert_eq!(scan.chunk(TableId(1), None, 100).await.unwrap(), []);
+    assert_eq!(scan.chunk(TableId(1), Span::default(), 100).await.unwrap(), []);
 }
 
 fn same_rows(a: &[Row], b: &[Row], tables: &Tables) {
@@ -314,7 +314,7 @@ async fn poorer_forms_are_cut(server: &Server) {
     let tables: Tables = vec![mapped].into();
     set_up(&node, &tables).await;
     let mut scan = node.open_scan(&tables).await.unwrap();
-    let rows = scan.chunk(TableId(0), None, 10).await.unwrap();
+    let rows = scan.chunk(TableId(0), Span::default(), 10).await.unwrap();
     assert_eq!(rows[0].0[2], Value::Time(-2_000_000));
     assert_eq!(rows[0].0[4], Value::Float32(0.1));
     assert_eq!(rows[0].0[5], text("a"));

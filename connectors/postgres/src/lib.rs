@@ -13,7 +13,8 @@
 //! | `log` | the replication connection and its formats, decoded without I/O |
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `decode` | the server's text to values |
-//! | `lease`, `scan`, `admin`, `findings` | who works; reading tables; set-up and teardown; what `check` looks at |
+//! | `lease`, `admin`, `findings` | who works; set-up and teardown; what `check` looks at |
+//! | `scan`, `digest` | reading tables; their spans and checksums |
 //! | `surroundings` | what else moves rows |
 //! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
@@ -61,6 +62,7 @@ mod connect;
 mod create;
 mod decode;
 mod definition;
+mod digest;
 mod encode;
 mod error;
 mod findings;

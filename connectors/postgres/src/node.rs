@@ -24,7 +24,7 @@ use crate::{
     quarantine,
     quote::Table,
     requests,
-    scan::PostgresScan,
+    scan::{self, PostgresScan},
     session::PostgresSession,
     slot, state, tables, ties,
 };
@@ -167,7 +167,7 @@ impl Node for PostgresNode {
     }
 
     async fn open_scan(&self, tables: &Tables) -> Result<Box<dyn Scan>> {
-        let link = self.link("scan").await?;
+        let link = self.connect_as(&scan::role(Role::new(&self.names.bridge, "scan"))).await?;
         Ok(Box::new(PostgresScan::new(link, tables)))
     }
 

@@ -6,48 +6,52 @@
 //! number in the row's `xmax` (manual, "System Columns"), so that such a row is known; read again under a
 //! lock it waits until that transaction is over. A row that such a transaction adds is not seen; its insert is in the log.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use pontoon_core::{
-    Key, MappedTable, Result, Row, TableId, Value,
+    Code, Digest, Error, Key, MappedTable, Result, Row, Span, TableId, Value,
+    digest::has_common_order,
     node::{Scan, Tables},
 };
 use tokio_postgres::{Client, Statement, types::ToSql};
 
 use crate::{
     catalog::get,
-    connect::Link,
-    decode,
+    connect::{Link, Role},
+    decode, digest,
     encode::Array,
     error,
-    statement::{self, Locking},
+    statement::{self, Bounds, Locking},
 };
+
+/// The settings of a session that reads: each statement is planned for its own bounds, since what a plan without them
+/// takes for a tenth of the table are a few rows; and no more of the server's processors are used than the session's own.
+pub(crate) fn role(role: Role) -> Role {
+    role.set("plan_cache_mode", "force_custom_plan").set("max_parallel_workers_per_gather", "0").set("jit", "off")
+}
 
 /// Reads at READ COMMITTED, each chunk in a statement of its own.
 pub(crate) struct PostgresScan {
     link: Link,
     tables: Tables,
+    statements: HashMap<String, Statement>,
 }
 
 impl PostgresScan {
     pub(crate) fn new(link: Link, tables: &Tables) -> PostgresScan {
-        PostgresScan { link, tables: tables.clone() }
+        PostgresScan { link, tables: tables.clone(), statements: HashMap::new() }
     }
-}
 
-impl PostgresScan {
     /// The next rows, each with whether somebody has locked or overwritten it.
-    async fn look(&self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<(Row, bool)>> {
+    async fn look(&self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<(Row, bool)>> {
         let table = &self.tables[table.index()];
-        let bounds = match after {
-            None => Vec::new(),
-            Some(key) => arrays_of(table, &table.key, std::slice::from_ref(key)).0,
-        };
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let sql = statement::chunk(table, !bounds.is_empty());
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = bounds.iter().map(|array| array as _).collect();
-        parameters.push(&limit);
-        let rows = self.link.client.query_raw(&sql, parameters).await.map_err(|error| of_table(&error, table))?;
+        let bounds = bounds_of(table, span)?;
+        let limit = as_int8(limit);
+        let sql = statement::chunk(table, Bounds::of(span));
+        let rows = self.link.client.query_raw(&sql, parameters(&bounds, &limit)).await;
+        let rows = rows.map_err(|error| of_table(&error, table))?;
         let mut rows = std::pin::pin!(rows);
         let mut found = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|error| of_table(&error, table))? {
@@ -55,16 +59,27 @@ impl PostgresScan {
         }
         Ok(found)
     }
+
+    /// A statement that is run for one span after the other.
+    async fn prepared(&mut self, table: TableId, sql: String) -> Result<Statement> {
+        if let Some(statement) = self.statements.get(&sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.link.client.prepare(&sql).await;
+        let statement = statement.map_err(|error| of_table(&error, &self.tables[table.index()]))?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
 }
 
 #[async_trait]
 impl Scan for PostgresScan {
-    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        Ok(self.look(table, after, limit).await?.into_iter().map(|(row, _)| row).collect())
+    async fn chunk(&mut self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<Row>> {
+        Ok(self.look(table, span, limit).await?.into_iter().map(|(row, _)| row).collect())
     }
 
     async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        let found = self.look(table, after, limit).await?;
+        let found = self.look(table, Span::behind(after), limit).await?;
         let table = &self.tables[table.index()];
         let touched: Vec<Key> =
             found.iter().filter(|(_, touched)| *touched).map(|(row, _)| table.key_of(row)).collect();
@@ -83,6 +98,57 @@ impl Scan for PostgresScan {
         let statement = self.link.client.prepare(&sql).await.map_err(|error| of_table(&error, table))?;
         rows_of_keys(&self.link.client, &statement, table, keys).await
     }
+
+    fn keeps_common_order(&self, table: TableId) -> bool {
+        has_common_order(&self.tables[table.index()])
+    }
+
+    async fn nth_key(&mut self, table: TableId, span: Span<'_>, number: usize) -> Result<Option<Key>> {
+        let statement = self.prepared(table, digest::nth_key(&self.tables[table.index()], Bounds::of(span))).await?;
+        let table = &self.tables[table.index()];
+        let (bounds, before) = (bounds_of(table, span)?, as_int8(number.saturating_sub(1)));
+        let row = self.link.client.query_opt(&statement, &parameters(&bounds, &before)).await;
+        let Some(row) = row.map_err(|error| of_table(&error, table))? else { return Ok(None) };
+        let columns = table.key.iter().map(|&at| &table.columns[at]).enumerate();
+        let values = columns.map(|(place, column)| Ok(decode::common(column, get::<&str>(&row, place)?.as_bytes())));
+        Ok(Some(Key(values.collect::<Result<_>>()?)))
+    }
+
+    async fn digest(&mut self, table: TableId, span: Span<'_>) -> Result<Digest> {
+        let statement = self.prepared(table, digest::digest(&self.tables[table.index()], Bounds::of(span))).await?;
+        let table = &self.tables[table.index()];
+        let bounds = bounds_of(table, span)?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = bounds.iter().map(|array| array as _).collect();
+        let row = self.link.client.query_one(&statement, &parameters).await;
+        let row = row.map_err(|error| of_table(&error, table))?;
+        let rows = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
+        Ok(Digest { rows, sum: get::<i64>(&row, 1)?.cast_unsigned() })
+    }
+}
+
+fn as_int8(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The bounds of a span, and behind them a number.
+fn parameters<'a>(bounds: &'a [Array], number: &'a i64) -> Vec<&'a (dyn ToSql + Sync)> {
+    let last: &(dyn ToSql + Sync) = number;
+    bounds.iter().map(|array| array as _).chain([last]).collect()
+}
+
+/// The bounds of a span as arrays of one. Errors: a key that no row here can have, and so none can be behind.
+fn bounds_of(table: &MappedTable, span: Span<'_>) -> Result<Vec<Array>> {
+    let mut bounds = Vec::new();
+    for key in [span.after, span.up_to].into_iter().flatten() {
+        let (arrays, places) = arrays_of(table, &table.key, std::slice::from_ref(key));
+        if places.is_empty() {
+            let text = format!("{} key ({key}): the key has no form in which the next row could be found", table.label);
+            return Err(Error::new(Code::ValueMisfit, text)
+                .hint("give the row a key that both sides can hold, then start again"));
+        }
+        bounds.extend(arrays);
+    }
+    Ok(bounds)
 }
 
 /// Runs a statement of [`statement::by_key`].
@@ -155,14 +221,14 @@ fn row_of(table: &MappedTable, row: &tokio_postgres::Row, first: usize) -> Resul
 }
 
 /// An error of a statement on a user's table.
-pub(crate) fn of_table(error: &tokio_postgres::Error, table: &MappedTable) -> pontoon_core::Error {
+pub(crate) fn of_table(error: &tokio_postgres::Error, table: &MappedTable) -> Error {
     let shape = matches!(
         error::sqlstate(error),
         Some(("42P01" | "3F000" | "42703" | "42704" | "42804" | "42883" | "42846", _))
     );
     let mut said = error::of_statement(error);
     if shape {
-        said = pontoon_core::Error::new(pontoon_core::Code::SchemaChanged, said.message())
+        said = Error::new(Code::SchemaChanged, said.message())
             .hint("make the same change on the other side and start pontoon again: it goes on where it stopped");
     }
     said.at(format_args!("table {}", table.name))

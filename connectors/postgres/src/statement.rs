@@ -10,7 +10,7 @@
 //! * A value is written by the cast that an assignment makes, never by one with a modifier, which would
 //!   cut in silence.
 
-use pontoon_core::{Form, Kind, MappedColumn, MappedTable, Value, node::Sum};
+use pontoon_core::{Form, Kind, MappedColumn, MappedTable, Span, Value, node::Sum};
 
 use crate::{
     encode::element_type,
@@ -131,30 +131,57 @@ pub(crate) fn found_by(table: &MappedTable, columns: &[usize]) -> String {
     matches.collect::<Vec<_>>().join(" AND ")
 }
 
-/// The first rows in key order, after a key where `after` is set; each column as text, and last whether somebody
-/// has locked or overwritten the row. The limit is the last parameter.
-pub(crate) fn chunk(table: &MappedTable, after: bool) -> String {
-    let key: Vec<_> = table.key.iter().map(|&at| format!("t.{}", Ident(&table.columns[at].column.name))).collect();
-    let mut condition = String::new();
-    let mut limit = 1;
-    if after {
-        let bounds: Vec<_> = table
-            .key
-            .iter()
-            .enumerate()
-            .map(|(number, &at)| {
-                let column = &table.columns[at];
-                sought(column, &format!("(${}::{}[])[1]", number + 1, element_type(&column.kind)))
-            })
-            .collect();
-        condition = format!(" WHERE ({}) > ({})", key.join(", "), bounds.join(", "));
-        limit += bounds.len();
+/// Which bounds a span of keys has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Bounds {
+    /// A key that it is behind.
+    pub(crate) after: bool,
+    /// A key that it ends with.
+    pub(crate) up_to: bool,
+}
+
+impl Bounds {
+    pub(crate) fn of(span: Span<'_>) -> Bounds {
+        Bounds { after: span.after.is_some(), up_to: span.up_to.is_some() }
     }
+}
+
+/// The condition of a span of keys, with a blank before it, and how many parameters it takes: the columns of each bound,
+/// each an array of one.
+pub(crate) fn within(table: &MappedTable, bounds: Bounds) -> (String, usize) {
+    let (key, mut parameters, mut conditions) = (key_columns(table), 0, Vec::new());
+    for (is_there, operator) in [(bounds.after, ">"), (bounds.up_to, "<=")] {
+        if !is_there {
+            continue;
+        }
+        let values = table.key.iter().map(|&at| {
+            let column = &table.columns[at];
+            parameters += 1;
+            sought(column, &format!("(${parameters}::{}[])[1]", element_type(&column.kind)))
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        conditions.push(format!("({key}) {operator} ({values})"));
+    }
+    let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    (condition, parameters)
+}
+
+/// The key's columns in its order.
+pub(crate) fn key_columns(table: &MappedTable) -> String {
+    let key: Vec<_> = table.key.iter().map(|&at| format!("t.{}", Ident(&table.columns[at].column.name))).collect();
+    key.join(", ")
+}
+
+/// The first rows of a span in key order; each column as text, and last whether somebody has locked or overwritten the
+/// row. The limit is the last parameter.
+pub(crate) fn chunk(table: &MappedTable, bounds: Bounds) -> String {
+    let (condition, parameters) = within(table, bounds);
     format!(
-        "SELECT {}, t.xmax <> '0'::xid FROM {} AS t{condition} ORDER BY {} LIMIT ${limit}::int8",
+        "SELECT {}, t.xmax <> '0'::xid FROM {} AS t{condition} ORDER BY {} LIMIT ${}::int8",
         texts(table),
         Table(&table.name),
-        key.join(", ")
+        key_columns(table),
+        parameters + 1
     )
 }
 
@@ -166,7 +193,7 @@ pub(crate) fn texts(table: &MappedTable) -> String {
 
 /// A column as the text that the log has of it: what its type's output function writes. A cast to text is something else for
 /// some (`inet` with the mask that the output leaves out); `concat` takes the output (`text_concat` of varlena.c).
-fn as_text(column: &MappedColumn, name: &str) -> String {
+pub(crate) fn as_text(column: &MappedColumn, name: &str) -> String {
     match column.kind {
         Kind::Spelled { .. } => format!("(CASE WHEN {name} IS NOT NULL THEN concat({name}) END)"),
         _ => format!("{name}::text"),
@@ -320,13 +347,13 @@ fn assigned(column: &MappedColumn, parameter: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pontoon_core::{Column, TableId, TableName, schema::TextEquality};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn column(name: &str, kind: Kind, form: Form) -> MappedColumn {
+    pub(crate) fn column(name: &str, kind: Kind, form: Form) -> MappedColumn {
         let column = Column {
             name: name.into(),
             native: "jsonb".into(),
@@ -339,7 +366,7 @@ mod tests {
         MappedColumn { column, kind, form }
     }
 
-    fn table(name: &str, note: &str) -> MappedTable {
+    pub(crate) fn table(name: &str, note: &str) -> MappedTable {
         let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false };
         MappedTable {
             id: TableId(0),
@@ -379,7 +406,7 @@ mod tests {
              JOIN \"public\".\"items\" AS t ON t.\"id\" = s.k0 ORDER BY s.n FOR NO KEY UPDATE OF t"
         );
         assert_eq!(
-            chunk(&table, true),
+            chunk(&table, Bounds { after: true, up_to: false }),
             "SELECT t.\"id\"::text, t.\"note\"::text, t.\"at\"::text, t.xmax <> '0'::xid FROM \"public\".\"items\" AS t \
              WHERE (t.\"id\") > (($1::int8[])[1]) ORDER BY t.\"id\" LIMIT $2::int8"
         );
@@ -411,6 +438,8 @@ mod tests {
         );
     }
 
+    const BOTH: Bounds = Bounds { after: true, up_to: true };
+
     /// The statement with each quoted name as a star, read as the server's scanner does.
     fn unquoted(sql: &str) -> String {
         let (mut out, mut chars) = (String::new(), sql.chars().peekable());
@@ -431,7 +460,7 @@ mod tests {
             prop_assume!(note != "id" && note != "at");
             let (plain, hostile) = (table("items", "note"), table(&name, &note));
             let all = |t: &MappedTable| {
-                [update(t, &[1], &[]), delete(t), insert(t), by_key(t, Locking::No), chunk(t, true)].map(|sql| unquoted(&sql))
+                [update(t, &[1], &[]), delete(t), insert(t), by_key(t, Locking::No), chunk(t, BOTH)].map(|sql| unquoted(&sql))
             };
             prop_assert_eq!(all(&plain), all(&hostile));
         }

@@ -40,8 +40,9 @@ use self::{
     summary::Figures,
     teller::{Teller, Who},
 };
-use super::{Context, DONE, DemoArgs, NO, run::told_to_stop, terminal::Style, wait};
+use super::{Context, DONE, DemoArgs, NO, run::told_to_stop, terminal::Style};
 use crate::{
+    barrier,
     bridge::Until,
     human, service,
     side::{Pair, Side},
@@ -187,7 +188,7 @@ async fn play(arguments: &DemoArgs, stage: &Stage, story: &Arc<Story>, teller: &
     let writing = began.elapsed();
     teller.line(teller.told(&Who::Demo, "all is written; waiting until all of it has crossed")).await?;
     let mapping = &stage.mapping;
-    let applied = wait::all_applied(&stage.nodes.nodes, &mapping.tables, mapping.reads);
+    let applied = barrier::all_applied(&stage.nodes.nodes, &mapping.tables, mapping.reads);
     let caught_up = match with_status(&shop, story, teller, timeout(CROSS_WITHIN, applied)).await? {
         Ok(applied) => applied.map(|()| true)?,
         Err(_) => false,
@@ -195,7 +196,7 @@ async fn play(arguments: &DemoArgs, stage: &Stage, story: &Arc<Story>, teller: &
     let now = if caught_up { "all has crossed; comparing all rows" } else { "not all has crossed; comparing all rows" };
     teller.line(teller.told(&Who::Demo, now)).await?;
 
-    let compared = summary::compare(stage).await?;
+    let compared = summary::compare(stage, CROSS_WITHIN).await?;
     summary::side_by_side(stage, &compared, teller).await?;
     let mut figures = Figures {
         written: Pair::from_fn(|side| shop.written(side)),

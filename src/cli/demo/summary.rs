@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pontoon_core::{Key, Kind, MappedTable, Result, Row, Value, node::Node};
+use pontoon_core::{Key, Kind, MappedTable, Result, Row, Span, Value, node::Node};
 use unicode_width::UnicodeWidthStr;
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     cli::terminal::{Style, printable},
     human,
     side::{Pair, Side},
-    verify::{Compared, Comparison, Kind as Difference},
+    verify::{Compared, Comparison, Kind as Difference, Limits},
 };
 
 /// Differing rows that are named.
@@ -28,14 +28,16 @@ const SHOWN: [(&str, &[&str], usize); 3] = [
     ("orders", &["id", "item", "quantity", "total", "paid"], 6),
 ];
 
-/// Compares all rows of all tables.
-pub(super) async fn compare(stage: &Stage) -> Result<Vec<(MappedTable, Compared)>> {
-    let mut comparison = Comparison::open(&stage.nodes.nodes, &stage.mapping.tables).await?;
-    let mut compared = Vec::new();
+/// Compares all rows of all tables; none where what has not crossed yet does not within this time either.
+pub(super) async fn compare(stage: &Stage, within: Duration) -> Result<Vec<(MappedTable, Compared)>> {
+    let limits = Limits { timeout: within, rows_per_second: None };
+    let mut comparison = Comparison::open(&stage.nodes.nodes, &stage.mapping, limits).await?;
+    let mut all = Vec::new();
     for table in stage.mapping.tables[Side::A].iter() {
-        compared.push((table.clone(), comparison.table(table).await?));
+        let Some(compared) = comparison.table(table.id).await? else { return Ok(Vec::new()) };
+        all.push((table.clone(), compared));
     }
-    Ok(compared)
+    Ok(all)
 }
 
 /// The first rows of each table on both sides.
@@ -47,7 +49,7 @@ pub(super) async fn side_by_side(stage: &Stage, compared: &[(MappedTable, Compar
     let mut scans = Pair::new(open(Side::A).await?, open(Side::B).await?);
     for (table, compared) in compared {
         let Some((_, columns, limit)) = SHOWN.iter().find(|(name, ..)| *name == &*table.label) else { continue };
-        let rows = scans[Side::A].chunk(table.id, None, *limit).await?;
+        let rows = scans[Side::A].chunk(table.id, Span::default(), *limit).await?;
         let keys: Vec<Key> = rows.iter().map(|row| table.key_of(row)).collect();
         let others = scans[Side::B].rows(table.id, &keys).await?;
         let pairs: Vec<[Option<&Row>; 2]> =

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, Key, LogEvent, LogIdentity, MappedTable, Position, Resolution, Result, Row,
-    TableId, TableName, TableSchema, Tag,
+    Checkpoint, Code, CopyState, Digest, Error, Key, LogEvent, LogIdentity, MappedTable, Position, Resolution, Result,
+    Row, Span, TableId, TableName, TableSchema, Tag,
     history::Retention,
     new_key::{Answer, NewKey},
     node::{
@@ -421,8 +421,8 @@ struct FaultyScan(Connection<dyn Scan>);
 
 #[async_trait]
 impl Scan for FaultyScan {
-    async fn chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        over!(self.0, "chunk", |scan| scan.chunk(table, after, limit))
+    async fn chunk(&mut self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<Row>> {
+        over!(self.0, "chunk", |scan| scan.chunk(table, span, limit))
     }
 
     async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
@@ -431,5 +431,17 @@ impl Scan for FaultyScan {
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         over!(self.0, "rows", |scan| scan.rows(table, keys))
+    }
+
+    fn keeps_common_order(&self, table: TableId) -> bool {
+        self.0.inner.as_ref().is_some_and(|scan| scan.keeps_common_order(table))
+    }
+
+    async fn nth_key(&mut self, table: TableId, span: Span<'_>, number: usize) -> Result<Option<Key>> {
+        over!(self.0, "nth_key", |scan| scan.nth_key(table, span, number))
+    }
+
+    async fn digest(&mut self, table: TableId, span: Span<'_>) -> Result<Digest> {
+        over!(self.0, "digest", |scan| scan.digest(table, span))
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod admin;
+mod digest;
 mod fence;
 mod held;
 mod lease;

@@ -1,7 +1,7 @@
 //! The log as the reader yields it.
 
 use pontoon_core::{
-    LogEvent, Operation, Origin, Row, TableName, Value, calendar,
+    LogEvent, Operation, Origin, Row, Span, TableName, Value, calendar,
     node::{Mark, Node, TableBatch, UpdateGroup},
 };
 
@@ -121,7 +121,7 @@ async fn hostile_names_are_names() {
     assert_eq!(fragments.len(), 3);
     assert_eq!(fragments[1].changes[0].after(), Some(&row("7")));
     let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
-    assert_eq!(scan.chunk(id, None, 10).await.unwrap(), []);
+    assert_eq!(scan.chunk(id, Span::default(), 10).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! condition of a write. The server's own text of each value is what it is held against.
 
 use pontoon_core::{
-    Form, Key, Kind, Row, Value,
+    Form, Key, Kind, Row, Span, Value,
     node::{Applied, Node, TableBatch, UpdateGroup},
     schema::{Generator, TextEquality},
 };
@@ -136,7 +136,7 @@ async fn every_value_goes_around() {
     let mut scanned: Vec<Row> = Vec::new();
     loop {
         let after = scanned.last().map(|row| table.key_of(row));
-        let chunk = scan.chunk(table.id, after.as_ref(), 7).await.unwrap();
+        let chunk = scan.chunk(table.id, Span::behind(after.as_ref()), 7).await.unwrap();
         if chunk.is_empty() {
             break;
         }
@@ -164,8 +164,14 @@ async fn every_value_is_loaded_as_it_is() {
     let bench = Bench::start(&ddl(), &["all_types", "twin"]).await;
     let count = fill(&bench).await;
     let table = &bench.tables()[1];
-    let rows =
-        bench.node.open_scan(bench.tables()).await.unwrap().chunk(bench.tables()[0].id, None, 10_000).await.unwrap();
+    let rows = bench
+        .node
+        .open_scan(bench.tables())
+        .await
+        .unwrap()
+        .chunk(bench.tables()[0].id, Span::default(), 10_000)
+        .await
+        .unwrap();
     assert_eq!(rows.len(), count as usize);
     let mut session = bench.session().await;
     session.begin(Some(&tag(10, 1))).await.unwrap();
@@ -188,7 +194,7 @@ async fn a_write_is_conditional_on_every_value() {
     fill(&bench).await;
     let table = &bench.tables()[0];
     let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
-    let rows = scan.chunk(table.id, None, 10_000).await.unwrap();
+    let rows = scan.chunk(table.id, Span::default(), 10_000).await.unwrap();
     let mut session = bench.session().await;
     let all: Vec<usize> = (1..table.columns.len()).collect();
     session.begin(Some(&tag(10, 1))).await.unwrap();
@@ -258,7 +264,7 @@ async fn a_richer_value_compares_in_the_common_form() {
     .await;
     let table = &bench.tables()[0];
     let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
-    let rows = scan.chunk(table.id, None, 10).await.unwrap();
+    let rows = scan.chunk(table.id, Span::default(), 10).await.unwrap();
     assert_eq!(rows[0].0[1], Value::Time(86_399_000_000));
     assert_eq!(rows[0].0[4], Value::Float32(0.1));
     assert_eq!(rows[0].0[5], Value::Text("ab".into()));
@@ -343,8 +349,13 @@ async fn keys_are_looked_up_by_their_index() {
     let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
     let mut session = bench.session().await;
     for table in bench.tables().iter() {
-        let rows = scan.chunk(table.id, None, 10).await.unwrap();
-        assert_eq!(scan.chunk(table.id, Some(&table.key_of(&rows[0])), 10).await.unwrap(), rows[1..], "{}", table.name);
+        let rows = scan.chunk(table.id, Span::default(), 10).await.unwrap();
+        assert_eq!(
+            scan.chunk(table.id, Span::behind(Some(&table.key_of(&rows[0]))), 10).await.unwrap(),
+            rows[1..],
+            "{}",
+            table.name
+        );
         session.begin(Some(&tag(1, 1))).await.unwrap();
         let keys: Vec<_> = rows.iter().map(|row| table.key_of(row)).collect();
         assert_eq!(session.lock(table.id, &keys).await.unwrap(), rows.iter().cloned().map(Some).collect::<Vec<_>>());
