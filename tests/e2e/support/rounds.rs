@@ -108,7 +108,7 @@ impl Round {
     }
 
     /// One that is added.
-    fn new(&self, n: i64) -> i64 {
+    fn fresh(&self, n: i64) -> i64 {
         NEW + self.old(n)
     }
 
@@ -123,7 +123,7 @@ impl Round {
     /// What meets nothing, and what only adds.
     fn alone(&mut self) -> [Vec<String>; 2] {
         let [changed_on_a, changed_on_b, removed, counted] = [0, 1, 2, 0].map(|n| self.old(n));
-        let [added_on_a, added_on_b] = [0, 1].map(|n| self.new(n));
+        let [added_on_a, added_on_b] = [0, 1].map(|n| self.fresh(n));
         for (id, name) in [(changed_on_a, "of a"), (added_on_a, "of a"), (changed_on_b, "of b"), (added_on_b, "of b")] {
             self.is(("items", id), name);
         }
@@ -146,7 +146,7 @@ impl Round {
 
     fn contended(&mut self) -> [Vec<String>; 2] {
         let [changed, removed_on_a, removed_on_b] = [3, 4, 5].map(|n| self.old(n));
-        let (added, counted) = (self.new(2), self.old(1));
+        let (added, counted) = (self.fresh(2), self.old(1));
         self.meets([changed, removed_on_a, removed_on_b, added].map(|id| ("items", id)));
         self.meets([("counters", counted)]);
         self.is(("counters", counted), "18");
@@ -163,7 +163,7 @@ impl Round {
 
     fn tied(&mut self) -> [Vec<String>; 2] {
         let [removed, one, other, kept] = [0, 1, 2, 3].map(|n| self.old(n));
-        let [alike_on_a, alike_on_b] = [0, 1].map(|n| self.new(n));
+        let [alike_on_a, alike_on_b] = [0, 1].map(|n| self.fresh(n));
         let [dangling, fine] = [alike_on_a, alike_on_b];
         self.meets([removed, alike_on_a, alike_on_b].map(|id| ("parents", id)));
         self.meets([("children", dangling)]);
@@ -190,7 +190,7 @@ impl Round {
 
     /// The rows that the other side refuses: a's and b's.
     fn bad(&self) -> [i64; 2] {
-        [3, 4].map(|n| self.new(n))
+        [3, 4].map(|n| self.fresh(n))
     }
 
     fn refused(&mut self) -> [Vec<String>; 2] {
@@ -204,7 +204,7 @@ impl Round {
     /// Of the table that is being loaded: what may have arrived already, and what was never there.
     fn loaded(&mut self) -> [Vec<String>; 2] {
         let [changed, removed, on_b] = [0, 1, 2].map(|n| 1 + self.old(n) % LOADED);
-        let added = self.new(0);
+        let added = self.fresh(0);
         self.meets([changed, removed, on_b, added].map(|id| ("loads", id)));
         self.is(("loads", added), "of b");
         [
@@ -221,7 +221,7 @@ impl Round {
 
     /// Asks for all rows of its keys.
     fn dumps(&self) -> Vec<(&'static str, String)> {
-        let (old, new) = ([self.old(0), self.old(KEYS - 1)], [self.new(0), self.new(KEYS - 1)]);
+        let (old, new) = ([self.old(0), self.old(KEYS - 1)], [self.fresh(0), self.fresh(KEYS - 1)]);
         let of_keys = |table, columns| {
             let keys = format!("id BETWEEN {} AND {} OR id BETWEEN {} AND {}", old[0], old[1], new[0], new[1]);
             (table, format!("SELECT id, {columns} FROM {table} WHERE {keys} ORDER BY id"))
