@@ -319,7 +319,7 @@ fn bad_tables(kind: Kind) -> Vec<(&'static str, &'static str)> {
     let mut bad = vec![("CREATE TABLE bad_keyless (n int)", "a primary key on both sides")];
     bad.extend(match kind {
         Kind::Postgres => [
-            ("CREATE TABLE bad_type (id int PRIMARY KEY, place point)", "column place: point"),
+            ("CREATE TABLE bad_type (id int PRIMARY KEY, price money)", "column price: money"),
             ("CREATE TABLE bad_number (id int PRIMARY KEY, free numeric)", "column free: numeric"),
             ("CREATE TABLE bad_key (id text PRIMARY KEY)", "column id: text, which has no length"),
             (
@@ -338,14 +338,14 @@ fn bad_tables(kind: Kind) -> Vec<(&'static str, &'static str)> {
         ],
         Kind::Mysql | Kind::Mariadb => [
             ("CREATE TABLE bad_type (id int PRIMARY KEY, place point)", "column place: point"),
-            ("CREATE TABLE bad_set (id int PRIMARY KEY, some set('a','b'))", "column some: set('a','b')"),
+            ("CREATE TABLE bad_shape (id int PRIMARY KEY, some geometry)", "column some: geometry"),
             ("CREATE TABLE bad_name (id int PRIMARY KEY, äääääääääääääääääääääääääääääääää int)", "a name of 66 bytes"),
             (
                 "CREATE TABLE bad_key (id varchar(20) COLLATE utf8mb4_general_ci PRIMARY KEY)",
                 "collation utf8mb4_general_ci on a",
             ),
             ("CREATE TABLE bad_part (id varchar(20) NOT NULL, PRIMARY KEY (id(5)))", "a primary key on both sides"),
-            ("CREATE TABLE bad_year (id int PRIMARY KEY, y year)", "column y: year"),
+            ("CREATE TABLE bad_line (id int PRIMARY KEY, way linestring)", "column way: linestring"),
             ("CREATE TABLE bad_digits (id int PRIMARY KEY, f float(7,3))", "column f: float(7,3)"),
         ],
     });
