@@ -58,6 +58,9 @@ const OCCURRENCES_MAX: usize = 2;
 /// How long rounds are written until the call has failed: what is done every few seconds comes several times.
 const MET_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long is waited for it in one session: what is done every few seconds has come.
+const ONCE_WITHIN: Duration = Duration::from_secs(12);
+
 /// What is done on both nodes every so often.
 const PERIODIC: [&str; 3] = ["retire", "forget", "renew"];
 
@@ -254,14 +257,20 @@ impl Probe {
     }
 
     async fn fails_in(&mut self, case: &Case, armed: &Armed, sites: &Sites) -> Result<(), String> {
-        let began = Instant::now();
+        let (began, mut session) = (Instant::now(), Instant::now());
+        let mut anew = case.part.1;
         loop {
-            self.round(case.part, sites).await?;
+            self.round((case.part.0, anew), sites).await?;
             if armed.is_hit() {
                 break;
             }
             if began.elapsed() > MET_WITHIN {
                 return Err("the call did not come again".into());
+            }
+            // What a session does once it may have done before.
+            anew = case.part.1 || session.elapsed() > ONCE_WITHIN;
+            if anew {
+                session = Instant::now();
             }
         }
         // It may have been hit when all had crossed.
