@@ -239,3 +239,126 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pontoon_core::{
+        Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Node, schema::TextEquality,
+    };
+    use pontoon_memory::{Database, Dice, Faults, database::Clock, node::MemoryNode};
+
+    use super::*;
+    use crate::{
+        mapping::Mapping,
+        verify::{Compared, Limits},
+    };
+
+    const TABLE: TableId = TableId(0);
+
+    /// An integer for a key, up to `most`, and a value of one of two kinds.
+    fn table(most: i128, value: Kind) -> Tables {
+        let column = |name: &str, kind: Kind| {
+            let form = Form::of_pair(&kind, &kind).unwrap();
+            let column = Column {
+                name: name.into(),
+                native: "".into(),
+                kind: Some(kind.clone()),
+                nullable: false,
+                generated: false,
+                generator: None,
+                text_equality: TextEquality::Exact,
+            };
+            MappedColumn { column, kind, form }
+        };
+        let columns = vec![column("id", Kind::Integer { min: 0, max: most }), column("v", value)];
+        let name = TableName::new("public", "t");
+        let (uniques, references) = (Vec::new(), Vec::new());
+        [MappedTable { id: TABLE, label: "t".into(), name, columns, key: vec![0], followed: true, uniques, references }]
+            .into()
+    }
+
+    /// Which keys each side has, and which rows differ beside.
+    struct Sides {
+        keys: Pair<Vec<i128>>,
+        changed: Vec<i128>,
+        /// The greatest key that each side can hold.
+        most: Pair<i128>,
+    }
+
+    async fn compared(sides: &Sides, way: Way) -> Compared {
+        let (kind, value): (_, fn(i128) -> Value) = match way {
+            Way::Databases => (Kind::Integer { min: 0, max: i128::MAX }, Value::Integer),
+            _ => (Kind::Float64 { special: false }, |n| Value::Float64(n as f64)),
+        };
+        let faults = Faults { pause_max: Duration::from_millis(1), ..Faults::default() };
+        let nodes = Pair::from_fn(|side| {
+            let name = if side == Side::A { "a" } else { "b" };
+            let database = Database::new(name, Dice::new(7, faults), Clock::Skewed(0));
+            for &id in &sides.keys[side] {
+                let is_other = side == Side::B && sides.changed.contains(&id);
+                let row = Row(vec![Value::Integer(id), value(id + i128::from(is_other))]);
+                database.seed_row((TABLE, Key(vec![Value::Integer(id)])), row);
+            }
+            let node: Arc<dyn Node> = Arc::new(MemoryNode::new(database, "test"));
+            node
+        });
+        let mapping = Mapping {
+            tables: Pair::from_fn(|side| table(sides.most[side], kind.clone())),
+            policies: Vec::new(),
+            on_error: Vec::new(),
+            reads: Pair::new(true, true),
+            findings: Vec::new(),
+            notes: Vec::new(),
+        };
+        let limits = Limits { timeout: Duration::from_secs(1), rows_per_second: None };
+        let mut comparison = Comparison::open(&nodes, &mapping, limits).await.unwrap();
+        let compared = comparison.table(TABLE).await.unwrap().unwrap();
+        assert_eq!((compared.way, compared.unfenced), (way, compared.different > 0));
+        compared
+    }
+
+    async fn both_ways(sides: Sides) {
+        let only = |side: Side| {
+            let others: std::collections::HashSet<_> = sides.keys[side.other()].iter().collect();
+            sides.keys[side].iter().filter(|key| !others.contains(key)).count() as u64
+        };
+        for way in [Way::Databases, Way::Bridge] {
+            let found = compared(&sides, way).await;
+            assert_eq!(found.rows, Pair::from_fn(|side| sides.keys[side].len() as u64), "{way:?}");
+            assert_eq!(found.only, Pair::from_fn(only), "{way:?}");
+            let different = only(Side::A) + only(Side::B) + sides.changed.len() as u64;
+            assert_eq!(found.different, different, "{way:?}");
+            assert_eq!(found.differences.len(), usize::try_from(different).unwrap().min(1_000), "{way:?}");
+        }
+    }
+
+    const ANY: Pair<i128> = Pair::new(i128::MAX, i128::MAX);
+
+    #[tokio::test(start_paused = true)]
+    async fn every_difference_is_found_wherever_it_is() {
+        let all: Vec<i128> = (0..25_000).map(|n| n * 3).collect();
+        let without = |not: &[i128]| all.iter().copied().filter(|key| !not.contains(key)).collect();
+        both_ways(Sides { keys: Pair::new(all.clone(), all.clone()), changed: Vec::new(), most: ANY }).await;
+        // At the ends of the table and of spans, and beside them.
+        let (mut a, b): (Vec<_>, Vec<_>) = (without(&[0, 29_997, 60_000]), without(&[74_997, 30_000]));
+        a.extend([1, 29_998, 80_000]);
+        both_ways(Sides { keys: Pair::new(a, b), changed: vec![3, 2_997, 3_000, 74_994], most: ANY }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_may_have_nothing() {
+        let (none, all): (Vec<i128>, Vec<i128>) = (Vec::new(), (0..12_345).collect());
+        both_ways(Sides { keys: Pair::new(none.clone(), all.clone()), changed: Vec::new(), most: ANY }).await;
+        both_ways(Sides { keys: Pair::new(all, none.clone()), changed: Vec::new(), most: ANY }).await;
+        both_ways(Sides { keys: Pair::new(none.clone(), none), changed: Vec::new(), most: ANY }).await;
+    }
+
+    /// Such a key bounds nothing, and is found all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_side_may_have_keys_that_the_other_cannot_hold() {
+        let (a, b) = ((0..20_000).collect::<Vec<_>>(), (0..500).chain(30_000..31_000).collect::<Vec<_>>());
+        both_ways(Sides { keys: Pair::new(a, b), changed: vec![1, 499], most: Pair::new(i128::MAX, 900) }).await;
+    }
+}
