@@ -26,10 +26,15 @@ use crate::{
     statement::{self, Bounds, Locking},
 };
 
-/// The settings of a session that reads: each statement is planned for its own bounds, since what a plan without them
-/// takes for a tenth of the table are a few rows; and no more of the server's processors are used than the session's own.
+/// The settings of a session that reads. Each statement is planned for its own bounds, and by an index where there is one:
+/// of bounds over several columns the planner looks at the first alone (`rowcomparesel` of selfuncs.c), and where
+/// that is the same in most rows it takes a few of them for most of the table. No more of the server's processors
+/// are used than the session's own.
 pub(crate) fn role(role: Role) -> Role {
-    role.set("plan_cache_mode", "force_custom_plan").set("max_parallel_workers_per_gather", "0").set("jit", "off")
+    role.set("plan_cache_mode", "force_custom_plan")
+        .set("enable_seqscan", "off")
+        .set("max_parallel_workers_per_gather", "0")
+        .set("jit", "off")
 }
 
 /// Reads at READ COMMITTED, each chunk in a statement of its own.
