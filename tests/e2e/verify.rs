@@ -258,12 +258,13 @@ async fn running_writers(kinds: [Kind; 2]) {
     bridge.works().await;
     let writers = workload::Workload::start(&link, &mut workload::dice());
     let mut looks = 0;
-    // Until some was seen on its way, and a few times at least.
-    eventually("rows are seen on their way", async || {
+    // Until some was seen on its way and some was settled, and a few times at least.
+    eventually("rows are seen on their way, and a conflict is settled", async || {
         let ended = link.command(&["--log", "debug", "verify", "--json"]).await;
         assert_eq!((ended.code, &document(&ended)["equal"]), (0, &true.into()), "{ended:#?}");
         looks += 1;
-        looks >= 5 && ended.err.contains("differ for now")
+        let settled = link.a.value("SELECT count(*) FROM pontoon.resolution").await;
+        looks >= 5 && ended.err.contains("differ for now") && settled != "0"
     })
     .await;
     writers.check(&link, "verified meanwhile").await;
