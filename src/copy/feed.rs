@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use pontoon_core::{
-    CopyState, Key, Position, Result, Row, TableId,
-    node::{Mark, Scan},
+    CopyState, Position, Result, Row, TableId,
+    node::{Mark, Scan, Settled},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -128,15 +128,14 @@ impl Feed {
             sleep(BACKLOG_EVERY).await;
         }
         let window = self.shared.windows[self.source].open(at.table);
-        let rows = self.scan.settled_chunk(at.table, at.after.as_ref(), self.limit).await?;
+        let Settled { rows, up_to } = self.scan.settled_chunk(at.table, at.after.as_ref(), self.limit).await?;
         let end = node.log_status(None).await?.end;
         node.mark(Mark::Heartbeat).await?;
         let table = &self.shared.tables[self.source][at.table.index()];
-        let last: Option<Key> = rows.last().map(|row| table.key_of(row));
         let then = CopyState {
-            after: last.or_else(|| at.after.clone()),
+            done: up_to.is_none(),
+            after: up_to.or_else(|| rows.last().map(|row| table.key_of(row))).or_else(|| at.after.clone()),
             rows: at.rows + rows.len() as u64,
-            done: rows.len() < self.limit,
             ..at.clone()
         };
         self.adapt(&rows);

@@ -418,6 +418,16 @@ pub struct Tried {
     pub decided: bool,
 }
 
+/// A chunk of settled rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The rows. They may be fewer than were asked for, or none, also before the table's end: some may have been removed
+    /// while they were read.
+    pub rows: Vec<Row>,
+    /// The key up to which the table was read; `None`: to its end.
+    pub up_to: Option<Key>,
+}
+
 /// A session that reads tables whole.
 #[async_trait]
 pub trait Scan: Send {
@@ -427,7 +437,7 @@ pub trait Scan: Send {
 
     /// As [`Scan::chunk`] of what is behind a key, and with the effect of every transaction that ends at or before where the log ended
     /// when this was called: a statement alone may miss one whose commit is in the log and not visible yet.
-    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>>;
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Settled>;
 
     /// The rows of these keys, in their order.
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>>;

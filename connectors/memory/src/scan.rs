@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Code, Digest, Error, Key, Result, Row, Span, TableId,
     digest::has_common_order,
-    node::{Scan, Tables},
+    node::{Scan, Settled, Tables},
 };
 
 use crate::database::Database;
@@ -44,9 +44,16 @@ impl Scan for MemoryScan {
         Ok(rows.into_iter().take(limit).map(|(_, row)| row).collect())
     }
 
-    /// Here a transaction is in the log and visible at the same instant.
-    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
-        self.chunk(table, Span::behind(after), limit).await
+    /// Here a transaction is in the log and visible at the same instant. What is removed between two looks is left out, as on
+    /// servers that have to look twice.
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Settled> {
+        let mut found = self.within(table, Span::behind(after));
+        let up_to = found.get(limit.saturating_sub(1)).map(|(key, _)| key.clone());
+        found.truncate(limit);
+        self.database.dice.call().await?;
+        let inner = self.database.inner();
+        found.retain(|(key, _)| inner.rows.contains_key(&(table, key.clone())));
+        Ok(Settled { rows: found.into_iter().map(|(_, row)| row).collect(), up_to })
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {

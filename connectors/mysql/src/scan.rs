@@ -8,7 +8,7 @@
 use async_trait::async_trait;
 use pontoon_core::{
     Code, Digest, Error, Key, Result, Row, Span, TableId,
-    node::{Scan, Tables},
+    node::{Scan, Settled, Tables},
 };
 
 use crate::{
@@ -62,7 +62,7 @@ impl Scan for TableScan {
         self.client.each(statement, |row| common(row, sql)).await
     }
 
-    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Settled> {
         let statement = format!(
             "UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {} AND name = '{VISIBLE}'",
             encode::text(&self.bridge)
@@ -71,7 +71,10 @@ impl Scan for TableScan {
         if answers.first().map(|answer| answer.affected) != Some(1) {
             return Err(state::missing(&self.bridge));
         }
-        self.chunk(table, Span::behind(after), limit).await
+        let rows = self.chunk(table, Span::behind(after), limit).await?;
+        let last = rows.last().filter(|_| rows.len() == limit);
+        let up_to = last.map(|row| Ok(of(&self.tables, table)?.table.key_of(row))).transpose()?;
+        Ok(Settled { rows, up_to })
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use pontoon_core::{
     Code, Digest, Error, Key, MappedTable, Result, Row, Span, TableId, Value,
     digest::has_common_order,
-    node::{Scan, Tables},
+    node::{Scan, Settled, Tables},
 };
 use tokio_postgres::{Client, Statement, types::ToSql};
 
@@ -83,9 +83,11 @@ impl Scan for PostgresScan {
         Ok(self.look(table, span, limit).await?.into_iter().map(|(row, _)| row).collect())
     }
 
-    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Settled> {
         let found = self.look(table, Span::behind(after), limit).await?;
         let table = &self.tables[table.index()];
+        let last = found.last().filter(|_| found.len() == limit);
+        let up_to = last.map(|(row, _)| table.key_of(row));
         let touched: Vec<Key> =
             found.iter().filter(|(_, touched)| *touched).map(|(row, _)| table.key_of(row)).collect();
         let sql = statement::by_key(table, Locking::ForShare);
@@ -94,7 +96,7 @@ impl Scan for PostgresScan {
         let mut again = again.into_iter();
         // What was removed meanwhile is left out.
         let settled = found.into_iter().filter_map(|(row, touched)| if touched { again.next()? } else { Some(row) });
-        Ok(settled.collect())
+        Ok(Settled { rows: settled.collect(), up_to })
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {

@@ -9,8 +9,8 @@ use pontoon_core::{
     history::Retention,
     new_key::{Answer, NewKey},
     node::{
-        Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, TableBatch,
-        Tables, Tried,
+        Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Settled,
+        TableBatch, Tables, Tried,
     },
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
@@ -425,7 +425,7 @@ impl Scan for FaultyScan {
         over!(self.0, "chunk", |scan| scan.chunk(table, span, limit))
     }
 
-    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Vec<Row>> {
+    async fn settled_chunk(&mut self, table: TableId, after: Option<&Key>, limit: usize) -> Result<Settled> {
         over!(self.0, "settled_chunk", |scan| scan.settled_chunk(table, after, limit))
     }
 

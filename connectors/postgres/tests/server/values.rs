@@ -3,11 +3,11 @@
 
 use pontoon_core::{
     Form, Key, Kind, Row, Span, Value,
-    node::{Applied, Node, TableBatch, UpdateGroup},
+    node::{Applied, Node, Settled, TableBatch, UpdateGroup},
     schema::{Generator, TextEquality},
 };
 
-use crate::support::{Bench, names, tag};
+use crate::support::{Bench, DATABASE, PATIENCE, connect, names, tag};
 
 /// One column of each type, and values of it as the server reads them. `NULL` is tried for all.
 const TYPES: &[(&str, &[&str])] = &[
@@ -498,4 +498,37 @@ async fn tables_are_described() {
         assert_eq!(column(name).kind, Some(Kind::Spelled { native: native.into() }), "{name}");
     }
     assert_eq!(column("tags").native.as_ref(), "text[]");
+}
+
+/// A chunk that is read while a transaction on its rows ends: it waits for it, what was removed is left out, and that there are
+/// fewer rows than were asked for is not the table's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_waits_for_what_is_in_the_log() {
+    let bench = Bench::start(
+        "CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL); ALTER TABLE items REPLICA IDENTITY FULL; \
+         INSERT INTO items SELECT i, 0 FROM generate_series(1, 5) AS i",
+        &["items"],
+    )
+    .await;
+    let table = bench.tables()[0].id;
+    let mut scan = bench.node.open_scan(bench.tables()).await.unwrap();
+    let writer = connect(&bench.server, DATABASE).await;
+    writer.batch_execute("BEGIN; UPDATE items SET n = 1 WHERE id = 1; DELETE FROM items WHERE id = 3").await.unwrap();
+    let reading = tokio::spawn(async move { (scan.settled_chunk(table, None, 3).await, scan) });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%items%'";
+    let began = std::time::Instant::now();
+    while bench.sql.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(began.elapsed() < PATIENCE && !reading.is_finished(), "it waits for the writer");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    writer.batch_execute("COMMIT").await.unwrap();
+    let (chunk, mut scan) = reading.await.unwrap();
+    let integers = |values: &[i128]| values.iter().map(|n| Value::Integer(*n)).collect::<Vec<_>>();
+    let row = |id, n| Row(integers(&[id, n]));
+    let key = Key(integers(&[3]));
+    assert_eq!(chunk.unwrap(), Settled { rows: vec![row(1, 1), row(2, 0)], up_to: Some(key.clone()) });
+    let rest = scan.settled_chunk(table, Some(&key), 3).await.unwrap();
+    assert_eq!(rest, Settled { rows: vec![row(4, 0), row(5, 0)], up_to: None });
+    let exactly = scan.settled_chunk(table, Some(&key), 2).await.unwrap();
+    assert_eq!(exactly.up_to, Some(Key(integers(&[5]))), "whether there are more is not known");
 }
