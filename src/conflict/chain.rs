@@ -103,6 +103,16 @@ impl Chain {
         self.ends.as_ref().and_then(|ends| ends.before.as_ref())
     }
 
+    /// Whether the first of them may have been made on top of this row: a value that the log does not have may be any.
+    pub(crate) fn was_made_on(&self, row: Option<&Row>) -> bool {
+        match (self.ends.as_ref().and_then(|ends| ends.before.as_ref()), row) {
+            (Some(before), Some(row)) => {
+                before.0.iter().zip(&row.0).all(|(before, value)| *before == Value::Unchanged || before == value)
+            }
+            (before, row) => before.is_none() && row.is_none(),
+        }
+    }
+
     /// The row came or went on the way.
     pub(crate) fn came_or_went(&self) -> bool {
         self.came_or_went
@@ -163,6 +173,18 @@ pub(super) mod tests {
         assert_eq!(there_and_back.ancestor(), Some(&row(1, 5)));
         assert!(!there_and_back.came_or_went());
         assert_eq!(there_and_back.last(), Some(Last { commit_time: 2, before: true, after: true }));
+    }
+
+    #[test]
+    fn writes_are_made_on_the_row_before_them() {
+        let writes = chain(&[Some(row(1, 5)), Some(row(2, 5)), Some(row(1, 7))]);
+        for (found, made_on) in [(Some(row(1, 5)), true), (Some(row(2, 5)), false), (None, false)] {
+            assert_eq!(writes.was_made_on(found.as_ref()), made_on, "{found:?}");
+        }
+        let partly = Row(vec![Value::Integer(1), Value::Unchanged]);
+        assert!(chain(&[Some(partly), None]).was_made_on(Some(&row(1, 5))), "the log does not have it");
+        let came = chain(&[None, Some(row(1, 5))]);
+        assert!(came.was_made_on(None) && !came.was_made_on(Some(&row(1, 5))));
     }
 
     #[test]

@@ -141,6 +141,7 @@ impl Settler {
     pub(super) fn suspected(&self, rows: &Pair<Rows>, verdicts: &[Verdict], cause: Cause) -> Option<Refusal> {
         let why = |verdict: &Verdict| match cause {
             _ if verdict.contended || verdict.reason == Reason::Equal => None,
+            Cause::Conflict(_) if !verdict.unexplained => None,
             Cause::Conflict(_) => self.shared.watchdog.is_settled_in_vain(&verdict.place),
             Cause::Retry => self.shared.quarantine.is_suspected(&verdict.place).then(watchdog::still_suspected),
             Cause::Arrival(_) | Cause::Repair(_) | Cause::Completion | Cause::Discard | Cause::Take(_) => None,

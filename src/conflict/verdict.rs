@@ -48,6 +48,8 @@ pub(crate) struct Verdict {
     pub(crate) rows: Pair<Option<Row>>,
     /// Both sides had writes that the other had not got.
     pub(crate) contended: bool,
+    /// The rows differ, and nothing that was written says why.
+    pub(super) unexplained: bool,
     /// There are pending writes that the record covers.
     pub(super) covers_something: bool,
     /// What the direction from each side met.
@@ -78,6 +80,23 @@ fn kind(last: Option<Last>, target: Option<&Row>, target_deleted: bool) -> Confl
         (true, false, Some(_)) => ConflictKind::DeleteOriginDiffers,
         (true, false, None) => ConflictKind::DeleteMissing,
     }
+}
+
+/// Whether rows differ, and the pending writes do not say why: there are none, or those of one side alone, which were not made on
+/// top of what the other side has.
+fn is_unexplained(rows: &Pair<Option<Row>>, histories: &Pair<History>) -> bool {
+    let mut writing = Side::BOTH.into_iter().filter(|side| !histories[*side].all.is_empty());
+    let explained = match (writing.next(), writing.next()) {
+        (None, _) => false,
+        (Some(writer), None) => {
+            // The latter, where a write of the bridge has superseded the first of them.
+            let chains = [&histories[writer].all, &histories[writer].unseen];
+            let other = rows[writer.other()].as_ref();
+            chains.into_iter().any(|chain| !chain.is_empty() && chain.was_made_on(other))
+        }
+        (Some(_), Some(_)) => true,
+    };
+    rows[Side::A] != rows[Side::B] && !explained
 }
 
 /// Everything known under the locks.
@@ -273,6 +292,7 @@ impl Case<'_> {
             reason,
             kinds: Pair::from_fn(met),
             contended: adjusted.is_some() || histories.iter().all(|history| !history.all.is_empty()),
+            unexplained: is_unexplained(&Pair::from_fn(|side| self.row(side, place)), &histories),
             covers_something: histories.iter().any(|history| !history.all.is_empty()),
             group,
             records: Pair::from_fn(record),
@@ -358,4 +378,44 @@ pub(super) fn batches(
     // What a settlement writes is written as it is, on condition that the whole row is as it was at the fence.
     let stages = plan::vacated(stage, tables, |_| true);
     stages.iter().map(|stage| plan::batches(stage, &[]).tables).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::Value;
+
+    use super::*;
+
+    fn row(n: i128) -> Option<Row> {
+        Some(Row(vec![Value::Integer(n)]))
+    }
+
+    /// A write from one row to another, which no write of the bridge came after.
+    fn wrote(from: Option<Row>, to: Option<Row>) -> History {
+        let write = Chain::of(1, from, to, None);
+        History { all: write.clone(), unseen: write, ..History::default() }
+    }
+
+    #[test]
+    fn what_was_written_on_top_of_the_other_row_is_explained() {
+        let none = History::default;
+        for (rows, histories, unexplained) in [
+            ((row(2), row(1)), (wrote(row(1), row(2)), none()), false),
+            ((row(2), row(9)), (wrote(row(1), row(2)), none()), true),
+            ((row(9), row(2)), (none(), wrote(row(1), row(2))), true),
+            ((row(2), None), (wrote(None, row(2)), none()), false),
+            ((row(2), None), (wrote(row(1), row(2)), none()), true),
+            ((row(2), row(2)), (wrote(row(1), row(2)), none()), false),
+            ((row(2), row(1)), (none(), none()), true),
+            ((row(2), row(9)), (wrote(row(1), row(2)), wrote(row(1), row(9))), false),
+        ] {
+            let (rows, histories) = (Pair::new(rows.0, rows.1), Pair::new(histories.0, histories.1));
+            assert_eq!(is_unexplained(&rows, &histories), unexplained, "{rows:?} {histories:?}");
+        }
+        // The bridge brought 5 between the two writes.
+        let mut twice = wrote(row(5), row(6));
+        twice.all = Chain::of(1, row(1), row(2), None);
+        twice.all.append(Chain::of(2, row(5), row(6), None));
+        assert!(!is_unexplained(&Pair::new(row(6), row(5)), &Pair::new(twice, none())));
+    }
 }

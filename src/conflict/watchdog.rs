@@ -24,7 +24,8 @@
 //! **Settled in vain.** A settlement leaves the same row on both sides. Where the next write of one side finds another row
 //! on the other side again, and no write in that side's log says why, something changed the row in our own transaction:
 //! a trigger that rewrites what the bridge writes. Of a drift that came from elsewhere that is met once for a key;
-//! here it is met at every write, [`SETTLED_MAX`] times within [`SETTLED_WITHIN`].
+//! here it is met at every write, [`SETTLED_MAX`] times within [`SETTLED_WITHIN`]. What was settled beside a conflict since
+//! it came in one run with it does not count: its writes were made on top of what the other side has.
 //!
 //! False alarms are worse than late ones: a loop that is missed today is found tomorrow, as it does not end. So whatever
 //! is unclear counts for the row: a chain that a restart, a conflict or a pause of the bridge has cut begins anew,
