@@ -474,7 +474,6 @@ impl Settler {
         };
         for verdict in verdicts.iter().filter(is_new) {
             self.shared.settled(met, verdict);
-            if !verdict.contended && matches!(cause, Cause::Conflict(_)) && verdict.reason != Reason::Equal {}
             if verdict.contended {
                 self.shared.watchdog.met(&verdict.place);
             } else if verdict.unexplained && matches!(cause, Cause::Conflict(_)) {
