@@ -3,12 +3,13 @@
 //! Text stands between single quotes with backslash, quote and NUL escaped, which is all that can end or
 //! change it: the connection's charset is utf8mb4, in which no character contains those bytes, and
 //! `sql_mode` is pinned without NO_BACKSLASH_ESCAPES (MySQL manual, "String Literals"). Bytes are
-//! hexadecimal. Floating point numbers carry an exponent, since a literal without one is an exact
+//! hexadecimal, and many of them in base 64. Floating point numbers carry an exponent, since a literal without one is an exact
 //! number, and a single-precision value is written as the double that it is (`f <=> 0.1` is false for
 //! a FLOAT that holds 0.1). Dates and times are typed literals.
 
 use std::fmt::{self, Write};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use pontoon_core::{Kind, Value, calendar, decimal};
 
 /// Digits that DECIMAL holds on both servers.
@@ -54,16 +55,13 @@ fn push_bytes(sql: &mut String, bytes: &[u8]) {
     if bytes.len() >= SHORT_BLOB_BYTES {
         // To MariaDB 10.11 a longer literal in a row list has a length of two bytes all the same: of 70,000 bytes it
         // writes 4,464 without a word (tried), and beside one of exactly that length its temporary table is corrupt
-        // (error 127). An expression has the length that it has.
-        sql.push_str("CONCAT(");
-        push_hex(sql, bytes);
-        sql.push_str(", SUBSTRING(x'00', 2))");
-    } else {
-        push_hex(sql, bytes);
+        // (error 127). An expression has the length that it has, and this one takes a third less room than digits.
+        sql.reserve(bytes.len() / 3 * 4 + REST_BYTES);
+        sql.push_str("FROM_BASE64('");
+        STANDARD.encode_string(bytes, sql);
+        sql.push_str("')");
+        return;
     }
-}
-
-fn push_hex(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     sql.reserve(bytes.len() * 2 + REST_BYTES);
     sql.push_str("x'");
@@ -183,8 +181,8 @@ mod tests {
     #[test]
     fn literals_are_typed() {
         assert_eq!(literal(&Value::Bytes(vec![0, 255].into())), "x'00ff'");
-        assert!(literal(&Value::Bytes(vec![7; 65_535].into())).starts_with("CONCAT(x'0707"));
-        assert!(literal(&Value::Bytes(vec![7; 70_000].into())).starts_with("CONCAT(x'0707"));
+        assert!(literal(&Value::Bytes(vec![7; 65_535].into())).starts_with("FROM_BASE64('BwcH"));
+        assert!(literal(&Value::Bytes(vec![7; 65_534].into())).starts_with("x'0707"));
         assert_eq!(literal(&Value::Date(0)), "DATE'1970-01-01'");
         assert_eq!(literal(&Value::Time(-36_000_500_000)), "TIME'-10:00:00.500000'");
         assert_eq!(literal(&Value::Instant(1)), "TIMESTAMP'1970-01-01 00:00:00.000001'");
