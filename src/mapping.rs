@@ -4,6 +4,7 @@
 //! Both `check`, which lists every finding, and `run`, which refuses at the first blocking one, ask
 //! here, so they cannot disagree.
 
+mod leeway;
 mod rules;
 mod ties;
 
@@ -156,6 +157,7 @@ impl Draft<'_> {
     fn finish(mut self, notes: Vec<String>) -> Mapping {
         let described = std::mem::take(&mut self.described);
         ties::tie(&mut self, &described);
+        leeway::untied(&mut self);
         let reads = Pair::from_fn(|side| self.tables[side].iter().any(|table| table.followed));
         let [a, b] = [self.tables[Side::A].clone(), self.tables[Side::B].clone()];
         Mapping {
@@ -193,9 +195,10 @@ impl Draft<'_> {
 
     fn pair(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) {
         let before = self.blocking();
-        let columns = self.columns(choice, schemas);
+        let mut columns = self.columns(choice, schemas);
         let key = self.key(choice, schemas, &columns);
         let rules = rules::of_columns(self, choice, &columns, &key);
+        leeway::give(self, choice, &mut columns, &key);
         self.generated_keys(choice, schemas);
         if self.blocking() > before {
             return;
@@ -277,7 +280,7 @@ impl Draft<'_> {
             let actual = format!("not null on {} only", self.config.node(side).name);
             self.add(Severity::Warning, "column-null-differs", &subject, &actual, "the same on both sides", None);
         }
-        let mapped = |column: &Column, kind: &Kind| MappedColumn { column: column.clone(), kind: kind.clone(), form };
+        let mapped = |column: &Column, kind: &Kind| MappedColumn::new(column.clone(), kind.clone(), form);
         Some(Pair::new(mapped(a, kind_a), mapped(b, kind_b)))
     }
 

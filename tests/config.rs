@@ -317,7 +317,19 @@ fn refusals_name_place_key_and_remedy() {
             with("[[tables]]\nname = \"t\"\ncolumns = { n = { rule = \"min\", floor = 0 } }\n"),
             "pontoon.toml:6:41: tables.columns.n.floor: is for additive columns alone",
         ),
-        (with("[[tables]]\nname = \"t\"\ncolumns = { n = { floor = 0 } }\n"), "tables.columns.n: has no rule"),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = { floor = 0 } }\n"),
+            "tables.columns.n.floor: is for additive columns alone",
+        ),
+        (with("[[tables]]\nname = \"t\"\ncolumns = { n = { } }\n"), "tables.columns.n: has no rule"),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = { zero_date = \"nul\" } }\n"),
+            "tables.columns.n.zero_date: \"nul\" is nothing that zero_date can be; did you mean \"null\"?",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = { zero_dat = \"null\" } }\n"),
+            "tables.columns.n.zero_dat: is no part of a column's rule; did you mean \"zero_date\"?",
+        ),
         (
             with("[[tables]]\nname = \"t\"\ncolumns = { n = { rule = \"additive\", flor = 0 } }\n"),
             "tables.columns.n.flor: is no part of a column's rule; did you mean \"floor\"?",

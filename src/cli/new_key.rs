@@ -263,6 +263,7 @@ mod tests {
             },
             kind: kind.clone(),
             form: *form,
+            leeway: None,
         };
         MappedTable {
             id: TableId(0),

@@ -1,8 +1,8 @@
-//! `columns` of a `[[tables]]` entry: rules of single columns.
+//! `columns` of a `[[tables]]` entry: rules of single columns, of whose value stands and of values that do not fit.
 
 use std::collections::BTreeMap;
 
-use pontoon_core::decimal;
+use pontoon_core::{Instead, ValueRules, decimal};
 use toml::de::DeValue;
 
 use super::{
@@ -12,11 +12,35 @@ use super::{
     reader::{Fields, Item},
 };
 
+/// What an operator says of one column.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColumnRules {
+    /// Whose value stands where both sides changed it; `None`: by the table's rule.
+    pub conflict: Option<ColumnConflict>,
+    /// What becomes of values that only one side can hold.
+    pub values: ValueRules,
+}
+
 /// The rules that are a word.
 const WORDS: [&str; 5] = ["additive", "min", "max", "last_writer_wins", "prefer:NODE"];
 
 /// What a rule can be, for people.
-const RULES: &str = "it is \"additive\", \"min\", \"max\", \"last_writer_wins\" or \"prefer:NODE\", or { rule = \"additive\", floor = 0 }";
+const RULES: &str = "it is \"additive\", \"min\", \"max\", \"last_writer_wins\" or \"prefer:NODE\", or a table with a `rule` \
+                     (and a `floor` if additive), or what becomes of values that do not fit: zero_date, infinity, nul_byte, out_of_range, too_long";
+
+/// The parts of a rule that is a table.
+const PARTS: [&str; 7] = ["rule", "floor", "zero_date", "infinity", "nul_byte", "out_of_range", "too_long"];
+
+/// What may stand for a value, by the rule; beside quarantine, which is what becomes of it without one.
+const STAND_INS: [(&str, &[(&str, Instead)]); 5] = [
+    ("zero_date", &[("null", Instead::Null)]),
+    ("infinity", &[("null", Instead::Null), ("limit", Instead::Limit)]),
+    ("nul_byte", &[("remove", Instead::Remove), ("replace", Instead::Replace)]),
+    ("out_of_range", &[("null", Instead::Null), ("limit", Instead::Limit)]),
+    ("too_long", &[("cut", Instead::Cut)]),
+];
+
+const QUARANTINE: &str = "quarantine";
 
 impl Parser<'_, '_> {
     /// The rules by the columns' names.
@@ -24,48 +48,56 @@ impl Parser<'_, '_> {
         &mut self,
         fields: &Fields<'_, '_>,
         names: Option<Names<'_>>,
-    ) -> BTreeMap<String, ColumnConflict> {
+    ) -> BTreeMap<String, ColumnRules> {
         let mut columns = BTreeMap::new();
         let Some(item) = fields.get("columns") else { return columns };
         let Some(table) = item.table(&mut self.problems) else { return columns };
         for (key, value) in table {
             let name: &str = key.get_ref();
-            if let Some(rule) = self.column(&Item::of(&item.path, key, value), names) {
-                columns.insert(name.to_owned(), rule);
+            if let Some(rules) = self.column(&Item::of(&item.path, key, value), names) {
+                columns.insert(name.to_owned(), rules);
             }
         }
         columns
     }
 
-    fn column(&mut self, item: &Item<'_, '_>, names: Option<Names<'_>>) -> Option<ColumnConflict> {
-        let DeValue::Table(table) = item.value else { return self.column_rule(item, names) };
-        let (mut rule, mut floor) = (None, None);
+    fn column(&mut self, item: &Item<'_, '_>, names: Option<Names<'_>>) -> Option<ColumnRules> {
+        let DeValue::Table(table) = item.value else {
+            return Some(ColumnRules { conflict: Some(self.column_rule(item, names)?), ..ColumnRules::default() });
+        };
+        let (mut rules, mut floor) = (ColumnRules::default(), None);
         for (key, value) in table {
             let name: &str = key.get_ref();
             let part = Item::of(&item.path, key, value);
             match name {
-                "rule" => rule = Some(self.column_rule(&part, names)?),
+                "rule" => rules.conflict = Some(self.column_rule(&part, names)?),
                 "floor" => floor = Some((self.number(&part)?, part)),
+                "zero_date" => rules.values.zero_date = self.stand_in(name, &part)?,
+                "infinity" => rules.values.infinity = self.stand_in(name, &part)?,
+                "nul_byte" => rules.values.nul_byte = self.stand_in(name, &part)?,
+                "out_of_range" => rules.values.out_of_range = self.stand_in(name, &part)?,
+                "too_long" => rules.values.too_long = self.stand_in(name, &part)?,
                 _ => {
-                    let near = did_you_mean(name, ["rule", "floor"]);
+                    let near = did_you_mean(name, PARTS);
                     part.refuse_with(&mut self.problems, format!("is no part of a column's rule{near}"), RULES);
                     return None;
                 }
             }
         }
-        match (rule, floor) {
-            (None, _) => {
+        match (&mut rules.conflict, floor) {
+            (None, None) if table.is_empty() => {
                 item.refuse_with(&mut self.problems, "has no rule", RULES);
                 None
             }
-            (Some(ColumnConflict::Additive { .. }), Some((floor, _))) => {
-                Some(ColumnConflict::Additive { floor: Some(floor) })
+            (_, None) => Some(rules),
+            (Some(ColumnConflict::Additive { floor: least }), Some((floor, _))) => {
+                *least = Some(floor);
+                Some(rules)
             }
-            (Some(_), Some((_, floor))) => {
+            (_, Some((_, floor))) => {
                 floor.contradicts(&mut self.problems, "is for additive columns alone", "take it away");
                 None
             }
-            (rule, None) => rule,
         }
     }
 
@@ -85,6 +117,27 @@ impl Parser<'_, '_> {
                 return None;
             }
         })
+    }
+
+    /// What stands for a value; `Some(None)`: nothing, its row goes into quarantine. `None`: it is refused.
+    fn stand_in(&mut self, rule: &str, item: &Item<'_, '_>) -> Option<Option<Instead>> {
+        let text = item.text(&mut self.problems)?;
+        let words = STAND_INS.iter().find(|(name, _)| *name == rule).map_or(&[][..], |(_, words)| words);
+        if text == QUARANTINE {
+            return Some(None);
+        }
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, instead)| Some(*instead));
+        if found.is_none() {
+            let words = || words.iter().map(|(word, _)| *word).chain([QUARANTINE]);
+            let near = did_you_mean(text, words());
+            let all: Vec<String> = words().map(|word| format!("{word:?}")).collect();
+            item.refuse_with(
+                &mut self.problems,
+                format!("{text:?} is nothing that {rule} can be{near}"),
+                format!("it is {}", all.join(" or ")),
+            );
+        }
+        found
     }
 
     /// An exact number: as it is written, without a detour by a double.

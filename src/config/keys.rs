@@ -159,7 +159,9 @@ pub(super) const TABLE: Section = Section {
              one side changed is that side's; where both did, `min` and `max` take the lesser and the greater value, `last_writer_wins` \
              the later and `prefer:NODE` that node's. `additive`: what each side added counts, once, on both; for columns of \
              an exact number. `{ rule = \"additive\", floor = 0 }` reports it where both sides together come below the floor \
-             and neither did alone.",
+             and neither did alone. A table also says what becomes of values that one side cannot hold, beside `\"quarantine\"`: \
+             `zero_date = \"null\"`, `infinity = \"null\"` or `\"limit\"`, `nul_byte = \"remove\"` or `\"replace\"`, \
+             `out_of_range = \"null\"` or `\"limit\"`, `too_long = \"cut\"` (docs/types.md).",
         ),
         key(
             "accept",

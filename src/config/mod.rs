@@ -40,6 +40,7 @@ use pontoon_core::{
 };
 
 pub use self::{
+    columns::ColumnRules,
     place::{Invalid, Place, Problem},
     tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},
     write::{Outline, OutlineNode, written},

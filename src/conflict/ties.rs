@@ -285,6 +285,7 @@ mod tests {
             },
             kind: kind.clone(),
             form: Form::Integer,
+            leeway: None,
         };
         let table = |id: u32, columns: &[&str]| MappedTable {
             id: TableId(id),

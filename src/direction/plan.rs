@@ -339,6 +339,7 @@ mod tests {
             },
             kind: kind.clone(),
             form: Form::Integer,
+            leeway: None,
         };
         Tables::from([MappedTable {
             id: TableId(0),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The code of a rule that its column cannot keep.
-const UNFIT: &str = "column-rule-unfit";
+pub(super) const UNFIT: &str = "column-rule-unfit";
 
 /// The rules of a table's columns by their place, as far as they are fit.
 pub(super) fn of_columns(
@@ -33,7 +33,9 @@ pub(super) fn of_columns(
             draft.block(UNFIT, &subject, "a rule for a key column", "rules for columns beside the key", remedy);
             continue;
         }
-        rules[at] = of_column(draft, choice, &subject, rule, &columns[at]);
+        if let Some(rule) = &rule.conflict {
+            rules[at] = of_column(draft, choice, &subject, rule, &columns[at]);
+        }
     }
     rules
 }

@@ -270,7 +270,7 @@ mod tests {
                 generator: None,
                 text_equality: TextEquality::Exact,
             };
-            MappedColumn { column, kind, form }
+            MappedColumn::new(column, kind, form)
         };
         let columns = vec![column("id", Kind::Integer { min: 0, max: most }), column("v", value)];
         let name = TableName::new("public", "t");

@@ -17,6 +17,7 @@ mod held;
 mod history;
 mod init;
 mod large;
+mod leeway;
 mod links;
 mod log_forms;
 mod loops;

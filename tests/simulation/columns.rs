@@ -36,7 +36,7 @@ pub(crate) fn column(name: &str, kind: &Kind, form: Form) -> MappedColumn {
         generator: None,
         text_equality: TextEquality::Exact,
     };
-    MappedColumn { column, kind: kind.clone(), form }
+    MappedColumn::new(column, kind.clone(), form)
 }
 
 pub(crate) fn tables(workload: Workload) -> Tables {

@@ -285,6 +285,7 @@ mod tests {
             },
             kind: kind.clone(),
             form: Form::Integer,
+            leeway: None,
         };
         MappedTable {
             id: TableId(0),

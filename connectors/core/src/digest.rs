@@ -90,16 +90,18 @@ pub fn is_digestible(table: &MappedTable) -> bool {
 }
 
 fn has_text(column: &MappedColumn) -> bool {
-    match (&column.kind, column.form) {
-        (_, Form::Float32 | Form::Float64 | Form::Json) => false,
-        (Kind::Time { precision, .. }, Form::Time { precision: form }) => *precision <= form,
-        // What is cut is cut to the units that every server has a word for.
-        (Kind::DateTime { precision, .. }, Form::DateTime { precision: form })
-        | (Kind::Instant { precision, .. }, Form::Instant { precision: form }) => {
-            *precision <= form || matches!(form, 0 | 3)
+    // The bridge alone makes of a value what an operator lets become of it.
+    column.leeway.is_none()
+        && match (&column.kind, column.form) {
+            (_, Form::Float32 | Form::Float64 | Form::Json) => false,
+            (Kind::Time { precision, .. }, Form::Time { precision: form }) => *precision <= form,
+            // What is cut is cut to the units that every server has a word for.
+            (Kind::DateTime { precision, .. }, Form::DateTime { precision: form })
+            | (Kind::Instant { precision, .. }, Form::Instant { precision: form }) => {
+                *precision <= form || matches!(form, 0 | 3)
+            }
+            _ => true,
         }
-        _ => true,
-    }
 }
 
 /// Whether a table's keys have an order that servers agree on, as far as their kinds tell: then a range of keys on one

@@ -9,6 +9,7 @@
 //! | [`value`] | one value in canonical form; how it is written in JSON |
 //! | [`kind`] | a column's type as the bridge understands it, and what fits into it |
 //! | [`form`] | the common form of a pair of columns, in which alone values are compared |
+//! | [`leeway`] | what an operator lets become of values that one side alone can hold |
 //! | [`calendar`] | days and microseconds to and from text |
 //! | [`decimal`] · [`json`] | canonical text of exact numbers and of documents |
 //! | [`schema`] | tables as a server describes them, and as a bridge maps them |
@@ -34,6 +35,7 @@ pub mod form;
 pub mod history;
 pub mod json;
 pub mod kind;
+pub mod leeway;
 pub mod neighbours;
 pub mod new_key;
 pub mod node;
@@ -52,6 +54,7 @@ pub use digest::{Digest, Span};
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;
+pub use leeway::{Instead, Leeway, ValueRules};
 pub use position::{Beside, LogIdentity, Position};
 pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
 pub use state::{Checkpoint, CopyState, Resolution, Tag};

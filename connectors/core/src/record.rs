@@ -118,6 +118,7 @@ pub(crate) mod tests {
             },
             kind: kind.clone(),
             form,
+            leeway: None,
         };
         MappedTable {
             id: TableId(0),

@@ -9,6 +9,7 @@ use crate::{
     error::{Code, Error},
     form::Form,
     kind::Kind,
+    leeway::Leeway,
     value::Value,
 };
 
@@ -188,6 +189,23 @@ pub struct MappedColumn {
     pub kind: Kind,
     /// The common form of the pair.
     pub form: Form,
+    /// What else is poorer there, as an operator said it; the same on both sides.
+    pub leeway: Option<Arc<Leeway>>,
+}
+
+impl MappedColumn {
+    /// A column without leeway.
+    pub fn new(column: Column, kind: Kind, form: Form) -> MappedColumn {
+        MappedColumn { column, kind, form, leeway: None }
+    }
+
+    /// The server's value in the pair's common form.
+    pub fn common(&self, value: Value) -> Value {
+        match &self.leeway {
+            None => self.form.convert(value),
+            Some(leeway) => leeway.after(self.form.convert(leeway.before(value)), self.form),
+        }
+    }
 }
 
 /// One side of a mapped pair of tables. Columns stand in the pair's order, the same on both sides, so
@@ -267,7 +285,7 @@ impl Reference {
         }
         let value = |at: &usize| {
             let place = self.parent_columns.iter().position(|column| column == at)?;
-            Some(parent.columns[*at].form.convert(row.0[self.columns[place]].clone()))
+            Some(parent.columns[*at].common(row.0[self.columns[place]].clone()))
         };
         parent.key.iter().map(value).collect::<Option<Vec<_>>>().map(Key)
     }
@@ -302,8 +320,8 @@ impl MappedTable {
     }
 
     /// A row from values in the pair's order as the server gave them.
-    pub fn to_common(&self, values: impl IntoIterator<Item = crate::value::Value>) -> Row {
-        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.form.convert(value)).collect())
+    pub fn to_common(&self, values: impl IntoIterator<Item = Value>) -> Row {
+        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.common(value)).collect())
     }
 }
 

@@ -91,7 +91,7 @@ impl Scan for TableScan {
         let row = self.client.rows(statement).await?.pop();
         let columns = sql.table.key.iter().map(|&at| &sql.table.columns[at]);
         let value =
-            |(field, column): (_, &pontoon_core::MappedColumn)| column.form.convert(decode::value(field, &column.kind));
+            |(field, column): (_, &pontoon_core::MappedColumn)| column.common(decode::value(field, &column.kind));
         Ok(row.map(|row| Key(row.into_iter().zip(columns).map(value).collect())))
     }
 

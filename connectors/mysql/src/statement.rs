@@ -10,10 +10,10 @@
 //! [`pontoon_core::Form::convert`] cuts; JSON by value. Keys are compared by the column's own rules
 //! first, so that the index serves, and then exactly.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, sync::Arc};
 
 use pontoon_core::{
-    Form, Key, Kind, MappedTable, Row, Span, Value,
+    Form, Key, Kind, Leeway, MappedTable, Row, Span, Value,
     node::{Sum, UpdateGroup},
 };
 
@@ -53,6 +53,7 @@ pub(crate) struct ColumnSql {
     pub(crate) charset: String,
     collation: String,
     pub(crate) is_uuid: bool,
+    pub(crate) leeway: Option<Arc<Leeway>>,
 }
 
 /// A statement and the rows that it must find.
@@ -80,6 +81,7 @@ impl TableSql {
                 form: mapped.form,
                 charset: text(found.and_then(|native| native.charset.as_ref())),
                 collation: text(found.and_then(|native| native.collation.as_ref())),
+                leeway: mapped.leeway.clone(),
                 is_uuid: found.is_some_and(|native| &*native.data_type == "uuid"),
             }
         });
@@ -322,7 +324,7 @@ impl ColumnSql {
     /// A condition that the index serves and that every equal row meets; `None` where there is none.
     pub(crate) fn by_index(&self, listed: &str) -> Option<String> {
         let cut = match (&self.kind, self.form) {
-            _ if self.is_cut() => true,
+            _ if self.is_cut() || self.leeway.is_some() => true,
             // Upper and lower case are one UUID, and not one text.
             (Kind::Text { .. }, Form::Uuid) => !self.collation.ends_with("_ci"),
             (Kind::Json { .. } | Kind::Enum { .. } | Kind::Set { .. }, _) => true,
@@ -333,7 +335,7 @@ impl ColumnSql {
 
     /// Whether the column is equal to a listed value in common form; null equals null.
     pub(crate) fn same(&self, listed: &str, table: &TableSql) -> String {
-        let own = format!("t.{}", self.name);
+        let own = self.common(&format!("t.{}", self.name));
         match (&self.kind, self.form) {
             (Kind::Text { .. }, Form::Uuid) => {
                 format!("CAST(LOWER(CONVERT({own} USING utf8mb4)) AS BINARY) <=> CAST({listed} AS BINARY)")
@@ -534,7 +536,7 @@ pub(crate) mod tests {
             name: name.clone(),
             columns: columns
                 .iter()
-                .map(|(name, kind, form)| MappedColumn { column: column(name, kind), kind: kind.clone(), form: *form })
+                .map(|(name, kind, form)| MappedColumn::new(column(name, kind), kind.clone(), *form))
                 .collect(),
             key: vec![0],
             followed: true,

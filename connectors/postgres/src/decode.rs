@@ -10,7 +10,7 @@ use pontoon_core::{Kind, MappedColumn, Value, calendar, value::parse_uuid};
 
 /// A value in the common form of its column, from the server's text.
 pub(crate) fn common(column: &MappedColumn, text: &[u8]) -> Value {
-    column.form.convert(value(&column.kind, text))
+    column.common(value(&column.kind, text))
 }
 
 /// A value as the column has it.

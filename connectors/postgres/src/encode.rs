@@ -195,7 +195,7 @@ pub(crate) mod tests {
             generator: None,
             text_equality: TextEquality::Exact,
         };
-        MappedColumn { column, kind, form }
+        MappedColumn::new(column, kind, form)
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `slot`, `reader`, `shape` | what must be true before the log is read; the reader; shapes of tables |
 //! | `log` | the replication connection and its formats, decoded without I/O |
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
+//! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
 //! | `lease`, `admin`, `findings` | who works; set-up and teardown; what `check` looks at |
 //! | `scan`, `digest` | reading tables; their spans and checksums |
@@ -68,6 +69,7 @@ mod error;
 mod findings;
 mod history;
 mod lease;
+mod leeway;
 mod load;
 mod log;
 mod names;

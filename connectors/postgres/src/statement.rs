@@ -14,13 +14,14 @@ use pontoon_core::{Form, Kind, MappedColumn, MappedTable, Span, Value, node::Sum
 
 use crate::{
     encode::element_type,
+    leeway,
     quote::{Ident, List, Table},
 };
 
 /// The least and the greatest double that a `real` takes without overflow or underflow: half way to the
 /// next number beyond. A cast outside of them is an error in the server, not infinity or zero.
 const REAL_LEAST: &str = "7.006492321624085e-46";
-const REAL_GREATEST: &str = "3.4028235677973366e38";
+pub(crate) const REAL_GREATEST: &str = "3.4028235677973366e38";
 
 /// Changes `changed` columns of rows that are as before, and adds to others. The parameters are the columns that
 /// are [`compared`], those that are changed, and what is added, as text.
@@ -266,7 +267,7 @@ fn key_equals(column: &MappedColumn, parameter: &str) -> String {
 
 /// Column and parameter are equal in common form, or both null.
 fn equals(column: &MappedColumn, parameter: &str) -> String {
-    let name = format!("t.{}", Ident(&column.column.name));
+    let name = leeway::common(column, &format!("t.{}", Ident(&column.column.name)));
     let exactly = |left: String, right: String| format!("{left} IS NOT DISTINCT FROM {right}");
     let exact_text = |text: String| format!("({text}) COLLATE pg_catalog.\"C\"");
     if let Some(unit) = cut_to(column) {
@@ -363,7 +364,7 @@ pub(crate) mod tests {
             generator: None,
             text_equality: TextEquality::Exact,
         };
-        MappedColumn { column, kind, form }
+        MappedColumn::new(column, kind, form)
     }
 
     pub(crate) fn table(name: &str, note: &str) -> MappedTable {

@@ -73,7 +73,7 @@ pub(crate) async fn map(node: &MysqlNode, names: &[TableName]) -> Tables {
             let column = schema.columns[at].clone();
             let kind = column.kind.clone().unwrap_or_else(|| panic!("{} {}", column.name, column.native));
             let form = Form::of_pair(&kind, &kind).unwrap();
-            MappedColumn { column, kind, form }
+            MappedColumn::new(column, kind, form)
         });
         MappedTable {
             id: TableId(index as u32),

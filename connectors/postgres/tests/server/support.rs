@@ -75,7 +75,7 @@ pub(crate) async fn map(node: &PostgresNode, names: &[TableName], poorer: &[(&st
             let kind = column.kind.clone().unwrap();
             let poor = poorer.iter().find(|(name, _)| *name == &*column.name).map(|(_, form)| *form);
             let form = poor.or_else(|| Form::of_pair(&kind, &kind)).unwrap();
-            MappedColumn { column: (*column).clone(), kind, form }
+            MappedColumn::new((*column).clone(), kind, form)
         });
         MappedTable {
             id: TableId(id as u32),
