@@ -450,6 +450,31 @@ pub struct SkipArgs {
     pub execute: bool,
 }
 
+/// Shows where the generators of keys stand, and moves them past the keys that are there
+///
+/// A row that comes from the other side has its key, and the sequence of the side that it comes to is not asked. Before
+/// applications insert on a side that only the bridge wrote to, its generators have to be past what is there. Where both sides
+/// count in steps that never meet, each has to be past its own. Exit code 1 where some are not.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon sequences                              shows them, with the SQL that would move them
+  pontoon wait && pontoon sequences --node stock --execute
+                                                 before applications go over to stock")]
+pub struct SequencesArgs {
+    /// Only this node's
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Only this table's; may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Says what an error or a finding means and what to do; offline
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:

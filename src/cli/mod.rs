@@ -60,6 +60,7 @@ commands! {
     conflicts => Conflicts(ConflictsArgs);
     quarantine => Quarantine(QuarantineArgs);
     skip => Skip(SkipArgs);
+    sequences => Sequences(SequencesArgs);
     explain => Explain(ExplainArgs);
     completions => Completions(CompletionsArgs);
 }

@@ -32,6 +32,7 @@ mod refusals;
 mod repair;
 mod rings;
 mod scenarios;
+mod sequences;
 mod servers_fail;
 mod standby;
 mod streamed;

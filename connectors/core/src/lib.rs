@@ -13,6 +13,7 @@
 //! | [`calendar`] | days and microseconds to and from text |
 //! | [`decimal`] · [`json`] | canonical text of exact numbers and of documents |
 //! | [`schema`] | tables as a server describes them, and as a bridge maps them |
+//! | [`sequences`] | where generators of keys stand, and where they have to |
 //! | [`digest`] | checksums of rows that two servers compute alike |
 //! | [`definition`] | a table as it is to be made on another server |
 //! | [`position`] | a place in a log, and which log that is |
@@ -45,6 +46,7 @@ pub mod record;
 pub mod repair;
 pub mod requests;
 pub mod schema;
+pub mod sequences;
 pub mod state;
 pub mod value;
 

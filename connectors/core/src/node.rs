@@ -23,6 +23,7 @@ use crate::{
     repair::Repair,
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
+    sequences::{GeneratedKey, Standing},
     state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
     value::Value,
 };
@@ -531,6 +532,13 @@ pub trait Admin: Send + Sync {
     /// Asks durably for the first load of tables to this node. What is underway goes on where it is; what is
     /// done is begun anew.
     async fn request_copies(&self, tables: &Tables, copies: &[CopyState]) -> Result<()>;
+
+    /// Where the generator of a key column stands; changes nothing. Errors: privilege missing, one that counts down.
+    async fn sequence(&self, key: &GeneratedKey) -> Result<Standing>;
+
+    /// Moves a generator past the values that are there, never back; where it stands then. Values that applications take meanwhile
+    /// are not given twice. Errors: as before; the user does not own it.
+    async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing>;
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;

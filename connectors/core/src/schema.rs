@@ -80,10 +80,13 @@ impl Generator {
     /// Whether two generators can never give the same value.
     pub fn disjoint(&self, other: &Generator) -> bool {
         let apart = self.start > other.max || other.start > self.max;
-        let interleaved = self.step == other.step
-            && self.step.abs() > 1
-            && self.start.rem_euclid(self.step.abs()) != other.start.rem_euclid(self.step.abs());
-        apart || interleaved
+        apart || self.is_interleaved(other)
+    }
+
+    /// Whether each gives the values between the other's steps.
+    pub fn is_interleaved(&self, other: &Generator) -> bool {
+        let step = self.step.abs();
+        step > 1 && self.step == other.step && self.start.rem_euclid(step) != other.start.rem_euclid(step)
     }
 }
 

@@ -18,6 +18,7 @@ use pontoon_core::{
     node::{Admin, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
+    sequences::{GeneratedKey, Standing},
 };
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     node::{MysqlNode, identity},
     quarantine,
     quote::{Ident, Table},
-    reader, requests, state, surroundings, tables,
+    reader, requests, sequences, state, surroundings, tables,
 };
 
 #[async_trait]
@@ -137,6 +138,14 @@ impl Admin for MysqlNode {
             client.run(state::note_copy(self.bridge(), table, copy)).await?;
         }
         Ok(())
+    }
+
+    async fn sequence(&self, key: &GeneratedKey) -> Result<Standing> {
+        sequences::standing(&mut self.client(Purpose::Look).await?, key).await
+    }
+
+    async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing> {
+        sequences::advance(&mut self.client(Purpose::Look).await?, key).await
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

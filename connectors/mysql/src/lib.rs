@@ -18,7 +18,7 @@
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `scan` · `digest` | whole tables; their spans and checksums |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
-//! | `admin` · `findings` · `surroundings` | setup, teardown, grants, skip; what check looks at; what else moves rows |
+//! | `admin` · `findings` · `surroundings` · `sequences` | setup, teardown, grants, skip; what check looks at; what else moves rows; generators of keys |
 //!
 //! # Facts about the servers that this rests on
 //!
@@ -47,6 +47,7 @@ mod quote;
 mod reader;
 mod requests;
 mod scan;
+mod sequences;
 mod session;
 mod socket;
 mod state;

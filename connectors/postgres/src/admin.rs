@@ -16,6 +16,7 @@ use pontoon_core::{
     node::{Admin, Applier, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
+    sequences::{GeneratedKey, Standing},
 };
 use tokio_postgres::{Client, types::PgLsn};
 
@@ -27,7 +28,7 @@ use crate::{
     node::PostgresNode,
     quarantine,
     quote::{Ident, List, Literal, Table},
-    requests, slot, state, surroundings, tables,
+    requests, sequences, slot, state, surroundings, tables,
 };
 
 /// A slot can only be made once all transactions that are under way have ended.
@@ -122,6 +123,16 @@ impl Admin for PostgresNode {
             self.at(state::note_copy(&link.client, &self.names, tables, copy).await)?;
         }
         Ok(())
+    }
+
+    async fn sequence(&self, key: &GeneratedKey) -> Result<Standing> {
+        let link = self.admin_link().await?;
+        self.at(sequences::standing(&link.client, key).await)
+    }
+
+    async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing> {
+        let mut link = self.admin_link().await?;
+        self.at(sequences::advance(&mut link.client, key).await)
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

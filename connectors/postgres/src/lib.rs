@@ -14,7 +14,7 @@
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
-//! | `lease`, `admin`, `findings` | who works; set-up and teardown; what `check` looks at |
+//! | `lease`, `admin`, `findings`, `sequences` | who works; set-up and teardown; what `check` looks at; generators of keys |
 //! | `scan`, `digest` | reading tables; their spans and checksums |
 //! | `surroundings` | what else moves rows |
 //! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
@@ -79,6 +79,7 @@ mod quote;
 mod reader;
 mod requests;
 mod scan;
+mod sequences;
 mod session;
 mod shape;
 mod slot;
