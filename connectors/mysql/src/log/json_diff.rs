@@ -14,6 +14,11 @@ use serde_json::Value as Json;
 
 use super::{Malformed, cursor::Cursor, jsonb, malformed};
 
+/// Steps of a path: the server's own limit of levels is 100. What is put at the end of one is a document of its own with
+/// as many levels at most, and without this limit each operation could go on at the depth that the one before came to: more
+/// levels than a stack has room for.
+const LEGS_MAX: usize = 128;
+
 const REPLACE: u8 = 0;
 const INSERT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -112,6 +117,9 @@ fn path(text: &[u8]) -> Result<Vec<Leg>, Malformed> {
             None => rest.strip_prefix('[').and_then(cell),
         }
         .ok_or_else(unknown)?;
+        if legs.len() == LEGS_MAX {
+            return Err(malformed("a partial document holds a path that is too long"));
+        }
         legs.push(leg);
         rest = after;
     }
@@ -211,6 +219,20 @@ mod tests {
         ] {
             assert!(after(before, kind, path).is_err(), "{kind} {path}");
         }
+    }
+
+    #[test]
+    fn documents_do_not_grow_deeper_and_deeper() {
+        // Each puts an array into the innermost one.
+        let array = [2, 0, 0, 4, 0];
+        let grown = |times: usize| {
+            let operations = (0..times).map(|depth| operation(INSERT, &format!("$[0]{}", "[0]".repeat(depth)), &array));
+            apply("[]", &operations.collect::<Vec<_>>().concat())
+        };
+        assert!(grown(40).is_ok());
+        let path = |legs: usize| path(format!("${}", "[0]".repeat(legs)).as_bytes());
+        assert_eq!(path(LEGS_MAX).unwrap().len(), LEGS_MAX);
+        assert!(path(LEGS_MAX + 1).is_err());
     }
 
     proptest! {

@@ -30,8 +30,22 @@ pub(crate) enum Statement {
     Other,
 }
 
-/// Reads the first words.
-pub(crate) fn classify(sql: &str) -> Statement {
+/// Reads the first words. MariaDB logs the settings of one statement with it, which are passed over, however many there
+/// are: by a loop, since a text may hold more of them than a stack has room for.
+pub(crate) fn classify(mut sql: &str) -> Statement {
+    loop {
+        let mut words = Words(sql);
+        if words.next().as_deref() != Some("SET") || words.next().as_deref() != Some("STATEMENT") {
+            return without_settings(sql);
+        }
+        match after_settings(words.0) {
+            Some(after) => sql = after,
+            None => return Statement::Rows,
+        }
+    }
+}
+
+fn without_settings(sql: &str) -> Statement {
     let mut words = Words(sql);
     let first = words.next().unwrap_or_default();
     match first.as_str() {
@@ -58,10 +72,6 @@ pub(crate) fn classify(sql: &str) -> Statement {
             ("ALTER", _) if removes_part(sql) => Statement::Removal,
             _ => Statement::Definition,
         },
-        // MariaDB logs the settings of one statement with it.
-        "SET" if words.next().as_deref() == Some("STATEMENT") => {
-            after_settings(words.0).map_or(Statement::Rows, classify)
-        }
         "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "CALL" | "DO" | "SELECT" => Statement::Rows,
         _ => Statement::Other,
     }
@@ -233,6 +243,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn any_number_of_settings_is_passed_over() {
+        let settings = "SET STATEMENT a = 1 FOR ".repeat(200_000);
+        assert_eq!(classify(&format!("{settings}TRUNCATE t")), Statement::Removal);
+        assert_eq!(classify(&settings), Statement::Other);
+        assert_eq!(classify("SET STATEMENT a = 1"), Statement::Rows);
+    }
 
     #[test]
     fn statements_are_told_by_their_first_words() {

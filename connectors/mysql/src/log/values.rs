@@ -12,6 +12,9 @@ use crate::charset::{BINARY, Charsets};
 const GROUP_DIGITS: usize = 9;
 const BYTES_OF_DIGITS: [usize; GROUP_DIGITS + 1] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
+/// Labels of a set: each is a bit of the eight bytes that a value has at most.
+const SET_LABELS_MAX: usize = 64;
+
 /// Whether values of this type become values of this kind: what the log describes is what was loaded.
 pub(crate) fn agrees(column_type: &ColumnType, kind: &Kind, charsets: &Charsets) -> bool {
     let text = |collation: &u32| *collation != BINARY && charsets.charset_of(*collation).is_some();
@@ -72,6 +75,9 @@ pub(crate) fn read(
         },
         ColumnType::Set { bytes, labels, collation } => {
             let bits = cursor.little(usize::from(*bytes))?;
+            if labels.len() > SET_LABELS_MAX {
+                return Err(malformed("a set has more labels than a set can have"));
+            }
             if bits.checked_shr(labels.len() as u32).is_some_and(|beyond| beyond != 0) {
                 return Err(malformed("a set has members beyond its labels"));
             }
@@ -302,7 +308,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::charset::tests::sample;
+    use crate::charset::sample;
 
     fn types() -> impl Strategy<Value = ColumnType> {
         prop_oneof![
@@ -352,6 +358,17 @@ mod tests {
         assert_eq!(decimal(&mut Cursor(&bytes), 14, 4).unwrap(), "1234567890.1234");
         let negative = [0x7e, 0xf2, 0x04, 0xc7, 0x2d, 0xfb, 0x2d];
         assert_eq!(decimal(&mut Cursor(&negative), 14, 4).unwrap(), "-1234567890.1234");
+    }
+
+    #[test]
+    fn sets_have_no_more_labels_than_bits() {
+        let set = |count: usize| ColumnType::Set { bytes: 8, labels: vec![b"x".to_vec(); count], collation: 45 };
+        let kind = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
+        let read = |count| read(&mut Cursor(&[0, 0, 0, 0, 0, 0, 0, 0x80]), &set(count), &kind, &sample());
+        assert_eq!(read(64), Ok(Value::Text("x".into())));
+        for count in [63, 65] {
+            assert!(read(count).is_err(), "{count}");
+        }
     }
 
     #[test]
