@@ -154,26 +154,27 @@ async fn single(client: &mut Client, charset: &str) -> Result<Arc<[Option<char>;
     if chars.next().is_some() { Err(unknown()) } else { Ok(Arc::new(table)) }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Collation 45 is utf8mb4, 8 latin1 (of 1252), 35 ucs2, 60 utf32, 63 binary.
-    pub(crate) fn sample() -> Charsets {
-        let mut charsets = Charsets::default();
-        for (id, name) in [(45, "utf8mb4"), (8, "latin1"), (35, "ucs2"), (60, "utf32"), (63, "binary")] {
-            charsets.by_collation.insert(id, name.into());
-            if let Some(decoder) = unicode(name) {
-                charsets.decoders.insert(name.into(), decoder);
-            }
+/// Collations as a server may have them: 45 and 46 are utf8mb4, 8 latin1 (of 1252), 35 ucs2, 60 utf32, 63 binary.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn sample() -> Charsets {
+    let mut charsets = Charsets::default();
+    for (id, name) in [(45, "utf8mb4"), (46, "utf8mb4"), (8, "latin1"), (35, "ucs2"), (60, "utf32"), (63, "binary")] {
+        charsets.by_collation.insert(id, name.into());
+        if let Some(decoder) = unicode(name) {
+            charsets.decoders.insert(name.into(), decoder);
         }
-        let mut latin1 = [None; 256];
-        for (byte, slot) in latin1.iter_mut().enumerate() {
-            *slot = char::from_u32(byte as u32).filter(|_| byte != 0x81);
-        }
-        charsets.decoders.insert("latin1".into(), Decoder::Single(Arc::new(latin1)));
-        charsets
     }
+    let mut latin1 = [None; 256];
+    for (byte, slot) in latin1.iter_mut().enumerate() {
+        *slot = char::from_u32(byte as u32).filter(|_| byte != 0x81);
+    }
+    charsets.decoders.insert("latin1".into(), Decoder::Single(Arc::new(latin1)));
+    charsets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn text_is_decoded_or_not_at_all() {

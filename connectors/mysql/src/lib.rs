@@ -19,6 +19,7 @@
 //! | `scan` · `digest` | whole tables; their spans and checksums |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
 //! | `admin` · `findings` · `surroundings` · `sequences` | setup, teardown, grants, skip; what check looks at; what else moves rows; generators of keys |
+//! | `fuzzing` | the decoders as functions of bytes, for tests |
 //!
 //! # Facts about the servers that this rests on
 //!
@@ -36,6 +37,8 @@ mod encode;
 mod error;
 mod files;
 mod findings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod history;
 mod inspect;
 mod lease;

@@ -281,7 +281,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        charset::tests::sample,
+        charset::sample,
         log::event::{self, Query},
     };
 

@@ -2,6 +2,8 @@
 
 use pontoon_core::{Kind, Value};
 
+#[cfg(test)]
+use super::table_map::MapColumn;
 use super::{
     Malformed,
     cursor::Cursor,
@@ -121,6 +123,24 @@ impl<'a> Rows<'a> {
         }))
     }
 
+    /// The next image's values as they stand there, `None` for nulls, where it holds all columns.
+    #[cfg(test)]
+    pub(crate) fn raw(&mut self, map: &TableMap) -> Result<Option<Vec<Option<&'a [u8]>>>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let nulls = self.rest.take(self.columns.div_ceil(8))?;
+        let mut value = |(column, described): (usize, &MapColumn)| {
+            if bit(nulls, column) {
+                return Ok(None);
+            }
+            let before = self.rest.0;
+            values::skip(&mut self.rest, &described.column_type)?;
+            Ok(Some(&before[..before.len() - self.rest.0.len()]))
+        };
+        map.columns.iter().enumerate().map(&mut value).collect::<Result<_, _>>().map(Some)
+    }
+
     /// Which of the table's documents the next image holds in part.
     fn parts(&mut self, map: &TableMap) -> Result<Option<&'a [u8]>, Malformed> {
         if self.rest.length()? & PARTIAL_JSON == 0 {
@@ -193,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        charset::tests::sample,
+        charset::sample,
         log::table_map::{ColumnType, MapColumn},
     };
 

@@ -185,6 +185,39 @@ fn raw_type(code: u8, metadata: &mut Cursor<'_>) -> Result<Raw, Malformed> {
     Ok(Raw { column_type, numeric, character })
 }
 
+/// A type by its number and metadata alone, with what full metadata would tell chosen by the caller. Labels are numbers.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn column_type(code: u8, metadata: [u8; 2], of: u32, is_unsigned: bool) -> Result<ColumnType, Malformed> {
+    let mut raw = raw_type(code, &mut Cursor(&metadata))?;
+    match &mut raw.column_type {
+        ColumnType::Integer { unsigned, .. } => *unsigned = is_unsigned,
+        ColumnType::Short { collation, .. } | ColumnType::Long { collation, .. } => *collation = of,
+        ColumnType::Enum { labels, collation, .. } | ColumnType::Set { labels, collation, .. } => {
+            *collation = of;
+            labels.extend((0..metadata[0]).map(|label| label.to_string().into_bytes()));
+        }
+        _ => {}
+    }
+    Ok(raw.column_type)
+}
+
+/// The types of a table's columns as they stand in the event: their numbers, and their metadata filled up to two bytes.
+#[cfg(test)]
+pub(crate) fn numbers(body: &[u8]) -> Result<Vec<(u8, [u8; 2])>, Malformed> {
+    let mut cursor = Cursor(body);
+    head(&mut cursor)?;
+    let count = cursor.count()?;
+    let codes = cursor.take(count)?;
+    let mut metadata = Cursor(cursor.prefixed()?);
+    let number = |&code: &u8| {
+        let before = metadata.0;
+        raw_type(code, &mut metadata)?;
+        let mut own = before[..before.len() - metadata.0.len()].iter().copied().chain([0, 0]);
+        Ok((code, [own.next().unwrap_or_default(), own.next().unwrap_or_default()]))
+    };
+    codes.iter().map(number).collect()
+}
+
 /// Reads the optional metadata into the types; returns the names where they are there.
 fn optional(cursor: &mut Cursor<'_>, types: &mut [Raw]) -> Result<Option<Vec<String>>, Malformed> {
     let mut names = None;
