@@ -107,7 +107,9 @@ fn moment(text: &str) -> Option<i64> {
 
 fn moment_of(text: &str, era: Era) -> Option<i64> {
     let (day, clock) = text.split_once(' ')?;
-    Some(calendar::micros(date((day, era))?, time(clock.as_bytes())?))
+    // 24:00:00 and beyond is a time, but none of any day: behind the calendar's last it would be no moment at all.
+    let time = time(clock.as_bytes()).filter(|time| *time < calendar::MICROS_PER_DAY)?;
+    Some(calendar::micros(date((day, era))?, time))
 }
 
 /// `10:00:00` with up to six digits of a fraction; 24:00:00 is a time of day here.
@@ -179,6 +181,7 @@ mod tests {
             (&KINDS[5], "infinity"),
             (&KINDS[7], "-infinity"),
             (&KINDS[8], "12026-01-01 00:00:00+00"),
+            (&KINDS[7], "9999-12-31 24:00:00"),
             (&KINDS[2], "NaN"),
             (&KINDS[2], "Infinity"),
             (&KINDS[8], "2026-01-01 00:00:00+01"),
