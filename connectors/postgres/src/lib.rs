@@ -17,6 +17,7 @@
 //! | `lease`, `admin`, `findings`, `sequences` | who works; set-up and teardown; what `check` looks at; generators of keys |
 //! | `scan`, `digest` | reading tables; their spans and checksums |
 //! | `surroundings` | what else moves rows |
+//! | `fuzzing` | the decoders as functions of bytes, for tests |
 //! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
 //!
@@ -67,6 +68,8 @@ mod digest;
 mod encode;
 mod error;
 mod findings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod history;
 mod lease;
 mod leeway;

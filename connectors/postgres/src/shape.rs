@@ -65,6 +65,12 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
 
 impl Shapes {
+    /// Of one table, by its number in the log.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(oid: u32, name: TableName, columns: Vec<ShapeColumn>) -> Shapes {
+        Shapes { shapes: vec![Shape { oid, columns }], by_name: HashMap::from([(name, 0)]), loaded_at: 0 }
+    }
+
     /// Reads them. Errors: schema changed, where a table is not what the engine has loaded before.
     pub(crate) async fn load(client: &Client, tables: &Tables, loaded_at: u64) -> Result<Shapes> {
         let names: Vec<_> = tables.iter().map(|table| catalog::with_schema(&table.name)).collect();

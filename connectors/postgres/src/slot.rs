@@ -79,7 +79,7 @@ pub(crate) struct Members {
 
 impl Members {
     /// `text` is what [`members_sql`] gave; `followed` are the places and numbers of the followed tables.
-    fn new(text: String, followed: Vec<(usize, u32)>) -> Members {
+    pub(crate) fn new(text: String, followed: Vec<(usize, u32)>) -> Members {
         let member = |oid: u32| {
             let start = format!("{oid}:");
             let found = text.split(',').find(|member| member.starts_with(&start)).unwrap_or(&start);
