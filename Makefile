@@ -42,6 +42,8 @@ build: ## Build the release binary, target/release/pontoon
 lint: ## Check format, lints, documentation, and the licences of the dependencies
 	@cargo fmt --all --check >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings >&2
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check >&2
+	@cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features --locked -- -D warnings >&2
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked >&2
 	@scripts/check-licences
 
