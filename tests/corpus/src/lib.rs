@@ -2,10 +2,10 @@
 //!
 //! A target is a function of bytes, in `connectors/*/src/fuzzing.rs`, that panics where something does not hold: no
 //! input makes a decoder panic, what comes out of it takes memory within a multiple of the input, and every value
-//! is one that the engine can rely on ([`sound`]). `fuzz/` has the targets run by libFuzzer, for as long as one likes;
+//! is one that the engine can rely on ([`sound()`]). `fuzz/` has the targets run by libFuzzer, for as long as one likes;
 //! [`run`] goes through the same in a second or two with every test: each file of the corpus, and seeded mutations of it.
 //!
-//! The corpus lies in `fuzz/corpus/TARGET`. Its logs were written by real servers ([`write`], asked for by
+//! The corpus lies in `fuzz/corpus/TARGET`. Its logs were written by real servers ([`write()`], asked for by
 //! `PONTOON_WRITE_CORPUS`); what else a decoder takes is cut out of these.
 
 mod mutate;
@@ -103,4 +103,15 @@ pub fn write(target: &str, name: &str, bytes: &[u8]) {
     let folder = folder(target);
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(name), bytes));
     written.unwrap_or_else(|error| panic!("{}: {error}", folder.join(name).display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "the corpus")]
+    fn a_corpus_that_is_missing_is_a_failure() {
+        run("no-such-target", |_| {});
+    }
 }
