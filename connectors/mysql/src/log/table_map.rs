@@ -6,6 +6,10 @@
 
 use super::{Malformed, cursor::Cursor, malformed};
 
+/// A set has a bit for each of 64 labels, and an enum the number of one in two bytes. What is wider would be read and
+/// passed over by different lengths.
+const CHOICE_BYTES_MAX: u8 = 8;
+
 /// A column's type with all that is needed to read a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ColumnType {
@@ -169,6 +173,9 @@ fn raw_type(code: u8, metadata: &mut Cursor<'_>) -> Result<Raw, Malformed> {
         254 | 247 | 248 => {
             let (first, second) = (metadata.byte()?, metadata.byte()?);
             match if code == 254 { first } else { code } {
+                247 | 248 if second > CHOICE_BYTES_MAX => {
+                    return Err(malformed("a table map has a column of an impossible width"));
+                }
                 247 => ColumnType::Enum { bytes: second, labels: Vec::new(), collation: 0 },
                 248 => ColumnType::Set { bytes: second, labels: Vec::new(), collation: 0 },
                 // Two bits of a length beyond 255 hide, inverted, in the type byte.
@@ -360,6 +367,16 @@ mod tests {
             map.columns[2].column_type,
             ColumnType::Enum { bytes: 1, labels: vec![b"x".to_vec()], collation: 8 }
         );
+    }
+
+    #[test]
+    fn choices_are_no_wider_than_a_number() {
+        for code in [247, 248] {
+            for [code, first] in [[code, 0], [254, code]] {
+                let of = |bytes| column_type(code, [first, bytes], 45, false);
+                assert!(of(8).is_ok() && of(9).is_err(), "{code}");
+            }
+        }
     }
 
     #[test]
