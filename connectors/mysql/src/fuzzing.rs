@@ -228,7 +228,8 @@ fn column(name: &str, kind: Kind) -> MappedColumn {
         generator: None,
         text_equality: TextEquality::Exact,
     };
-    MappedColumn { form: own_form(&kind), column, kind }
+    let form = own_form(&kind);
+    MappedColumn::new(column, kind, form)
 }
 
 /// The form of a pair of two columns of this kind.

@@ -154,7 +154,7 @@ fn column(name: &str, kind: Kind) -> MappedColumn {
     };
     // All kinds have a form with their like.
     let form = Form::of_pair(&kind, &kind).unwrap_or(Form::Text { padded: false });
-    MappedColumn { column, kind, form }
+    MappedColumn::new(column, kind, form)
 }
 
 /// A value as the server writes it: a byte that chooses the kind, then its text.
