@@ -55,7 +55,8 @@ test-full: export PONTOON_SIM_SCHEDULES ?= 400
 test-full: export PONTOON_KILLS ?= 20
 # Some of these take a core and more each, and some the time.
 test-full: export NEXTEST_TEST_THREADS ?= 2
-test-full: install ## The same, and the tests that take longer
+test-full: install ## The same, and the tests that take longer, and those on newer servers
+	@scripts/install-servers newer
 	$(call run_tests,--run-ignored all,--include-ignored)
 
 demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--pair mysql:mariadb')

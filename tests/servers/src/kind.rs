@@ -1,4 +1,4 @@
-//! The three kinds of server.
+//! The three kinds of server, and which version of one is started.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A kind of database server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// PostgreSQL, of the newest version that is installed.
+    /// PostgreSQL.
     Postgres,
     /// MariaDB.
     Mariadb,
@@ -58,6 +58,41 @@ impl FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Kind, UnknownKind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| UnknownKind { name: name.to_owned() })
+    }
+}
+
+/// A kind of server in a version: the one that the system has, which a [`Kind`] by itself stands for, or a newer one that the
+/// tests run as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Release {
+    kind: Kind,
+    newer: bool,
+}
+
+impl Release {
+    /// PostgreSQL 18 and MariaDB 11.8, which `scripts/install-servers newer` brings. Of MySQL there is one version alone, which
+    /// is newer than what any system has.
+    #[must_use]
+    pub const fn newer(kind: Kind) -> Release {
+        Release { kind, newer: true }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it is not the one that the system has.
+    #[must_use]
+    pub const fn is_newer(self) -> bool {
+        self.newer
+    }
+}
+
+impl From<Kind> for Release {
+    fn from(kind: Kind) -> Release {
+        Release { kind, newer: false }
     }
 }
 

@@ -24,7 +24,8 @@
 //! # What it needs
 //!
 //! The server programs, which `scripts/install-servers` brings: PostgreSQL and MariaDB from the system's
-//! packages, MySQL from the system or from the cache folder. A missing program is
+//! packages, MySQL from the system or from the cache folder, and with the argument `newer` PostgreSQL 18 and MariaDB 11.8 into
+//! the cache folder ([`Release::newer`]). A missing program is
 //! [`ServerError::MissingProgram`], with what to install. Linux only: `setpriv` starts the servers, as the
 //! user `nobody` where the caller is root, since none of the three servers likes to be root.
 //!
@@ -44,6 +45,7 @@
 //! | `server` | [`Server`]: start, kill, restart, stop |
 //! | `kind`, `options`, `error` | the other public types |
 //! | `postgres`, `mysql` | what one kind needs: programs, initialising, settings, arguments. MySQL and MariaDB share a file |
+//! | `unpacked` | servers in the cache folder, of another release of Debian |
 //! | `ping` | asks a server over TCP whether it answers |
 //! | `process` | starting, signalling and waiting for processes |
 //! | `account` | which user the servers run as |
@@ -63,10 +65,11 @@ mod port;
 mod postgres;
 mod process;
 mod server;
+mod unpacked;
 
 pub use account::bound_command;
 pub use certificate::{Authority, Issued, Request};
 pub use error::ServerError;
-pub use kind::{Kind, UnknownKind};
+pub use kind::{Kind, Release, UnknownKind};
 pub use options::{Durability, Encryption, Options};
 pub use server::Server;

@@ -12,13 +12,15 @@ use rustix::process::Signal;
 use crate::account::{self, Account};
 use crate::certificate::Certificate;
 use crate::options::{Durability, Options};
+use crate::unpacked::{self, Unpacked};
 use crate::{Kind, ServerError, folder, server};
 
 /// Where the server programs are if not in `$PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/libexec", "/usr/bin"];
 
-/// Where `scripts/install-servers` unpacks MySQL, in the cache folder. Both name this folder.
-const UNPACKED: &str = "mysql/9.7";
+/// The server programs of the two in an unpacked folder.
+const MYSQLD: &str = "usr/sbin/mysqld";
+const MARIADBD: &str = "usr/sbin/mariadbd";
 
 /// A part of the templates' names, to be raised when what this file makes of them changes.
 const TEMPLATE_FORMAT: u32 = 1;
@@ -40,9 +42,8 @@ pub(crate) struct Programs {
 enum Place {
     /// A server installed in the system.
     System { server: PathBuf },
-    /// MySQL of another release of Debian, unpacked into this folder: started by its own loader, with its own
-    /// libraries.
-    Unpacked { root: PathBuf },
+    /// One of another release of Debian.
+    Unpacked(Unpacked),
 }
 
 impl Programs {
@@ -54,10 +55,18 @@ impl Programs {
         Ok(Programs { kind: Kind::Mariadb, place: Place::System { server } })
     }
 
+    /// MariaDB of the newer version that is tested.
+    pub(crate) fn find_newer_mariadb(cache: &Path) -> Result<Programs, ServerError> {
+        let unpacked = Unpacked::find(cache, unpacked::NEWER_MARIADB, MARIADBD).ok_or(ServerError::MissingProgram {
+            program: "mariadbd of MariaDB 11.8",
+            hint: "run `scripts/install-servers newer`, which fetches it into the cache folder",
+        })?;
+        Ok(Programs { kind: Kind::Mariadb, place: Place::Unpacked(unpacked) })
+    }
+
     pub(crate) async fn find_mysql(cache: &Path) -> Result<Programs, ServerError> {
-        let root = cache.join(UNPACKED);
-        if folder::is_program(&root.join("usr/sbin/mysqld")) {
-            return Ok(Programs { kind: Kind::Mysql, place: Place::Unpacked { root } });
+        if let Some(unpacked) = Unpacked::find(cache, unpacked::MYSQL, MYSQLD) {
+            return Ok(Programs { kind: Kind::Mysql, place: Place::Unpacked(unpacked) });
         }
         if let Some(server) = folder::find_program("mysqld", &SYSTEM_FOLDERS) {
             let programs = Programs { kind: Kind::Mysql, place: Place::System { server } };
@@ -140,53 +149,41 @@ impl Programs {
                 command.arg("--no-defaults");
                 Ok(command)
             }
-            Place::Unpacked { root } => {
-                // The account may not be able to enter the cache folder: see `reach`.
-                let root = if account.is_some() { home.join("programs") } else { root.clone() };
-                let libraries = libraries(&root)?;
-                let mut command = account::command(&loader(&libraries)?, account, home)?;
+            Place::Unpacked(unpacked) => {
+                let path = |path: &str| unpacked.path(home, account, path);
+                let mut command = account::command(&path(self.unpacked_server()), account, home)?;
                 command
-                    .arg("--library-path")
-                    .arg(&libraries)
-                    .arg(root.join("usr/sbin/mysqld"))
                     .arg("--no-defaults")
-                    .arg(option("basedir", root.join("usr")))
-                    .arg(option("lc-messages-dir", root.join("usr/share/mysql")))
-                    .arg(option("character-sets-dir", root.join("usr/share/mysql/charsets")))
-                    .arg(option("plugin-dir", root.join("usr/lib/mysql/plugin")));
+                    .arg(option("basedir", path("usr")))
+                    .arg(option("lc-messages-dir", path(&format!("usr/share/{}", self.kind))))
+                    .arg(option("character-sets-dir", path(&format!("usr/share/{}/charsets", self.kind))))
+                    .arg(option("plugin-dir", path("usr/lib/mysql/plugin")));
                 Ok(command)
             }
         }
     }
 
-    /// Makes an unpacked MySQL available to an account that may not enter the caller's cache folder, by second
-    /// names in the server's own folder. That takes no space and a few milliseconds.
+    /// The server program in an unpacked folder.
+    fn unpacked_server(&self) -> &'static str {
+        match self.kind {
+            Kind::Mysql => MYSQLD,
+            Kind::Mariadb | Kind::Postgres => MARIADBD,
+        }
+    }
+
     async fn reach(&self, home: &Path, account: Option<Account>) -> Result<(), ServerError> {
-        let (Place::Unpacked { root }, Some(account)) = (&self.place, account) else { return Ok(()) };
-        let (from, to) = (root.clone(), home.join("programs"));
-        server::blocking(move || {
-            for part in ["usr/sbin", "usr/lib", "usr/share"] {
-                folder::create_folder(&to.join(part))?;
-                folder::link(&from.join(part), &to.join(part))?;
-            }
-            // Those were created for their owner alone, the rest is as it was unpacked: open to all.
-            folder::give(&to.join("usr"), Some(account))?;
-            folder::give(&to, Some(account))
-        })
-        .await
+        match &self.place {
+            Place::System { .. } => Ok(()),
+            Place::Unpacked(unpacked) => unpacked.reach(home, account).await,
+        }
     }
 
     /// What the server program says its version is.
     async fn version(&self) -> Result<String, ServerError> {
-        let mut command = match &self.place {
-            Place::System { server } => Command::new(server),
-            Place::Unpacked { root } => {
-                let libraries = libraries(root)?;
-                let mut command = Command::new(loader(&libraries)?);
-                command.arg("--library-path").arg(&libraries).arg(root.join("usr/sbin/mysqld"));
-                command
-            }
-        };
+        let mut command = Command::new(match &self.place {
+            Place::System { server } => server.clone(),
+            Place::Unpacked(unpacked) => unpacked.own_path(self.unpacked_server()),
+        });
         command.args(["--no-defaults", "--version"]);
         server::blocking(move || {
             let output = command.output().map_err(|error| ServerError::system("run", command.get_program(), error))?;
@@ -222,6 +219,24 @@ impl Programs {
         Ok(template)
     }
 
+    /// The program that makes MariaDB's data folder, with the arguments that say where its files are.
+    fn install_db(&self, home: &Path, account: Option<Account>) -> Result<Command, ServerError> {
+        let program = match &self.place {
+            Place::System { .. } => folder::find_program("mariadb-install-db", &SYSTEM_FOLDERS),
+            Place::Unpacked(unpacked) => Some(unpacked.path(home, account, "usr/bin/mariadb-install-db")),
+        };
+        let program = program.ok_or(ServerError::MissingProgram {
+            program: "mariadb-install-db",
+            hint: "run scripts/install-servers, or install the package mariadb-server-core",
+        })?;
+        let mut command = account::command(&program, account, home)?;
+        command.arg("--no-defaults");
+        if let Place::Unpacked(unpacked) = &self.place {
+            command.arg(option("basedir", unpacked.path(home, account, "usr")));
+        }
+        Ok(command)
+    }
+
     /// Initialises a data folder in a temporary folder, where the account may write, and copies it into the cache.
     async fn make_template(
         &self,
@@ -255,14 +270,9 @@ impl Programs {
                 command
             }
             Kind::Mariadb | Kind::Postgres => {
-                let program =
-                    folder::find_program("mariadb-install-db", &SYSTEM_FOLDERS).ok_or(ServerError::MissingProgram {
-                        program: "mariadb-install-db",
-                        hint: "run scripts/install-servers, or install the package mariadb-server-core",
-                    })?;
-                let mut command = account::command(&program, account, home)?;
+                let mut command = self.install_db(home, account)?;
                 command
-                    .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+                    .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
                     .arg(option("extra-file", &first))
                     .arg("--innodb-log-file-size=64M");
                 command
@@ -297,28 +307,4 @@ fn option(name: &str, path: impl AsRef<Path>) -> OsString {
     let mut option = OsString::from(format!("--{name}="));
     option.push(path.as_ref());
     option
-}
-
-/// The folder of an unpacked Debian that has its libraries and its loader.
-fn libraries(root: &Path) -> Result<PathBuf, ServerError> {
-    let folder = root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
-    if folder.is_dir() {
-        Ok(folder)
-    } else {
-        Err(ServerError::system("find the libraries of MySQL in", folder, std::io::ErrorKind::NotFound.into()))
-    }
-}
-
-fn loader(libraries: &Path) -> Result<PathBuf, ServerError> {
-    let is_loader = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("ld-linux")
-    };
-    fs::read_dir(libraries)
-        .map_err(|error| ServerError::system("read the folder", libraries, error))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(is_loader)
-        .ok_or_else(|| {
-            ServerError::system("find the loader of MySQL in", libraries, std::io::ErrorKind::NotFound.into())
-        })
 }

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::account::{self, Account};
 use crate::certificate::Certificate;
 use crate::options::{Durability, Options};
+use crate::unpacked::{self, Unpacked};
 use crate::{Kind, ServerError, folder, server};
 
 /// Where Debian and its relatives keep the programs: one folder for each major version.
@@ -18,19 +19,35 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// A fast shutdown: sessions are ended, transactions rolled back.
 pub(crate) const STOP: Signal = Signal::INT;
 
+/// The programs of the newer version that is tested, in an unpacked folder.
+const NEWER_INITDB: &str = "usr/lib/postgresql/18/bin/initdb";
+const NEWER_POSTGRES: &str = "usr/lib/postgresql/18/bin/postgres";
+
 /// The programs.
 #[derive(Debug)]
-pub(crate) struct Programs {
-    initdb: PathBuf,
-    postgres: PathBuf,
+pub(crate) enum Programs {
+    /// Installed in the system.
+    System { initdb: PathBuf, postgres: PathBuf },
+    /// Of another release of Debian.
+    Unpacked(Unpacked),
 }
 
 impl Programs {
-    /// Finds the newest version.
+    /// The newer version that is tested.
+    pub(crate) fn find_newer(cache: &Path) -> Result<Programs, ServerError> {
+        Unpacked::find(cache, unpacked::NEWER_POSTGRES, NEWER_INITDB).map(Programs::Unpacked).ok_or(
+            ServerError::MissingProgram {
+                program: "initdb of PostgreSQL 18",
+                hint: "run `scripts/install-servers newer`, which fetches it into the cache folder",
+            },
+        )
+    }
+
+    /// Finds the newest version that the system has.
     pub(crate) fn find() -> Result<Programs, ServerError> {
         newest()
             .or_else(|| {
-                Some(Programs {
+                Some(Programs::System {
                     initdb: folder::find_program("initdb", &[])?,
                     postgres: folder::find_program("postgres", &[])?,
                 })
@@ -53,7 +70,14 @@ impl Programs {
     ) -> Result<(), ServerError> {
         let password_file = home.join("password");
         folder::write(&password_file, password, account)?;
-        let mut command = account::command(&self.initdb, account, home)?;
+        let initdb = match self {
+            Programs::System { initdb, .. } => initdb.clone(),
+            Programs::Unpacked(unpacked) => {
+                unpacked.reach(home, account).await?;
+                unpacked.path(home, account, NEWER_INITDB)
+            }
+        };
+        let mut command = account::command(&initdb, account, home)?;
         command
             .arg(format!("--username={}", Kind::Postgres.superuser()))
             .args(["--auth=scram-sha-256", "--pwfile=password", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -111,7 +135,11 @@ impl Programs {
         }
         folder::write(&home.join("server.conf"), &content, account)?;
 
-        let mut command = account::command(&self.postgres, account, home)?;
+        let postgres = match self {
+            Programs::System { postgres, .. } => postgres.clone(),
+            Programs::Unpacked(unpacked) => unpacked.path(home, account, NEWER_POSTGRES),
+        };
+        let mut command = account::command(&postgres, account, home)?;
         command.args(["-D", "data"]);
         Ok(command)
     }
@@ -124,9 +152,9 @@ fn newest() -> Option<Programs> {
             let entry = entry.ok()?;
             let version: u32 = entry.file_name().to_str()?.parse().ok()?;
             let folder = entry.path().join("bin");
-            let programs = Programs { initdb: folder.join("initdb"), postgres: folder.join("postgres") };
-            let complete = folder::is_program(&programs.initdb) && folder::is_program(&programs.postgres);
-            complete.then_some((version, programs))
+            let (initdb, postgres) = (folder.join("initdb"), folder.join("postgres"));
+            let complete = folder::is_program(&initdb) && folder::is_program(&postgres);
+            complete.then_some((version, Programs::System { initdb, postgres }))
         })
         .max_by_key(|(version, _)| *version)
         .map(|(_, programs)| programs)

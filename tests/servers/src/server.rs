@@ -14,7 +14,7 @@ use crate::options::{Encryption, Options};
 use crate::ping::ping;
 use crate::port::{self, Port};
 use crate::process::Process;
-use crate::{Kind, ServerError, folder, mysql, postgres};
+use crate::{Kind, Release, ServerError, folder, mysql, postgres};
 
 /// How often a server that is starting is asked whether it answers.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
@@ -57,12 +57,16 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError::MissingProgram`] where it is not installed; never is a server left out in silence.
-    pub async fn start(kind: Kind, options: Options) -> Result<Server, ServerError> {
+    pub async fn start(release: impl Into<Release>, options: Options) -> Result<Server, ServerError> {
+        let release = release.into();
+        let kind = release.kind();
         options.settings.iter().try_for_each(|(name, value)| check_setting(name, value))?;
         let cache = folder::cache()?;
         port::remove_left_folders(&cache)?;
         let programs = match kind {
+            Kind::Postgres if release.is_newer() => Programs::Postgres(postgres::Programs::find_newer(&cache)?),
             Kind::Postgres => Programs::Postgres(postgres::Programs::find()?),
+            Kind::Mariadb if release.is_newer() => Programs::Mysql(mysql::Programs::find_newer_mariadb(&cache)?),
             Kind::Mariadb => Programs::Mysql(mysql::Programs::find_mariadb()?),
             Kind::Mysql => Programs::Mysql(mysql::Programs::find_mysql(&cache).await?),
         };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
-use pontoon_servers::{Durability, Encryption, Kind, Options, Server, ServerError};
+use pontoon_servers::{Durability, Encryption, Kind, Options, Release, Server, ServerError};
 
 /// No wait of a test is longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -83,11 +83,12 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-async fn life(kind: Kind) {
+async fn life(release: impl Into<Release>) {
     let started = Instant::now();
-    let mut server = Server::start(kind, Options::default()).await.unwrap();
+    let mut server = Server::start(release, Options::default()).await.unwrap();
     let (start, port, folder) = (started.elapsed(), server.port(), server.folder().to_owned());
 
+    let kind = server.kind();
     let database = home_database(kind);
     execute(&server, database, &["CREATE DATABASE shop"]).await;
     let rows = ["CREATE TABLE item (id int PRIMARY KEY)", "INSERT INTO item VALUES (1), (2)"];
@@ -140,6 +141,26 @@ async fn mysql_lives_dies_and_comes_back() {
 }
 
 /// Inserts 1, 2, 3, ... each in a transaction of its own, and tells the last that was committed.
+/// They are what they are said to be.
+async fn newer_life(kind: Kind, version: &str) {
+    let server = Server::start(Release::newer(kind), Options::default()).await.unwrap();
+    let told = execute(&server, home_database(kind), &["SELECT version()"]).await;
+    assert!(told[0].contains(version), "{told:?}");
+    life(Release::newer(kind)).await;
+}
+
+#[tokio::test]
+#[ignore = "full: the newer servers"]
+async fn newer_postgres_lives_dies_and_comes_back() {
+    newer_life(Kind::Postgres, "PostgreSQL 18.").await;
+}
+
+#[tokio::test]
+#[ignore = "full: the newer servers"]
+async fn newer_mariadb_lives_dies_and_comes_back() {
+    newer_life(Kind::Mariadb, "11.8.").await;
+}
+
 async fn insert_until_it_fails(url: String, kind: Kind, first: u64, committed: Arc<AtomicU64>) {
     match kind {
         Kind::Postgres => {

@@ -1,0 +1,62 @@
+//! Servers of another release of Debian, which `scripts/install-servers` unpacks into the cache folder.
+//!
+//! Their programs need the loader and the libraries that were unpacked with them, and some start others: `initdb` runs
+//! `postgres`, `mariadb-install-db` runs `mariadbd`. So the script puts a few lines of shell in the place of each, which start
+//! the program itself by that loader, wherever the folder is. Here they are programs like any other.
+
+use std::path::{Path, PathBuf};
+
+use crate::account::Account;
+use crate::{ServerError, folder, server};
+
+/// The folder in the cache folder that has them, and what there is in it, one folder each. The script names all of them too.
+const FOLDER: &str = "unpacked";
+pub(crate) const MYSQL: &str = "mysql-9.7";
+pub(crate) const NEWER_MARIADB: &str = "mariadb-11.8";
+pub(crate) const NEWER_POSTGRES: &str = "postgres-18";
+
+/// The parts of such a folder that servers use.
+const PARTS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib", "usr/share"];
+
+/// A folder with a server and all that it needs.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    root: PathBuf,
+}
+
+impl Unpacked {
+    /// The folder of this name, if it has the program.
+    pub(crate) fn find(cache: &Path, name: &str, program: &str) -> Option<Unpacked> {
+        let root = cache.join(FOLDER).join(name);
+        folder::is_program(&root.join(program)).then_some(Unpacked { root })
+    }
+
+    /// Where the files are for a server in `home`, once [`Unpacked::reach`] was called: the account may not be able to enter
+    /// the cache folder.
+    pub(crate) fn path(&self, home: &Path, account: Option<Account>, path: &str) -> PathBuf {
+        let root = if account.is_some() { home.join("programs") } else { self.root.clone() };
+        root.join(path)
+    }
+
+    /// The same for the caller.
+    pub(crate) fn own_path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Makes it available to an account that may not enter the caller's cache folder, by second names in the server's own
+    /// folder. That takes no space and a few milliseconds.
+    pub(crate) async fn reach(&self, home: &Path, account: Option<Account>) -> Result<(), ServerError> {
+        let Some(account) = account else { return Ok(()) };
+        let (from, to) = (self.root.clone(), home.join("programs"));
+        server::blocking(move || {
+            for part in PARTS {
+                folder::create_folder(&to.join(part))?;
+                folder::link(&from.join(part), &to.join(part))?;
+            }
+            // Those were created for their owner alone, the rest is as it was unpacked: open to all.
+            folder::give(&to.join("usr"), Some(account))?;
+            folder::give(&to, Some(account))
+        })
+        .await
+    }
+}
