@@ -18,7 +18,7 @@ use pontoon_core::{
 
 use crate::{
     charset,
-    connect::{Client, Field, Flavour, Server, number, text},
+    connect::{Client, Field, Flavour, number, text},
     encode,
 };
 
@@ -119,7 +119,7 @@ impl Facts {
             increment: of(1),
             offset: of(2),
             bytes_per_char: sets.iter().filter_map(|row| Some((text(row, 0)?, number(row, 1)?))).collect(),
-            instant_max: instant_max(&client.server),
+            instant_max: client.server.instant_max(),
             flavour: client.server.flavour,
         })
     }
@@ -133,15 +133,6 @@ impl Facts {
             name: name.name.to_lowercase().into(),
         }
     }
-}
-
-/// The last second of a timestamp; MariaDB 11.5 on 64 bits doubled the range (release notes, MDEV-32188).
-pub(crate) fn instant_max(server: &Server) -> i64 {
-    let seconds: i64 = match server.flavour {
-        Flavour::Mariadb if server.version >= (11, 5, 0) => 4_294_967_295,
-        _ => 2_147_483_647,
-    };
-    seconds * 1_000_000 + 999_999
 }
 
 async fn load_chunk(
@@ -334,7 +325,7 @@ pub(crate) fn datetime(precision: u8) -> Option<Kind> {
     Some(Kind::DateTime { precision, micros: (first, last) })
 }
 
-/// What `timestamp` holds, up to [`instant_max`].
+/// What `timestamp` holds, up to the server's last moment.
 pub(crate) fn instant(precision: u8, instant_max: i64) -> Kind {
     Kind::Instant { precision, micros: (1_000_000, instant_max) }
 }

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{Code, Error, Result};
 
-use crate::connect::{Client, Flavour, number, text};
+use crate::connect::{Client, number, text};
 
 /// The collation of bytes.
 pub(crate) const BINARY: u32 = 63;
@@ -128,8 +128,8 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
 async fn collations(client: &mut Client) -> Result<HashMap<u32, Arc<str>>> {
     let plain = "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL";
     let full = "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability";
-    let newer = client.server.flavour == Flavour::Mariadb && client.server.version >= (10, 10, 0);
-    let rows = client.rows(if newer { full } else { plain }).await?;
+    let by_charset = client.server.numbers_collations_by_charset();
+    let rows = client.rows(if by_charset { full } else { plain }).await?;
     Ok(rows.iter().filter_map(|row| Some((number(row, 0)?, Arc::from(text(row, 1)?)))).collect())
 }
 

@@ -27,7 +27,7 @@ use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelu
 use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
 use pontoon_tls::{MYSQL, Mode, Tls};
 
-use crate::{error, inspect, watch};
+use crate::{error, inspect, version::Server, watch};
 
 /// How long a connection may take to be made: a server on the other side of the world that is busy
 /// answers sooner, and the engine's backoff goes on from there. `connect_timeout` in the url overrides it.
@@ -298,55 +298,6 @@ impl<T: Into<Vec<u8>>> From<T> for Script {
     }
 }
 
-/// What a connection knows about its server.
-#[derive(Debug, Clone)]
-pub(crate) struct Server {
-    /// Which of the two.
-    pub(crate) flavour: Flavour,
-    /// Its version in numbers.
-    pub(crate) version: (u16, u16, u16),
-    /// Bytes that a statement may have.
-    pub(crate) packet_bytes_max: usize,
-}
-
-impl Server {
-    /// `MariaDB 10.11.19`.
-    pub(crate) fn name(&self) -> String {
-        let product = match self.flavour {
-            Flavour::Mysql => "MySQL",
-            Flavour::Mariadb => "MariaDB",
-        };
-        let (major, minor, patch) = self.version;
-        format!("{product} {major}.{minor}.{patch}")
-    }
-
-    /// The statement that tells of every server that this one replicates from.
-    pub(crate) fn replica_status_statement(&self) -> &'static str {
-        match self.flavour {
-            Flavour::Mariadb => "SHOW ALL SLAVES STATUS",
-            Flavour::Mysql if self.version >= (8, 0, 22) => "SHOW REPLICA STATUS",
-            Flavour::Mysql => "SHOW SLAVE STATUS",
-        }
-    }
-
-    /// The right that it wants.
-    pub(crate) fn replica_status_right(&self) -> &'static str {
-        match self.flavour {
-            Flavour::Mariadb => "REPLICA MONITOR",
-            Flavour::Mysql => "REPLICATION CLIENT",
-        }
-    }
-
-    /// The statement that tells where the log ends: a row of file, position and more.
-    pub(crate) fn log_end_statement(&self) -> &'static str {
-        if self.flavour == Flavour::Mysql && self.version >= (8, 2, 0) {
-            "SHOW BINARY LOG STATUS"
-        } else {
-            "SHOW MASTER STATUS"
-        }
-    }
-}
-
 /// A connection.
 pub(crate) struct Client {
     conn: Conn,
@@ -362,8 +313,7 @@ impl Client {
         let row = facts.first().and_then(|answer| answer.rows.first());
         let version = row.and_then(|row| text(row, 0)).unwrap_or_default();
         let packet = row.and_then(|row| number(row, 1)).unwrap_or(4 << 20);
-        let flavour = if version.to_lowercase().contains("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
-        let server = Server { flavour, version: numbers(&version), packet_bytes_max: packet };
+        let server = Server::told(&version, packet);
         let mut client = Client { conn, target: target.clone(), server: Arc::new(server) };
         let idle = match purpose {
             Purpose::Look | Purpose::Read | Purpose::Apply => IDLE_SECONDS,
@@ -522,13 +472,6 @@ fn openssl_time(text: &str) -> Option<i64> {
     Some(micros / 1_000_000)
 }
 
-/// The numbers of a version: of `5.5.5-10.11.19-MariaDB` the second three, which an old MariaDB hides there.
-fn numbers(text: &str) -> (u16, u16, u16) {
-    let text = text.strip_prefix("5.5.5-").unwrap_or(text);
-    let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use pontoon_core::node::Secret;
@@ -574,13 +517,5 @@ mod tests {
         for wrong in ["", "Foo  2 03:04:05 1970 GMT", "Jan 2 03:04 1970 GMT", "Feb 30 00:00:00 2026 GMT"] {
             assert_eq!(openssl_time(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(numbers("10.11.19-MariaDB-0+deb12u1-log"), (10, 11, 19));
-        assert_eq!(numbers("5.5.5-10.6.1-MariaDB"), (10, 6, 1));
-        assert_eq!(numbers("9.7.4-2"), (9, 7, 4));
-        assert_eq!(numbers(""), (0, 0, 0));
     }
 }

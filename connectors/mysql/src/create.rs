@@ -17,10 +17,11 @@ use pontoon_core::{
 
 use crate::{
     admin,
-    connect::{Client, Flavour, Server, text},
+    connect::{Client, Flavour, text},
     encode,
     quote::{Ident, Table},
     types::{Type, type_of},
+    version::Server,
 };
 
 /// The longest name in characters.
@@ -409,7 +410,7 @@ mod tests {
     }
 
     fn facts(flavour: Flavour, explicit_timestamps: bool) -> Facts {
-        Facts { server: Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 }, explicit_timestamps }
+        Facts { server: Server::sample(flavour, 1), explicit_timestamps }
     }
 
     fn moment() -> Option<Kind> {

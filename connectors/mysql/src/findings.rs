@@ -122,18 +122,8 @@ impl Look<'_> {
 
     fn ensure_version(&mut self) {
         let server = self.client.server.clone();
-        let (least, words) = match server.flavour {
-            Flavour::Mysql => ((8, 0, 19), "MySQL 8.0.19 or later"),
-            Flavour::Mariadb => ((10, 6, 0), "MariaDB 10.6 or later"),
-        };
-        self.add(
-            "server-version",
-            server.version >= least,
-            Severity::Blocking,
-            server.name(),
-            words,
-            "upgrade the server".into(),
-        );
+        let (good, words) = server.is_served();
+        self.add("server-version", good, Severity::Blocking, server.name(), words, "upgrade the server".into());
         let fine = server.flavour == Flavour::Mysql;
         let actual = if fine { "microseconds" } else { "seconds: of two writes in one second the other node's wins" };
         let remedy = "prefer:NODE for tables where that matters; there is no setting for it".into();
@@ -437,7 +427,7 @@ impl Look<'_> {
     async fn ensure_cascades_logged(&mut self) -> Result<()> {
         let server = self.client.server.clone();
         let native = self.setting("innodb_native_foreign_keys").is_some_and(|value| value.eq_ignore_ascii_case("ON"));
-        if server.flavour == Flavour::Mysql && server.version >= (9, 6, 0) && !native {
+        if server.logs_cascades() && !native {
             return Ok(());
         }
         let rows = self

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `connect` · `inspect` | URL, TLS and login to a connection with pinned settings; a second look at a refused certificate |
+//! | `version` | what differs from version to version: nothing else compares versions |
 //! | `error` | what server and driver say, as an error with a code |
 //! | `quote` · `encode` · `decode` | identifiers; values as literals; fields of a result as values |
 //! | `charset` | text in any character set |
@@ -23,7 +24,7 @@
 //!
 //! # Facts about the servers that this rests on
 //!
-//! See the head of each module. Tried on MySQL 9.7 and MariaDB 10.11, in `tests/`.
+//! See the head of each module. Tried on MySQL 9.7, MariaDB 10.11 and 11.8, in `tests/` and by the binary's end-to-end tests.
 
 mod admin;
 mod catalog;
@@ -59,6 +60,7 @@ mod surroundings;
 mod tables;
 mod ties;
 mod types;
+mod version;
 mod watch;
 
 use std::sync::Arc;

@@ -19,9 +19,10 @@ use pontoon_core::{
 
 use crate::{
     catalog::NativeTable,
-    connect::{Flavour, Server},
+    connect::Flavour,
     encode,
     quote::{Ident, Table},
+    version::Server,
 };
 
 /// Rows in one statement: enough that its fixed cost does not count, few enough to plan and to lock.
@@ -94,7 +95,7 @@ impl TableSql {
             moving: moving.collect(),
             table: table.clone(),
             flavour: server.flavour,
-            json_equals: server.version >= (10, 7, 0),
+            json_equals: server.has_json_equals(),
             bytes_max: BYTES_MAX.min(server.packet_bytes_max / 2),
         }
     }
@@ -544,7 +545,7 @@ pub(crate) mod tests {
             references: Vec::new(),
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };
-        let server = Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 << 24 };
+        let server = Server::sample(flavour, 1 << 24);
         TableSql::new(&table, &native, &server)
     }
 

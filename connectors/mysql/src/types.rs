@@ -5,11 +5,7 @@
 
 use pontoon_core::{Kind, Result};
 
-use crate::{
-    catalog,
-    connect::{Flavour, Server},
-    encode,
-};
+use crate::{catalog, connect::Flavour, encode, version::Server};
 
 /// The longest `varchar` and `varbinary` that is chosen: with longer ones a row of a few would not fit into the
 /// 65,535 bytes that all of them may have together.
@@ -54,13 +50,13 @@ pub(crate) fn type_of(kind: &Kind, server: &Server) -> Result<Type, (&'static st
             fraction("datetime", catalog::datetime(*precision).unwrap_or(kind.clone()), *precision, 8)
         }
         Kind::Instant { precision, .. } => {
-            fraction("timestamp", catalog::instant(*precision, catalog::instant_max(server)), *precision, 7)
+            fraction("timestamp", catalog::instant(*precision, server.instant_max()), *precision, 7)
         }
         Kind::Json { .. } => {
             let held = Kind::Json { exact_numbers: server.flavour == Flavour::Mariadb, nul: true };
             Type { native: "json".into(), held, key_bytes: None }
         }
-        Kind::Uuid if server.flavour == Flavour::Mariadb && server.version >= (10, 7, 0) => plain("uuid", 16),
+        Kind::Uuid if server.has_uuid() => plain("uuid", 16),
         Kind::Uuid => bytes_type(Some(16), true),
         Kind::Year => plain("year", 1),
         Kind::Bits { length: length @ 2..=64 } => plain(&format!("bit({length})"), 8),
@@ -158,7 +154,7 @@ mod tests {
     use super::*;
 
     fn server(flavour: Flavour) -> Server {
-        Server { flavour, version: (10, 11, 0), packet_bytes_max: 1 }
+        Server::sample(flavour, 1)
     }
 
     fn native(kind: &Kind) -> String {

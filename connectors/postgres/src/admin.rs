@@ -29,6 +29,7 @@ use crate::{
     quarantine,
     quote::{Ident, List, Literal, Table},
     requests, sequences, slot, state, surroundings, tables,
+    version::Version,
 };
 
 /// A slot can only be made once all transactions that are under way have ended.
@@ -68,7 +69,7 @@ impl Admin for PostgresNode {
 
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
         let link = self.link("check").await?;
-        let version = self.at(server_version(&link.client).await)?;
+        let version = self.at(Version::of(&link.client).await)?;
         Ok(setup_sql(&self.names, self.user(), version, plan))
     }
 
@@ -191,12 +192,6 @@ impl Admin for PostgresNode {
     }
 }
 
-/// `server_version_num`: 150018.
-pub(crate) async fn server_version(client: &Client) -> Result<i32> {
-    let row = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
-    get(&row.map_err(|error| error::of_statement(&error))?, 0)
-}
-
 /// The tables of the publication.
 fn followed(plan: &SetupPlan) -> Vec<&MappedTable> {
     plan.tables.iter().filter(|table| table.followed).collect()
@@ -218,7 +213,7 @@ fn create_publication(names: &Names, plan: &SetupPlan) -> String {
 }
 
 /// Everything as a superuser would run it. Grants first.
-fn setup_sql(names: &Names, user: &str, version: i32, plan: &SetupPlan) -> Vec<String> {
+fn setup_sql(names: &Names, user: &str, version: Version, plan: &SetupPlan) -> Vec<String> {
     let user = Ident(user);
     let mut sql = grants(user, version, plan);
     sql.push(format!("CREATE SCHEMA IF NOT EXISTS pontoon AUTHORIZATION {user}"));
@@ -239,12 +234,12 @@ fn setup_sql(names: &Names, user: &str, version: i32, plan: &SetupPlan) -> Vec<S
 }
 
 /// The least rights that everything works with.
-fn grants(user: Ident<'_>, version: i32, plan: &SetupPlan) -> Vec<String> {
+fn grants(user: Ident<'_>, version: Version, plan: &SetupPlan) -> Vec<String> {
     let mut sql = vec![format!("ALTER ROLE {user} REPLICATION")];
     for function in ORIGIN_FUNCTIONS {
         sql.push(format!("GRANT EXECUTE ON FUNCTION {function} TO {user}"));
     }
-    if version >= 150_000 {
+    if version.grants_settings() {
         sql.push(format!("GRANT SET ON PARAMETER session_replication_role TO {user}"));
     } else {
         // Before 15 a setting of a superuser can be given to nobody else.

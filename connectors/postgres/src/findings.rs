@@ -8,26 +8,20 @@ use pontoon_core::{
 use tokio_postgres::{Client, Row};
 
 use crate::{
-    admin::{self, APPLIERS, ORIGIN_FUNCTIONS},
+    admin::{APPLIERS, ORIGIN_FUNCTIONS},
     catalog::{self, get, one, text},
     error,
     node::PostgresNode,
     quote::{Ident, Table},
+    version::Version,
 };
-
-/// The oldest server whose rights can be granted to a user who is no superuser: 14 lets
-/// `pg_replication_origin_*` be granted, and has `idle_session_timeout`.
-const VERSION_LEAST: i32 = 140_000;
-
-/// From here on a superuser's setting can be granted.
-const VERSION_SET_GRANT: i32 = 150_000;
 
 /// One look, and what came of it.
 struct Look<'a> {
     client: &'a Client,
     node: &'a PostgresNode,
     plan: &'a SetupPlan,
-    version: i32,
+    version: Version,
     superuser: bool,
     findings: Vec<Finding>,
 }
@@ -35,7 +29,7 @@ struct Look<'a> {
 /// Looks at everything.
 pub(crate) async fn look(client: &Client, node: &PostgresNode, plan: &SetupPlan) -> Result<Vec<Finding>> {
     const SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
-    let version = admin::server_version(client).await?;
+    let version = Version::of(client).await?;
     let superuser = get(&one(client, SUPERUSER, &[]).await?, 0)?;
     let mut look = Look { client, node, plan, version, superuser, findings: Vec::new() };
     look.ensure_server().await?;
@@ -102,7 +96,7 @@ impl Look<'_> {
 
     async fn ensure_server(&mut self) -> Result<()> {
         let found = self.setting("server_version").await?;
-        let good = self.version >= VERSION_LEAST;
+        let good = self.version.is_served();
         self.add("server-version", good, Severity::Blocking, found, "14 or later", "upgrade the server".into());
         let standby = self.number("SELECT pg_is_in_recovery()::int::int8").await? != 0;
         let found = if standby { "a standby" } else { "a primary" };
@@ -152,8 +146,7 @@ impl Look<'_> {
     }
 
     async fn ensure_origins(&mut self) -> Result<()> {
-        // Before 18 one setting is the limit of slots and of origins in use.
-        let name = if self.version >= 180_000 { "max_active_replication_origins" } else { "max_replication_slots" };
+        let name = self.version.origins_setting();
         let most: i64 = self.setting(name).await?.parse().unwrap_or(0);
         let remedy = format!("raise {name} and restart the server");
         self.add("replication-origins", most >= 2, Severity::Blocking, format!("{name} = {most}"), "2 or more", remedy);
@@ -192,10 +185,10 @@ impl Look<'_> {
             missing.join("; "),
         );
         let good = self.superuser
-            || self.version >= VERSION_SET_GRANT
+            || self.version.grants_settings()
                 && self.number("SELECT has_parameter_privilege('session_replication_role', 'SET')::int::int8").await?
                     != 0;
-        let remedy = if self.version >= VERSION_SET_GRANT {
+        let remedy = if self.version.grants_settings() {
             format!("GRANT SET ON PARAMETER session_replication_role TO {user}")
         } else {
             format!("ALTER ROLE {user} SUPERUSER (from 15 on a lesser right does)")

@@ -5,6 +5,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `connect`, `socket` | from a URL to a connection: TLS, login, pinned settings, time-outs |
+//! | `version` | what differs from version to version: nothing else compares versions |
 //! | `error` | what an SQLSTATE means |
 //! | `names`, `quote` | what the bridge's things are called; how a name becomes SQL |
 //! | `catalog` | tables and their columns, as the server describes them |
@@ -93,6 +94,7 @@ mod surroundings;
 mod tables;
 mod ties;
 mod types;
+mod version;
 mod watch;
 
 pub use node::PostgresNode;
