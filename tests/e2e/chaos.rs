@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use pontoon_servers::Kind;
+use pontoon_servers::Release;
 use rand::Rng;
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ use crate::support::{
     workload::{Workload, crosses_both_ways, dice, kills},
 };
 
-async fn bridge_is_killed(kinds: [Kind; 2]) {
+pub(crate) async fn bridge_is_killed(kinds: [impl Into<Release>; 2]) {
     let mut dice = dice();
     let link = Workload::link(kinds).await;
     let workload = Workload::start(&link, &mut dice);
@@ -36,7 +36,7 @@ async fn bridge_is_killed(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-async fn databases_are_killed(kinds: [Kind; 2]) {
+pub(crate) async fn databases_are_killed(kinds: [impl Into<Release>; 2]) {
     let mut dice = dice();
     let mut link = Workload::link(kinds).await;
     let workload = Workload::start(&link, &mut dice);

@@ -4,7 +4,7 @@
 //! between them, since that is as fine as MariaDB's log tells time. Clocks that differ are made on PostgreSQL,
 //! where a session with a replication origin of its own gives its commits any time.
 
-use pontoon_servers::Kind;
+use pontoon_servers::Release;
 use serde_json::{Value as Json, json};
 
 use crate::support::{Database, Link, LinkOptions, Tail, a_second_later, eventually, pairings};
@@ -275,7 +275,7 @@ fn is_atomic(tail: &Tail, items: [i64; 2], part: i64) {
     assert_eq!(items.map(|id| applied("items", id)), [part.clone(), part]);
 }
 
-async fn settled(kinds: [Kind; 2]) {
+pub(crate) async fn settled(kinds: [impl Into<Release>; 2]) {
     let link = Link::start(kinds, LinkOptions { configuration: CONFIGURATION.into(), ..LinkOptions::default() }).await;
     for table in ["items", "parts", "favoured", "feed"] {
         link.create(table, COLUMNS).await;

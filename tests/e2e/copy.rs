@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_servers::Kind;
+use pontoon_servers::{Kind, Release};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -64,7 +64,7 @@ fn writer(node: &Database, first: i64, seed: u64, stop: &Arc<AtomicBool>) -> Joi
     })
 }
 
-async fn filled(kinds: [Kind; 2], configuration: &str) -> Link {
+async fn filled(kinds: [impl Into<Release>; 2], configuration: &str) -> Link {
     let link = Link::start(kinds, LinkOptions { configuration: configuration.into(), ..LinkOptions::default() }).await;
     link.create("items", COLUMNS).await;
     link.a.run(&fill(link.a.kind)).await;
@@ -82,7 +82,7 @@ async fn state(link: &Link) -> serde_json::Value {
 }
 
 /// Both sides are written, and whoever loads is killed again and again.
-async fn while_both_sides_write(kinds: [Kind; 2]) {
+pub(crate) async fn while_both_sides_write(kinds: [impl Into<Release>; 2]) {
     let mut dice = workload::dice();
     let link = filled(kinds, CONFIGURATION).await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,7 +1,7 @@
 //! What MySQL and MariaDB log otherwise than as plain rows, across to PostgreSQL: compressed, in part, and in two
 //! phases, with the bridge killed between them.
 
-use pontoon_servers::Kind;
+use pontoon_servers::{Kind, Release};
 
 use crate::support::{Link, LinkOptions, eventually, pairings};
 
@@ -10,7 +10,7 @@ const DOCUMENTS: &str = "SELECT id FROM docs ORDER BY id";
 
 pairings!(compressed_and_in_part, in_two_phases);
 
-async fn ready(kinds: [Kind; 2]) -> Link {
+async fn ready(kinds: [impl Into<Release>; 2]) -> Link {
     let configuration = "[[tables]]\nname = \"items\"\n[[tables]]\nname = \"docs\"\n".into();
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     link.create("items", "id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL").await;
@@ -20,7 +20,7 @@ async fn ready(kinds: [Kind; 2]) -> Link {
     link
 }
 
-async fn compressed_and_in_part(kinds: [Kind; 2]) {
+pub(crate) async fn compressed_and_in_part(kinds: [impl Into<Release>; 2]) {
     let link = ready(kinds).await;
     let (mysql, _) = link.mysql();
     let settings: &[&str] = match mysql.kind {
@@ -59,7 +59,7 @@ async fn compressed_and_in_part(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-async fn in_two_phases(kinds: [Kind; 2]) {
+pub(crate) async fn in_two_phases(kinds: [impl Into<Release>; 2]) {
     let link = ready(kinds).await;
     let (mysql, _) = link.mysql();
     let (postgres, _) = link.postgres();

@@ -25,6 +25,7 @@ mod main_way;
 mod mended;
 mod names;
 mod new_keys;
+mod newer;
 mod privileges;
 mod quarantine;
 mod readme;

@@ -1,13 +1,13 @@
 //! The main way of every pairing: one table, both directions, a conflict, and nothing written at rest.
 
-use pontoon_servers::Kind;
+use pontoon_servers::{Kind, Release};
 
 use crate::support::{Link, LinkOptions, a_second_later};
 
 const TABLE: &str = "CREATE TABLE items (id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL)";
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 
-async fn main_way(kinds: [Kind; 2]) {
+pub(crate) async fn main_way(kinds: [impl Into<Release>; 2]) {
     let link = Link::start(kinds, LinkOptions::default()).await;
     link.both(TABLE).await;
     for node in [&link.a, &link.b].into_iter().filter(|node| node.is_postgres()) {

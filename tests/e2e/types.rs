@@ -1,7 +1,7 @@
 //! Every type that is supported, in one table: boundary values arrive as they are, from each side, and no
 //! spelling of a value is ever taken for a conflict.
 
-use pontoon_servers::{Kind, Options};
+use pontoon_servers::{Kind, Options, Release};
 
 use crate::support::{Database, Link, LinkOptions, database::Client, pairings};
 
@@ -386,7 +386,7 @@ pub(crate) async fn create(link: &Link, columns: &[Column]) {
     mysql.run(&format!("CREATE TABLE kinds (id int PRIMARY KEY{}) CHARACTER SET utf8mb4", definition(1))).await;
 }
 
-async fn every_type(kinds: [Kind; 2]) {
+pub(crate) async fn every_type(kinds: [impl Into<Release>; 2]) {
     let odd = |kind: Kind| match kind {
         Kind::Postgres => {
             let odd = [("timezone", "Asia/Kathmandu"), ("datestyle", "SQL, DMY"), ("intervalstyle", "sql_standard")];
@@ -397,7 +397,9 @@ async fn every_type(kinds: [Kind; 2]) {
             .setting("default_time_zone", "-03:30")
             .setting("sql_mode", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH"),
     };
-    let options = LinkOptions { servers: kinds.map(odd), configuration: "[[tables]]\nname = \"kinds\"\n".into() };
+    let kinds = kinds.map(Into::<Release>::into);
+    let servers = kinds.map(|release| odd(release.kind()));
+    let options = LinkOptions { servers, configuration: "[[tables]]\nname = \"kinds\"\n".into() };
     let link = Link::start(kinds, options).await;
     let columns = columns(link.mysql().0.kind);
     create(&link, &columns).await;

@@ -1,6 +1,6 @@
 //! `pontoon verify`: what it finds, what it does not take for a difference, and how tables are compared.
 
-use pontoon_servers::Kind;
+use pontoon_servers::{Kind, Release};
 use serde_json::{Value, json};
 
 use crate::{
@@ -176,7 +176,7 @@ fn document(ended: &Ended) -> Value {
     serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:#?}"))
 }
 
-async fn planted_in_tables_of_all_keys(kinds: [Kind; 2]) {
+pub(crate) async fn planted_in_tables_of_all_keys(kinds: [impl Into<Release>; 2]) {
     let tables = tables();
     let configuration: String = tables.iter().map(|table| format!("[[tables]]\nname = \"{}\"\n", table.name)).collect();
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;

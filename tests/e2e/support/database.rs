@@ -1,7 +1,7 @@
 //! One private server and a client of it that speaks SQL as text.
 
 use mysql_async::prelude::Queryable;
-use pontoon_servers::{Kind, Options, Server};
+use pontoon_servers::{Kind, Options, Release, Server};
 
 /// Rows as the server writes them.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
@@ -13,8 +13,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) async fn start(kind: Kind, options: Options) -> Database {
-        let server = Server::start(kind, options).await.unwrap();
+    pub(crate) async fn start(release: impl Into<Release>, options: Options) -> Database {
+        let server = Server::start(release, options).await.unwrap();
+        let kind = server.kind();
         let database = Database { kind, server };
         let create = match kind {
             Kind::Postgres => "CREATE DATABASE shop",

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_servers::{Kind, Options};
+use pontoon_servers::{Options, Release};
 
 use super::{
     Bridge, DEADLINE, Database, Tail,
@@ -64,10 +64,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Two servers of these kinds, with the configuration written, and nothing set up.
-    pub(crate) async fn start(kinds: [Kind; 2], options: LinkOptions) -> Link {
+    /// Two servers of these kinds or releases, with the configuration written, and nothing set up.
+    pub(crate) async fn start(servers: [impl Into<Release>; 2], options: LinkOptions) -> Link {
         let [for_a, for_b] = options.servers;
-        let (a, b) = tokio::join!(Database::start(kinds[0], for_a), Database::start(kinds[1], for_b));
+        let [a, b] = servers;
+        let (a, b) = tokio::join!(Database::start(a, for_a), Database::start(b, for_b));
         let link = Link { a, b, folder: tempfile::tempdir().unwrap() };
         link.configure(&options.configuration);
         link

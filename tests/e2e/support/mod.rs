@@ -38,6 +38,28 @@ macro_rules! pairings {
 }
 pub(crate) use pairings;
 
+/// A test of a body, in another module, for each of the two pairings of newer servers, of what only `make test-full` runs.
+macro_rules! newer_pairings {
+    ($($name:ident: $body:path),+ $(,)?) => { $(
+        mod $name {
+            use pontoon_servers::{Kind, Release};
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "full: the newer servers"]
+            async fn postgres_18_and_mariadb_11_8() {
+                $body([Kind::Postgres, Kind::Mariadb].map(Release::newer)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "full: the newer servers"]
+            async fn mysql_9_7_and_postgres_18() {
+                $body([Kind::Mysql, Kind::Postgres].map(Release::newer)).await;
+            }
+        }
+    )+ };
+}
+pub(crate) use newer_pairings;
+
 /// The same from each of them to the other, of what only `make test-full` runs.
 macro_rules! each_way {
     ($reason:literal: $body:ident) => {

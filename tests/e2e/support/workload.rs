@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use pontoon_servers::{Kind, Options};
+use pontoon_servers::{Kind, Options, Release};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -228,12 +228,12 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// Two servers with the tables of the workload, set up.
-    pub(crate) async fn link(kinds: [Kind; 2]) -> Link {
+    pub(crate) async fn link(kinds: [impl Into<Release>; 2]) -> Link {
         Workload::link_of(kinds, Default::default()).await
     }
 
     /// The same with servers that are started otherwise.
-    pub(crate) async fn link_of(kinds: [Kind; 2], servers: [Options; 2]) -> Link {
+    pub(crate) async fn link_of(kinds: [impl Into<Release>; 2], servers: [Options; 2]) -> Link {
         let options = LinkOptions { configuration: CONFIGURATION.into(), servers };
         let link = Link::start(kinds, options).await;
         tokio::join!(Workload::create(&link.a), Workload::create(&link.b));
