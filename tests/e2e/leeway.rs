@@ -5,12 +5,13 @@ use pontoon_servers::Kind;
 
 use crate::{
     quarantine::entries,
-    support::{Database, Link, LinkOptions, pairings},
+    support::{Database, Link, LinkOptions, eventually, pairings},
 };
 
 pairings!(
     what_stands_for_a_value_never_comes_back,
     a_table_of_them_is_copied_both_ways,
+    a_rule_heals_what_waits,
     what_cannot_be_kept_is_refused
 );
 
@@ -199,6 +200,23 @@ async fn a_table_of_them_is_copied_both_ways(kinds: [Kind; 2]) {
     }
     holds(&link, &originals).await;
     assert!(link.conflicts(&[]).await.is_empty());
+}
+
+/// Rows that wait since their column has no rule come when it has one.
+async fn a_rule_heals_what_waits(kinds: [Kind; 2]) {
+    let link = start(kinds).await;
+    link.configure("[[tables]]\nname = \"odd\"\n");
+    link.succeed(&["setup"]).await;
+    fill(link.mysql().0, &OF_MYSQL, FIRST_OF_MYSQL).await;
+    link.catch_up().await;
+    assert_eq!(entries(&link).await.len(), OF_MYSQL.len());
+    assert!(shown(link.postgres().0, FIRST_OF_MYSQL).await.is_empty());
+    link.configure(CONFIGURATION);
+    let bridge = link.run();
+    eventually("nothing waits any more", async || entries(&link).await.is_empty()).await;
+    assert_eq!(shown(link.postgres().0, FIRST_OF_MYSQL).await, HERE);
+    link.succeed(&["verify"]).await;
+    assert_eq!(bridge.stop().await, 0);
 }
 
 async fn what_cannot_be_kept_is_refused(kinds: [Kind; 2]) {
