@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use pontoon_core::{Result, TableDefinition, TableDraft, TableName, node::Finding};
 
 use crate::{
-    config::{Absent, Config},
+    config::{Absent, Config, name_across},
     mapping::{self, Mapping, Survey},
     nodes::Nodes,
     setup,
@@ -70,7 +70,7 @@ async fn definitions(nodes: &Nodes, survey: &Survey, side: Side) -> Result<(Vec<
     let defined = nodes.admins[other].define_tables(&names).await;
     let defined = defined.map_err(|error| error.at(nodes.nodes[other].name()))?;
     let found = lacking().zip(defined).filter_map(|((place, choice), defined)| {
-        let mut definition = defined?;
+        let mut definition = defined?.renamed(|name| name_across(&choice.columns, other, name).map(Into::into));
         definition.schema.name = choice.names[side as usize].clone();
         Some((place, definition))
     });

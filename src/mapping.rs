@@ -4,6 +4,7 @@
 //! Both `check`, which lists every finding, and `run`, which refuses at the first blocking one, ask
 //! here, so they cannot disagree.
 
+mod columns;
 mod leeway;
 mod rules;
 mod ties;
@@ -11,14 +12,14 @@ mod ties;
 use std::sync::Arc;
 
 use pontoon_core::{
-    Code, Column, Error, Form, Kind, MappedColumn, MappedTable, Result, TableId, TableName, TableSchema,
+    Code, Error, Form, Kind, MappedColumn, MappedTable, Result, TableId, TableName, TableSchema,
     node::{Finding, Node, Severity, Tables},
     schema::TextEquality,
 };
 
 use self::ties::Chosen;
 use crate::{
-    config::{Absent, Choices, Config, Conflict, Present, TableChoice},
+    config::{Absent, Choices, Config, Conflict, Present, TableChoice, name_across},
     conflict::{
         policy::{Policy, RowRule},
         quarantine::OnError,
@@ -195,7 +196,7 @@ impl Draft<'_> {
 
     fn pair(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) {
         let before = self.blocking();
-        let mut columns = self.columns(choice, schemas);
+        let mut columns = columns::pair(self, choice, schemas);
         let key = self.key(choice, schemas, &columns);
         let rules = rules::of_columns(self, choice, &columns, &key);
         leeway::give(self, choice, &mut columns, &key);
@@ -233,62 +234,13 @@ impl Draft<'_> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Blocking).count()
     }
 
-    /// The pairs of columns in A's order. Generated columns are computed on each side by itself.
-    fn columns(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>) -> Vec<Pair<MappedColumn>> {
-        for side in Side::BOTH {
-            for column in schemas[side].columns.iter().filter(|column| !column.generated) {
-                if schemas[side.other()].column(&column.name).is_none_or(|other| other.generated) {
-                    let subject = format!("{} column {}", choice.label, column.name);
-                    let actual = format!("only on {}", self.config.node(side).name);
-                    self.block("column-missing", &subject, &actual, "the column on both sides", None);
-                }
-            }
-        }
-        let mut pairs = Vec::new();
-        for a in schemas[Side::A].columns.iter().filter(|column| !column.generated) {
-            let Some(b) = schemas[Side::B].column(&a.name).filter(|column| !column.generated) else { continue };
-            pairs.extend(self.column(choice, a, b));
-        }
-        pairs
-    }
-
-    fn column(&mut self, choice: &TableChoice, a: &Column, b: &Column) -> Option<Pair<MappedColumn>> {
-        let subject = format!("{} column {}", choice.label, a.name);
-        let natives = format!("{} and {}", a.native, b.native);
-        let (Some(kind_a), Some(kind_b)) = (&a.kind, &b.kind) else {
-            let unknown = if a.kind.is_none() { (Side::A, a) } else { (Side::B, b) };
-            let actual = format!("{} on {}", unknown.1.native, self.config.node(unknown.0).name);
-            self.block("column-type-unsupported", &subject, &actual, "a type that this version has a rule for", None);
-            return None;
-        };
-        let Some(form) = Form::of_pair(kind_a, kind_b) else {
-            self.block("column-types-differ", &subject, &natives, "two types with a common form", None);
-            return None;
-        };
-        if kind_a != kind_b && narrower(kind_a, kind_b) {
-            self.add(
-                Severity::Warning,
-                "column-ranges-differ",
-                &subject,
-                &natives,
-                "the same range on both sides; a row with a value that does not fit goes into quarantine",
-                None,
-            );
-        }
-        if a.nullable != b.nullable {
-            let side = if a.nullable { Side::B } else { Side::A };
-            let actual = format!("not null on {} only", self.config.node(side).name);
-            self.add(Severity::Warning, "column-null-differs", &subject, &actual, "the same on both sides", None);
-        }
-        let mapped = |column: &Column, kind: &Kind| MappedColumn::new(column.clone(), kind.clone(), form);
-        Some(Pair::new(mapped(a, kind_a), mapped(b, kind_b)))
-    }
-
     /// The key's columns by their place among the pairs.
     fn key(&mut self, choice: &TableChoice, schemas: &Pair<TableSchema>, columns: &[Pair<MappedColumn>]) -> Vec<usize> {
         let names = |side: Side| -> Vec<&str> {
             schemas[side].key.iter().filter_map(|&at| schemas[side].columns.get(at)).map(|c| &*c.name).collect()
         };
+        let across: Vec<Option<&str>> =
+            names(Side::A).into_iter().map(|name| name_across(&choice.columns, Side::A, name)).collect();
         for side in Side::BOTH {
             if schemas[side].key.is_empty() {
                 let actual = format!("none on {}", self.config.node(side).name);
@@ -297,7 +249,13 @@ impl Draft<'_> {
                 return Vec::new();
             }
         }
-        if names(Side::A) != names(Side::B) {
+        if let Some((name, _)) = names(Side::A).iter().zip(&across).find(|(_, across)| across.is_none()) {
+            let subject = format!("{} key column {name}", choice.label);
+            let remedy = Some("take the rule away".to_owned());
+            self.block(rules::UNFIT, &subject, "ignored", "a key whose columns are all bridged", remedy);
+            return Vec::new();
+        }
+        if !across.into_iter().flatten().eq(names(Side::B)) {
             let actual = format!("({}) and ({})", names(Side::A).join(", "), names(Side::B).join(", "));
             self.block("table-keys-differ", &choice.label, &actual, "the same columns in the same order", None);
             return Vec::new();
@@ -347,7 +305,8 @@ impl Draft<'_> {
         }
         for &at in &schemas[Side::A].key {
             let Some(a) = schemas[Side::A].columns.get(at) else { continue };
-            let Some(b) = schemas[Side::B].column(&a.name) else { continue };
+            let b = name_across(&choice.columns, Side::A, &a.name).and_then(|name| schemas[Side::B].column(name));
+            let Some(b) = b else { continue };
             let (Some(ours), Some(theirs)) = (a.generator, b.generator) else { continue };
             if ours.disjoint(&theirs) {
                 continue;
@@ -374,24 +333,4 @@ impl Draft<'_> {
 /// A blocking finding that the operator answers for is a warning.
 fn accepted(choice: &TableChoice, code: &str) -> Severity {
     if choice.accepts(code) { Severity::Warning } else { Severity::Blocking }
-}
-
-/// Whether a value of one side may not fit on the other, although there is a common form.
-fn narrower(a: &Kind, b: &Kind) -> bool {
-    match (a, b) {
-        (Kind::Text { chars_max: x, bytes_max: v, .. }, Kind::Text { chars_max: y, bytes_max: w, .. }) => {
-            x != y || v.zip(*w).is_some_and(|(v, w)| v != w)
-        }
-        (Kind::Bytes { fixed: x, .. }, Kind::Bytes { fixed: y, .. }) => x != y,
-        (Kind::Date { .. }, Kind::Date { .. })
-        | (Kind::Uuid, _)
-        | (_, Kind::Uuid)
-        | (Kind::Json { .. }, Kind::Json { .. })
-        | (Kind::Float32 { .. }, Kind::Float32 { .. })
-        | (Kind::Float64 { .. }, Kind::Float64 { .. }) => false,
-        (Kind::Time { precision: x, .. }, Kind::Time { precision: y, .. })
-        | (Kind::DateTime { precision: x, .. }, Kind::DateTime { precision: y, .. })
-        | (Kind::Instant { precision: x, .. }, Kind::Instant { precision: y, .. }) => x != y,
-        _ => true,
-    }
 }

@@ -323,6 +323,19 @@ fn refusals_name_place_key_and_remedy() {
         ),
         (with("[[tables]]\nname = \"t\"\ncolumns = { n = { } }\n"), "tables.columns.n: has no rule"),
         (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = { stok = \"m\" } }\n"),
+            "tables.columns.n.stok: is no part of a column's rule; did you mean \"stock\"?",
+        ),
+        (with("[[tables]]\nname = \"t\"\ncolumns = { n = { stock = \"\" } }\n"), "tables.columns.n.stock: is empty"),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { m = { stock = \"n\" }, n = \"min\" }\n"),
+            "tables.columns.n: is \"n\" on stock, and so is \"m\"",
+        ),
+        (
+            with("[[tables]]\nname = \"t\"\ncolumns = { n = { rule = \"ignore\" } }\n"),
+            "tables.columns.n.rule: \"ignore\" is no rule for a column",
+        ),
+        (
             with("[[tables]]\nname = \"t\"\ncolumns = { n = { zero_date = \"nul\" } }\n"),
             "tables.columns.n.zero_date: \"nul\" is nothing that zero_date can be; did you mean \"null\"?",
         ),

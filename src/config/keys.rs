@@ -155,7 +155,9 @@ pub(super) const TABLE: Section = Section {
             "columns",
             "table of texts or tables",
             Preset::None("none"),
-            "Rules of single columns by name, whatever `conflict` says: `{ stock = \"additive\", low = \"min\" }`. A column that \
+            "What is said of single columns, by name. `{ email = { stock = \"e_mail\" } }`: it has another name on that node; the name in front is \
+             what the other calls it. `{ note = \"ignore\" }`: nothing of it crosses, whichever side has it, and rows that arrive get its default \
+             there (docs/operations.md). And rules, whatever `conflict` says: `{ stock = \"additive\", low = \"min\" }`. A column that \
              one side changed is that side's; where both did, `min` and `max` take the lesser and the greater value, `last_writer_wins` \
              the later and `prefer:NODE` that node's. `additive`: what each side added counts, once, on both; for columns of \
              an exact number. `{ rule = \"additive\", floor = 0 }` reports it where both sides together come below the floor \

@@ -40,7 +40,7 @@ use pontoon_core::{
 };
 
 pub use self::{
-    columns::ColumnRules,
+    columns::{ColumnRules, Columns, name_across},
     place::{Invalid, Place, Problem},
     tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},
     write::{Outline, OutlineNode, written},

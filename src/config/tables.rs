@@ -1,11 +1,11 @@
 //! Which tables are bridged: names and patterns, and what they come to on two given databases.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use pontoon_core::{Error, TableName};
 
 use super::{
-    Accept, ColumnRules, Config, Conflict, Direction, Side,
+    Accept, Columns, Config, Conflict, Direction, Side,
     place::{Invalid, Place, Problem, Rank, nearest},
 };
 use crate::conflict::{
@@ -147,7 +147,7 @@ pub struct TableRule {
     /// Who wins.
     pub conflict: Conflict,
     /// The rules of single columns, by name.
-    pub columns: BTreeMap<String, ColumnRules>,
+    pub columns: Columns,
     /// Which way rows go.
     pub direction: Direction,
     /// What becomes of rows that a target refuses.
@@ -203,7 +203,7 @@ pub struct TableChoice {
     /// Who wins.
     pub conflict: Conflict,
     /// The rules of single columns, by name.
-    pub columns: BTreeMap<String, ColumnRules>,
+    pub columns: Columns,
     /// What becomes of rows that a target refuses.
     pub on_error: OnError,
     /// What becomes of two rows that a unique constraint does not let live side by side.

@@ -281,6 +281,7 @@ mod tests {
                 nullable: true,
                 generated: false,
                 generator: None,
+                optional: true,
                 text_equality: TextEquality::Exact,
             },
             kind: kind.clone(),

@@ -335,6 +335,7 @@ mod tests {
                 nullable: true,
                 generated: false,
                 generator: None,
+                optional: true,
                 text_equality: TextEquality::Exact,
             },
             kind: kind.clone(),

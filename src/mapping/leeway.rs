@@ -14,7 +14,8 @@ use crate::{
 pub(super) fn give(draft: &mut Draft<'_>, choice: &TableChoice, columns: &mut [Pair<MappedColumn>], key: &[usize]) {
     for (name, rules) in choice.columns.iter().filter(|(_, rules)| !rules.values.is_empty()) {
         let beside = columns.iter_mut().enumerate().filter(|(at, _)| !key.contains(at));
-        let Some(pair) = beside.map(|(_, pair)| pair).find(|pair| &*pair[Side::A].column.name == name) else {
+        let name_on_a = rules.name_on(name, Side::A);
+        let Some(pair) = beside.map(|(_, pair)| pair).find(|pair| &*pair[Side::A].column.name == name_on_a) else {
             continue;
         };
         let subject = format!("{} column {name}", choice.label);

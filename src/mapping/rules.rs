@@ -21,14 +21,15 @@ pub(super) fn of_columns(
 ) -> Vec<Option<ColumnRule>> {
     let mut rules = vec![None; columns.len()];
     let names = || columns.iter().map(|pair| &*pair[Side::A].column.name);
-    for (name, rule) in &choice.columns {
+    for (name, rule) in choice.columns.iter().filter(|(_, rule)| !rule.ignored) {
         let subject = format!("{} column {name}", choice.label);
-        let Some(at) = names().position(|known| known == name) else {
+        let Some(at) = names().position(|known| known == rule.name_on(name, Side::A)) else {
             let near = suggest(name, names()).map(|near| format!("did you mean {near}?"));
             draft.block(UNFIT, &subject, "a rule for a column that is not bridged", "a column of both tables", near);
             continue;
         };
-        if key.contains(&at) {
+        let has_rule = rule.conflict.is_some() || !rule.values.is_empty();
+        if has_rule && key.contains(&at) {
             let remedy = Some("take the rule away".to_owned());
             draft.block(UNFIT, &subject, "a rule for a key column", "rules for columns beside the key", remedy);
             continue;

@@ -1,7 +1,7 @@
 //! What ties rows to each other: the unique constraints and foreign keys of each side, among the tables that are
 //! bridged, and those foreign keys that the bridge cannot keep an eye on.
 //!
-//! A foreign key whose other table is not bridged cannot be watched: rows arrive whose parent this side may lack, or
+//! A foreign key whose other table is not bridged, or one of whose columns is not, cannot be watched: rows arrive whose parent this side may lack, or
 //! rows go to which others refer. That is refused, unless the operator answers for it.
 
 use pontoon_core::{
@@ -56,7 +56,13 @@ fn references(
                 by_key(draft, side, choice, foreign, &reference);
                 references.push(reference);
             }
-            None if draft.chosen[side].contains(&foreign.parent) => {}
+            // A pair that is unfit is in the way by itself.
+            None if !is_mapped(&draft.tables[side], &foreign.parent)
+                && draft.chosen[side].contains(&foreign.parent) => {}
+            None if draft.chosen[side].contains(&foreign.parent) => {
+                let actual = format!("{} to {} is over a column that is not bridged", foreign.name, foreign.parent);
+                outside(draft, side, choice, &actual);
+            }
             None => {
                 let actual = format!("{} refers to {}, which is not bridged", foreign.name, foreign.parent);
                 outside(draft, side, choice, &actual);
@@ -64,6 +70,10 @@ fn references(
         }
     }
     references
+}
+
+fn is_mapped(tables: &[MappedTable], name: &TableName) -> bool {
+    tables.iter().any(|table| table.name == *name)
 }
 
 fn reference(tables: &[MappedTable], at: usize, foreign: &ForeignKey) -> Option<Reference> {
@@ -118,7 +128,7 @@ fn outside(draft: &mut Draft<'_>, side: Side, choice: &TableChoice, actual: &str
     }
     let actual = format!("{actual}, on {}", draft.config.node(side).name);
     let remedy = format!(
-        "bridge both tables, drop the foreign key, or accept = [{OUTSIDE:?}] where nothing of it is ever removed"
+        "bridge both tables with its columns, drop the foreign key, or accept = [{OUTSIDE:?}] where nothing of it is ever removed"
     );
     let expected = "both tables bridged, so that no row is left that refers to nothing";
     draft.add(accepted(choice, OUTSIDE), OUTSIDE, &choice.label, &actual, expected, Some(remedy));

@@ -268,6 +268,7 @@ mod tests {
                 nullable: false,
                 generated: false,
                 generator: None,
+                optional: true,
                 text_equality: TextEquality::Exact,
             };
             MappedColumn::new(column, kind, form)

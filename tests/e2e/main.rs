@@ -7,6 +7,7 @@ mod support;
 mod at_rest;
 mod call_sites;
 mod chaos;
+mod column_names;
 mod columns;
 mod commands;
 mod conflicts;

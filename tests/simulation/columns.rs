@@ -34,6 +34,7 @@ pub(crate) fn column(name: &str, kind: &Kind, form: Form) -> MappedColumn {
         nullable: false,
         generated: false,
         generator: None,
+        optional: true,
         text_equality: TextEquality::Exact,
     };
     MappedColumn::new(column, kind.clone(), form)

@@ -281,6 +281,7 @@ mod tests {
                 nullable: false,
                 generated: false,
                 generator: None,
+                optional: true,
                 text_equality: TextEquality::Exact,
             },
             kind: kind.clone(),

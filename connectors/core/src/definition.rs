@@ -9,7 +9,7 @@ use crate::{
     form::Form,
     kind::Kind,
     node::{Finding, Severity},
-    schema::TableSchema,
+    schema::{Column, TableSchema},
     value::Value,
 };
 
@@ -122,21 +122,40 @@ impl TableDefinition {
                 detail.default = None;
             }
         }
+        self.retain(|column| (!column.generated).then(|| column.name.clone()), "a generated column", &mut left_out);
+        (self, left_out)
+    }
+
+    /// Keeps the columns that `name` has a name for, under that name. What `left_out` is told of stays behind with the others, which are
+    /// each `what`.
+    fn retain(&mut self, name: impl Fn(&Column) -> Option<Box<str>>, what: &str, left_out: &mut Vec<String>) {
         let kept: Vec<usize> =
-            (0..self.schema.columns.len()).filter(|&at| !self.schema.columns[at].generated).collect();
+            (0..self.schema.columns.len()).filter(|&at| name(&self.schema.columns[at]).is_some()).collect();
         let place = |at: usize| kept.iter().position(|&kept| kept == at);
         self.indexes.retain_mut(|index| {
             let whole = index.columns.iter().all(|part| place(part.column).is_some());
             if !whole {
-                left_out.push(format!("{}, over a generated column", index.words()));
+                left_out.push(format!("{}, over {what}", index.words()));
             }
             index.columns.iter_mut().for_each(|part| part.column = place(part.column).unwrap_or_default());
             whole
         });
         self.schema.key = self.schema.key.iter().filter_map(|&at| place(at)).collect();
         self.details = kept.iter().map(|&at| self.details[at].clone()).collect();
-        self.schema.columns.retain(|column| !column.generated);
-        (self, left_out)
+        self.schema.columns = self
+            .schema
+            .columns
+            .iter()
+            .filter_map(|column| Some(Column { name: name(column)?, ..column.clone() }))
+            .collect();
+    }
+
+    /// As it is to be made where columns have other names; those that `name` has none for are not made.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<Box<str>>) -> TableDefinition {
+        let mut left_out = Vec::new();
+        self.retain(|column| name(&column.name), "a column that is not bridged", &mut left_out);
+        self.others.extend(left_out);
+        self
     }
 }
 
@@ -166,7 +185,7 @@ impl TableDraft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Column, Generator, TableName, TextEquality, Ties};
+    use crate::schema::{Generator, TableName, TextEquality, Ties};
 
     fn column(name: &str) -> Column {
         Column {
@@ -176,6 +195,7 @@ mod tests {
             nullable: false,
             generated: name.starts_with("computed"),
             generator: (name == "id").then_some(Generator { start: 1, step: 1, max: 9 }),
+            optional: true,
             text_equality: TextEquality::Exact,
         }
     }

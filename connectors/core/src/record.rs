@@ -114,6 +114,7 @@ pub(crate) mod tests {
                 nullable: true,
                 generated: false,
                 generator: None,
+                optional: true,
                 text_equality: TextEquality::Exact,
             },
             kind: kind.clone(),

@@ -114,6 +114,8 @@ pub struct Column {
     pub generated: bool,
     /// Filled by a sequence or counter when no value is given.
     pub generator: Option<Generator>,
+    /// A row can be inserted without a value of it: it gets null, a default or a number of its generator.
+    pub optional: bool,
     /// How its texts are compared; `Exact` for other types.
     pub text_equality: TextEquality,
 }

@@ -146,7 +146,7 @@ async fn load_chunk(
         .rows(format!(
             "SELECT c.table_schema, c.table_name, c.column_name, c.column_type, c.data_type, c.is_nullable, c.extra, \
              c.character_set_name, c.collation_name, c.character_maximum_length, c.numeric_precision, c.numeric_scale, \
-             c.datetime_precision, c.character_octet_length \
+             c.datetime_precision, c.character_octet_length, c.column_default IS NOT NULL \
              FROM information_schema.columns c JOIN information_schema.tables t \
              ON t.table_schema = c.table_schema AND t.table_name = c.table_name AND t.table_type = 'BASE TABLE' \
              WHERE {}",
@@ -235,15 +235,18 @@ fn column(facts: &Facts, row: &[Field], is_json: bool) -> Option<NativeColumn> {
         }
         _ => TextEquality::Exact,
     };
+    let nullable = text(row, 5)? == "YES";
+    // MySQL calls a column with an expression for its default DEFAULT_GENERATED, which is another thing.
+    let generated = ["virtual generated", "stored generated", "persistent"].iter().any(|word| extra.contains(word));
     Some(NativeColumn {
         column: Column {
             name: text(row, 2)?.into(),
             native: native.into(),
             kind,
-            nullable: text(row, 5)? == "YES",
-            // MySQL calls a column with an expression for its default DEFAULT_GENERATED, which is another thing.
-            generated: ["virtual generated", "stored generated", "persistent"].iter().any(|word| extra.contains(word)),
+            nullable,
+            generated,
             generator,
+            optional: nullable || generated || generator.is_some() || number::<i64>(row, 14)? != 0,
             text_equality,
         },
         charset: charset.map(Into::into),

@@ -142,9 +142,13 @@ fn column(
     } else {
         ""
     };
+    let mut has_default = false;
     match &detail.default {
         Some(default) => match default_text(default, kind, &chosen) {
-            Some(text) => line += &format!(" DEFAULT {text}"),
+            Some(text) => {
+                line += &format!(" DEFAULT {text}");
+                has_default = true;
+            }
             None => draft.left_out.push(format!("the default of {what}, which this server could not hold")),
         },
         None if is_moment && !column.nullable && !facts.explicit_timestamps => {
@@ -166,6 +170,7 @@ fn column(
         nullable: column.nullable,
         generated: false,
         generator: None,
+        optional: column.nullable || has_default,
         text_equality: TextEquality::Exact,
     });
     Some((line, chosen.key_bytes))
@@ -385,6 +390,7 @@ mod tests {
             nullable: name == "note",
             generated: false,
             generator: None,
+            optional: true,
             text_equality: TextEquality::Exact,
         }
     }

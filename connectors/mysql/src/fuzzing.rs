@@ -226,6 +226,7 @@ fn column(name: &str, kind: Kind) -> MappedColumn {
         nullable: true,
         generated: false,
         generator: None,
+        optional: true,
         text_equality: TextEquality::Exact,
     };
     let form = own_form(&kind);

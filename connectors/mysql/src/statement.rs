@@ -521,6 +521,7 @@ pub(crate) mod tests {
             nullable: true,
             generated: false,
             generator: None,
+            optional: true,
             text_equality: TextEquality::Exact,
         };
         let native = |(name, kind, _): &(&str, Kind, Form)| NativeColumn {

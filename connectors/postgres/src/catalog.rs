@@ -56,11 +56,13 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text,
         base.oid = ANY($3) OR base.typtype IN ('r', 'm') AND base.oid < 16384
             OR base.typcategory = 'A' AND base.typelem NOT IN (790, 3614, 2287) AND (base.typelem < 16384 OR base.of_enum),
         (SELECT k.place::int4 FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
-            WHERE i.indrelid = c.oid AND i.indisprimary AND k.attnum = a.attnum AND k.place <= i.indnkeyatts)
+            WHERE i.indrelid = c.oid AND i.indisprimary AND k.attnum = a.attnum AND k.place <= i.indnkeyatts),
+        a.atthasdef OR a.attidentity <> '' OR declared.typdefault IS NOT NULL OR NOT (a.attnotnull OR declared.typnotnull)
     FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
     JOIN pg_namespace n ON n.nspname = want.nspname
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type declared ON declared.oid = a.atttypid
     JOIN LATERAL (
         WITH RECURSIVE chain AS (
             SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS typmod FROM pg_type t
@@ -153,6 +155,7 @@ fn column_of(row: &Row) -> Result<Column> {
         nullable: !get::<bool>(row, 7)?,
         generated: get(row, 8)?,
         generator: None,
+        optional: get(row, 15)?,
         text_equality,
     })
 }

@@ -91,9 +91,13 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
         Kind::Spelled { .. } => kind.clone(),
         _ => kind_of(oid, modifier)?,
     };
+    let mut has_default = false;
     if let Some(default) = &detail.default {
         match default_text(default, kind, &held) {
-            Some(text) => line += &format!(" DEFAULT {text}"),
+            Some(text) => {
+                line += &format!(" DEFAULT {text}");
+                has_default = true;
+            }
             None => draft.left_out.push(format!("the default of {what}, which this server could not hold")),
         }
     }
@@ -116,6 +120,7 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
         nullable: column.nullable,
         generated: false,
         generator: None,
+        optional: column.nullable || has_default,
         text_equality: TextEquality::Exact,
     });
     Some(line)
@@ -264,6 +269,7 @@ mod tests {
             nullable: name == "note",
             generated: false,
             generator: None,
+            optional: true,
             text_equality: TextEquality::Exact,
         }
     }

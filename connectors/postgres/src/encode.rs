@@ -193,6 +193,7 @@ pub(crate) mod tests {
             nullable: true,
             generated: false,
             generator: None,
+            optional: true,
             text_equality: TextEquality::Exact,
         };
         MappedColumn::new(column, kind, form)

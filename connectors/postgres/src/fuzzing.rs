@@ -150,6 +150,7 @@ fn column(name: &str, kind: Kind) -> MappedColumn {
         nullable: true,
         generated: false,
         generator: None,
+        optional: true,
         text_equality: TextEquality::Exact,
     };
     // All kinds have a form with their like.
