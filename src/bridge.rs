@@ -71,6 +71,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// has to mend that, and until then each attempt is one more that the server counts against the user.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether what is paused goes on: somebody waits for that.
+const LOOK_FOR_RESUME_EVERY: Duration = Duration::from_secs(1);
+
 /// A session that was idle this long is opened anew: the server, or what lies between, may have given it up.
 pub(crate) const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
 
@@ -233,6 +236,7 @@ async fn session(
     epoch::check(&plan.nodes, &states)?;
     epoch::raise(&plan.nodes, &mut leases).await?;
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
+    let is_paused = heed_pauses(plan, &shared).await?;
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
     for source in shared.read_sides() {
@@ -259,6 +263,9 @@ async fn session(
     tasks.spawn(within(Stage::Connect, None, failing(keep(shared.clone(), leases))));
     tasks.spawn(within(Stage::Read, None, failing(heartbeat(shared.clone()))));
     plan.observer.observe(&EngineEvent::Active);
+    if is_paused {
+        tasks.spawn(within(Stage::Connect, None, failing(wait_for_resume(shared.clone()))));
+    }
     let ending = async {
         match plan.until {
             Until::Stopped => std::future::pending().await,
@@ -371,6 +378,45 @@ async fn keep(shared: Arc<Shared>, mut leases: Vec<Box<dyn Lease>>) -> Result<()
     }
 }
 
+/// Reads which nodes nothing is to be applied on. What is paused from now on ends this session's tokens. Whether any is. Errors: paused, where
+/// the bridge is to end by itself, which it could not.
+async fn heed_pauses(plan: &Plan, shared: &Shared) -> Result<bool> {
+    for source in shared.read_sides().filter(|_| plan.rules.has(Rule::Pause)) {
+        let node = &plan.nodes[source.other()];
+        if node.paused().await.map_err(|error| error.at(node.name()))?.is_none() {
+            continue;
+        }
+        if plan.until != Until::Stopped {
+            return Err(paused(&plan.nodes, source));
+        }
+        shared.paused[source.other()].set(true);
+    }
+    Ok(Side::BOTH.into_iter().any(|side| shared.paused[side].get()))
+}
+
+/// What an operator has paused does not get done.
+pub(crate) fn paused(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Error {
+    let text = format!("{} -> {} is paused", nodes[source].name(), nodes[source.other()].name());
+    Error::new(Code::Paused, text).hint("pontoon resume ends that")
+}
+
+/// Tells what is paused, and looks whether it goes on.
+async fn wait_for_resume(shared: Arc<Shared>) -> Result<()> {
+    let paused = |side: &Side| shared.paused[*side].get();
+    for side in Side::BOTH.into_iter().filter(paused) {
+        shared.observe(&EngineEvent::Paused { source: side.other(), paused: true });
+    }
+    loop {
+        sleep(LOOK_FOR_RESUME_EVERY).await;
+        for side in Side::BOTH.into_iter().filter(paused) {
+            if shared.nodes[side].paused().await?.is_none() {
+                shared.observe(&EngineEvent::Paused { source: side.other(), paused: false });
+                shared.paused[side].set(false);
+            }
+        }
+    }
+}
+
 async fn heartbeat(shared: Arc<Shared>) -> Result<()> {
     loop {
         for side in shared.read_sides() {
@@ -432,6 +478,8 @@ pub(crate) struct Shared {
     pub(crate) chunk_rows: Option<usize>,
     /// The tables that are being copied.
     pub(crate) underway: Underway,
+    /// Whether nothing is to be applied on a side. In one session that only ever ends.
+    pub(crate) paused: Pair<level::Sender<bool>>,
     /// What earlier sessions and operators left to be settled is settled.
     pub(crate) begun: level::Sender<bool>,
     /// How many rendezvous wait for a reader.
@@ -481,6 +529,7 @@ impl Shared {
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
+            paused: Pair::from_fn(|_| level::Sender::new(false)),
             begun: level::Sender::new(false),
             urgent: level::Sender::new(0),
             stopping,
@@ -500,6 +549,12 @@ impl Shared {
     pub(crate) async fn has_read(&self, side: Side, position: &Position) {
         let mut read = self.queues[side].read_up_to();
         read.wait_for(|read| read.position.covers(position)).await;
+    }
+
+    /// Waits until something is to be applied on a side.
+    pub(crate) async fn resumed(&self, side: Side) {
+        let mut paused = self.paused[side].subscribe();
+        paused.wait_for(|paused| !*paused).await;
     }
 
     /// Keeps readers from stopping at a full spill, until dropped.

@@ -19,6 +19,13 @@ pub enum EngineEvent<'a> {
     },
     /// Both nodes are connected and the lease is held.
     Active,
+    /// An operator has paused a direction, or it goes on.
+    Paused {
+        /// The direction.
+        source: Side,
+        /// Which of the two.
+        paused: bool,
+    },
     /// The session ended with an error that goes away by itself; it starts again after a pause.
     Interrupted {
         /// What was being done.

@@ -51,6 +51,8 @@ pub enum Rule {
     Answer,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
+    /// Where an operator has paused what is applied, nothing is until they take it back.
+    Pause,
     /// A copy leaves out rows that the source's log has touched since they were begun to be read.
     Window,
     /// A copy leaves out rows whose keys the target has written itself.
@@ -63,7 +65,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 25] = [
+    pub const ALL: [Rule; 26] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -85,6 +87,7 @@ impl Rule {
         Rule::References,
         Rule::Answer,
         Rule::TakeOver,
+        Rule::Pause,
         Rule::Window,
         Rule::Meanwhile,
         Rule::Covered,

@@ -207,6 +207,34 @@ pub struct WaitArgs {
     pub timeout: Duration,
 }
 
+/// Applies nothing more, in one direction or both, until `resume`
+///
+/// Returns once nothing more is applied. Durable: it outlives a restart of the bridge and of the servers. Both logs go on being
+/// read, into memory and spill files. A conflict is settled on both nodes, so it waits until both directions go on.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon pause
+  pontoon pause 'shop->stock' --for 2h")]
+pub struct PauseArgs {
+    /// One direction, from the node on the left to the one on the right [default: both]
+    #[arg(value_name = "NODE->NODE")]
+    pub direction: Option<String>,
+    /// It goes on by itself after this time, by the target's clock: 90s, 30m, 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub length: Option<Duration>,
+}
+
+/// Goes on with what was paused
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon resume
+  pontoon resume 'shop->stock'")]
+pub struct ResumeArgs {
+    /// One direction, from the node on the left to the one on the right [default: both]
+    #[arg(value_name = "NODE->NODE")]
+    pub direction: Option<String>,
+}
+
 /// Prints what a node's log holds, as JSON lines
 ///
 /// The common event stream of the bridge's tables, echoes marked by their origin. Takes nothing from a running

@@ -54,6 +54,8 @@ commands! {
     run => Run(RunArgs);
     status => Status(StatusArgs);
     wait => Wait(WaitArgs);
+    pause => Pause(PauseArgs);
+    resume => Resume(ResumeArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
     repair => Repair(RepairArgs);
@@ -277,6 +279,8 @@ mod tests {
             Run(RunArgs),
             Status(StatusArgs),
             Wait(WaitArgs),
+            Pause(PauseArgs),
+            Resume(ResumeArgs),
             Tail(TailArgs),
             Verify(VerifyArgs),
             Quarantine(QuarantineArgs),

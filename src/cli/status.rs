@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::Config,
     human, mapping, nodes,
-    observe::{DirectionStatus, Metrics, NodeStatus, StatusSnapshot},
+    observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusSnapshot},
     setup,
     side::Side,
 };
@@ -112,6 +112,9 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
         direction.applied_up_to(&checkpoint.position);
         if log.behind_bytes == Some(0) {
             direction.set_lag_seconds(0.0);
+        }
+        if target.paused().await.map_err(|error| error.at(target.name()))?.is_some() {
+            direction.set_state(DirectionState::Paused);
         }
         // Taken and given back at once: who does not get it knows who holds it.
         if let LeaseAttempt::HeldBy(by) = node.try_lease().await.map_err(at)? {

@@ -4,13 +4,19 @@ use pontoon_core::Result;
 use tokio::time::timeout;
 
 use super::{Context, DONE, NO, WaitArgs};
-use crate::{barrier::all_applied, mapping, nodes, setup};
+use crate::{barrier::all_applied, bridge, mapping, nodes, setup, side::Side};
 
 pub(crate) async fn run(arguments: WaitArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let nodes = nodes::open(&config)?.nodes;
     setup::connect(&nodes).await?;
     let mapping = mapping::map(&config, &nodes).await?;
+    for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
+        let target = &nodes[source.other()];
+        if target.paused().await.map_err(|error| error.at(target.name()))?.is_some() {
+            return Err(bridge::paused(&nodes, source));
+        }
+    }
     let waited = timeout(arguments.timeout, all_applied(&nodes, &mapping.tables, mapping.reads)).await;
     match waited {
         Ok(done) => done.map(|()| DONE),

@@ -164,6 +164,10 @@ impl Settler {
     /// when nothing else is asked.
     pub(crate) async fn run(mut self) -> Result<()> {
         let shared = self.shared.clone();
+        // A settlement writes on both.
+        for side in Side::BOTH {
+            shared.resumed(side).await;
+        }
         self.complete_all().await?;
         self.look_for_requests().await?;
         self.look_for_other_requests().await?;

@@ -154,6 +154,11 @@ impl Direction {
         let shared = self.shared.clone();
         let mut read = shared.queues[self.source].read_up_to();
         let mut stopping = shared.stopping.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => {}
+            () = shared.resumed(self.target()) => {}
+        }
         loop {
             if stopping.get() {
                 return self.finish().await;

@@ -34,6 +34,10 @@ impl Observer for Metrics {
                     }
                 }
             }
+            EngineEvent::Paused { source, paused } => {
+                let state = if paused { DirectionState::Paused } else { DirectionState::CatchingUp };
+                StateChanged { source, state }.emit(self);
+            }
             EngineEvent::Interrupted { stage, source, error, pause } => {
                 Interrupted { stage: stage.into(), source, error, pause }.emit(self);
             }

@@ -27,6 +27,7 @@ mod mended;
 mod names;
 mod new_keys;
 mod newer;
+mod paused;
 mod privileges;
 mod quarantine;
 mod readme;

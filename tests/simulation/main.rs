@@ -20,6 +20,7 @@ mod link;
 mod model;
 mod new_keys;
 mod operator;
+mod paused;
 mod recorded;
 mod repaired;
 mod rewriting;
@@ -205,6 +206,17 @@ fn what_is_copied_by_two_sessions_is_there_once() {
 }
 
 #[test]
+fn what_is_paused_is_not_applied_and_nothing_is_lost() {
+    all_hold(Topology::Pair, Workload::Paused, false);
+    all_hold(Topology::Chain, Workload::Paused, false);
+}
+
+#[test]
+fn refused_rows_of_a_paused_bridge_heal() {
+    all_hold(Topology::Pair, Workload::Paused, true);
+}
+
+#[test]
 fn what_constraints_tie_is_neither_torn_nor_left_dangling() {
     all_hold(Topology::Pair, Workload::Tied, false);
 }
@@ -255,6 +267,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Delete => {
             &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
         }
+        Rule::Pause => &[(Topology::Pair, Workload::Paused, false, 0.0)],
         Rule::Tied | Rule::References => &[(Topology::Pair, Workload::Tied, true, 0.0)],
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
         _ => &[
@@ -317,6 +330,7 @@ rules_are_needed! {
     without_references_some_schedule_fails: References,
     without_answer_some_schedule_fails: Answer,
     without_take_over_some_schedule_fails: TakeOver,
+    without_pause_some_schedule_fails: Pause,
     without_window_some_schedule_fails: Window,
     without_meanwhile_some_schedule_fails: Meanwhile,
     without_apart_some_schedule_fails: Apart,

@@ -59,6 +59,8 @@ pub(crate) enum Workload {
     Repaired,
     /// As the register, and an application on each node rewrites what the bridge brings of one row.
     Rewritten,
+    /// As the register, and an operator pauses what is applied on nodes, again and again.
+    Paused,
 }
 
 /// One schedule: the same one gives the same run.
@@ -102,6 +104,7 @@ impl fmt::Display for Workload {
             Workload::Load => "load",
             Workload::Repaired => "repaired",
             Workload::Rewritten => "rewritten",
+            Workload::Paused => "paused",
         })
     }
 }
@@ -152,6 +155,7 @@ impl FromStr for Schedule {
                 ("load", _) => schedule.workload = Workload::Load,
                 ("repaired", _) => schedule.workload = Workload::Repaired,
                 ("rewritten", _) => schedule.workload = Workload::Rewritten,
+                ("paused", _) => schedule.workload = Workload::Paused,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,

@@ -242,7 +242,8 @@ impl World {
             writers.push(self.write(node));
             writers.push(self.write(node));
         }
-        let writing = futures_util::future::join(futures_util::future::join_all(writers), self.operate());
+        let operating = futures_util::future::join(self.operate(), self.pause_now_and_then());
+        let writing = futures_util::future::join(futures_util::future::join_all(writers), operating);
         let ended = async {
             match processes.join_next().await {
                 Some(Ok(why)) => why,
@@ -254,7 +255,8 @@ impl World {
             biased;
             why = &mut ended => return Err(why),
             done = tokio::time::timeout(WRITING_MAX, writing) => {
-                done.map_err(|_| "writing never came to its end".to_owned())?;
+                let (_, ((), paused)) = done.map_err(|_| "writing never came to its end".to_owned())?;
+                paused?;
             }
         }
         self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });

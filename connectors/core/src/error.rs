@@ -71,7 +71,10 @@ codes! {
         "The server cannot serve now: it starts or stops, has no free connection, memory or disk. It is tried again with backoff.";
     /// Another process holds the bridge's lease now.
     LeaseLost = "lease-lost", Transient, exit 4,
-        "Another process of the same bridge has taken over. This one writes nothing any more and stands by.";
+        "Another process of the same bridge has taken over, or an operator has paused what is applied on a node. This process writes nothing any more under the lease that it had, and asks for it anew.";
+    /// An operator has paused the bridge.
+    Paused = "paused", Definite, exit 1,
+        "An operator has paused what is asked for. `pontoon status` tells which direction, `pontoon resume` ends it; nothing is lost meanwhile, as long as the servers keep their logs.";
     /// The login lacks a privilege.
     PrivilegeMissing = "privilege-missing", Fatal, exit 4,
         "The bridge's user may not do something that is needed. `pontoon setup --print-sql` prints the least grants that everything works with.";

@@ -24,7 +24,7 @@ use crate::{
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     sequences::{GeneratedKey, Standing},
-    state::{Checkpoint, CopyState, NodeState, Resolution, Tag},
+    state::{Checkpoint, CopyState, NodeState, Pause, Resolution, Tag},
     value::Value,
 };
 
@@ -140,6 +140,10 @@ pub trait Node: Send + Sync {
 
     /// What else operators have asked for and the bridge has not yet done.
     async fn requests(&self, tables: &Tables) -> Result<Requests>;
+
+    /// Whether an operator has said that nothing is to be applied on this node. To be asked after [`Lease::take_over`]: a word that is
+    /// given later ends the token.
+    async fn paused(&self) -> Result<Option<Pause>>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
@@ -539,6 +543,14 @@ pub trait Admin: Send + Sync {
     /// Moves a generator past the values that are there, never back; where it stands then. Values that applications take meanwhile
     /// are not given twice. Errors: as before; the user does not own it.
     async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing>;
+
+    /// Notes durably that nothing is to be applied on this node, for a time or until it is taken back, and raises the lease's token,
+    /// which waits for every transaction of the bridge that is under way: when it returns, nothing more is applied. An
+    /// earlier word is replaced. Errors: contention, where a transaction takes long; not set up.
+    async fn pause(&self, length: Option<Duration>) -> Result<()>;
+
+    /// Takes that back. Whether there was anything to take back.
+    async fn resume(&self) -> Result<bool>;
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;

@@ -40,6 +40,13 @@ impl Tag {
     pub const ALONE: Tag = Tag { position: None, commit_time: 0 };
 }
 
+/// An operator's word that a bridge is to apply nothing on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends by itself, by the node's clock, in microseconds since 1970 UTC; `None`: not before it is taken back.
+    pub until: Option<i64>,
+}
+
 /// The record of a settled conflict. It is committed on both nodes, first on A and then on B, each
 /// time with the row that it settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

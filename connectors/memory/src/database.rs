@@ -59,6 +59,8 @@ pub(crate) struct BridgeTables {
     /// Each resolution, and whether it is in force.
     pub(crate) resolutions: Vec<(Resolution, bool)>,
     pub(crate) token: i64,
+    /// Whether an operator says that nothing is to be applied; `None` where nobody ever said anything.
+    pub(crate) paused: Option<bool>,
     pub(crate) epoch: i64,
     pub(crate) other_epoch: i64,
     /// Transactions that hold the lease row shared.
@@ -254,6 +256,24 @@ impl Database {
     /// What operators asked so, and what became of it.
     pub fn new_keys(&self, bridge: &str) -> Vec<(NewKey, Option<Answer>)> {
         self.inner().bridge(bridge).new_keys.values().cloned().collect()
+    }
+
+    /// An operator says that a bridge is to apply nothing here: waits for its transactions, and shuts its sessions out. Errors: one
+    /// took too long.
+    pub async fn pause(&self, bridge: &str) -> Result<()> {
+        self.wait_for(|inner| {
+            let tables = inner.bridge(bridge);
+            tables.lease_shared.is_empty().then(|| {
+                tables.token += 1;
+                tables.paused = Some(true);
+            })
+        })
+        .await
+    }
+
+    /// They take that back.
+    pub fn resume(&self, bridge: &str) {
+        self.inner().bridge(bridge).paused = Some(false);
     }
 
     /// An operator asks for keys to be made equal.

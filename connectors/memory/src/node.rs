@@ -9,7 +9,7 @@ use pontoon_core::{
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
-    state::NodeState,
+    state::{NodeState, Pause},
 };
 use tokio::time::Instant;
 
@@ -161,6 +161,15 @@ impl Node for MemoryNode {
         }
         let new_keys = new_keys.into_iter().filter(|(_, answer)| answer.is_none()).map(|(request, _)| request);
         Ok(Requests { new_keys: new_keys.collect(), repairs })
+    }
+
+    async fn paused(&self) -> Result<Option<Pause>> {
+        // The dice are not thrown where nobody ever pauses: older schedules stay what they were.
+        let paused = self.database.inner().bridge(&self.bridge).paused;
+        if paused.is_some() {
+            self.database.dice.call().await?;
+        }
+        Ok((paused == Some(true)).then_some(Pause { until: None }))
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

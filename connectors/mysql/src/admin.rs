@@ -9,6 +9,8 @@
 //!
 //! No session setting that the bridge pins needs a right of its own.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pontoon_core::{
     Beside, Checkpoint, Code, CopyState, Error, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
@@ -25,7 +27,7 @@ use crate::{
     connect::{Client, Flavour, Purpose, Script, number, text},
     create, definition, encode, files, findings, history, lease,
     node::{MysqlNode, identity},
-    quarantine,
+    pause, quarantine,
     quote::{Ident, Table},
     reader, requests, sequences, state, surroundings, tables,
 };
@@ -146,6 +148,18 @@ impl Admin for MysqlNode {
 
     async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing> {
         sequences::advance(&mut self.client(Purpose::Look).await?, key).await
+    }
+
+    async fn pause(&self, length: Option<Duration>) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        pause::give(&mut client, self.bridge(), length).await
+    }
+
+    async fn resume(&self) -> Result<bool> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        pause::take_back(&mut client, self.bridge()).await
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

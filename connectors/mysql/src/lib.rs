@@ -46,6 +46,7 @@ mod lease;
 mod leeway;
 mod log;
 mod node;
+mod pause;
 mod quarantine;
 mod quote;
 mod reader;

@@ -8,14 +8,14 @@ use pontoon_core::{
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     requests::Requests,
-    state::NodeState,
+    state::{NodeState, Pause},
 };
 use pontoon_tls::Mode;
 
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, files, lease, quarantine,
+    encode, files, lease, pause, quarantine,
     reader::{self, Reader, Role},
     requests,
     scan::TableScan,
@@ -201,6 +201,10 @@ impl Node for MysqlNode {
 
     async fn requests(&self, tables: &Tables) -> Result<Requests> {
         requests::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+    }
+
+    async fn paused(&self) -> Result<Option<Pause>> {
+        pause::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

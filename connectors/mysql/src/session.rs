@@ -217,7 +217,10 @@ impl Session for ApplySession {
         if token != Some(self.token) {
             self.rollback().await?;
             return Err(match token {
-                Some(_) => Error::new(Code::LeaseLost, "another process of the bridge has taken over"),
+                Some(_) => Error::new(
+                    Code::LeaseLost,
+                    "another process of the bridge has taken over, or an operator has paused it",
+                ),
                 None => state::missing(&self.bridge),
             });
         }

@@ -31,6 +31,8 @@ pub(crate) const FORMAT: &str = "format";
 pub(crate) const EPOCH: &str = "epoch";
 /// The row of `control` that holds the other node's, as it was last seen.
 pub(crate) const OTHER_EPOCH: &str = "other_epoch";
+/// The row of `control` that says that nothing is to be applied here, and until when.
+pub(crate) const PAUSE: &str = "pause";
 /// How rows of `control` begin that name a transaction to pass over.
 pub(crate) const SKIP: &str = "skip:";
 /// How rows of `control` begin that say how far the copy of a table has come.
@@ -111,8 +113,8 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of a key 0 asked, 1 refused, 2 given', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, pause, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of pause when it ends in microseconds since 1970 UTC or 0, of a key 0 asked, 1 refused, 2 given', \
              value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"

@@ -7,6 +7,8 @@
 //! The bridge's user needs no superuser's rights. What only one can do (a publication of tables that are
 //! another's, grants) [`setup_sql`] prints; once that is run, `setup` finds it done and goes on.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, MappedTable, Position, Result, TableDefinition, TableDraft, TableName,
@@ -26,7 +28,7 @@ use crate::{
     create, definition, error, findings, history, lease,
     names::Names,
     node::PostgresNode,
-    quarantine,
+    pause, quarantine,
     quote::{Ident, List, Literal, Table},
     requests, sequences, slot, state, surroundings, tables,
     version::Version,
@@ -134,6 +136,18 @@ impl Admin for PostgresNode {
     async fn advance_sequence(&self, key: &GeneratedKey) -> Result<Standing> {
         let mut link = self.admin_link().await?;
         self.at(sequences::advance(&mut link.client, key).await)
+    }
+
+    async fn pause(&self, length: Option<Duration>) -> Result<()> {
+        let mut link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(pause::give(&mut link.client, &self.names.bridge, length).await)
+    }
+
+    async fn resume(&self) -> Result<bool> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(pause::take_back(&link.client, &self.names.bridge).await)
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

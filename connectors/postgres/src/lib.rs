@@ -78,6 +78,7 @@ mod load;
 mod log;
 mod names;
 mod node;
+mod pause;
 mod quarantine;
 mod quote;
 mod reader;

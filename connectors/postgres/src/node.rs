@@ -11,7 +11,7 @@ use pontoon_core::{
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
-    state::NodeState,
+    state::{NodeState, Pause},
 };
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Client, Row, types::PgLsn};
@@ -21,7 +21,7 @@ use crate::{
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
-    quarantine,
+    pause, quarantine,
     quote::Table,
     requests,
     scan::{self, PostgresScan},
@@ -194,6 +194,11 @@ impl Node for PostgresNode {
     async fn requests(&self, tables: &Tables) -> Result<Requests> {
         let asked = self.with_helper(async |client| requests::asked(client, &self.names.bridge, tables).await).await;
         self.at(asked)
+    }
+
+    async fn paused(&self) -> Result<Option<Pause>> {
+        let read = self.with_helper(async |client| pause::read(client, &self.names.bridge).await).await;
+        self.at(read)
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -240,8 +240,11 @@ impl PostgresSession {
         .await;
         begun.map_err(|error| error::of_statement(&error))?;
         if held.map_err(|error| error::of_statement(&error))?.is_none() {
-            return Err(Error::new(Code::LeaseLost, "another process of the bridge has taken over")
-                .hint("nothing has to be done: this one stands by"));
+            return Err(Error::new(
+                Code::LeaseLost,
+                "another process of the bridge has taken over, or an operator has paused it",
+            )
+            .hint("nothing has to be done"));
         }
         set_up?;
         moved

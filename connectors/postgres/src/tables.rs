@@ -157,11 +157,11 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal",
     ),
     (
         "COLUMN pontoon.control.number",
-        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen",
+        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen; pause: when it ends, in microseconds since 1970 UTC, or 0",
     ),
     (
         "COLUMN pontoon.control.value",

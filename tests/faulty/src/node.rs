@@ -15,7 +15,7 @@ use pontoon_core::{
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
-    state::NodeState,
+    state::{NodeState, Pause},
 };
 
 use crate::sites::{Due, Fault, Sites};
@@ -197,6 +197,10 @@ impl Node for FaultyNode {
 
     async fn requests(&self, tables: &Tables) -> Result<Requests> {
         call!(self.caller, "requests", self.node.requests(tables))
+    }
+
+    async fn paused(&self) -> Result<Option<Pause>> {
+        call!(self.caller, "paused", self.node.paused())
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -1,0 +1,153 @@
+//! `pause` and `resume`: nothing is applied from the moment on that the command returns, across restarts, and everything
+//! afterwards.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use pontoon_servers::Kind;
+use serde_json::Value as Json;
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::support::{Database, Link, LinkOptions, database::Client, eventually, pairings};
+
+pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time);
+
+const ALL: &str = "SELECT id, name, n FROM items ORDER BY id";
+
+/// Keys below are written on a, from here on on b.
+const OF_B: u32 = 1_000_000;
+
+async fn ready(kinds: [Kind; 2]) -> Link {
+    let options = LinkOptions { configuration: "[[tables]]\nname = \"items\"\n".into(), ..LinkOptions::default() };
+    let link = Link::start(kinds, options).await;
+    link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
+    link.succeed(&["setup"]).await;
+    link
+}
+
+/// What each direction is doing, by its source.
+async fn states(link: &Link) -> [String; 2] {
+    let status: Json = serde_json::from_str(&link.succeed(&["status", "--json"]).await).unwrap();
+    [0, 1].map(|at| status["directions"][at]["state"].as_str().unwrap().to_owned())
+}
+
+/// An application that inserts rows, some hundred a second, until told to stop; how many it has.
+fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
+    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
+    tokio::spawn(async move {
+        let mut client = Client::connect(kind, &url).await;
+        let mut next = first;
+        while !stop.load(Ordering::Relaxed) {
+            client.run(&format!("INSERT INTO items (id, name) VALUES ({next}, 'written')")).await;
+            next += 1;
+            sleep(Duration::from_millis(4)).await;
+        }
+        next - first
+    })
+}
+
+/// How many rows have come to each node.
+async fn arrived(link: &Link) -> [String; 2] {
+    let on_a = link.a.value(&format!("SELECT count(*) FROM items WHERE id >= {OF_B}")).await;
+    [on_a, link.b.value(&format!("SELECT count(*) FROM items WHERE id < {OF_B}")).await]
+}
+
+async fn both_ways_across_restarts(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("rows cross both ways", async || arrived(&link).await.iter().all(|count| count != "0")).await;
+
+    let said = link.succeed(&["pause"]).await;
+    let at_once = arrived(&link).await;
+    assert!(said.contains("a -> b: nothing is applied, until pontoon resume"), "{said}");
+    assert!(said.contains("b -> a: "), "{said}");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(arrived(&link).await, at_once, "nothing is applied any more");
+    eventually("it says so", async || states(&link).await == ["paused", "paused"]).await;
+    let waited = link.command(&["wait"]).await;
+    waited.refused(1, "paused");
+
+    // Whatever becomes of the process.
+    bridge.kill();
+    assert_eq!(states(&link).await, ["paused", "paused"], "the databases say so too");
+    link.command(&["run", "--until-caught-up"]).await.refused(1, "paused");
+    let bridge = link.run();
+    bridge.logged("state=paused").await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(bridge.stop().await, 0, "it ends when it is told to");
+    let bridge = link.run();
+    bridge.logged("state=paused").await;
+    stop.store(true, Ordering::Relaxed);
+    let mut written = Vec::new();
+    for writer in writers {
+        written.push(writer.await.unwrap());
+    }
+    assert_eq!(arrived(&link).await, at_once, "nor by those that came");
+
+    let said = link.succeed(&["resume"]).await;
+    assert_eq!(said.matches("goes on").count(), 2, "{said}");
+    link.settle().await;
+    assert_eq!(link.same(ALL).await.len(), written.iter().sum::<u32>() as usize);
+    assert!(link.conflicts(&[]).await.is_empty());
+    let said = link.succeed(&["resume"]).await;
+    assert_eq!(said.matches("was not paused").count(), 2, "{said}");
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// The other direction goes on, but for a conflict, which is settled on both nodes.
+async fn one_way_and_a_conflict(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    link.a.run("INSERT INTO items VALUES (1, 'first', 0)").await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.settle().await;
+    let ended = link.command(&["pause", "a->c"]).await;
+    ended.refused(2, "config-invalid");
+    link.command(&["pause", "a"]).await.refused(2, "config-invalid");
+    link.succeed(&["pause", "a->b"]).await;
+    link.a.run("UPDATE items SET name = 'of a' WHERE id = 1").await;
+    link.a.run("INSERT INTO items VALUES (2, 'waits', 0)").await;
+    link.b.run(&format!("INSERT INTO items VALUES ({OF_B}, 'goes on', 0)")).await;
+    eventually("the other direction goes on", async || arrived(&link).await[0] == "1").await;
+    assert_eq!(states(&link).await[0], "paused");
+    assert_ne!(states(&link).await[1], "paused");
+
+    link.b.run("UPDATE items SET name = 'of b' WHERE id = 1").await;
+    sleep(Duration::from_secs(2)).await;
+    let name = "SELECT name FROM items WHERE id = 1";
+    assert_eq!((link.a.value(name).await, link.b.value(name).await), ("of a".into(), "of b".into()), "it waits");
+    assert_eq!(link.b.value("SELECT count(*) FROM items WHERE id = 2").await, "0");
+    assert!(link.conflicts(&[]).await.is_empty());
+    link.succeed(&["resume", "a->b"]).await;
+    link.settle().await;
+    let rows = link.same(ALL).await;
+    assert_eq!((rows.len(), rows[0][1].as_deref()), (3, Some("of b")));
+    assert_eq!(link.conflicts(&[]).await.len(), 1);
+    assert_eq!(bridge.stop().await, 0);
+}
+
+async fn by_itself_after_a_time(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    // Taken together: the later word counts.
+    link.succeed(&["pause"]).await;
+    let said = link.succeed(&["pause", "--for", "3s"]).await;
+    assert!(said.contains("for 3s"), "{said}");
+    for (node, id) in [(&link.a, 1), (&link.b, OF_B)] {
+        node.run(&format!("INSERT INTO items VALUES ({id}, 'x', 0)")).await;
+    }
+    assert_eq!(arrived(&link).await, ["0", "0"]);
+    eventually("it goes on by itself", async || arrived(&link).await == ["1", "1"]).await;
+    link.succeed(&["wait"]).await;
+    assert!(!states(&link).await.contains(&"paused".to_owned()));
+    assert_eq!(bridge.stop().await, 0);
+}
