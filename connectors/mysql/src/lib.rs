@@ -16,6 +16,7 @@
 //! | `node` | the node itself |
 //! | `reader` · `files` · `log` · `socket` | the binary log: reading it; its files; the connection and its format; the socket below |
 //! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
+//! | `pause` | an operator's word that nothing is to be applied |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `scan` · `digest` | whole tables; their spans and checksums |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |

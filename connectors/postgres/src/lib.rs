@@ -13,6 +13,7 @@
 //! | `slot`, `reader`, `shape` | what must be true before the log is read; the reader; shapes of tables |
 //! | `log` | the replication connection and its formats, decoded without I/O |
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
+//! | `pause` | an operator's word that nothing is to be applied |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
 //! | `lease`, `admin`, `findings`, `sequences` | who works; set-up and teardown; what `check` looks at; generators of keys |
