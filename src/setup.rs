@@ -19,6 +19,7 @@ use pontoon_core::{
 };
 
 use crate::{
+    bridge::{RENEW_EVERY, renew},
     config::Config,
     mapping::{self, Mapping},
     nodes::Nodes,
@@ -124,12 +125,18 @@ pub async fn setup_at(
     at: &Pair<Option<Position>>,
 ) -> Result<(Mapping, Pair<Option<Position>>)> {
     let (mapping, plans) = prepare(config, nodes).await?;
-    let named = named(nodes, &plans, at).await?;
-    let now = create(nodes, &plans).await?;
-    let mut leases = leases(nodes).await?;
-    let states = states(nodes, &mapping).await?;
-    let moved = moved(&names(&nodes.nodes), &plans, &named, &states)?;
-    let starts = Pair::from_fn(|side| named[side].clone().unwrap_or_else(|| now[side].clone()));
+    let mut hold = match hold(nodes, &mapping, &plans, at).await {
+        Err(error) if error.code() == Code::NotSetUp => None,
+        held => Some(held?),
+    };
+    let starts = tokio::select! {
+        starts = create_at(nodes, &plans, at) => starts?,
+        error = keep(hold.as_mut()) => return Err(error),
+    };
+    let Hold { mut leases, moved } = match hold {
+        Some(hold) => hold,
+        None => self::hold(nodes, &mapping, &plans, at).await?,
+    };
     install(nodes, &plans, &starts).await?;
     for (side, lease) in Side::BOTH.into_iter().zip(&mut leases) {
         if moved[side.other()] {
@@ -170,6 +177,13 @@ async fn install(nodes: &Nodes, plans: &Pair<SetupPlan>, starts: &Pair<Checkpoin
     Ok(())
 }
 
+/// The same once the logs can be taken up at the places that were named; from where on each log is to be applied.
+async fn create_at(nodes: &Nodes, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Pair<Checkpoint>> {
+    let named = named(nodes, plans, at).await?;
+    let now = create(nodes, plans).await?;
+    Ok(Pair::from_fn(|side| named[side].clone().unwrap_or_else(|| now[side].clone())))
+}
+
 /// The places that were named, if the logs can be taken up at them.
 async fn named(
     nodes: &Nodes,
@@ -188,6 +202,33 @@ async fn named(
         named[side] = Some(start.map_err(|error| error.at(name))?);
     }
     Ok(named)
+}
+
+/// The right to work, and what is to be done with it: of which nodes' logs the checkpoint that is there has to be moved.
+struct Hold {
+    leases: Vec<Box<dyn Lease>>,
+    moved: Pair<bool>,
+}
+
+/// Takes it. Errors: not set up; the bridge runs; a checkpoint may not be moved.
+async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Hold> {
+    let leases = leases(nodes).await?;
+    let states = states(nodes, mapping).await?;
+    let of = |side: Side| plans[side.other()].other_log.clone();
+    let named = Pair::from_fn(|side| at[side].clone().map(|position| Checkpoint { position, log: of(side) }));
+    let moved = moved(&names(&nodes.nodes), plans, &named, &states)?;
+    Ok(Hold { leases, moved })
+}
+
+/// Keeps it, where it is held: reading a log may take longer than the servers wait for a word. Ends by an error alone.
+async fn keep(hold: Option<&mut Hold>) -> Error {
+    let Some(hold) = hold else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = renew(&mut hold.leases).await {
+            return error;
+        }
+    }
 }
 
 /// Both leases, with all earlier holders shut out. Errors: the bridge runs.

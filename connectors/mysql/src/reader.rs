@@ -200,18 +200,18 @@ impl Reader {
         self.assembler.position()
     }
 
-    /// Waits for an event, shows it, and passes over it.
-    pub(crate) async fn step<T>(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> T) -> Result<T> {
+    /// Waits for an event, and passes over it after it has been seen.
+    pub(crate) async fn step(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> Result<()>) -> Result<()> {
         fill(&mut self.stream).await?;
         self.take(see)
     }
 
     /// Takes the event that has come.
     fn feed(&mut self) -> Result<()> {
-        self.take(|_, _| ())
+        self.take(|_, _| Ok(()))
     }
 
-    fn take<T>(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> T) -> Result<T> {
+    fn take(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> Result<()>) -> Result<()> {
         let frame = self.stream.frame().map_err(|error| placed(error, &self.assembler))?;
         let flavour = self.assembler.flavour();
         let mut room = Vec::new();
@@ -222,9 +222,8 @@ impl Reader {
         let position = self.assembler.position();
         let frame = frame.map_err(|error| error.at(&position))?;
         let message = event::parse(frame, flavour).map_err(|error| error.at(&position))?;
-        let seen = see(&self.stream, &message);
-        self.assembler.feed(frame, message, self.clock.now())?;
-        Ok(seen)
+        see(&self.stream, &message)?;
+        self.assembler.feed(frame, message, self.clock.now())
     }
 }
 

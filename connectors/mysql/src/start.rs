@@ -57,7 +57,7 @@ pub(crate) async fn at(node: &MysqlNode, position: &Position) -> Result<Position
     let mut birth = None;
     while !look.begins || birth.is_none() || !reader.position().covers(&end) {
         let seen = reader.step(|stream, message| look.see(stream, message)).await;
-        seen.and_then(|seen| seen).map_err(|error| look.judge(error))?;
+        seen.map_err(|error| look.judge(error))?;
         if let Position::Binlog { beside, .. } = reader.position() {
             birth = birth.or(beside.birth);
         }
@@ -95,37 +95,24 @@ impl Look {
         Ok(())
     }
 
-    /// The first event that is in the file, or a word that there is none.
+    /// The first event that is in the file, or word that there is none.
     fn see_first(&mut self, stream: &Stream, message: &Message<'_>) -> Result<()> {
         let frame = stream.frame()?;
-        if matches!(message, Message::Heartbeat { .. }) {
-            return Err(self.between("no event begins there"));
-        }
-        if frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0 {
+        let idle = matches!(message, Message::Heartbeat { .. });
+        if !idle && (frame.end == 0 || frame.flags & FLAG_ARTIFICIAL != 0) {
             return Ok(());
         }
         let Position::Binlog { offset, .. } = self.place else { return Ok(()) };
-        if !stream.lies_at(offset)? {
-            return Err(self.between("no event begins there"));
-        }
-        if !event::stands_between(frame.kind, message) {
-            return Err(self.between("it is in the middle of a transaction"));
-        }
-        self.begins = true;
-        Ok(())
-    }
-
-    fn between(&self, why: &str) -> Error {
-        unfit(&self.place, why)
+        self.begins = !idle && stream.lies_at(offset)? && event::stands_between(frame.kind, message);
+        if self.begins { Ok(()) } else { Err(unfit(&self.place, BETWEEN)) }
     }
 
     /// What cannot be read at the place itself is no event.
     fn judge(&self, error: Error) -> Error {
-        let unreadable = matches!(error.code(), Code::Protocol | Code::LogDamaged | Code::LogLost | Code::LogBehind);
         match error.code() {
             Code::LogIdentityChanged => unfit(&self.place, error.message()),
-            _ if unreadable && !self.begins => {
-                unfit(&self.place, &format!("no event begins there ({})", error.message()))
+            Code::Protocol | Code::LogDamaged | Code::LogLost | Code::LogBehind if !self.begins => {
+                unfit(&self.place, &format!("{BETWEEN} ({})", error.message()))
             }
             _ => error,
         }
@@ -137,6 +124,8 @@ impl Look {
         Position::Binlog { base, file, offset, beside: Beside { birth, since } }
     }
 }
+
+const BETWEEN: &str = "no transaction begins there";
 
 fn unfit(place: &Position, why: &str) -> Error {
     Error::new(Code::PositionUnfit, format!("the log cannot be taken up at {place}: {why}")).hint(
