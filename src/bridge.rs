@@ -57,7 +57,7 @@ use crate::{
 const STAND_BY: Duration = Duration::from_secs(1);
 
 /// How often the holder shows that it lives; a third of the shortest of the servers' idle time-outs.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// How often an idle log is marked: what the lag of an idle link is measured by.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
@@ -324,7 +324,7 @@ async fn leases(plan: &Plan) -> Result<Vec<Box<dyn Lease>>> {
     Ok(leases)
 }
 
-async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
+pub(crate) async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
     for lease in leases {
         lease.renew().await?;
     }

@@ -140,7 +140,7 @@ fn plan(
 }
 
 /// This process for people: its host and its process id.
-fn holder() -> String {
+pub(crate) fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     format!("{}, process {}", if host.is_empty() { "this host" } else { host }, std::process::id())

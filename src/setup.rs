@@ -3,19 +3,27 @@
 //! Each node is asked where its log stands *after* everything is in place there; that position becomes
 //! the first checkpoint, kept on the other node. So what is committed on either side after [`setup`]
 //! returns crosses, and nothing before does: what the tables held then has to be equal already.
+//!
+//! Or an operator names a place that is past, because the other node holds a dump that was taken there. The node is asked
+//! whether its log can be taken up at it before anything is made, and the rest is as ever. A checkpoint that is there is moved only
+//! while no transaction of the bridge has been committed on the node that keeps it: it says then what `setup` said, and not
+//! what is applied. That is looked at, and the checkpoint moved, as a bridge begins: under the lease of both nodes, and after
+//! all transactions of whoever had it before. A process that is started meanwhile stands by.
 
 use std::sync::Arc;
 
 use pontoon_core::{
-    Code, Error, LogIdentity, MappedTable, Result, TableId, TableName,
-    node::{Node, Peer, SetupPlan, Tables},
+    Checkpoint, Code, Error, LogIdentity, MappedTable, Position, Result, TableId, TableName,
+    node::{Lease, LeaseAttempt, Node, Peer, SetupPlan, Tables},
+    state::NodeState,
 };
 
 use crate::{
+    bridge::{RENEW_EVERY, renew},
     config::Config,
     mapping::{self, Mapping},
     nodes::Nodes,
-    rings,
+    rings, service,
     side::{Pair, Side},
 };
 
@@ -103,20 +111,196 @@ pub async fn connect(nodes: &Pair<Arc<dyn Node>>) -> Result<Pair<Peer>> {
 /// Prepares both nodes. Safe to repeat: what is there stays, checkpoints included. Errors: among others, a ring would be
 /// closed; then nothing is left.
 pub async fn setup(config: &Config, nodes: &Nodes) -> Result<Mapping> {
+    let (mapping, plans) = prepare(config, nodes).await?;
+    let starts = create(nodes, &plans).await?;
+    install(nodes, &plans, &starts).await?;
+    Ok(mapping)
+}
+
+/// The same, where the logs of some nodes are taken up at places that an operator names. Returns from where each log is to be
+/// applied. Errors: of a place where that cannot be, before anything is made; the bridge runs, or has applied something.
+pub async fn setup_at(
+    config: &Config,
+    nodes: &Nodes,
+    at: &Pair<Option<Position>>,
+) -> Result<(Mapping, Pair<Option<Position>>)> {
+    let (mapping, plans) = prepare(config, nodes).await?;
+    let mut hold = match hold(nodes, &mapping, &plans, at).await {
+        Err(error) if error.code() == Code::NotSetUp => None,
+        held => Some(held?),
+    };
+    let starts = tokio::select! {
+        starts = create_at(nodes, &plans, at) => starts?,
+        error = keep(hold.as_mut()) => return Err(error),
+    };
+    let Hold { mut leases, moved } = match hold {
+        Some(hold) => hold,
+        None => self::hold(nodes, &mapping, &plans, at).await?,
+    };
+    install(nodes, &plans, &starts).await?;
+    for (side, lease) in Side::BOTH.into_iter().zip(&mut leases) {
+        if moved[side.other()] {
+            let set = lease.set_checkpoint(&starts[side.other()]).await;
+            set.map_err(|error| error.at(nodes.nodes[side].name()))?;
+        }
+    }
+    let states = self::states(nodes, &mapping).await?;
+    let place = |side: Side| Some(states[side.other()].checkpoint.as_ref()?.position.clone());
+    let places = Pair::from_fn(|side| place(side).filter(|_| plans[side].followed));
+    Ok((mapping, places))
+}
+
+/// What is to be done, if it may be.
+async fn prepare(config: &Config, nodes: &Nodes) -> Result<(Mapping, Pair<SetupPlan>)> {
     connect(&nodes.nodes).await?;
     let mapping = mapping::map(config, &nodes.nodes).await?.require()?;
     let plans = plans(config, &nodes.nodes, &mapping).await?;
     rings::look(names(&nodes.nodes), &plans, &nodes.admins).await?.refuse()?;
-    let mut starts = Vec::new();
-    for side in Side::BOTH {
+    Ok((mapping, plans))
+}
+
+/// Makes what is missing; where each log stands after it.
+async fn create(nodes: &Nodes, plans: &Pair<SetupPlan>) -> Result<Pair<Checkpoint>> {
+    let create = async |side: Side| {
         let start = nodes.admins[side].setup(&plans[side]).await;
-        starts.push(start.map_err(|error| error.at(nodes.nodes[side].name()))?);
-    }
+        start.map_err(|error| error.at(nodes.nodes[side].name()))
+    };
+    Ok(Pair::new(create(Side::A).await?, create(Side::B).await?))
+}
+
+/// Leaves on each node from where on the other one's log is applied.
+async fn install(nodes: &Nodes, plans: &Pair<SetupPlan>, starts: &Pair<Checkpoint>) -> Result<()> {
     for side in Side::BOTH {
-        let installed = nodes.admins[side].install_checkpoint(&plans[side], &starts[side.other() as usize]).await;
+        let installed = nodes.admins[side].install_checkpoint(&plans[side], &starts[side.other()]).await;
         installed.map_err(|error| error.at(nodes.nodes[side].name()))?;
     }
-    Ok(mapping)
+    Ok(())
+}
+
+/// The same once the logs can be taken up at the places that were named; from where on each log is to be applied.
+async fn create_at(nodes: &Nodes, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Pair<Checkpoint>> {
+    let named = named(nodes, plans, at).await?;
+    let now = create(nodes, plans).await?;
+    Ok(Pair::from_fn(|side| named[side].clone().unwrap_or_else(|| now[side].clone())))
+}
+
+/// The places that were named, if the logs can be taken up at them.
+async fn named(
+    nodes: &Nodes,
+    plans: &Pair<SetupPlan>,
+    at: &Pair<Option<Position>>,
+) -> Result<Pair<Option<Checkpoint>>> {
+    let mut named = Pair::<Option<Checkpoint>>::default();
+    for side in Side::BOTH {
+        let Some(position) = &at[side] else { continue };
+        let name = nodes.nodes[side].name();
+        if !plans[side].followed {
+            return Err(Error::new(Code::Config, format!("{name}: its log is not followed, whatever the place"))
+                .hint("name the node from which tables go to the other one"));
+        }
+        let start = nodes.admins[side].start_at(&plans[side], position).await;
+        named[side] = Some(start.map_err(|error| error.at(name))?);
+    }
+    Ok(named)
+}
+
+/// The right to work, and what is to be done with it: of which nodes' logs the checkpoint that is there has to be moved.
+struct Hold {
+    leases: Vec<Box<dyn Lease>>,
+    moved: Pair<bool>,
+}
+
+/// Takes it. Errors: not set up; the bridge runs; a checkpoint may not be moved.
+async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Hold> {
+    let leases = leases(nodes).await?;
+    let states = states(nodes, mapping).await?;
+    let of = |side: Side| plans[side.other()].other_log.clone();
+    let named = Pair::from_fn(|side| at[side].clone().map(|position| Checkpoint { position, log: of(side) }));
+    let moved = moved(&names(&nodes.nodes), plans, &named, &states)?;
+    Ok(Hold { leases, moved })
+}
+
+/// Keeps it, where it is held: reading a log may take longer than the servers wait for a word. Ends by an error alone.
+async fn keep(hold: Option<&mut Hold>) -> Error {
+    let Some(hold) = hold else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = renew(&mut hold.leases).await {
+            return error;
+        }
+    }
+}
+
+/// Both leases, with all earlier holders shut out. Errors: the bridge runs.
+async fn leases(nodes: &Nodes) -> Result<Vec<Box<dyn Lease>>> {
+    let mut leases = Vec::new();
+    for side in Side::BOTH {
+        let node = &nodes.nodes[side];
+        match node.try_lease().await.map_err(|error| error.at(node.name()))? {
+            LeaseAttempt::Ours(lease) => leases.push(lease),
+            LeaseAttempt::HeldBy(holder) => {
+                return Err(Error::new(Code::Config, format!("the bridge runs: {holder}"))
+                    .hint("stop it first; where its logs are applied from was not changed"));
+            }
+        }
+    }
+    for (side, lease) in Side::BOTH.into_iter().zip(&mut leases) {
+        let taken = lease.take_over(&format!("{} (setup)", service::holder())).await;
+        taken.map_err(|error| error.at(nodes.nodes[side].name()))?;
+    }
+    Ok(leases)
+}
+
+/// What both nodes keep.
+async fn states(nodes: &Nodes, mapping: &Mapping) -> Result<Pair<NodeState>> {
+    let state = async |side: Side| {
+        let node = &nodes.nodes[side];
+        node.state(&mapping.tables[side]).await.map_err(|error| error.at(node.name()))
+    };
+    Ok(Pair::new(state(Side::A).await?, state(Side::B).await?))
+}
+
+/// Of which nodes' logs the checkpoint that is there has to be moved. Errors: it is no longer as `setup` left it; or that of
+/// the other log would stay where it was before the dump was loaded, and all of that would come back.
+fn moved(
+    names: &Pair<&str>,
+    plans: &Pair<SetupPlan>,
+    named: &Pair<Option<Checkpoint>>,
+    states: &Pair<NodeState>,
+) -> Result<Pair<bool>> {
+    let mut moved = Pair::new(false, false);
+    for side in Side::BOTH {
+        let keeper = side.other();
+        let (Some(start), Some(found)) = (&named[side], &states[keeper].checkpoint) else { continue };
+        if start == found {
+            continue;
+        }
+        let (name, other) = (names[side], names[keeper]);
+        if states[keeper].applied {
+            let text = format!(
+                "{other} has the log of {name} applied up to {}, and not to {}",
+                found.position, start.position
+            );
+            return Err(Error::new(Code::AlreadyApplied, text).hint(
+                "`pontoon verify` shows what differs, `pontoon copy --merge` brings what is missing; or \
+                 `pontoon teardown --execute`, and begin anew",
+            ));
+        }
+        if let (true, None, Some(back)) = (plans[keeper].followed, &named[keeper], &states[side].checkpoint)
+            && !states[side].applied
+        {
+            let text = format!(
+                "{other}: its log is taken up at {}, as an earlier setup found it; what was loaded there since would cross back to {name}",
+                back.position
+            );
+            return Err(Error::new(Code::Config, text).hint(format!(
+                "name as well where its log ended when the dump was loaded: --at {other}=POSITION; where nothing was loaded since, --at {other}={}",
+                back.position
+            )));
+        }
+        moved[side] = true;
+    }
+    Ok(moved)
 }
 
 /// What has to be removed. Tables that are gone or unfit by now are no reason not to remove the rest.

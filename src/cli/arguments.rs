@@ -108,9 +108,16 @@ pub struct CheckArgs {
 /// With --create-tables, a table that one side lacks is made there first, empty, from what the other side has: types,
 /// primary key, indexes, unique constraints, not null, constant defaults and comments. What does not carry over is
 /// named; a table that cannot be held is refused, and then none is made.
+///
+/// With --at, a node's log is taken up at a position that is past: where a dump of it was taken that is on the other node
+/// by now. What was committed behind it crosses, and nothing is copied. A place where that cannot be is refused, and so is a
+/// bridge that runs, or has applied something. On PostgreSQL a plain `setup` comes before the dump, as it makes the slot.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   pontoon setup
+  pontoon setup --at stock=binlog.000003:1234    shop holds a dump of stock that was taken there
+  pontoon setup --at shop=0/16B3748 --at stock=binlog.000003:1234
+                                                 stock holds a dump of shop, and its log ended there when it was loaded
   pontoon setup --create-tables --print-sql      what would be made, to read or to run
   pontoon setup --print-sql                      for a DBA to read or to run, with the least grants")]
 pub struct SetupArgs {
@@ -120,6 +127,10 @@ pub struct SetupArgs {
     /// Print the SQL, grants first, and do nothing
     #[arg(long)]
     pub print_sql: bool,
+    /// Take the node's log up there and not where it ends now; once for each node. A position as the server shows it, or
+    /// as mysqldump, mariadb-dump and the tools for physical backups write it
+    #[arg(long, value_name = "NODE=POSITION", value_parser = parse_place, conflicts_with_all = ["print_sql", "create_tables"])]
+    pub at: Vec<(String, Position)>,
 }
 
 /// Removes all that `setup` created, on both sides
@@ -526,8 +537,18 @@ pub struct CompletionsArgs {
 }
 
 fn parse_position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|error: Error| match error.remedy() {
+    text.parse().map_err(|error| in_words(&error))
+}
+
+fn parse_place(text: &str) -> Result<(String, Position), String> {
+    let (node, position) =
+        text.split_once('=').ok_or("write a node and a position with = between them: shop=0/16B3748")?;
+    Ok((node.to_owned(), Position::noted(position).map_err(|error| in_words(&error))?))
+}
+
+fn in_words(error: &Error) -> String {
+    match error.remedy() {
         Some(hint) => format!("{}; {hint}", error.message()),
         None => error.message().to_owned(),
-    })
+    }
 }

@@ -311,8 +311,13 @@ mod tests {
         assert!(matches!(parse("check --json").unwrap(), All::Check(CheckArgs { json: true })));
         assert!(matches!(
             parse("setup --create-tables --print-sql").unwrap(),
-            All::Setup(SetupArgs { create_tables: true, print_sql: true })
+            All::Setup(SetupArgs { create_tables: true, print_sql: true, .. })
         ));
+        let All::Setup(setup) = parse("setup --at stock=binlog.000003:1234 --at shop=0/16B3748").unwrap() else {
+            panic!()
+        };
+        let places: Vec<_> = setup.at.iter().map(|(node, position)| format!("{node} {position}")).collect();
+        assert_eq!(places, ["stock binlog.000003:1234", "shop 0/16B3748"]);
         let All::Init(init) = parse("init shop=postgresql://a@b/c stock=mysql://d@e/f --table x --table y").unwrap()
         else {
             panic!()
@@ -335,6 +340,10 @@ mod tests {
             "teardown --print-sql --execute",
             "tail shop --format debezium",
             "init a=x b=y c=z",
+            "setup --at stock",
+            "setup --at stock=now",
+            "setup --at stock=binlog.000003:1234 --print-sql",
+            "setup --at stock=binlog.000003:1234 --create-tables",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

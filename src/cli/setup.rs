@@ -1,6 +1,6 @@
 //! `pontoon setup`: creates what the bridge needs on both sides, and the tables that one side lacks.
 
-use pontoon_core::{Code, Result, TableDraft, node::SetupPlan};
+use pontoon_core::{Code, Error, Position, Result, TableDraft, node::SetupPlan};
 
 use super::{Context, DONE, SetupArgs, one_line};
 use crate::{
@@ -31,7 +31,10 @@ pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
             }
         }
     }
-    let mapping = setup::setup(&config, &nodes).await?;
+    let (mapping, places) = match arguments.at.as_slice() {
+        [] => (setup::setup(&config, &nodes).await?, Pair::default()),
+        at => setup::setup_at(&config, &nodes, &places(&config, at)?).await?,
+    };
     for note in &mapping.notes {
         tracing::warn!("{note}");
     }
@@ -45,8 +48,29 @@ pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
         let names = Side::BOTH.map(|side| nodes.nodes[side].name());
         context.out.line(&format!("{}: {} {arrow} {}: {}", names[0], table.name, names[1], other.name))?;
     }
-    context.out.line("set up: what is committed on either side from now on will cross")?;
+    for side in Side::BOTH {
+        if let Some(position) = &places[side] {
+            context.out.line(&format!("{}: its log is taken up at {position}", nodes.nodes[side].name()))?;
+        }
+    }
+    context.out.line(match arguments.at.is_empty() {
+        true => "set up: what is committed on either side from now on will cross",
+        false => "set up: what was committed behind these places will cross, and what is from now on",
+    })?;
     Ok(DONE)
+}
+
+/// The places by the sides that they were named for.
+fn places(config: &Config, at: &[(String, Position)]) -> Result<Pair<Option<Position>>> {
+    let mut places = Pair::<Option<Position>>::default();
+    for (name, position) in at {
+        let place = &mut places[super::side(config, name)?];
+        if place.replace(position.clone()).is_some() {
+            return Err(Error::new(Code::Config, format!("{name:?} is named twice by --at"))
+                .hint("its log is taken up at one place"));
+        }
+    }
+    Ok(places)
 }
 
 /// What is to be made. Where anything is in the way all of it is told, the first as the error.

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod at;
 mod at_rest;
 mod call_sites;
 mod chaos;

@@ -90,6 +90,12 @@ codes! {
     /// The state in the database was written by a newer version.
     FormatUnknown = "format-unknown", Fatal, exit 4,
         "The `pontoon` tables carry a format version that this binary does not know. Use the version that wrote them, or a later one.";
+    /// An operator named a place at which the log cannot be taken up.
+    PositionUnfit = "position-unfit", Fatal, exit 4,
+        "`pontoon setup --at` named a position at which the node's log cannot be taken up: in the middle of a transaction, behind the log's end, in a file that is purged, or before the place from which the slot has the log. The message says which. Nothing was set up by it. Take the dump again with its position, on PostgreSQL after `pontoon setup`, and name that: `docs/operations.md` has the steps.";
+    /// The bridge has worked already: its checkpoint is its own.
+    AlreadyApplied = "already-applied", Fatal, exit 4,
+        "`pontoon setup --at` may name another position only while the bridge has applied nothing yet: from then on the checkpoint says what is applied, and another one would pass over writes or bring them twice. Nothing was changed. `pontoon teardown` and `pontoon setup --at` begin anew; `pontoon verify` shows what differs, and `pontoon copy --merge` brings what is missing.";
     /// The log from the position on is not there any more.
     LogLost = "log-lost", Fatal, exit 4,
         "The replication slot is gone or invalid, or the binary log was purged: changes after the checkpoint can no longer be read. Nothing was applied over the gap. The tables have to be compared and made equal, then the bridge set up anew.";

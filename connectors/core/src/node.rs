@@ -222,6 +222,10 @@ pub trait Lease: Send {
 
     /// Notes durably on this node how far the other one's epoch has been raised.
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()>;
+
+    /// Sets the checkpoint that this node keeps, whatever it was. Nobody else works meanwhile: it is the lease's own
+    /// connection that writes.
+    async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()>;
 }
 
 /// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before
@@ -521,6 +525,11 @@ pub trait Admin: Send + Sync {
     /// Creates schema, tables, publication, slot and origins where they are missing, and says where the
     /// log stands: what is committed after it returns is after that position. Safe to repeat.
     async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint>;
+
+    /// The checkpoint at a place of this node's log that an operator names, behind which the log is there, whole
+    /// transactions of it; changes nothing. Errors: position unfit; not set up, where a place can only be read by what
+    /// was there before; and those of [`Node::open_reader`].
+    async fn start_at(&self, plan: &SetupPlan, position: &Position) -> Result<Checkpoint>;
 
     /// Writes the first checkpoint (of the other node's log) if there is none yet, the names and
     /// identities of both nodes, and the tables as they are now. Errors: bridge name taken.

@@ -66,6 +66,24 @@ pub enum Position {
 }
 
 impl Position {
+    /// A position as it was noted with a dump: as it is shown, or as the tools of MySQL and MariaDB write it, a file and an
+    /// offset with white space between (a physical backup), or the statement that gives them to a replica.
+    pub fn noted(text: &str) -> Result<Position, Error> {
+        let behind = |word: &str| {
+            let at = text.to_ascii_uppercase().find(word)? + word.len();
+            text.get(at..)?.trim_start().strip_prefix('=').map(str::trim_start)
+        };
+        let quoted = |text: &'_ str| text.strip_prefix('\'')?.split_once('\'').map(|(file, _)| file.to_owned());
+        let number = |text: &'_ str| text.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned);
+        let statement = behind("_LOG_FILE").and_then(quoted).zip(behind("_LOG_POS").and_then(number));
+        let mut words = text.split_whitespace().map(str::to_owned);
+        let pair = statement.or_else(|| words.next().zip(words.next()));
+        match pair {
+            Some((file, offset)) => format!("{file}:{offset}").parse(),
+            None => text.trim().parse(),
+        }
+    }
+
     /// Whether everything up to `other` is covered by this position. `false` for positions of
     /// different kinds, which no log mixes.
     pub fn covers(&self, other: &Position) -> bool {
@@ -234,7 +252,7 @@ mod tests {
 
         #[test]
         fn arbitrary_text_never_panics(text in ".{0,40}") {
-            let _ = text.parse::<Position>();
+            let _ = (text.parse::<Position>(), Position::noted(&text));
         }
     }
 
@@ -242,6 +260,25 @@ mod tests {
     fn lsn_prints_as_the_server_does() {
         assert_eq!(Position::Lsn(0x16B_3748).to_string(), "0/16B3748");
         assert_eq!("16/B374D848".parse::<Position>().unwrap(), Position::Lsn(0x16_B374_D848));
+    }
+
+    #[test]
+    fn dumps_note_positions_in_their_own_words() {
+        let binlog = "binlog.000003:1234".parse().ok();
+        for text in [
+            "binlog.000003:1234",
+            " binlog.000003:1234\n",
+            "binlog.000003\t1234\t0-1-77\n",
+            "-- CHANGE MASTER TO MASTER_LOG_FILE='binlog.000003', MASTER_LOG_POS=1234;",
+            "CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE = 'binlog.000003', SOURCE_LOG_POS = 1234;",
+        ] {
+            assert_eq!(Position::noted(text).ok(), binlog, "{text}");
+        }
+        assert_eq!(Position::noted("0/16B3748\n").ok(), Some(Position::Lsn(0x16B_3748)));
+        for text in ["", "binlog.000003", "binlog.000003 x", "MASTER_LOG_FILE='binlog.000003", "CHANGE MASTER TO x=1;"]
+        {
+            assert!(Position::noted(text).is_err(), "{text}");
+        }
     }
 
     #[test]

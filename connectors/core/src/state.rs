@@ -136,6 +136,8 @@ impl CopyState {
 pub struct NodeState {
     /// `None` before `setup`.
     pub checkpoint: Option<Checkpoint>,
+    /// A transaction of the bridge has been committed on this node. Until then its checkpoint is as `setup` left it.
+    pub applied: bool,
     /// The resolutions in force.
     pub resolutions: Vec<Resolution>,
     /// The keys of which it holds entries in quarantine.

@@ -56,6 +56,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct BridgeTables {
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// A transaction of the bridge has been committed.
+    pub(crate) applied: bool,
     /// Each resolution, and whether it is in force.
     pub(crate) resolutions: Vec<(Resolution, bool)>,
     pub(crate) token: i64,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_core::{Result, node::Lease};
+use pontoon_core::{Checkpoint, Result, node::Lease};
 
 use crate::database::Database;
 
@@ -55,6 +55,12 @@ impl Lease for MemoryLease {
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
         self.database.dice.call().await?;
         self.database.inner().bridge(&self.bridge).other_epoch = epoch;
+        Ok(())
+    }
+
+    async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
+        self.database.dice.call().await?;
+        self.database.inner().bridge(&self.bridge).checkpoint = Some(other.clone());
         Ok(())
     }
 }

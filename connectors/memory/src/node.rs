@@ -71,6 +71,7 @@ impl Node for MemoryNode {
         let in_force = tables.resolutions.iter().filter(|(_, in_force)| *in_force);
         Ok(NodeState {
             checkpoint: tables.checkpoint.clone(),
+            applied: tables.applied,
             resolutions: in_force.map(|(resolution, _)| resolution.clone()).collect(),
             quarantine: quarantined(&tables.quarantine),
             highest_id: tables.highest_id(),

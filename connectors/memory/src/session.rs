@@ -455,6 +455,7 @@ fn commit(database: &Database, bridge: &str, transaction: &Transaction) {
 
 fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
     let tables = inner.bridge(bridge);
+    tables.applied = true;
     if let (Some(position), Some(checkpoint)) = (&tag.position, &mut tables.checkpoint) {
         checkpoint.position = position.clone();
     }

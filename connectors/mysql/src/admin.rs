@@ -29,7 +29,7 @@ use crate::{
     node::{MysqlNode, identity},
     pause, quarantine,
     quote::{Ident, Table},
-    reader, requests, sequences, state, surroundings, tables,
+    reader, requests, sequences, start, state, surroundings, tables,
 };
 
 #[async_trait]
@@ -103,6 +103,11 @@ impl Admin for MysqlNode {
             Err(error) => return Err(error),
         };
         Ok(Checkpoint { position, log })
+    }
+
+    async fn start_at(&self, _plan: &SetupPlan, position: &Position) -> Result<Checkpoint> {
+        let log = identity(&mut self.client(Purpose::Look).await?).await?;
+        Ok(Checkpoint { position: start::at(self, position).await?, log })
     }
 
     async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()> {
@@ -336,11 +341,7 @@ async fn install(
     }
     let source = encode::text(&plan.other_name);
     script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));
-    script.push(format!(
-        "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} WHERE bridge = {bridge} AND applier = 0 AND `log` IS NULL",
-        encode::text(&other.position.durable()),
-        encode::text(&other.log.0)
-    ));
+    script.push(format!("{} AND `log` IS NULL", state::set_checkpoint(node.bridge(), other)));
     script.push("COMMIT");
     client.run(script).await.map_err(privileged)?;
     Ok(())

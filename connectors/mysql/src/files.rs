@@ -82,17 +82,27 @@ pub(crate) async fn prepared(client: &mut Client) -> Result<Option<usize>> {
 pub(crate) async fn start(client: &mut Client) -> Result<Position> {
     let before = log_end(client).await?;
     let first = match prepared(client).await? {
-        Some(1..) => {
-            files(client).await?.first().map(|file| split(&file.name).map(|(_, number)| (number, FIRST_OFFSET)))
-        }
+        Some(1..) => first(&files(client).await?),
         Some(0) | None => None,
     };
-    let first = first.transpose()?;
     let mut end = log_end(client).await?;
     if let (Position::Binlog { beside, .. }, Position::Binlog { file, offset, .. }) = (&mut end, before) {
         beside.since = first.or(Some((file, offset)));
     }
     Ok(end)
+}
+
+/// Number of the first file, and where its events begin.
+pub(crate) fn first(files: &[File]) -> Option<(u64, u64)> {
+    split(&files.first()?.name).ok().map(|(_, number)| (number, FIRST_OFFSET))
+}
+
+/// Whether nothing is at a place because a file of the log ends there.
+pub(crate) fn ends(files: &[File], place: &Position, end: &Position) -> bool {
+    let Position::Binlog { offset, .. } = place else { return false };
+    let name = place.binlog_file();
+    let closed = files.split_last().map_or(&[][..], |(_, closed)| closed);
+    place == end || closed.iter().any(|file| name.as_ref() == Some(&file.name) && file.bytes == *offset)
 }
 
 /// Base and number of a file's name.

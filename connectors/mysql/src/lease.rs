@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Result,
+    Checkpoint, Code, Error, Result,
     node::{Lease, LeaseAttempt},
 };
 use tokio::time::timeout;
@@ -105,5 +105,9 @@ impl Lease for HeldLease {
              ON DUPLICATE KEY UPDATE number = {epoch}"
         );
         in_time(self.client.run(note)).await.map(|_| ())
+    }
+
+    async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
+        in_time(self.client.run(state::set_checkpoint(&self.bridge, other))).await.map(|_| ())
     }
 }

@@ -15,6 +15,7 @@
 //! | `tables` · `state` | the bridge's own tables, and what is read from them |
 //! | `node` | the node itself |
 //! | `reader` · `files` · `log` · `socket` | the binary log: reading it; its files; the connection and its format; the socket below |
+//! | `start` | whether the log can be taken up at a place that an operator names |
 //! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
 //! | `pause` | an operator's word that nothing is to be applied |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
@@ -56,6 +57,7 @@ mod scan;
 mod sequences;
 mod session;
 mod socket;
+mod start;
 mod state;
 mod statement;
 mod surroundings;

@@ -34,7 +34,8 @@ use crate::{
     files::{FIRST_OFFSET, behind, files, log_end, place, since, split},
     log::{
         assemble::{Assembler, Reading},
-        compressed, event,
+        compressed,
+        event::{self, Message},
         stream::Stream,
         wire::Wire,
     },
@@ -194,8 +195,23 @@ impl Reader {
         if end.covers(&here) { Ok(end) } else { Err(behind(&here, &end)) }
     }
 
+    /// Where the last event ended.
+    pub(crate) fn position(&self) -> Position {
+        self.assembler.position()
+    }
+
+    /// Waits for an event, and passes over it after it has been seen.
+    pub(crate) async fn step(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> Result<()>) -> Result<()> {
+        fill(&mut self.stream).await?;
+        self.take(see)
+    }
+
     /// Takes the event that has come.
     fn feed(&mut self) -> Result<()> {
+        self.take(|_, _| Ok(()))
+    }
+
+    fn take(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> Result<()>) -> Result<()> {
         let frame = self.stream.frame().map_err(|error| placed(error, &self.assembler))?;
         let flavour = self.assembler.flavour();
         let mut room = Vec::new();
@@ -206,8 +222,15 @@ impl Reader {
         let position = self.assembler.position();
         let frame = frame.map_err(|error| error.at(&position))?;
         let message = event::parse(frame, flavour).map_err(|error| error.at(&position))?;
+        see(&self.stream, &message)?;
         self.assembler.feed(frame, message, self.clock.now())
     }
+}
+
+/// Waits for an event, which has to come in time.
+async fn fill(stream: &mut Stream) -> Result<()> {
+    let silent = |_| Error::new(Code::ConnectionLost, "the log has been silent for too long");
+    tokio::time::timeout(SILENCE_MAX, stream.fill()).await.map_err(silent)?
 }
 
 /// What cannot be read is looked for by where it is.
@@ -262,9 +285,7 @@ impl LogReader for Reader {
             }
             let read = match ready {
                 Some(read) => read,
-                None => tokio::time::timeout(SILENCE_MAX, self.stream.fill())
-                    .await
-                    .map_err(|_| Error::new(Code::ConnectionLost, "the log has been silent for too long"))?,
+                None => fill(&mut self.stream).await,
             };
             read.map_err(|error| placed(error, &self.assembler))?;
             self.feed()?;

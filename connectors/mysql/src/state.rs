@@ -68,8 +68,10 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     script.push(quarantine::highest_id(bridge));
     let number_of = |row| format!("(SELECT number FROM `pontoon`.`control` WHERE bridge = {name} AND name = '{row}')");
     script.push(format!("SELECT COALESCE({}, 0), COALESCE({}, 0)", number_of(EPOCH), number_of(OTHER_EPOCH)));
+    script.push(format!("SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND `sequence` > 0"));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, others, quarantined, ties, highest, epochs] = answers.as_slice() else {
+    let [checkpoint, resolutions, skips, others, quarantined, ties, highest, epochs, applied] = answers.as_slice()
+    else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
     };
     let mut state = NodeState::default();
@@ -89,8 +91,19 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
     let epoch = |at| epochs.rows.first().and_then(|row| number(row, at)).unwrap_or(0);
     (state.epoch, state.other_epoch) = (epoch(0), epoch(1));
+    state.applied = !applied.rows.is_empty();
     state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
     Ok(state)
+}
+
+/// The statement that sets the checkpoint.
+pub(crate) fn set_checkpoint(bridge: &str, other: &Checkpoint) -> String {
+    format!(
+        "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} WHERE bridge = {} AND applier = 0",
+        encode::text(&other.position.durable()),
+        encode::text(&other.log.0),
+        encode::text(bridge)
+    )
 }
 
 /// How far the copies to this node have come; those of tables that are no longer mapped are left out.

@@ -30,7 +30,7 @@ use crate::{
     node::PostgresNode,
     pause, quarantine,
     quote::{Ident, List, Literal, Table},
-    requests, sequences, slot, state, surroundings, tables,
+    requests, sequences, slot, start, state, surroundings, tables,
     version::Version,
 };
 
@@ -98,6 +98,11 @@ impl Admin for PostgresNode {
     async fn setup(&self, plan: &SetupPlan) -> Result<Checkpoint> {
         let link = self.admin_link().await?;
         self.at(setup(&link.client, &self.names, plan).await)
+    }
+
+    async fn start_at(&self, plan: &SetupPlan, position: &Position) -> Result<Checkpoint> {
+        let link = self.admin_link().await?;
+        self.at(start::at(&link.client, &self.names, plan, position).await)
     }
 
     async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()> {

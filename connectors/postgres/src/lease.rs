@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, Error, Result,
-    node::{Lease, LeaseAttempt},
+    Checkpoint, Code, Error, Result,
+    node::{Applier, Lease, LeaseAttempt},
 };
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -98,5 +98,16 @@ impl Lease for PostgresLease {
         const SQL: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'other_epoch', $2)
             ON CONFLICT (bridge, name) DO UPDATE SET number = excluded.number, updated_at = now()";
         in_time(self.link.client.execute(SQL, &[&self.names.bridge, &epoch])).await.map(|_| ())
+    }
+
+    async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
+        const SQL: &str = "UPDATE pontoon.checkpoint SET position = $3, log = $4, updated_at = now()
+            WHERE bridge = $1 AND applier = $2";
+        let (number, position) = (Applier::Direction.number(), other.position.durable());
+        let log = other.log.to_string();
+        match in_time(self.link.client.execute(SQL, &[&self.names.bridge, &number, &position, &log])).await? {
+            1 => Ok(()),
+            _ => Err(tables::not_set_up()),
+        }
     }
 }

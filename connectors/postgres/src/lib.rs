@@ -11,6 +11,7 @@
 //! | `catalog` | tables and their columns, as the server describes them |
 //! | `node` | [`PostgresNode`]: the node, its state, marks, looks at the log |
 //! | `slot`, `reader`, `shape` | what must be true before the log is read; the reader; shapes of tables |
+//! | `start` | whether the log can be taken up at a place that an operator names |
 //! | `log` | the replication connection and its formats, decoded without I/O |
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
 //! | `pause` | an operator's word that nothing is to be applied |
@@ -90,6 +91,7 @@ mod session;
 mod shape;
 mod slot;
 mod socket;
+mod start;
 mod state;
 mod statement;
 mod surroundings;

@@ -236,6 +236,7 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
     let (epoch, other_epoch) = epochs(client, names).await?;
     Ok(NodeState {
         checkpoint: checkpoint(client, names).await?,
+        applied: applied(client, names).await?,
         resolutions: resolutions(client, names, tables).await?,
         quarantine: quarantine::keys(client, &names.bridge, tables).await?,
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
@@ -253,6 +254,11 @@ async fn checkpoint(client: &Client, names: &Names) -> Result<Option<Checkpoint>
     let row = client.query_opt(SQL, &[&names.bridge, &number]).await.map_err(|error| error::of_statement(&error))?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Checkpoint { position: position(&text(&row, 0)?)?, log: LogIdentity(text(&row, 1)?.into()) }))
+}
+
+async fn applied(client: &Client, names: &Names) -> Result<bool> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM pontoon.checkpoint WHERE bridge = $1 AND sequence > 0)";
+    get(&client.query_one(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?, 0)
 }
 
 const RESOLUTION: &str =

@@ -130,9 +130,7 @@ pub(crate) async fn open_reader(
     }
     look.slot_check(names, from)?;
     let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
-    let followed =
-        tables.iter().filter(|table| table.followed).map(|table| catalog::with_schema(&table.name)).collect();
-    publication_check(client, names, followed).await?;
+    publication_check(client, names, followed(tables)).await?;
     let role = role(names, "reader");
     let mut wire = Wire::connect(target, &role).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
@@ -223,8 +221,9 @@ async fn start_streaming(wire: &mut Wire, names: &Names, slot: &str, from: u64) 
 }
 
 /// What is to be known of the server, read in one statement.
-struct Look {
-    insert_lsn: u64,
+pub(crate) struct Look {
+    /// Where the log ends.
+    pub(crate) insert_lsn: u64,
     members: String,
     slot: Option<SlotLook>,
 }
@@ -237,7 +236,7 @@ struct SlotLook {
 }
 
 impl Look {
-    async fn take(client: &Client, names: &Names) -> Result<Look> {
+    pub(crate) async fn take(client: &Client, names: &Names) -> Result<Look> {
         let sql = format!(
             "SELECT pg_current_wal_insert_lsn(), {}, s.plugin::text, s.wal_status, s.confirmed_flush_lsn,
                 s.database = current_database()
@@ -257,8 +256,13 @@ impl Look {
         Ok(Look { insert_lsn: get::<PgLsn>(&row, 0)?.into(), members: text(&row, 1)?, slot })
     }
 
+    /// From where on the slot has the log; `None` where there is no slot.
+    pub(crate) fn slot_from(&self) -> Option<u64> {
+        self.slot.as_ref().map(|slot| slot.confirmed.unwrap_or_default())
+    }
+
     /// Whether the slot still has everything after `from`.
-    fn slot_check(&self, names: &Names, from: u64) -> Result<()> {
+    pub(crate) fn slot_check(&self, names: &Names, from: u64) -> Result<()> {
         let Some(slot) = &self.slot else { return Err(no_slot(names, from)) };
         let position = Position::Lsn(from);
         if slot.plugin != "pgoutput" || !slot.here {
@@ -297,8 +301,13 @@ fn no_slot(names: &Names, from: u64) -> Error {
     Error::new(Code::LogLost, text).hint(RESYNC)
 }
 
+/// The names of the followed tables.
+pub(crate) fn followed(tables: &Tables) -> Vec<TableName> {
+    tables.iter().filter(|table| table.followed).map(|table| catalog::with_schema(&table.name)).collect()
+}
+
 /// Whether the publication is there and has all followed tables.
-async fn publication_check(client: &Client, names: &Names, followed: Vec<TableName>) -> Result<()> {
+pub(crate) async fn publication_check(client: &Client, names: &Names, followed: Vec<TableName>) -> Result<()> {
     const SQL: &str = "SELECT n.nspname::text, c.relname::text FROM pg_publication p
         LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
         LEFT JOIN pg_class c ON c.oid = r.prrelid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -227,6 +227,10 @@ impl Lease for FaultyLease {
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
         over!(self.0, "note_other_epoch", |lease| lease.note_other_epoch(epoch))
     }
+
+    async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
+        over!(self.0, "set_checkpoint", |lease| lease.set_checkpoint(other))
+    }
 }
 
 struct FaultyReader(Connection<dyn LogReader>);

@@ -188,6 +188,17 @@ pub(crate) fn parse<'a>(frame: Frame<'a>, flavour: Flavour) -> Result<Message<'a
     })
 }
 
+/// Whether no transaction is open before an event: it begins one, or is none of those that are in one.
+pub(crate) fn stands_between(kind: u8, message: &Message<'_>) -> bool {
+    const STOP: u8 = 3;
+    const PREVIOUS_GTIDS: u8 = 35;
+    const MARIADB_CHECKPOINT: u8 = 0xa1;
+    const MARIADB_GTID_LIST: u8 = 0xa3;
+    const MARIADB_ENCRYPTION: u8 = 0xa4;
+    matches!(message, Message::Begin(_) | Message::Rotate { .. } | Message::Head)
+        || [STOP, PREVIOUS_GTIDS, MARIADB_CHECKPOINT, MARIADB_GTID_LIST, MARIADB_ENCRYPTION].contains(&kind)
+}
+
 /// What LOAD DATA as a statement has beyond a query: file, two places in the text, what to do with duplicates.
 const LOAD_BYTES: usize = 13;
 

@@ -14,7 +14,7 @@ use super::{
     assemble::Assembler,
     event::Query,
     statement::{self, Statement},
-    xa::{End, Xid},
+    xa::{self, End, Word},
 };
 use crate::connect::Flavour;
 
@@ -41,13 +41,10 @@ impl Assembler {
                 return;
             }
             Statement::Xa => {
-                let mut words = sql.trim_start().splitn(3, char::is_whitespace).skip(1);
-                let word = words.next().unwrap_or_default().to_ascii_uppercase();
-                let xid = Xid::of_statement(words.next().unwrap_or_default());
-                match word.as_str() {
-                    "START" | "BEGIN" => (transaction.xa, transaction.open) = (true, true),
-                    "COMMIT" | "ROLLBACK" => self.end(End::Decide { xid, commits: word == "COMMIT" }),
-                    _ => {}
+                match xa::statement(sql) {
+                    Some(Word::Start) => (transaction.xa, transaction.open) = (true, true),
+                    Some(Word::Decide(end)) => self.end(end),
+                    None => {}
                 }
                 return;
             }

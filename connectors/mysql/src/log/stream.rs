@@ -128,6 +128,13 @@ impl Stream {
         event::frame(verified(self.bytes(), self.checksums)?, false).map_err(broken)
     }
 
+    /// Whether the event that has come begins at this offset of its file, by where it says that it ends.
+    pub(crate) fn lies_at(&self, offset: u64) -> Result<bool> {
+        let frame = self.frame()?;
+        let end = offset + self.bytes().len() as u64;
+        Ok(!frame.inner && frame.end == end as u32)
+    }
+
     /// The event's bytes, which are all there.
     fn bytes(&self) -> &[u8] {
         match &self.state {

@@ -70,6 +70,26 @@ pub(crate) fn prepare(body: &[u8]) -> Result<End, Malformed> {
     }
 }
 
+/// What follows XA in a statement.
+pub(crate) enum Word {
+    /// The rows of a transaction.
+    Start,
+    /// A decision.
+    Decide(End),
+}
+
+/// What an XA statement does, of what servers log.
+pub(crate) fn statement(sql: &str) -> Option<Word> {
+    let mut words = sql.trim_start().splitn(3, char::is_whitespace).skip(1);
+    let word = words.next()?.to_ascii_uppercase();
+    let xid = Xid::of_statement(words.next().unwrap_or_default());
+    match word.as_str() {
+        "START" | "BEGIN" => Some(Word::Start),
+        "COMMIT" | "ROLLBACK" => Some(Word::Decide(End::Decide { xid, commits: word == "COMMIT" })),
+        _ => None,
+    }
+}
+
 /// A prepared transaction.
 pub(crate) struct Undecided {
     /// Names its pieces.
