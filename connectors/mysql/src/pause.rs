@@ -22,7 +22,8 @@ pub(crate) async fn read(client: &mut Client, bridge: &str) -> Result<Option<Pau
             encode::text(bridge),
             micros("CURRENT_TIMESTAMP(6)")
         ))
-        .await?;
+        .await
+        .map_err(state::not_set_up)?;
     let until = |row: &Vec<_>| number(row, 0).filter(|until: &i64| *until != 0);
     Ok(rows.first().map(|row| Pause { until: until(row) }))
 }
