@@ -145,19 +145,27 @@ impl Queue {
     /// Visible events from number `from` on: at least one where there is one, then as many as are at
     /// hand without passing `bytes_max`.
     pub fn events(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<LogEvent>>> {
+        let mut at = from;
+        self.next_events(&mut at, bytes_max)
+    }
+
+    /// The same from number `at` on, or from the first that is not released by now, for those who do not release them
+    /// themselves; `at` is then the number of what follows.
+    pub(crate) fn next_events(&self, at: &mut u64, bytes_max: usize) -> Result<Vec<Arc<LogEvent>>> {
         let visible = self.read.get().event;
         let mut inner = self.inner();
-        let mut events = Vec::new();
-        let (mut at, mut bytes) = (from, 0);
-        while at < visible && (events.is_empty() || bytes < bytes_max) {
-            let block = inner.block(at)?;
-            for event in block.1.iter().skip((at - block.0) as usize) {
-                if at >= visible || (!events.is_empty() && bytes >= bytes_max) {
+        // From here on `block` has every number up to `visible`, so that each turn of the loop goes on.
+        *at = (*at).max(inner.first());
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while *at < visible && (events.is_empty() || bytes < bytes_max) {
+            let block = inner.block(*at)?;
+            for event in block.1.iter().skip((*at - block.0) as usize) {
+                if *at >= visible || (!events.is_empty() && bytes >= bytes_max) {
                     break;
                 }
                 bytes += event_bytes(event);
                 events.push(event.clone());
-                at += 1;
+                *at += 1;
             }
         }
         Ok(events)
@@ -165,8 +173,7 @@ impl Queue {
 
     /// The number of the first event that is not released.
     pub(crate) fn first(&self) -> u64 {
-        let inner = self.inner();
-        inner.blocks.front().map_or(inner.next, |block| block.first.max(inner.released))
+        self.inner().first()
     }
 
     /// Forgets the events before number `before`: their commit is known.
@@ -214,6 +221,10 @@ impl Queue {
 }
 
 impl Inner {
+    fn first(&self) -> u64 {
+        self.blocks.front().map_or(self.next, |block| block.first.max(self.released))
+    }
+
     fn append(&mut self, event: LogEvent) -> Result<()> {
         if let LogEvent::Obstacle(_) = event {
             self.hold.clear(&mut self.room);
@@ -346,6 +357,27 @@ mod tests {
             queue.release(count);
             prop_assert_eq!(queue.bytes(), (0, 0));
             prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no name");
+        }
+    }
+
+    /// As the applier does while somebody else looks for pending writes.
+    #[test]
+    fn what_is_released_meanwhile_is_passed_over() {
+        for memory in [0, 1_000, 100_000] {
+            let folder = tempfile::tempdir().unwrap();
+            let queue = Queue::new(Position::Index(0), small(memory), folder.path());
+            for number in 1..=60 {
+                queue.push(progress(number)).unwrap();
+            }
+            for released in [7, 45, 60] {
+                queue.release(released);
+                let mut at = 3;
+                let events = queue.next_events(&mut at, 1).unwrap();
+                let next = (released < 60).then(|| Arc::new(progress(released + 1)));
+                assert_eq!(events, next.iter().cloned().collect::<Vec<_>>());
+                assert_eq!(at, released + events.len() as u64);
+                assert_eq!(queue.events(0, 1).unwrap(), events);
+            }
         }
     }
 
