@@ -335,7 +335,7 @@ pub(crate) async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
 async fn take_over(plan: &Plan, leases: &mut [Box<dyn Lease>]) -> Result<(Pair<i64>, Pair<NodeState>)> {
     let mut states = Pair::default();
     if !plan.rules.has(Rule::TakeOver) {
-        states = read_states(plan).await?;
+        states = read_states(&plan.nodes, &plan.tables).await?;
     }
     let mut tokens = Pair::default();
     for (side, lease) in Side::BOTH.into_iter().zip(leases) {
@@ -343,16 +343,17 @@ async fn take_over(plan: &Plan, leases: &mut [Box<dyn Lease>]) -> Result<(Pair<i
         tokens[side] = token.map_err(|error| error.at(plan.nodes[side].name()))?;
     }
     if plan.rules.has(Rule::TakeOver) {
-        states = read_states(plan).await?;
+        states = read_states(&plan.nodes, &plan.tables).await?;
     }
     Ok((tokens, states))
 }
 
-async fn read_states(plan: &Plan) -> Result<Pair<NodeState>> {
+/// What both nodes keep.
+pub(crate) async fn read_states(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<Pair<NodeState>> {
     let mut states = Pair::default();
     for side in Side::BOTH {
-        let node = &plan.nodes[side];
-        states[side] = node.state(&plan.tables[side]).await.map_err(|error| error.at(node.name()))?;
+        let node = &nodes[side];
+        states[side] = node.state(&tables[side]).await.map_err(|error| error.at(node.name()))?;
     }
     Ok(states)
 }
@@ -382,8 +383,7 @@ async fn keep(shared: Arc<Shared>, mut leases: Vec<Box<dyn Lease>>) -> Result<()
 /// the bridge is to end by itself, which it could not.
 async fn heed_pauses(plan: &Plan, shared: &Shared) -> Result<bool> {
     for source in shared.read_sides().filter(|_| plan.rules.has(Rule::Pause)) {
-        let node = &plan.nodes[source.other()];
-        if node.paused().await.map_err(|error| error.at(node.name()))?.is_none() {
+        if !is_paused(&plan.nodes, source).await? {
             continue;
         }
         if plan.until != Until::Stopped {
@@ -392,6 +392,12 @@ async fn heed_pauses(plan: &Plan, shared: &Shared) -> Result<bool> {
         shared.paused[source.other()].set(true);
     }
     Ok(Side::BOTH.into_iter().any(|side| shared.paused[side].get()))
+}
+
+/// Whether an operator has paused the direction from a side.
+pub(crate) async fn is_paused(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Result<bool> {
+    let target = &nodes[source.other()];
+    Ok(target.paused().await.map_err(|error| error.at(target.name()))?.is_some())
 }
 
 /// What an operator has paused does not get done.
@@ -409,7 +415,7 @@ async fn wait_for_resume(shared: Arc<Shared>) -> Result<()> {
     loop {
         sleep(LOOK_FOR_RESUME_EVERY).await;
         for side in Side::BOTH.into_iter().filter(paused) {
-            if shared.nodes[side].paused().await?.is_none() {
+            if !is_paused(&shared.nodes, side.other()).await? {
                 shared.observe(&EngineEvent::Paused { source: side.other(), paused: false });
                 shared.paused[side].set(false);
             }

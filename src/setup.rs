@@ -19,7 +19,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    bridge::{RENEW_EVERY, renew},
+    bridge::{RENEW_EVERY, read_states, renew},
     config::Config,
     mapping::{self, Mapping},
     nodes::Nodes,
@@ -144,7 +144,7 @@ pub async fn setup_at(
             set.map_err(|error| error.at(nodes.nodes[side].name()))?;
         }
     }
-    let states = self::states(nodes, &mapping).await?;
+    let states = read_states(&nodes.nodes, &mapping.tables).await?;
     let place = |side: Side| Some(states[side.other()].checkpoint.as_ref()?.position.clone());
     let places = Pair::from_fn(|side| place(side).filter(|_| plans[side].followed));
     Ok((mapping, places))
@@ -213,7 +213,7 @@ struct Hold {
 /// Takes it. Errors: not set up; the bridge runs; a checkpoint may not be moved.
 async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Hold> {
     let leases = leases(nodes).await?;
-    let states = states(nodes, mapping).await?;
+    let states = read_states(&nodes.nodes, &mapping.tables).await?;
     let of = |side: Side| plans[side.other()].other_log.clone();
     let named = Pair::from_fn(|side| at[side].clone().map(|position| Checkpoint { position, log: of(side) }));
     let moved = moved(&names(&nodes.nodes), plans, &named, &states)?;
@@ -249,15 +249,6 @@ async fn leases(nodes: &Nodes) -> Result<Vec<Box<dyn Lease>>> {
         taken.map_err(|error| error.at(nodes.nodes[side].name()))?;
     }
     Ok(leases)
-}
-
-/// What both nodes keep.
-async fn states(nodes: &Nodes, mapping: &Mapping) -> Result<Pair<NodeState>> {
-    let state = async |side: Side| {
-        let node = &nodes.nodes[side];
-        node.state(&mapping.tables[side]).await.map_err(|error| error.at(node.name()))
-    };
-    Ok(Pair::new(state(Side::A).await?, state(Side::B).await?))
 }
 
 /// Of which nodes' logs the checkpoint that is there has to be moved. Errors: it is no longer as `setup` left it; or that of

@@ -245,26 +245,18 @@ fn from_json(json: Json, form: Form) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Column, Kind, MappedColumn, TableId, TableName, schema::TextEquality};
+    use pontoon_core::{Column, Kind, MappedColumn, TableId, TableName};
 
     use super::*;
 
     /// A table with a key of these columns.
     fn table(columns: &[(&str, Kind, Form)]) -> MappedTable {
-        let column = |(name, kind, form): &(&str, Kind, Form)| MappedColumn {
-            column: Column {
-                name: (*name).into(),
-                native: "any".into(),
-                kind: Some(kind.clone()),
-                nullable: false,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            },
-            kind: kind.clone(),
-            form: *form,
-            leeway: None,
+        let column = |(name, kind, form): &(&str, Kind, Form)| {
+            MappedColumn::new(
+                Column { nullable: false, ..Column::plain(*name, "any", kind.clone()) },
+                kind.clone(),
+                *form,
+            )
         };
         MappedTable {
             id: TableId(0),

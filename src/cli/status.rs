@@ -18,6 +18,7 @@ use super::{
     terminal::{Style, Table},
 };
 use crate::{
+    bridge,
     config::Config,
     human, mapping, nodes,
     observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusSnapshot},
@@ -113,7 +114,7 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
         if log.behind_bytes == Some(0) {
             direction.set_lag_seconds(0.0);
         }
-        if target.paused().await.map_err(|error| error.at(target.name()))?.is_some() {
+        if bridge::is_paused(&nodes, side).await? {
             direction.set_state(DirectionState::Paused);
         }
         // Taken and given back at once: who does not get it knows who holds it.

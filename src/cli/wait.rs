@@ -12,8 +12,7 @@ pub(crate) async fn run(arguments: WaitArgs, context: &Context) -> Result<u8> {
     setup::connect(&nodes).await?;
     let mapping = mapping::map(&config, &nodes).await?;
     for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
-        let target = &nodes[source.other()];
-        if target.paused().await.map_err(|error| error.at(target.name()))?.is_some() {
+        if bridge::is_paused(&nodes, source).await? {
             return Err(bridge::paused(&nodes, source));
         }
     }

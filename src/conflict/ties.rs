@@ -263,31 +263,15 @@ pub(crate) fn dangling((label, child): (&str, &Place), parent: Option<(&str, &Pl
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{
-        Column, Form, Kind, MappedColumn, TableName,
-        schema::{TextEquality, Unique},
-    };
+    use pontoon_core::{Column, Form, Kind, MappedColumn, TableName, schema::Unique};
 
     use super::*;
 
     /// Table 0 has a key, a unique number and a note; table 1 a key and the key of a row of table 0.
     fn tables() -> Tables {
         let kind = Kind::Integer { min: 0, max: 99 };
-        let column = |name: &str| MappedColumn {
-            column: Column {
-                name: name.into(),
-                native: "int".into(),
-                kind: Some(kind.clone()),
-                nullable: true,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            },
-            kind: kind.clone(),
-            form: Form::Integer,
-            leeway: None,
-        };
+        let column =
+            |name: &str| MappedColumn::new(Column::plain(name, "int", kind.clone()), kind.clone(), Form::Integer);
         let table = |id: u32, columns: &[&str]| MappedTable {
             id: TableId(id),
             label: format!("t{id}").into(),

@@ -318,30 +318,15 @@ pub(crate) fn fits(
 mod tests {
     use std::sync::Arc;
 
-    use pontoon_core::{
-        Column, Form, Fragment, Kind, LogEvent, MappedColumn, Operation, Origin, TableName, schema::TextEquality,
-    };
+    use pontoon_core::{Column, Form, Fragment, Kind, LogEvent, MappedColumn, Operation, Origin, TableName};
     use proptest::prelude::*;
 
     use super::*;
 
     fn tables() -> Tables {
         let kind = Kind::Integer { min: 0, max: 99 };
-        let column = |name: &str| MappedColumn {
-            column: Column {
-                name: name.into(),
-                native: "smallint".into(),
-                kind: Some(kind.clone()),
-                nullable: true,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            },
-            kind: kind.clone(),
-            form: Form::Integer,
-            leeway: None,
-        };
+        let column =
+            |name: &str| MappedColumn::new(Column::plain(name, "smallint", kind.clone()), kind.clone(), Form::Integer);
         Tables::from([MappedTable {
             id: TableId(0),
             label: "items".into(),

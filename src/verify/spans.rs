@@ -244,9 +244,7 @@ impl Job {
 mod tests {
     use std::time::Duration;
 
-    use pontoon_core::{
-        Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Node, schema::TextEquality,
-    };
+    use pontoon_core::{Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Node};
     use pontoon_memory::{Database, Dice, Faults, database::Clock, node::MemoryNode};
 
     use super::*;
@@ -261,16 +259,7 @@ mod tests {
     fn table(most: i128, value: Kind) -> Tables {
         let column = |name: &str, kind: Kind| {
             let form = Form::of_pair(&kind, &kind).unwrap();
-            let column = Column {
-                name: name.into(),
-                native: "".into(),
-                kind: Some(kind.clone()),
-                nullable: false,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            };
+            let column = Column { nullable: false, ..Column::plain(name, "", kind.clone()) };
             MappedColumn::new(column, kind, form)
         };
         let columns = vec![column("id", Kind::Integer { min: 0, max: most }), column("v", value)];

@@ -98,7 +98,7 @@ async fn each_value_finds_its_column(kinds: [Kind; 2]) {
     postgres.run("UPDATE people SET email = 'first', stock = stock + 1 WHERE id = 1").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     mysql.run("UPDATE people SET `e-mail` = 'second', stock_level = stock_level + 2 WHERE id = 1").await;
-    let before: i64 = equal_stock(postgres, "stock").await - 1;
+    let before: i64 = stock(postgres, "stock").await - 1;
     link.catch_up().await;
     let rows = equal(&link).await;
     assert_eq!(rows[0][1].as_deref(), Some("second"));
@@ -140,14 +140,15 @@ async fn each_value_finds_its_column(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-async fn equal_stock(node: &Database, column: &str) -> i64 {
+/// What the counter of the first row has come to.
+async fn stock(node: &Database, column: &str) -> i64 {
     node.value(&format!("SELECT {column} FROM people WHERE id = 1")).await.parse().unwrap()
 }
 
 /// Writers on both sides at once, with conflicts; the additions count.
 async fn both_write(link: &Link) {
     let (postgres, mysql) = (link.postgres().0, link.mysql().0);
-    let before = equal_stock(postgres, "stock").await;
+    let before = stock(postgres, "stock").await;
     let (mut ours, mut theirs) = (postgres.client().await, mysql.client().await);
     for n in 0..60 {
         let (odd, even) = (1001 + 2 * n, 1000 + 2 * n);
@@ -165,7 +166,7 @@ async fn both_write(link: &Link) {
     }
     link.settle().await;
     assert_eq!(equal(link).await.len(), 122);
-    assert_eq!(equal_stock(postgres, "stock").await, before + 60 * 3);
+    assert_eq!(stock(postgres, "stock").await, before + 60 * 3);
     assert_eq!(mysql.value("SELECT legacy FROM people WHERE id = 1").await, "59");
     assert_eq!(postgres.value("SELECT cardinality(tags) FROM people WHERE id = 1").await, "62");
 }

@@ -13,7 +13,7 @@ use pontoon_servers::Kind;
 use serde_json::Value as Json;
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{Database, Link, LinkOptions, database::Client, eventually, pairings};
+use crate::support::{Bridge, Database, Link, LinkOptions, database::Client, eventually, pairings};
 
 pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time);
 
@@ -57,6 +57,16 @@ async fn arrived(link: &Link) -> [String; 2] {
     [on_a, link.b.value(&format!("SELECT count(*) FROM items WHERE id < {OF_B}")).await]
 }
 
+/// Waits until a bridge has read so much more of both logs that some of it would be applied, if anything were.
+async fn reads_on(bridge: &Bridge) {
+    let received = |source: &str| bridge.log().matches(&format!("transaction received source=\"{source}\"")).count();
+    let before = ["a", "b"].map(received);
+    eventually("both logs are read", async || {
+        ["a", "b"].iter().zip(before).all(|(source, before)| received(source) >= before + 100)
+    })
+    .await;
+}
+
 async fn both_ways_across_restarts(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
     let bridge = link.run();
@@ -69,7 +79,8 @@ async fn both_ways_across_restarts(kinds: [Kind; 2]) {
     let at_once = arrived(&link).await;
     assert!(said.contains("a -> b: nothing is applied, until pontoon resume"), "{said}");
     assert!(said.contains("b -> a: "), "{said}");
-    sleep(Duration::from_secs(2)).await;
+    bridge.logged("state=paused").await;
+    reads_on(&bridge).await;
     assert_eq!(arrived(&link).await, at_once, "nothing is applied any more");
     eventually("it says so", async || states(&link).await == ["paused", "paused"]).await;
     let waited = link.command(&["wait"]).await;
@@ -81,7 +92,7 @@ async fn both_ways_across_restarts(kinds: [Kind; 2]) {
     link.command(&["run", "--until-caught-up"]).await.refused(1, "paused");
     let bridge = link.run();
     bridge.logged("state=paused").await;
-    sleep(Duration::from_secs(2)).await;
+    reads_on(&bridge).await;
     assert_eq!(bridge.stop().await, 0, "it ends when it is told to");
     let bridge = link.run();
     bridge.logged("state=paused").await;

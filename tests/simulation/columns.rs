@@ -1,9 +1,7 @@
 //! The tables of the simulation, and what applications do to their columns.
 
 use pontoon::conflict::policy::{ColumnRule, Policy, RowRule};
-use pontoon_core::{
-    Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Tables, schema::TextEquality,
-};
+use pontoon_core::{Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Tables};
 use pontoon_memory::dice::Dice;
 
 use crate::{
@@ -27,16 +25,7 @@ pub(crate) fn has_rules(workload: Workload) -> bool {
 
 /// A column that is the same on all nodes.
 pub(crate) fn column(name: &str, kind: &Kind, form: Form) -> MappedColumn {
-    let column = Column {
-        name: name.into(),
-        native: "any".into(),
-        kind: Some(kind.clone()),
-        nullable: false,
-        generated: false,
-        generator: None,
-        optional: true,
-        text_equality: TextEquality::Exact,
-    };
+    let column = Column { nullable: false, ..Column::plain(name, "any", kind.clone()) };
     MappedColumn::new(column, kind.clone(), form)
 }
 

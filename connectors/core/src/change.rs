@@ -268,25 +268,17 @@ mod tests {
     use crate::{
         form::Form,
         kind::Kind,
-        schema::{Column, MappedColumn, TableName, TextEquality},
+        schema::{Column, MappedColumn, TableName},
     };
 
     fn items() -> MappedTable {
         let kind = Kind::Integer { min: 0, max: 100 };
-        let column = |name: &str| MappedColumn {
-            column: Column {
-                name: name.into(),
-                native: "integer".into(),
-                kind: Some(kind.clone()),
-                nullable: false,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            },
-            kind: kind.clone(),
-            form: Form::Integer,
-            leeway: None,
+        let column = |name: &str| {
+            MappedColumn::new(
+                Column { nullable: false, ..Column::plain(name, "integer", kind.clone()) },
+                kind.clone(),
+                Form::Integer,
+            )
         };
         MappedTable {
             id: TableId(0),

@@ -126,8 +126,8 @@ impl TableDefinition {
         (self, left_out)
     }
 
-    /// Keeps the columns that `name` has a name for, under that name. What `left_out` is told of stays behind with the others, which are
-    /// each `what`.
+    /// Keeps the columns that `name` has a name for, under that name. An index over any other, each of which is `what`, stays behind,
+    /// and `left_out` is told so.
     fn retain(&mut self, name: impl Fn(&Column) -> Option<Box<str>>, what: &str, left_out: &mut Vec<String>) {
         let kept: Vec<usize> =
             (0..self.schema.columns.len()).filter(|&at| name(&self.schema.columns[at]).is_some()).collect();
@@ -142,12 +142,8 @@ impl TableDefinition {
         });
         self.schema.key = self.schema.key.iter().filter_map(|&at| place(at)).collect();
         self.details = kept.iter().map(|&at| self.details[at].clone()).collect();
-        self.schema.columns = self
-            .schema
-            .columns
-            .iter()
-            .filter_map(|column| Some(Column { name: name(column)?, ..column.clone() }))
-            .collect();
+        let columns = std::mem::take(&mut self.schema.columns).into_iter();
+        self.schema.columns = columns.filter_map(|column| Some(Column { name: name(&column)?, ..column })).collect();
     }
 
     /// As it is to be made where columns have other names; those that `name` has none for are not made.

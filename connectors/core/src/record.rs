@@ -99,27 +99,15 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         kind::Kind,
-        schema::{Column, MappedColumn, TableId, TableName, TextEquality},
+        schema::{Column, MappedColumn, TableId, TableName},
         value::tests::formed,
     };
 
     /// A table with a column of each form, the first of which is its key.
     pub(crate) fn table(forms: &[Form]) -> MappedTable {
         let kind = Kind::Boolean;
-        let column = |(at, &form): (usize, &Form)| MappedColumn {
-            column: Column {
-                name: format!("c{at}").into(),
-                native: "any".into(),
-                kind: Some(kind.clone()),
-                nullable: true,
-                generated: false,
-                generator: None,
-                optional: true,
-                text_equality: TextEquality::Exact,
-            },
-            kind: kind.clone(),
-            form,
-            leeway: None,
+        let column = |(at, &form): (usize, &Form)| {
+            MappedColumn::new(Column::plain(format!("c{at}"), "any", kind.clone()), kind.clone(), form)
         };
         MappedTable {
             id: TableId(0),

@@ -120,6 +120,23 @@ pub struct Column {
     pub text_equality: TextEquality,
 }
 
+impl Column {
+    /// One of which nothing but its type is said: it can be null, nothing computes it or counts for it, and its texts are
+    /// compared by their bytes.
+    pub fn plain(name: impl Into<Box<str>>, native: impl Into<Box<str>>, kind: Kind) -> Column {
+        Column {
+            name: name.into(),
+            native: native.into(),
+            kind: Some(kind),
+            nullable: true,
+            generated: false,
+            generator: None,
+            optional: true,
+            text_equality: TextEquality::Exact,
+        }
+    }
+}
+
 /// A table as its server describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableSchema {

@@ -164,14 +164,9 @@ fn column(
     line += &comment(draft, &what, detail.comment.as_deref(), COLUMN_COMMENT_CHARS_MAX);
     narrower(draft, &what, kind, &chosen.held);
     draft.schema.columns.push(Column {
-        name: column.name.clone(),
-        native: chosen.native.into(),
-        kind: Some(chosen.held),
         nullable: column.nullable,
-        generated: false,
-        generator: None,
         optional: column.nullable || has_default,
-        text_equality: TextEquality::Exact,
+        ..Column::plain(column.name.clone(), chosen.native, chosen.held)
     });
     Some((line, chosen.key_bytes))
 }

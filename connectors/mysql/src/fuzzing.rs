@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pontoon_core::{
     Change, Column, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Position, Result, TableId,
-    TableName, node::Tables, schema::TextEquality,
+    TableName, node::Tables,
 };
 use pontoon_corpus::{kinds, sound, sound_row};
 
@@ -219,16 +219,7 @@ fn tables(flavour: Flavour) -> Tables {
 }
 
 fn column(name: &str, kind: Kind) -> MappedColumn {
-    let column = Column {
-        name: name.into(),
-        native: "".into(),
-        kind: Some(kind.clone()),
-        nullable: true,
-        generated: false,
-        generator: None,
-        optional: true,
-        text_equality: TextEquality::Exact,
-    };
+    let column = Column::plain(name, "", kind.clone());
     let form = own_form(&kind);
     MappedColumn::new(column, kind, form)
 }

@@ -51,6 +51,17 @@ pub(crate) async fn try_lock(client: &mut Client, bridge: &str) -> Result<bool> 
     Ok(client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(bridge))).await?.as_deref() == Some("1"))
 }
 
+/// Raises the token of a bridge: waits for the transactions under the one before, and shuts out its holder. Leaves the name of a
+/// new one, where there is one.
+pub(crate) fn raise(bridge: &str, holder: Option<&str>) -> String {
+    let value = holder.map_or_else(|| "value".to_owned(), encode::text);
+    format!(
+        "UPDATE `pontoon`.`control` SET number = LAST_INSERT_ID(number + 1), value = {value} \
+         WHERE bridge = {} AND name = '{LEASE}'",
+        encode::text(bridge)
+    )
+}
+
 /// What takes longer shows no server that the holder lives.
 async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
     let late = |_| Error::new(Code::ConnectionLost, "the lease could not be renewed: the server does not answer");
@@ -60,12 +71,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
 #[async_trait]
 impl Lease for HeldLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
-        let bridge = encode::text(&self.bridge);
-        let mut script = Script::from(format!(
-            "UPDATE `pontoon`.`control` SET number = LAST_INSERT_ID(number + 1), value = {} \
-             WHERE bridge = {bridge} AND name = '{LEASE}'",
-            encode::text(holder)
-        ));
+        let mut script = Script::from(raise(&self.bridge, Some(holder)));
         script.push("SELECT LAST_INSERT_ID()");
         let answers = self.client.run(script).await.map_err(state::not_set_up)?;
         match answers.as_slice() {

@@ -10,8 +10,8 @@ use pontoon_core::{Result, state::Pause};
 
 use crate::{
     connect::{Client, Script, number},
-    encode, state,
-    tables::{LEASE, PAUSE, micros},
+    encode, lease, state,
+    tables::{PAUSE, micros},
 };
 
 /// Whether there is such a word, and when it ends.
@@ -42,8 +42,7 @@ pub(crate) async fn give(client: &mut Client, bridge: &str, length: Option<Durat
         },
     );
     let mut script = Script::from("START TRANSACTION");
-    script
-        .push(format!("UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {name} AND name = '{LEASE}'"));
+    script.push(lease::raise(bridge, None));
     script.push(format!(
         "INSERT INTO `pontoon`.`control` (bridge, name, number) VALUES ({name}, '{PAUSE}', {until}) \
          ON DUPLICATE KEY UPDATE number = {until}"

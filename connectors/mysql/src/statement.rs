@@ -502,7 +502,7 @@ impl RowList {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use pontoon_core::{Column, MappedColumn, TableId, TableName, schema::TextEquality};
+    use pontoon_core::{Column, MappedColumn, TableId, TableName};
 
     use super::*;
     use crate::catalog::NativeColumn;
@@ -514,16 +514,7 @@ pub(crate) mod tests {
             ("name", text, Form::Text { padded: false }),
             ("at", Kind::DateTime { precision: 6, micros: (0, 1) }, Form::DateTime { precision: 0 }),
         ];
-        let column = |name: &str, kind: &Kind| Column {
-            name: name.into(),
-            native: "".into(),
-            kind: Some(kind.clone()),
-            nullable: true,
-            generated: false,
-            generator: None,
-            optional: true,
-            text_equality: TextEquality::Exact,
-        };
+        let column = |name: &str, kind: &Kind| Column::plain(name, "", kind.clone());
         let native = |(name, kind, _): &(&str, Kind, Form)| NativeColumn {
             column: column(name, kind),
             charset: Some("latin1".into()),

@@ -202,13 +202,9 @@ fn numeric_digits(typmod: i32) -> Option<(u16, u16)> {
     Some((u16::try_from(precision).ok()?, u16::try_from(scale).ok()?))
 }
 
-const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text, sn.nspname::text, sc.relname::text,
-        s.seqstart, s.seqincrement, s.seqmin, s.seqmax, has_sequence_privilege(sc.oid, 'SELECT')
-    FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
-    JOIN pg_namespace n ON n.nspname = want.nspname
-    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN LATERAL (
+/// From a column, `a` of the table `c`, to the sequence that an identity or a default of it takes values from: `s`, `sc`, and its
+/// schema `sn`.
+pub(crate) const ITS_SEQUENCE: &str = "JOIN LATERAL (
         SELECT d.objid AS seq FROM pg_depend d
             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
                 AND d.refobjsubid = a.attnum AND d.deptype = 'i' AND a.attidentity <> ''
@@ -221,6 +217,13 @@ const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, a.attname::tex
     JOIN pg_class sc ON sc.oid = s.seqrelid
     JOIN pg_namespace sn ON sn.oid = sc.relnamespace";
 
+const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, a.attname::text, sn.nspname::text, sc.relname::text,
+        s.seqstart, s.seqincrement, s.seqmin, s.seqmax, has_sequence_privilege(sc.oid, 'SELECT')
+    FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
+    JOIN pg_namespace n ON n.nspname = want.nspname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
+
 type Generators = HashMap<(TableName, Box<str>), Generator>;
 
 /// Where identity and serial columns take their values from. A restarted sequence goes on from
@@ -229,7 +232,7 @@ type Generators = HashMap<(TableName, Box<str>), Generator>;
 async fn generators(client: &Client, schemas: &[&str], tables: &[&str]) -> Result<Generators> {
     let failed = |error| error::of_statement(&error);
     let mut found = HashMap::new();
-    for row in client.query(SEQUENCES, &[&schemas, &tables]).await.map_err(failed)? {
+    for row in client.query(&format!("{SEQUENCES} {ITS_SEQUENCE}"), &[&schemas, &tables]).await.map_err(failed)? {
         let table = TableName::new(text(&row, 0)?, text(&row, 1)?);
         let sequence = TableName::new(text(&row, 3)?, text(&row, 4)?);
         let (mut at, step): (i64, i64) = (get(&row, 5)?, get(&row, 6)?);

@@ -114,14 +114,9 @@ fn column(draft: &mut TableDraft, column: &Column, detail: &ColumnDetail) -> Opt
             .push(format!("what is no time of day in {what}: the bridge stops before a change with such a value"));
     }
     draft.schema.columns.push(Column {
-        name: column.name.clone(),
-        native: native.into(),
-        kind: Some(held),
         nullable: column.nullable,
-        generated: false,
-        generator: None,
         optional: column.nullable || has_default,
-        text_equality: TextEquality::Exact,
+        ..Column::plain(column.name.clone(), native, held)
     });
     Some(line)
 }

@@ -181,21 +181,12 @@ impl ToSql for Array {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use pontoon_core::{Column, Form, schema::TextEquality};
+    use pontoon_core::{Column, Form};
 
     use super::*;
 
     pub(crate) fn column(kind: Kind, native: &str, form: Form) -> MappedColumn {
-        let column = Column {
-            name: "c".into(),
-            native: native.into(),
-            kind: Some(kind.clone()),
-            nullable: true,
-            generated: false,
-            generator: None,
-            optional: true,
-            text_equality: TextEquality::Exact,
-        };
+        let column = Column::plain("c", native, kind.clone());
         MappedColumn::new(column, kind, form)
     }
 

@@ -7,7 +7,7 @@
 
 use pontoon_core::{
     Change, Column, Error, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Result, TableId, TableName,
-    node::Tables, schema::TextEquality,
+    node::Tables,
 };
 use pontoon_corpus::{kinds, sound, sound_row};
 
@@ -143,16 +143,7 @@ fn tables() -> Tables {
 }
 
 fn column(name: &str, kind: Kind) -> MappedColumn {
-    let column = Column {
-        name: name.into(),
-        native: "".into(),
-        kind: Some(kind.clone()),
-        nullable: true,
-        generated: false,
-        generator: None,
-        optional: true,
-        text_equality: TextEquality::Exact,
-    };
+    let column = Column::plain(name, "", kind.clone());
     // All kinds have a form with their like.
     let form = Form::of_pair(&kind, &kind).unwrap_or(Form::Text { padded: false });
     MappedColumn::new(column, kind, form)

@@ -31,6 +31,14 @@ const TAKE_OVER_TIMEOUT: &str = "30s";
 /// A renewal that takes longer is none.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Raises the token of a bridge ($1): waits for the transactions under the one before, and shuts out its holder. Leaves the
+/// name of a new one ($2), where there is one.
+pub(crate) const RAISE: &str =
+    "INSERT INTO pontoon.control AS c (bridge, name, number, value) VALUES ($1, 'lease', 1, $2)
+    ON CONFLICT (bridge, name) DO UPDATE
+        SET number = coalesce(c.number, 0) + 1, value = coalesce(excluded.value, c.value), updated_at = now()
+    RETURNING number";
+
 /// The lease of this node.
 pub(crate) struct PostgresLease {
     link: Link,
@@ -75,11 +83,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>
 #[async_trait]
 impl Lease for PostgresLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
-        const SQL: &str = "INSERT INTO pontoon.control AS c (bridge, name, number, value) VALUES ($1, 'lease', 1, $2)
-            ON CONFLICT (bridge, name) DO UPDATE
-                SET number = coalesce(c.number, 0) + 1, value = excluded.value, updated_at = now()
-            RETURNING number";
-        let row = self.link.client.query_one(SQL, &[&self.names.bridge, &holder]).await;
+        let row = self.link.client.query_one(RAISE, &[&self.names.bridge, &Some(holder)]).await;
         get(&row.map_err(|error| error::of_statement(&error))?, 0)
     }
 

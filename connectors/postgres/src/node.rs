@@ -234,9 +234,10 @@ fn helper_role(names: &Names) -> Role {
 async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<NodeState> {
     tables::format_check(client).await?;
     let (epoch, other_epoch) = epochs(client, names).await?;
+    let (checkpoint, applied) = checkpoint(client, names).await?;
     Ok(NodeState {
-        checkpoint: checkpoint(client, names).await?,
-        applied: applied(client, names).await?,
+        checkpoint,
+        applied,
         resolutions: resolutions(client, names, tables).await?,
         quarantine: quarantine::keys(client, &names.bridge, tables).await?,
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
@@ -247,18 +248,21 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
     })
 }
 
-async fn checkpoint(client: &Client, names: &Names) -> Result<Option<Checkpoint>> {
-    const SQL: &str = "SELECT position, log FROM pontoon.checkpoint
-        WHERE bridge = $1 AND applier = $2 AND position IS NOT NULL AND log IS NOT NULL";
+/// The checkpoint, and whether a transaction of the bridge has been committed here.
+async fn checkpoint(client: &Client, names: &Names) -> Result<(Option<Checkpoint>, bool)> {
+    const SQL: &str = "SELECT applier = $2 AND position IS NOT NULL AND log IS NOT NULL, position, log, sequence > 0
+        FROM pontoon.checkpoint WHERE bridge = $1";
     let number = Applier::Direction.number();
-    let row = client.query_opt(SQL, &[&names.bridge, &number]).await.map_err(|error| error::of_statement(&error))?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Checkpoint { position: position(&text(&row, 0)?)?, log: LogIdentity(text(&row, 1)?.into()) }))
-}
-
-async fn applied(client: &Client, names: &Names) -> Result<bool> {
-    const SQL: &str = "SELECT EXISTS (SELECT FROM pontoon.checkpoint WHERE bridge = $1 AND sequence > 0)";
-    get(&client.query_one(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?, 0)
+    let rows = client.query(SQL, &[&names.bridge, &number]).await.map_err(|error| error::of_statement(&error))?;
+    let (mut checkpoint, mut applied) = (None, false);
+    for row in &rows {
+        if get(row, 0)? {
+            checkpoint =
+                Some(Checkpoint { position: position(&text(row, 1)?)?, log: LogIdentity(text(row, 2)?.into()) });
+        }
+        applied |= get::<bool>(row, 3)?;
+    }
+    Ok((checkpoint, applied))
 }
 
 const RESOLUTION: &str =

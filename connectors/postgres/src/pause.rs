@@ -9,7 +9,7 @@ use std::time::Duration;
 use pontoon_core::{Result, state::Pause};
 use tokio_postgres::Client;
 
-use crate::{catalog::get, error::failed, tables::micros};
+use crate::{catalog::get, error::failed, lease::RAISE, tables::micros};
 
 /// Whether there is such a word, and when it ends.
 pub(crate) async fn read(client: &Client, bridge: &str) -> Result<Option<Pause>> {
@@ -24,8 +24,6 @@ pub(crate) async fn read(client: &Client, bridge: &str) -> Result<Option<Pause>>
 
 /// Gives it, for a time or for good.
 pub(crate) async fn give(client: &mut Client, bridge: &str, length: Option<Duration>) -> Result<()> {
-    const RAISE: &str = "INSERT INTO pontoon.control AS c (bridge, name, number) VALUES ($1, 'lease', 1)
-        ON CONFLICT (bridge, name) DO UPDATE SET number = coalesce(c.number, 0) + 1";
     let sql = format!(
         "INSERT INTO pontoon.control AS c (bridge, name, number) VALUES ($1, 'pause', coalesce({} + $2, 0))
         ON CONFLICT (bridge, name) DO UPDATE SET number = excluded.number, updated_at = now()",
@@ -33,7 +31,7 @@ pub(crate) async fn give(client: &mut Client, bridge: &str, length: Option<Durat
     );
     let length = length.map(|length| i64::try_from(length.as_micros()).unwrap_or(i64::MAX >> 1));
     let transaction = client.transaction().await.map_err(failed)?;
-    transaction.execute(RAISE, &[&bridge]).await.map_err(failed)?;
+    transaction.execute(RAISE, &[&bridge, &None::<&str>]).await.map_err(failed)?;
     transaction.execute(&sql, &[&bridge, &length]).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
 }

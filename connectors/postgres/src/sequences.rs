@@ -12,27 +12,14 @@ use pontoon_core::{
 use tokio_postgres::Client;
 
 use crate::{
-    catalog::{get, one, text},
+    catalog::{ITS_SEQUENCE, get, one, text},
     error,
     quote::{Ident, Literal, Table},
 };
 
 const FIND: &str = "SELECT sn.nspname::text, sc.relname::text, s.seqincrement FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3
-    JOIN LATERAL (
-        SELECT d.objid AS seq FROM pg_depend d
-            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
-                AND d.refobjsubid = a.attnum AND d.deptype = 'i' AND a.attidentity <> ''
-        UNION
-        SELECT d.refobjid FROM pg_attrdef def JOIN pg_depend d
-            ON d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid AND d.refclassid = 'pg_class'::regclass
-            WHERE def.adrelid = c.oid AND def.adnum = a.attnum
-    ) dep ON true
-    JOIN pg_sequence s ON s.seqrelid = dep.seq
-    JOIN pg_class sc ON sc.oid = s.seqrelid
-    JOIN pg_namespace sn ON sn.oid = sc.relnamespace
-    WHERE c.relname = $2";
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3";
 
 /// Where a generator stands. Errors: it counts down, or may not be read.
 pub(crate) async fn standing(client: &Client, asked: &GeneratedKey) -> Result<Standing> {
@@ -81,7 +68,12 @@ fn greatest(asked: &GeneratedKey, next: i128) -> String {
 
 async fn find(client: &Client, asked: &GeneratedKey) -> Result<(String, i64)> {
     let schema = asked.table.schema.as_deref().unwrap_or_default();
-    let row = one(client, FIND, &[&schema, &&*asked.table.name, &&*asked.column]).await?;
+    let row = one(
+        client,
+        &format!("{FIND} {ITS_SEQUENCE} WHERE c.relname = $2"),
+        &[&schema, &&*asked.table.name, &&*asked.column],
+    )
+    .await?;
     let name = pontoon_core::TableName::new(text(&row, 0)?, text(&row, 1)?);
     let step: i64 = get(&row, 2)?;
     if step < 1 {

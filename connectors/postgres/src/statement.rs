@@ -349,22 +349,13 @@ fn assigned(column: &MappedColumn, parameter: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use pontoon_core::{Column, TableId, TableName, schema::TextEquality};
+    use pontoon_core::{Column, TableId, TableName};
     use proptest::prelude::*;
 
     use super::*;
 
     pub(crate) fn column(name: &str, kind: Kind, form: Form) -> MappedColumn {
-        let column = Column {
-            name: name.into(),
-            native: "jsonb".into(),
-            kind: Some(kind.clone()),
-            nullable: true,
-            generated: false,
-            generator: None,
-            optional: true,
-            text_equality: TextEquality::Exact,
-        };
+        let column = Column::plain(name, "jsonb", kind.clone());
         MappedColumn::new(column, kind, form)
     }
 
