@@ -13,7 +13,7 @@ use pontoon_servers::Kind;
 use serde_json::Value as Json;
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{Bridge, Database, Link, LinkOptions, database::Client, eventually, pairings};
+use crate::support::{Bridge, Database, Link, LinkOptions, a_second_later, database::Client, eventually, pairings};
 
 pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time);
 
@@ -131,6 +131,7 @@ async fn one_way_and_a_conflict(kinds: [Kind; 2]) {
     assert_eq!(states(&link).await[0], "paused");
     assert_ne!(states(&link).await[1], "paused");
 
+    a_second_later().await;
     link.b.run("UPDATE items SET name = 'of b' WHERE id = 1").await;
     sleep(Duration::from_secs(2)).await;
     let name = "SELECT name FROM items WHERE id = 1";
