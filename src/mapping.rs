@@ -213,6 +213,7 @@ impl Draft<'_> {
                 name: schemas[side].name.clone(),
                 columns: columns.iter().map(|pair| pair[side].clone()).collect(),
                 key: key.clone(),
+                left: columns::left(&schemas[side], &columns, side),
                 followed: choice.direction.follows(side),
                 uniques: Vec::new(),
                 references: Vec::new(),

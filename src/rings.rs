@@ -232,6 +232,7 @@ mod tests {
             key: Vec::new(),
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         };
         names.iter().zip(0..).map(table).collect()

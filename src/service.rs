@@ -1,15 +1,20 @@
 //! From a configuration to a running bridge: nodes, mapping, metrics, status page, engine.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use pontoon_core::{Code, Error, Result, node::Node};
-use tokio::sync::watch;
+use pontoon_core::{
+    Code, Error, Result,
+    node::{Node, Tables},
+};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     bridge::{self, Plan, Until},
@@ -25,6 +30,10 @@ use crate::{
     setup,
     side::{Pair, Side},
 };
+
+/// How often tables are looked at on whose shape both sides do not agree: whoever changes the other one waits for that, and each look
+/// costs a query of the catalogs.
+const LOOK_AT_TABLES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
 /// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], and pairs of tables
@@ -63,8 +72,8 @@ pub async fn run(
     done
 }
 
-/// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape and the
-/// pair is fit as it is now.
+/// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape, as soon as the
+/// pair is fit as it is then.
 async fn in_every_shape(
     config: &Config,
     nodes: &Pair<Arc<dyn Node>>,
@@ -79,6 +88,7 @@ async fn in_every_shape(
         told.store(true, Ordering::Relaxed);
     };
     tokio::pin!(shutdown);
+    let mut met = BTreeSet::new();
     loop {
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
@@ -89,11 +99,60 @@ async fn in_every_shape(
             Err(error) if error.code() == Code::SchemaChanged && !told.load(Ordering::Relaxed) => error,
             done => return done,
         };
-        mapping = match mapping::map(config, nodes).await.and_then(Mapping::require) {
-            Ok(now) if now.tables != tables => now,
-            _ => return Err(error),
-        };
-        tracing::warn!(%error, "the tables are still fit to be bridged; going on with what they are now");
+        let before = Before { tables, is_new: met.insert(error.to_string()) };
+        tokio::select! {
+            biased;
+            () = shutdown.as_mut() => return Ok(()),
+            agreed = agreed(config, nodes, &before, error, until, observer) => mapping = agreed?,
+        }
+        if mapping.tables != before.tables {
+            met.clear();
+        }
+    }
+}
+
+/// What the bridge was run with when it stopped.
+struct Before {
+    tables: Pair<Tables>,
+    /// It has not stopped for this with these tables before. What a log is held against beside the mapped columns (their order) is looked at
+    /// anew with each start; what is still in the way then stays so.
+    is_new: bool,
+}
+
+/// The tables as they are now, once both sides agree on them again. Errors: the one that ended the bridge, where it did so before and
+/// the tables are still what they were, and where nobody waits for their change.
+async fn agreed(
+    config: &Config,
+    nodes: &Pair<Arc<dyn Node>>,
+    before: &Before,
+    error: Error,
+    until: Until,
+    observer: &Arc<Both>,
+) -> Result<Mapping> {
+    let mut waited = false;
+    loop {
+        match mapping::map(config, nodes).await.and_then(Mapping::require) {
+            Ok(now) if waited || before.is_new || now.tables != before.tables => {
+                tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
+                return Ok(now);
+            }
+            Err(unfit) if until == Until::Stopped && (unfit.is_transient() || unfit.code() == Code::TableUnfit) => {
+                if !waited {
+                    tracing::error!(%error, why = %unfit, hint = unfit.remedy(), "waiting until both sides agree on the tables");
+                    for source in Side::BOTH.into_iter().filter(|source| observer.metrics.direction(*source).is_used())
+                    {
+                        observer.observe(&EngineEvent::Paused { source, paused: true });
+                    }
+                    waited = true;
+                }
+            }
+            Ok(_) => return Err(error),
+            Err(why) => {
+                tracing::error!(%why, hint = why.remedy(), "the tables are no pair");
+                return Err(error);
+            }
+        }
+        sleep(LOOK_AT_TABLES_EVERY).await;
     }
 }
 

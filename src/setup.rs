@@ -80,6 +80,7 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
                 key: Vec::new(),
                 followed: rule.direction.follows(side),
                 uniques: Vec::new(),
+                left: Vec::new(),
                 references: Vec::new(),
             })
             .collect::<Tables>()

@@ -266,6 +266,7 @@ mod tests {
             key: (0..columns.len()).collect(),
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         }
     }

@@ -221,6 +221,7 @@ mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         }])
     }
@@ -241,7 +242,8 @@ mod tests {
                 _ => Operation::Update { before, after, unchanged: Vec::new() },
             };
             let written = own.contains(&n) || local.contains(&n);
-            let changes = written.then_some(Change { table: TableId(0), operation }).into_iter().collect();
+            let changes =
+                written.then_some(Change { table: TableId(0), operation, reshaped: false }).into_iter().collect();
             let fragment = Fragment {
                 transaction: "1".into(),
                 origin,
@@ -317,6 +319,7 @@ mod tests {
                 changes: vec![Change {
                     table: TableId(0),
                     operation: Operation::Update { before, after, unchanged: Vec::new() },
+                    reshaped: false,
                 }],
                 position: ends.then(|| at(n)),
             };

@@ -280,6 +280,7 @@ mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         };
         let (mut parents, mut children) = (table(0, &["id", "code", "note"]), table(1, &["id", "parent"]));

@@ -251,7 +251,11 @@ mod tests {
     };
 
     fn change(number: i128) -> Change {
-        Change { table: TableId(0), operation: Operation::Insert { after: Row(vec![Value::Integer(number)]) } }
+        Change {
+            table: TableId(0),
+            operation: Operation::Insert { after: Row(vec![Value::Integer(number)]) },
+            reshaped: false,
+        }
     }
 
     fn piece(id: &str, part: u32, changes: Vec<Change>) -> LogEvent {

@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     /// was moved onto before it was moved away. If the run misses, they are among the suspects.
     pub(crate) unlinked: BTreeSet<Place>,
     /// Keys whose row before has a value that the target cannot hold, so that it is another there: conflicts
-    /// for certain.
+    /// for certain. And those of which the log does not tell all: a settlement reads the rows themselves.
     pub(crate) incomparable: BTreeSet<Place>,
     /// Changes left out because a resolution covers them.
     pub(crate) skipped: u64,
@@ -134,6 +134,9 @@ impl Planner<'_> {
         plan.links.extend(link);
         let policy = self.policies.get(change.table.index());
         for (place, net) in parts {
+            if change.reshaped {
+                plan.incomparable.insert(place.clone());
+            }
             plan.put(place, net, policy);
         }
         Ok(())
@@ -335,6 +338,7 @@ mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         }])
     }
@@ -449,7 +453,7 @@ mod tests {
                 }
                 (Some(old), _) => Operation::Update { before: row(key, old), after: row(key, v), unchanged: vec![] },
             };
-            let change = Change { table: TableId(0), operation };
+            let change = Change { table: TableId(0), operation, reshaped: false };
             if change.before().is_some() {
                 rows.remove(&key);
             }
@@ -516,14 +520,14 @@ mod tests {
     #[test]
     fn what_the_target_cannot_hold_is_named_before_it_is_asked() {
         let insert = Operation::Insert { after: row(7, 100) };
-        let error = plan(vec![Change { table: TableId(0), operation: insert }]).misfit.unwrap();
+        let error = plan(vec![Change { table: TableId(0), operation: insert, reshaped: false }]).misfit.unwrap();
         assert_eq!(error.code(), Code::ValueMisfit);
         assert_eq!(error.message(), "items key (7) column v at #1: outside 0 to 99 (smallint)");
     }
 
     #[test]
     fn what_was_mended_since_is_no_obstacle_and_a_row_that_the_target_cannot_have_is_a_conflict() {
-        let change = |operation| Change { table: TableId(0), operation };
+        let change = |operation| Change { table: TableId(0), operation, reshaped: false };
         let update = |before, after| change(Operation::Update { before, after, unchanged: vec![] });
         let mended = vec![change(Operation::Insert { after: row(7, 100) }), update(row(7, 100), row(7, 9))];
         assert_eq!(plans(mended.clone(), true)[0].misfit.as_ref().unwrap().code(), Code::ValueMisfit);
@@ -540,7 +544,7 @@ mod tests {
     #[test]
     fn a_moved_row_is_two_keys_with_a_link() {
         let operation = Operation::Update { before: row(1, 5), after: row(2, 5), unchanged: vec![] };
-        let plan = plan(vec![Change { table: TableId(0), operation }]);
+        let plan = plan(vec![Change { table: TableId(0), operation, reshaped: false }]);
         assert_eq!(plan.stages[0].len(), 2);
         assert_eq!(plan.links.len(), 1);
     }

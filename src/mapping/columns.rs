@@ -48,6 +48,13 @@ pub(super) fn pair(
     pairs
 }
 
+/// The columns of a side that no pair has.
+pub(super) fn left(schema: &TableSchema, columns: &[Pair<MappedColumn>], side: Side) -> Vec<Box<str>> {
+    let is_mapped = |name: &str| columns.iter().any(|pair| &*pair[side].column.name == name);
+    let names = schema.columns.iter().map(|column| &column.name);
+    names.filter(|name| !is_mapped(name)).cloned().collect()
+}
+
 /// The column of the other side that is a pair with this one.
 fn partner<'a>(
     choice: &TableChoice,

@@ -214,8 +214,11 @@ mod tests {
     use super::*;
 
     fn fragment(origin: Origin, first: bool, position: Option<Position>) -> LogEvent {
-        let insert =
-            Change { table: TableId(0), operation: Operation::Insert { after: Row(vec![Value::Integer(4711)]) } };
+        let insert = Change {
+            table: TableId(0),
+            operation: Operation::Insert { after: Row(vec![Value::Integer(4711)]) },
+            reshaped: false,
+        };
         LogEvent::Fragment(Fragment {
             transaction: "7".into(),
             origin,

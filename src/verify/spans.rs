@@ -264,9 +264,18 @@ mod tests {
         };
         let columns = vec![column("id", Kind::Integer { min: 0, max: most }), column("v", value)];
         let name = TableName::new("public", "t");
-        let (uniques, references) = (Vec::new(), Vec::new());
-        [MappedTable { id: TABLE, label: "t".into(), name, columns, key: vec![0], followed: true, uniques, references }]
-            .into()
+        let table = MappedTable {
+            id: TABLE,
+            label: "t".into(),
+            name,
+            columns,
+            key: vec![0],
+            left: Vec::new(),
+            followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
+        };
+        [table].into()
     }
 
     /// Which keys each side has, and which rows differ beside.

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod altered;
 mod at;
 mod at_rest;
 mod call_sites;

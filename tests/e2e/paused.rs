@@ -13,9 +13,12 @@ use pontoon_servers::Kind;
 use serde_json::Value as Json;
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{Bridge, Database, Link, LinkOptions, a_second_later, database::Client, eventually, pairings};
+use crate::{
+    altered::nobody_lost,
+    support::{Bridge, Database, Link, LinkOptions, a_second_later, database::Client, eventually, pairings},
+};
 
-pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time);
+pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time, both_tables_are_changed_meanwhile);
 
 const ALL: &str = "SELECT id, name, n FROM items ORDER BY id";
 
@@ -161,5 +164,45 @@ async fn by_itself_after_a_time(kinds: [Kind; 2]) {
     eventually("it goes on by itself", async || arrived(&link).await == ["1", "1"]).await;
     link.succeed(&["wait"]).await;
     assert!(!states(&link).await.contains(&"paused".to_owned()));
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// `pause`, ALTER on both sides in any order, `resume`: rows of the old shape and of the new one cross, each value in its
+/// column, while both sides are written.
+async fn both_tables_are_changed_meanwhile(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("rows cross both ways", async || arrived(&link).await.iter().all(|count| count != "0")).await;
+    for (round, nodes) in [[&link.a, &link.b], [&link.b, &link.a]].into_iter().enumerate() {
+        link.succeed(&["pause"]).await;
+        sleep(Duration::from_millis(300)).await;
+        for node in nodes {
+            node.run(&format!("ALTER TABLE items ADD COLUMN extra{round} int NOT NULL DEFAULT 5")).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+        link.succeed(&["resume"]).await;
+        for (node, id) in [(&link.a, 500_000), (&link.b, 2 * OF_B)] {
+            let id = id + round as u32;
+            node.run(&format!("INSERT INTO items (id, n, extra{round}) VALUES ({id}, 8, 9)")).await;
+        }
+        link.settle().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut written = 4;
+    for writer in writers {
+        written += writer.await.unwrap();
+    }
+    link.settle().await;
+    let rows = link.same("SELECT id, name, n, extra0, extra1 FROM items ORDER BY id").await;
+    assert_eq!(rows.len(), written as usize);
+    let of = |wanted: [&str; 3]| {
+        let is = |row: &&Vec<Option<String>>| row[2..].iter().map(|text| text.as_deref().unwrap_or("-")).eq(wanted);
+        rows.iter().filter(is).count()
+    };
+    assert_eq!((of(["8", "9", "5"]), of(["8", "5", "9"]), of(["-", "5", "5"])), (2, 2, rows.len() - 4));
+    nobody_lost(&link).await;
     assert_eq!(bridge.stop().await, 0);
 }

@@ -50,6 +50,7 @@ pub(crate) fn tables(workload: Workload) -> Tables {
         key: vec![0],
         followed: true,
         uniques: Vec::new(),
+        left: Vec::new(),
         references: Vec::new(),
     }]
     .into()

@@ -212,6 +212,17 @@ fn what_is_paused_is_not_applied_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_was_logged_before_a_column_was_added_crosses_as_it_is() {
+    all_hold(Topology::Pair, Workload::Reshaped, false);
+    all_hold(Topology::Chain, Workload::Reshaped, false);
+}
+
+#[test]
+fn refused_rows_of_a_table_that_gets_a_column_heal() {
+    all_hold(Topology::Pair, Workload::Reshaped, true);
+}
+
+#[test]
 fn refused_rows_of_a_paused_bridge_heal() {
     all_hold(Topology::Pair, Workload::Paused, true);
 }

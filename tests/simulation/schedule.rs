@@ -59,6 +59,8 @@ pub(crate) enum Workload {
     Repaired,
     /// As the register, and an application on each node rewrites what the bridge brings of one row.
     Rewritten,
+    /// As the register, and a column is added, of which the log tells nothing up to then.
+    Reshaped,
     /// As the register, and an operator pauses what is applied on nodes, again and again.
     Paused,
 }
@@ -104,6 +106,7 @@ impl fmt::Display for Workload {
             Workload::Load => "load",
             Workload::Repaired => "repaired",
             Workload::Rewritten => "rewritten",
+            Workload::Reshaped => "reshaped",
             Workload::Paused => "paused",
         })
     }
@@ -155,6 +158,7 @@ impl FromStr for Schedule {
                 ("load", _) => schedule.workload = Workload::Load,
                 ("repaired", _) => schedule.workload = Workload::Repaired,
                 ("rewritten", _) => schedule.workload = Workload::Rewritten,
+                ("reshaped", _) => schedule.workload = Workload::Reshaped,
                 ("paused", _) => schedule.workload = Workload::Paused,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

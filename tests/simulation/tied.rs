@@ -39,6 +39,7 @@ pub(crate) fn tables() -> Tables {
         key: vec![0],
         followed: true,
         uniques: Vec::new(),
+        left: Vec::new(),
         references: Vec::new(),
     };
     let (mut parents, mut children) = (table(PARENTS, "parents", "code"), table(CHILDREN, "children", "parent"));

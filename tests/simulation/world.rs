@@ -186,6 +186,9 @@ impl World {
                 link.nodes[Side::B].request_copy(&link.name, table);
             }
         }
+        if schedule.workload == Workload::Reshaped {
+            nodes.iter().for_each(|node| node.add_column(dice.between(0, 40).unsigned_abs(), 2));
+        }
         if schedule.refuses {
             for node in &nodes {
                 node.constrain(if dice.chance(0.7) { dice.pick(&CONSTRAINTS).copied() } else { None });
@@ -437,7 +440,7 @@ impl World {
         node.transact(&places, |rows| {
             let after = keys.iter().zip(rows).map(|(key, before)| match before {
                 Some(_) if self.schedule.deletes && self.dice.chance(deleted) => None,
-                Some(before) if self.dice.chance(0.5) => {
+                Some(before) if self.schedule.workload == Workload::Reshaped || self.dice.chance(0.5) => {
                     let mut after = before.clone();
                     after.0[1] = Value::Text(self.value(node).into());
                     Some(after)

@@ -73,6 +73,9 @@ pub struct Change {
     pub table: TableId,
     /// What happened.
     pub operation: Operation,
+    /// It was logged in the shape that the table had before a column was added, and what the row came to hold in that column the log
+    /// does not tell: what stands there is a guess, the same before and after. Whoever writes the row asks the source for it.
+    pub reshaped: bool,
 }
 
 impl Change {
@@ -288,6 +291,7 @@ mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         }
     }
@@ -296,7 +300,7 @@ mod tests {
     fn the_common_event_is_as_documented() {
         let row = |quantity| Row(vec![Value::Integer(7), Value::Integer(quantity)]);
         let operation = Operation::Update { before: row(4), after: row(3), unchanged: vec![] };
-        let change = Change { table: TableId(0), operation };
+        let change = Change { table: TableId(0), operation, reshaped: false };
         let fragment = Fragment {
             transaction: "761".into(),
             origin: Origin::Local,

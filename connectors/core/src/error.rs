@@ -119,7 +119,7 @@ codes! {
         "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";
     /// A mapped table changed its shape.
     SchemaChanged = "schema-changed", Definite, exit 4,
-        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and stopped: make the same change on the other side and start it again, and it goes on where it stopped.";
+        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and waits, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was. With `--until-caught-up` it stops instead; so it does where the log holds rows in which a column had another name or type (docs/operations.md, \"A change of a table\").";
     /// The target refuses a row.
     RowRefused = "row-refused", Definite, exit 4,
         "The target server refuses a row: a constraint, a value out of range. Its key goes into quarantine with the change, and everything else goes on: `pontoon quarantine list`. Mend the row on the source or the obstacle on the target, and it heals by itself. With `on_error = \"stop\"` the bridge stops before the transaction, which is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";

@@ -117,6 +117,7 @@ pub(crate) mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         }
     }

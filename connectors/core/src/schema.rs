@@ -244,6 +244,9 @@ pub struct MappedTable {
     pub columns: Vec<MappedColumn>,
     /// The key's columns by their place in `columns`, in key order.
     pub key: Vec<usize>,
+    /// Columns of this side that no pair has: computed ones, and those that the operator leaves to it. Any other is new since it was mapped, and
+    /// nobody has said that its values may stay behind.
+    pub left: Vec<Box<str>>,
     /// Changes of this table in this side's log are wanted (its direction goes that way).
     pub followed: bool,
     /// The unique constraints of this side, beside the key's.
@@ -314,9 +317,16 @@ impl Reference {
 }
 
 impl MappedTable {
-    /// Whether every mapped column is described as it was when it was mapped.
+    /// Whether every mapped column is described as it was when it was mapped, and there is no other.
     pub fn is_as(&self, now: &TableSchema) -> bool {
-        self.columns.iter().all(|mapped| now.column(&mapped.column.name) == Some(&mapped.column))
+        let same = |mapped: &MappedColumn| now.column(&mapped.column.name) == Some(&mapped.column);
+        self.columns.iter().all(same) && self.new_column(now).is_none()
+    }
+
+    /// The first column that the table has got since it was mapped.
+    pub fn new_column<'a>(&self, now: &'a TableSchema) -> Option<&'a str> {
+        let names = now.columns.iter().filter(|column| !column.generated).map(|column| &*column.name);
+        names.into_iter().find(|name| self.place(name).is_none() && self.left.iter().all(|left| **left != **name))
     }
 
     /// The key of a row.

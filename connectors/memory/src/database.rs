@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) undecided: BTreeMap<u64, Undecided>,
     /// Readers that were opened while some were undecided.
     pub(crate) reopened: usize,
+    /// Up to here the log tells nothing of this column, which was added then.
+    pub(crate) added: Option<(u64, usize)>,
     last_id: u64,
     clock: i64,
 }
@@ -200,6 +202,12 @@ impl Database {
     /// All rows, now.
     pub fn rows(&self) -> BTreeMap<Place, Row> {
         self.inner().rows.clone()
+    }
+
+    /// The log up to an entry tells nothing of a column, as if it had been added then. What the rows hold in it they were given when
+    /// they were inserted; a transaction that changes it was logged later.
+    pub fn add_column(&self, at: u64, column: usize) {
+        self.inner().added = Some((at, column));
     }
 
     /// The whole log.

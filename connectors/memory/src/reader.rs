@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Change, Code, Error, Fragment, Held, LogEvent, Operation, Origin, Position, Progress, Result, node::LogReader,
-    node::Tables,
+    Change, Code, Error, Fragment, Held, LogEvent, Operation, Origin, Position, Progress, Result, Row, Value,
+    node::{LogReader, Tables},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ impl MemoryReader {
         if let Some(early) = inner.early.get(self.early_at).filter(|early| early.at <= self.at) {
             self.early_at += 1;
             if !self.behind.contains(&early.transaction) {
-                let held = self.held(early);
+                let held = self.held(early, inner.added);
                 self.ready.push_back(held);
             }
             return true;
@@ -72,11 +72,13 @@ impl MemoryReader {
         true
     }
 
-    fn held(&self, early: &Early) -> LogEvent {
+    fn held(&self, early: &Early, added: Option<(u64, usize)>) -> LogEvent {
         let id = early.name.to_string().into();
         let held = match &early.what {
             What::Undone { part } => Held::Undone { id, part: *part },
-            What::Piece { part, changes } => Held::Piece { id, part: *part, changes: self.changes(changes) },
+            What::Piece { part, changes } => {
+                Held::Piece { id, part: *part, changes: self.changes(changes, early.at, added) }
+            }
         };
         LogEvent::Held(held)
     }
@@ -102,7 +104,8 @@ impl MemoryReader {
             self.ready.push_back(LogEvent::Held(decided));
             return;
         }
-        let changes = self.changes(&entry.changes);
+        let added = self.database.inner().added;
+        let changes = self.changes(&entry.changes, self.at, added);
         if changes.is_empty() {
             let progress = Progress { position, time: None, barrier: entry.barrier };
             self.ready.push_back(LogEvent::Progress(progress));
@@ -135,7 +138,19 @@ impl MemoryReader {
     }
 
     /// The changes of followed tables; a row that was moved from key to key is one update.
-    fn changes(&self, logged: &[LoggedChange]) -> Vec<Change> {
+    fn changes(&self, logged: &[LoggedChange], at: u64, added: Option<(u64, usize)>) -> Vec<Change> {
+        // What changes the column was logged after it was added.
+        let changes_it = |column: usize| {
+            let rows = logged.iter().filter_map(|change| change.before.as_ref().zip(change.after.as_ref()));
+            rows.into_iter().any(|(before, after)| before.0[column] != after.0[column])
+        };
+        let unknown = added.filter(|(until, column)| at <= *until && !changes_it(*column)).map(|(_, column)| column);
+        let as_told = |mut row: Row| {
+            if let Some(column) = unknown {
+                row.0[column] = Value::Null;
+            }
+            row
+        };
         let mut changes = Vec::new();
         for (at, change) in logged.iter().enumerate() {
             let table = change.place.0;
@@ -145,13 +160,13 @@ impl MemoryReader {
             }
             let from = change.moved_from.as_ref().and_then(|_| logged.get(at - 1));
             let before = from.map_or_else(|| change.before.clone(), |from| from.before.clone());
-            let operation = match (before, change.after.clone()) {
+            let operation = match (before.map(as_told), change.after.clone().map(as_told)) {
                 (None, Some(after)) => Operation::Insert { after },
                 (Some(before), Some(after)) => Operation::Update { before, after, unchanged: Vec::new() },
                 (Some(before), None) => Operation::Delete { before },
                 (None, None) => continue,
             };
-            changes.push(Change { table, operation });
+            changes.push(Change { table, operation, reshaped: unknown.is_some() });
         }
         changes
     }

@@ -213,6 +213,7 @@ fn tables(flavour: Flavour) -> Tables {
         key: vec![0],
         followed: true,
         uniques: Vec::new(),
+        left: Vec::new(),
         references: Vec::new(),
     };
     vec![table].into()

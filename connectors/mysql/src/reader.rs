@@ -130,6 +130,13 @@ impl Reader {
         }
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
         let shape = catalog::load(&mut client, &names).await?;
+        for (table, now) in tables.iter().zip(&shape) {
+            if let Some(name) = now.as_ref().and_then(|now| table.new_column(&now.schema()).map(str::to_owned)) {
+                let text = format!("{}: the column {name} is new", table.label);
+                return Err(Error::new(Code::SchemaChanged, text)
+                    .hint("make the same change on the other side and start again"));
+            }
+        }
         let charsets =
             shape.iter().flatten().flat_map(|table| &table.columns).filter(|native| native.column.kind.is_some());
         let charsets: BTreeSet<&str> =

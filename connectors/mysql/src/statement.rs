@@ -534,6 +534,7 @@ pub(crate) mod tests {
             key: vec![0],
             followed: true,
             uniques: Vec::new(),
+            left: Vec::new(),
             references: Vec::new(),
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };

@@ -447,14 +447,21 @@ async fn definitions_are_watched(server: &Server) {
         ],
     )
     .await;
+    let begin = from.clone();
     from.position = transaction(&mut reader).await.position.unwrap();
     let met = obstacle(&mut reader).await;
     assert_eq!(met.error.code(), Code::SchemaChanged, "{}", met.error);
     assert!(met.position.covers(&from.position));
-    // With the definition loaded anew it passes.
+    let refused = node.open_reader(&from, &tables, &[]).await.err().unwrap();
+    assert_eq!(refused.code(), Code::SchemaChanged, "a column that nobody has mapped");
+    // With the definition loaded anew it passes; what the row of before holds in the new column, the row itself is asked.
     let tables = map(&node, &[tables[0].name.clone()]).await;
-    let mut reader = node.open_reader(&from, &tables, &[]).await.unwrap();
+    let mut reader = node.open_reader(&begin, &tables, &[]).await.unwrap();
+    let first = transaction(&mut reader).await;
+    assert!(first.changes[0].reshaped);
+    assert_eq!(first.changes[0].after().unwrap().0.len(), 5);
     let second = transaction(&mut reader).await;
+    assert!(!second.changes[0].reshaped);
     assert_eq!(second.changes[0].after().unwrap().0.len(), 5);
     from.position = second.position.unwrap();
     for statement in [format!("TRUNCATE TABLE {table}"), format!("/* from a tool */ truncate {table}")] {

@@ -137,6 +137,7 @@ fn tables() -> Tables {
         key: vec![0],
         followed: true,
         uniques: Vec::new(),
+        left: Vec::new(),
         references: Vec::new(),
     };
     vec![table].into()

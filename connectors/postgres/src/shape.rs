@@ -2,18 +2,21 @@
 //! are held.
 //!
 //! A Relation tells the shape as of its place in the log. That of a transaction which commits before the place where
-//! the shapes were loaded may be older: a schema change that is already part of what was loaded must pass. It only
-//! has to have every mapped column then; a type that was narrower has the same text form, and what cannot
-//! be read becomes unmapped. Of one that commits later it must be exactly what was loaded.
+//! the shapes were loaded may be older: a schema change that is already part of what was loaded must pass. A type that
+//! was narrower has the same text form, and what cannot be read becomes unmapped. A column that was added since holds, in
+//! rows that were there, the constant that the server keeps for them, or null ("Modifying Tables: Adding a Column" in the manual;
+//! `getmissingattr` of heaptuple.c); where neither is so the row itself has to be asked
+//! ([`pontoon_core::Change::reshaped`]). A column that is gone is of no interest; where one is gone and another new they may be one, and
+//! nothing is guessed. Of a transaction that commits later the shape must be exactly what was loaded.
 
 use std::collections::HashMap;
 
-use pontoon_core::{Code, Error, MappedTable, Result, TableName, node::Tables};
+use pontoon_core::{Code, Error, MappedTable, Result, TableName, Value, node::Tables};
 use tokio_postgres::Client;
 
 use crate::{
     catalog::{self, get, text},
-    error,
+    decode, error,
     log::pgoutput::Relation,
 };
 
@@ -25,6 +28,8 @@ type ShapeColumn = (String, u32, i32);
 pub(crate) struct Shape {
     oid: u32,
     columns: Vec<ShapeColumn>,
+    /// What rows hold in a column that were there when it was added, as text; nothing of columns of which nobody can tell.
+    added: HashMap<String, Option<String>>,
 }
 
 /// The shapes of a bridge's tables, by the place of the table.
@@ -53,22 +58,37 @@ pub(crate) struct Told {
 pub(crate) struct Layout {
     /// The place in the pair of each column of the log, `None` for one that is not mapped.
     pub(crate) places: Vec<Option<u16>>,
+    /// What stands in the columns that were added since.
+    pub(crate) added: Vec<(usize, Value)>,
+    /// Some of that is a guess.
+    pub(crate) reshaped: bool,
     /// Why only the bridge's own rows may be read by it: these have the shape of before, and of them the key is
     /// enough.
     pub(crate) former: Option<Error>,
 }
 
-const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod
+/// With what rows hold that were there when the column was added: the constant that the server keeps for them
+/// (`attmissingval`, until the table is written anew), or null where nothing was given. A table that was written anew may have had
+/// such a constant, or a default that was computed row by row and is gone: its file has another number than at first.
+const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod,
+        (a.attmissingval::text::text[])[1],
+        a.atthasmissing OR pg_relation_filenode(c.oid) IS NOT DISTINCT FROM c.oid
+            AND NOT (a.attnotnull OR a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL)
     FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
     JOIN pg_namespace n ON n.nspname = want.nspname
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    JOIN pg_type t ON t.oid = a.atttypid";
 
 impl Shapes {
     /// Of one table, by its number in the log.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(oid: u32, name: TableName, columns: Vec<ShapeColumn>) -> Shapes {
-        Shapes { shapes: vec![Shape { oid, columns }], by_name: HashMap::from([(name, 0)]), loaded_at: 0 }
+        Shapes {
+            shapes: vec![Shape { oid, columns, added: HashMap::new() }],
+            by_name: HashMap::from([(name, 0)]),
+            loaded_at: 0,
+        }
     }
 
     /// Reads them. Errors: schema changed, where a table is not what the engine has loaded before.
@@ -79,7 +99,10 @@ impl Shapes {
         let mut found: HashMap<TableName, Shape> = HashMap::new();
         for row in &rows {
             let (name, oid) = (TableName::new(text(row, 0)?, text(row, 1)?), get(row, 2)?);
-            let shape = found.entry(name).or_insert_with(|| Shape { oid, columns: Vec::new() });
+            let shape = found.entry(name).or_insert_with(|| Shape { oid, columns: Vec::new(), added: HashMap::new() });
+            if get(row, 7)? {
+                shape.added.insert(text(row, 3)?, get(row, 6)?);
+            }
             shape.columns.push((text(row, 3)?, get(row, 4)?, get(row, 5)?));
         }
         let described = catalog::describe(client, &names).await?;
@@ -92,6 +115,9 @@ impl Shapes {
                 if now.column(&mapped.column.name).is_none_or(|column| column.native != mapped.column.native) {
                     return Err(changed(table, &format!("column {:?} is not what it was", mapped.column.name)));
                 }
+            }
+            if let Some(name) = table.new_column(&now) {
+                return Err(changed(table, &format!("column {name:?} is new")));
             }
             shapes.push(shape);
         }
@@ -117,7 +143,7 @@ impl Shapes {
         };
         let table = &tables[at];
         let differs = difference(&self.shapes[at].columns, relation).map(|text| (changed(table, &text), true));
-        match layout(relation, table) {
+        match layout(relation, table, &self.shapes[at]) {
             Ok(layout) => Some(Told { table: at, layout: Some(layout), changed: differs }),
             Err(error) => Some(Told { table: at, layout: None, changed: Some((error, false)) }),
         }
@@ -125,21 +151,32 @@ impl Shapes {
 }
 
 /// Errors: schema changed, where not even the key can be read.
-fn layout(relation: &Relation<'_>, table: &MappedTable) -> Result<Layout> {
+fn layout(relation: &Relation<'_>, table: &MappedTable, shape: &Shape) -> Result<Layout> {
     let columns = relation.columns.iter();
     let places: Vec<Option<u16>> =
         columns.map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok())).collect();
-    let mut former = None;
+    let mut layout = Layout { places, added: Vec::new(), reshaped: false, former: None };
+    // One that is gone may be one that is new, under another name: then its values are not to be lost.
+    let only_added = relation.columns.iter().all(|column| shape.columns.iter().any(|(name, ..)| name == column.name));
     for (place, mapped) in table.columns.iter().enumerate() {
-        if !places.iter().flatten().any(|&known| usize::from(known) == place) {
-            let error = changed(table, &format!("column {:?} is not in the log", mapped.column.name));
-            if table.key.contains(&place) {
-                return Err(error);
-            }
-            former.get_or_insert(error);
+        if layout.places.iter().flatten().any(|&known| usize::from(known) == place) {
+            continue;
         }
+        let name = &*mapped.column.name;
+        let error = changed(table, &format!("column {name:?} is not in the log"));
+        if table.key.contains(&place) {
+            return Err(error);
+        }
+        if !only_added {
+            layout.former.get_or_insert(error);
+            continue;
+        }
+        let added = shape.added.get(name);
+        layout.reshaped |= added.is_none();
+        let text = added.and_then(Option::as_deref);
+        layout.added.push((place, text.map_or(Value::Null, |text| decode::common(mapped, text.as_bytes()))));
     }
-    Ok(Layout { places, former })
+    Ok(layout)
 }
 
 /// In which column a Relation differs, if in any.

@@ -176,7 +176,7 @@ impl DirectionMetrics {
         *lock(&self.used) = used;
     }
 
-    pub(in crate::observe) fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         *lock(&self.used)
     }
 

@@ -31,13 +31,13 @@ impl Assembler {
             (Some(index), _) => {
                 let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
                 let names = map.columns.iter().map(|column| column.name.as_str());
-                let known =
-                    self.reading.shapes.get(index).is_some_and(|shape| names.eq(shape.iter().map(|name| &**name)));
+                let shape = self.reading.shapes.get(index).map_or(&[][..], Vec::as_slice);
+                let known = names.eq(shape.iter().map(|name| &**name));
                 if let Some((_, error)) = self.doubts.remove(&index).filter(|_| !known) {
                     self.maps.insert(id, (body.to_vec(), Arc::new(Target::Unfit(error))));
                     return Ok(());
                 }
-                match plan(&map, &self.reading.tables[index], &self.reading.charsets) {
+                match plan(&map, &self.reading.tables[index], shape, &self.reading.charsets) {
                     Ok(plan) => Target::Mapped { index, map, plan },
                     Err(error) => match key_plan(&map, &self.reading.tables[index], &self.reading.charsets) {
                         Some(plan) => Target::Former { index, map, plan, error },
@@ -142,7 +142,7 @@ impl Assembler {
                 Verb::Update => Operation::Update { before: row(before), after: row(after), unchanged: Vec::new() },
                 Verb::Delete => Operation::Delete { before: row(before) },
             };
-            self.change(Change { table: table.id, operation });
+            self.change(Change { table: table.id, operation, reshaped: !plan.added.is_empty() });
         }
         Ok(())
     }

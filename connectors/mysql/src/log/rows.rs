@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     pub(crate) places: Vec<Option<usize>>,
     /// What it is there.
     pub(crate) kinds: Vec<Kind>,
+    /// The columns that were added since: null stands for what nobody can tell.
+    pub(crate) added: Vec<usize>,
 }
 
 /// A row before and after, as far as an event has it.
@@ -166,6 +168,11 @@ impl<'a> Rows<'a> {
             return Err(malformed("a row image holds no column"));
         }
         let mut values = vec![Value::Unchanged; plan.kinds.len()];
+        for &place in &plan.added {
+            if let Some(value) = values.get_mut(place) {
+                *value = Value::Null;
+            }
+        }
         let (mut index, mut document) = (0, 0);
         for (column, described) in map.columns.iter().enumerate() {
             let part = parts.filter(|(parts, _)| is_document(&described.column_type) && bit(parts, document));
@@ -230,7 +237,8 @@ mod tests {
 
     fn plan() -> Plan {
         let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true };
-        Plan { places: vec![Some(1), Some(0)], kinds: vec![text, Kind::Integer { min: 0, max: 1 }] }
+        let kinds = vec![text, Kind::Integer { min: 0, max: 1 }];
+        Plan { places: vec![Some(1), Some(0)], kinds, ..Plan::default() }
     }
 
     #[test]

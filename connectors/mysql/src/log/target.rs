@@ -34,12 +34,16 @@ pub(crate) fn no_metadata(label: &str) -> Error {
         .hint("SET GLOBAL binlog_row_metadata = FULL")
 }
 
-/// Which column of the log becomes which of the mapped table.
-pub(crate) fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Result<Plan> {
+/// Which column of the log becomes which of the mapped table. What rows that were there hold in one that was added since, no
+/// table of the server tells for certain (its default may be another by now), so the row itself is asked
+/// ([`pontoon_core::Change::reshaped`]). Where one is gone and another new they may be one under two names, and nothing is guessed.
+pub(crate) fn plan(map: &TableMap, table: &MappedTable, shape: &[Box<str>], charsets: &Charsets) -> Result<Plan> {
     if !map.named {
         return Err(no_metadata(&table.label));
     }
-    let mut places = vec![None; map.columns.len()];
+    let kinds = table.columns.iter().map(|column| column.kind.clone()).collect();
+    let mut plan = Plan { places: vec![None; map.columns.len()], kinds, ..Plan::default() };
+    let only_added = map.columns.iter().all(|column| shape.iter().any(|known| **known == *column.name));
     for (place, mapped) in table.columns.iter().enumerate() {
         let changed = |what: &str| {
             Error::new(
@@ -49,13 +53,19 @@ pub(crate) fn plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> 
             .hint("make the same change on the other side and start again")
         };
         let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
-        let at = at.ok_or_else(|| changed("is not there"))?;
+        let Some(at) = at else {
+            if !only_added || table.key.contains(&place) {
+                return Err(changed("is not there"));
+            }
+            plan.added.push(place);
+            continue;
+        };
         if !values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) {
             return Err(changed("has another type"));
         }
-        places[at] = Some(place);
+        plan.places[at] = Some(place);
     }
-    Ok(Plan { places, kinds: table.columns.iter().map(|column| column.kind.clone()).collect() })
+    Ok(plan)
 }
 
 /// The same for a table in another shape than it has now: the key, and of the rest what is as it was.
@@ -73,7 +83,7 @@ pub(crate) fn key_plan(map: &TableMap, table: &MappedTable, charsets: &Charsets)
         }
     }
     let kinds = table.columns.iter().map(|column| column.kind.clone()).collect();
-    map.named.then_some(Plan { places, kinds })
+    map.named.then_some(Plan { places, kinds, ..Plan::default() })
 }
 
 /// The same for the bridge's own tables: each column by its name, or by its place in the table that setup made
@@ -92,5 +102,5 @@ pub(crate) fn own_plan(map: &TableMap, columns: &[(&str, usize)]) -> Option<Plan
             _ => Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: true },
         });
     }
-    Some(Plan { places, kinds })
+    Some(Plan { places, kinds, ..Plan::default() })
 }

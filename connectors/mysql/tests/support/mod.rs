@@ -81,6 +81,7 @@ pub(crate) async fn map(node: &MysqlNode, names: &[TableName]) -> Tables {
             name: schema.name.clone(),
             columns: columns.collect(),
             key: schema.key.iter().map(|at| kept.iter().position(|kept| kept == at).unwrap()).collect(),
+            left: schema.columns.iter().filter(|c| c.generated).map(|c| c.name.clone()).collect(),
             followed: true,
             uniques: Vec::new(),
             references: Vec::new(),

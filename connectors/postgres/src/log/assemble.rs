@@ -291,7 +291,7 @@ impl Assembler {
     fn insert(&mut self, part: u32, relation: u32, new: &[Datum<'_>]) -> Result<()> {
         let Some((table, row)) = self.row(part, relation, new)? else { return Ok(()) };
         match row {
-            Image::Full(after) => self.push(part, table, Operation::Insert { after }),
+            Image::Full(after) => self.push(part, relation, table, Operation::Insert { after }),
             Image::Partial(_) => self.partial(part, table),
         }
     }
@@ -308,13 +308,13 @@ impl Assembler {
                 unchanged.push(u16::try_from(place).map_err(|_| error::protocol("a row of too many columns"))?);
             }
         }
-        self.push(part, table, Operation::Update { before, after, unchanged })
+        self.push(part, relation, table, Operation::Update { before, after, unchanged })
     }
 
     fn delete(&mut self, part: u32, relation: u32, old: &Old<'_>) -> Result<()> {
         let Some((table, before)) = self.old_row(part, relation, old)? else { return Ok(()) };
         match before {
-            Image::Full(before) => self.push(part, table, Operation::Delete { before }),
+            Image::Full(before) => self.push(part, relation, table, Operation::Delete { before }),
             Image::Partial(_) => self.partial(part, table),
         }
     }
@@ -344,10 +344,12 @@ impl Assembler {
         Ok(Some((told.table, row)))
     }
 
-    fn push(&mut self, part: u32, table: usize, operation: Operation) -> Result<()> {
-        let (transaction, _, time) = self.flow.current()?;
+    fn push(&mut self, part: u32, relation: u32, table: usize, operation: Operation) -> Result<()> {
+        let (transaction, relations, time) = self.flow.current()?;
+        let layout = relations.get(&relation).and_then(|told| told.layout.as_ref());
+        let reshaped = layout.is_some_and(|layout| layout.reshaped);
         let table = TableId(u32::try_from(table).map_err(|_| error::protocol("too many tables"))?);
-        transaction.push(part, Change { table, operation }, time, &mut self.out);
+        transaction.push(part, Change { table, operation, reshaped }, time, &mut self.out);
         Ok(())
     }
 
@@ -399,6 +401,9 @@ fn image(table: &MappedTable, layout: &Layout, values: &[Datum<'_>]) -> Result<I
     // Of a former shape only the bridge's own rows are read, of which the key is enough.
     let absent = if layout.former.is_some() { Value::Null } else { Value::Unchanged };
     let mut row = vec![absent; table.columns.len()];
+    for (place, value) in &layout.added {
+        row[*place] = value.clone();
+    }
     for (datum, place) in values.iter().zip(&layout.places) {
         let Some(place) = place.map(usize::from) else { continue };
         row[place] = match datum {

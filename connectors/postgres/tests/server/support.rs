@@ -77,7 +77,9 @@ pub(crate) async fn map(node: &PostgresNode, names: &[TableName], poorer: &[(&st
             let form = poor.or_else(|| Form::of_pair(&kind, &kind)).unwrap();
             MappedColumn::new((*column).clone(), kind, form)
         });
+        let left = schema.columns.iter().filter(|column| column.generated || column.kind.is_none());
         MappedTable {
+            left: left.map(|column| column.name.clone()).collect(),
             id: TableId(id as u32),
             label: schema.name.to_string().into(),
             columns: columns.collect(),

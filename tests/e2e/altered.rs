@@ -1,0 +1,198 @@
+//! Tables are altered on one side and then on the other while a bridge runs and both sides are written: it waits in between, goes on by
+//! itself, and no value is lost or lands in another column.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use pontoon_servers::Kind;
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::{
+    quarantine::entries,
+    support::{Bridge, Database, Link, LinkOptions, database::Client, eventually, pairings},
+};
+
+pairings!(columns_come_and_go, a_table_is_swapped_for_another);
+
+/// Keys below are written on a, from here on on b.
+const OF_B: u32 = 1_000_000;
+
+/// What the bridge says when one side is not what the other is.
+const WAITS: &str = "waiting until both sides agree on the tables";
+
+async fn ready(kinds: [Kind; 2]) -> Link {
+    let options = LinkOptions { configuration: "[[tables]]\nname = \"items\"\n".into(), ..LinkOptions::default() };
+    let link = Link::start(kinds, options).await;
+    link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
+    link.succeed(&["setup"]).await;
+    link
+}
+
+/// An application that inserts rows and changes those of the moment before, some hundred a second, until told to stop; how many rows
+/// it has. It names the columns that it knows.
+fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
+    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
+    tokio::spawn(async move {
+        let mut client = Client::connect(kind, &url).await;
+        let mut next = first;
+        while !stop.load(Ordering::Relaxed) {
+            client.run(&format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})")).await;
+            let before = next.saturating_sub(3).max(first);
+            client.run(&format!("UPDATE items SET n = n + 1 WHERE id = {before}")).await;
+            next += 1;
+            sleep(Duration::from_millis(4)).await;
+        }
+        next - first
+    })
+}
+
+/// A change of `items`, as each kind of server wants it.
+struct Step {
+    postgres: &'static str,
+    mysql: &'static str,
+    /// The tables are no pair until both have it.
+    waits: bool,
+}
+
+impl Step {
+    const fn alike(statement: &'static str) -> Step {
+        Step { postgres: statement, mysql: statement, waits: true }
+    }
+
+    async fn on(&self, node: &Database) {
+        let what = if node.is_postgres() { self.postgres } else { self.mysql };
+        node.run(&format!("ALTER TABLE items {what}")).await;
+    }
+}
+
+const STEPS: [Step; 6] = [
+    Step::alike("ADD COLUMN extra int NOT NULL DEFAULT 5"),
+    Step::alike("ADD COLUMN note varchar(20)"),
+    Step { postgres: "ALTER COLUMN name TYPE varchar(80)", mysql: "MODIFY COLUMN name varchar(80)", waits: false },
+    Step::alike("DROP COLUMN note"),
+    // The columns of MySQL's table in another order.
+    Step { postgres: "ALTER COLUMN n SET DEFAULT 3", mysql: "MODIFY COLUMN n int DEFAULT 3 FIRST", waits: false },
+    Step::alike("ADD COLUMN later int DEFAULT 6"),
+];
+
+/// How often the bridge has said so.
+fn waited(bridge: &Bridge) -> usize {
+    bridge.log().matches(WAITS).count()
+}
+
+/// Waits until what was written just now on each side is on the other.
+async fn cross(link: &Link) {
+    let last = ["id < 1000000", "id >= 1000000"];
+    let marks = [
+        link.a.value(&format!("SELECT max(id) FROM items WHERE {}", last[0])).await,
+        link.b.value(&format!("SELECT max(id) FROM items WHERE {}", last[1])).await,
+    ];
+    eventually("what was written on each side is on the other", async || {
+        let on_b = link.b.value(&format!("SELECT count(*) FROM items WHERE id = {}", marks[0])).await;
+        let on_a = link.a.value(&format!("SELECT count(*) FROM items WHERE id = {}", marks[1])).await;
+        on_a == "1" && on_b == "1"
+    })
+    .await;
+}
+
+async fn columns_come_and_go(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let mut bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("a has rows", async || link.a.value("SELECT count(*) FROM items WHERE id < 1000000").await != "0").await;
+    eventually("b has rows", async || link.b.value("SELECT count(*) FROM items WHERE id >= 1000000").await != "0")
+        .await;
+    for (at, step) in STEPS.iter().enumerate() {
+        cross(&link).await;
+        let nodes = if at % 2 == 0 { [&link.a, &link.b] } else { [&link.b, &link.a] };
+        let before = waited(&bridge);
+        step.on(nodes[0]).await;
+        if step.waits {
+            eventually("the bridge waits", async || waited(&bridge) > before).await;
+        }
+        step.on(nodes[1]).await;
+    }
+    cross(&link).await;
+    assert!(bridge.is_running());
+    let written = written(stop, writers).await;
+    link.settle().await;
+    let rows = link.same("SELECT id, name, n, extra, later FROM items ORDER BY id").await;
+    assert_eq!(rows.len(), written as usize);
+    for row in &rows {
+        let [id, name, n, extra, later] = &row[..] else { panic!("{row:?}") };
+        assert_eq!(*name, id.as_ref().map(|id| format!("of {id}")), "{row:?}");
+        let (id, n) = [id, n].map(|text| text.as_ref().unwrap().parse::<u32>().unwrap()).into();
+        assert!((id..id + 6).contains(&n), "{row:?}");
+        assert_eq!((extra.as_deref(), later.as_deref()), (Some("5"), Some("6")), "{row:?}");
+    }
+    nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// As the tools do that alter a table of MySQL beside its writers: a new table is filled by triggers and by a copy, and takes the
+/// old one's name.
+async fn a_table_is_swapped_for_another(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let mut bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("a has rows", async || link.a.value("SELECT count(*) FROM items WHERE id < 1000000").await != "0").await;
+    eventually("b has rows", async || link.b.value("SELECT count(*) FROM items WHERE id >= 1000000").await != "0")
+        .await;
+    cross(&link).await;
+    let (mysql, _) = link.mysql();
+    let copied = "REPLACE INTO items_new (id, name, n) VALUES (NEW.id, NEW.name, NEW.n)";
+    for statement in [
+        "CREATE TABLE items_new LIKE items".to_owned(),
+        "ALTER TABLE items_new ADD COLUMN extra int NOT NULL DEFAULT 5 AFTER id".to_owned(),
+        // The updates first: an update of a row that was copied by its insert would be lost.
+        format!("CREATE TRIGGER copies_updates AFTER UPDATE ON items FOR EACH ROW {copied}"),
+        format!("CREATE TRIGGER copies_inserts AFTER INSERT ON items FOR EACH ROW {copied}"),
+        "INSERT IGNORE INTO items_new (id, name, n) SELECT id, name, n FROM items LOCK IN SHARE MODE".to_owned(),
+        "RENAME TABLE items TO items_old, items_new TO items".to_owned(),
+    ] {
+        mysql.run(&statement).await;
+    }
+    bridge.logged(WAITS).await;
+    link.postgres().0.run("ALTER TABLE items ADD COLUMN extra int NOT NULL DEFAULT 5").await;
+    cross(&link).await;
+    mysql.run("DROP TABLE items_old").await;
+    cross(&link).await;
+    assert!(bridge.is_running());
+    let written = written(stop, writers).await;
+    link.both("UPDATE items SET extra = 7 WHERE id IN (1, 1000001)").await;
+    link.settle().await;
+    let rows = link.same("SELECT id, name, n, extra FROM items ORDER BY id").await;
+    assert_eq!(rows.len(), written as usize);
+    assert_eq!(rows.iter().filter(|row| row[3].as_deref() == Some("5")).count(), rows.len() - 2);
+    assert!(rows.iter().all(|row| row[1] == row[0].as_ref().map(|id| format!("of {id}"))));
+    nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// Nothing is in quarantine, and each record is of a row that one side alone had written: what it held in a new column was asked.
+pub(crate) async fn nobody_lost(link: &Link) {
+    assert!(entries(link).await.is_empty());
+    let lost = |rule: &str| rule != "equal" && !rule.starts_with("only_writer: ");
+    let records = link.conflicts(&[]).await;
+    let record = records.iter().find(|record| record["rule"].as_str().is_none_or(lost));
+    assert!(record.is_none(), "{record:?}");
+}
+
+/// Stops the writers; how many rows they have written.
+async fn written(stop: Arc<AtomicBool>, writers: [JoinHandle<u32>; 2]) -> u32 {
+    stop.store(true, Ordering::Relaxed);
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await.unwrap();
+    }
+    written
+}
