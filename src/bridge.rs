@@ -233,6 +233,7 @@ async fn session(
         leases = leases(plan) => leases?,
     };
     let (tokens, states) = take_over(plan, &mut leases).await?;
+    are_set_up(&plan.nodes, &plan.tables, &states)?;
     epoch::check(&plan.nodes, &states)?;
     epoch::raise(&plan.nodes, &mut leases).await?;
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
@@ -356,6 +357,29 @@ pub(crate) async fn read_states(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
         states[side] = node.state(&tables[side]).await.map_err(|error| error.at(node.name()))?;
     }
     Ok(states)
+}
+
+/// Whether the bridge is set up for just these tables. Errors: tables changed, where it is for others: some of them would lose what their logs hold.
+pub(crate) fn are_set_up(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, states: &Pair<NodeState>) -> Result<()> {
+    for side in Side::BOTH {
+        let (known, name) = (&states[side].tables, nodes[side].name());
+        let mut labels: Vec<&Arc<str>> = tables[side].iter().map(|table| &table.label).collect();
+        labels.sort();
+        if known.is_empty() || labels.iter().copied().eq(known) {
+            continue;
+        }
+        let new = labels.iter().find(|label| !known.contains(label));
+        let gone = known.iter().find(|label| !labels.contains(label));
+        let what = match (new, gone) {
+            (Some(new), _) => format!("is not set up for the table {new}, which is configured"),
+            (None, gone) => {
+                format!("is set up for the table {}, which is not configured", gone.map_or("?", |gone| gone))
+            }
+        };
+        return Err(Error::new(Code::TablesChanged, format!("{name} {what}"))
+            .hint("run pontoon setup, with the configuration that is meant; what is set up already stays as it is"));
+    }
+    Ok(())
 }
 
 /// Up to where the log of `source` is applied: the checkpoint is on the other node.
@@ -526,7 +550,7 @@ impl Shared {
             rules: plan.rules,
             queues: Pair::from_fn(queue),
             registry: Arc::default(),
-            resolutions: Resolutions::new(states[Side::A].resolutions.clone(), states[Side::B].resolutions.clone()),
+            resolutions: Resolutions::new(states, plan.rules.has(Rule::Since)),
             quarantine: Quarantine::new(states, plan.quarantined_max)?,
             watchdog: Watchdog::new(),
             retention: plan.retention,

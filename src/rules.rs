@@ -49,6 +49,8 @@ pub enum Rule {
     References,
     /// What an operator asked of a row's key is answered in the transaction that does it.
     Answer,
+    /// Of a table that was added later, what a log holds from before that is skipped.
+    Since,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// Where an operator has paused what is applied, nothing is until they take it back.
@@ -65,7 +67,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 26] = [
+    pub const ALL: [Rule; 27] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -86,6 +88,7 @@ impl Rule {
         Rule::Tied,
         Rule::References,
         Rule::Answer,
+        Rule::Since,
         Rule::TakeOver,
         Rule::Pause,
         Rule::Window,

@@ -1,8 +1,10 @@
 //! From a configuration to a running bridge: nodes, mapping, metrics, status page, engine.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     future::Future,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,8 +33,8 @@ use crate::{
     side::{Pair, Side},
 };
 
-/// How often tables are looked at on whose shape both sides do not agree: whoever changes the other one waits for that, and each look
-/// costs a query of the catalogs.
+/// How often tables are looked at on which both sides, or the configuration and what is set up, do not agree: whoever changes the other one
+/// waits for that, and each look costs some queries.
 const LOOK_AT_TABLES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
@@ -72,8 +74,8 @@ pub async fn run(
     done
 }
 
-/// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape, as soon as the
-/// pair is fit as it is then.
+/// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape or others are set up, as soon as
+/// the pairs are fit as they are then.
 async fn in_every_shape(
     config: &Config,
     nodes: &Pair<Arc<dyn Node>>,
@@ -89,21 +91,30 @@ async fn in_every_shape(
     };
     tokio::pin!(shutdown);
     let mut met = BTreeSet::new();
+    let mut config = Cow::Borrowed(config);
     loop {
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
         let tables = mapping.tables.clone();
-        let plan = plan(config, nodes.clone(), mapping, until, observer.clone());
+        let plan = plan(&config, nodes.clone(), mapping, until, observer.clone());
         let error = match bridge::run(plan, shutdown.as_mut()).await {
-            Err(error) if error.code() == Code::SchemaChanged && !told.load(Ordering::Relaxed) => error,
+            Err(error)
+                if matches!(error.code(), Code::SchemaChanged | Code::TablesChanged)
+                    && !told.load(Ordering::Relaxed) =>
+            {
+                error
+            }
             done => return done,
         };
         let before = Before { tables, is_new: met.insert(error.to_string()) };
         tokio::select! {
             biased;
             () = shutdown.as_mut() => return Ok(()),
-            agreed = agreed(config, nodes, &before, error, until, observer) => mapping = agreed?,
+            agreed = agreed(&config, nodes, &before, error, until, observer) => {
+                let (read, now) = agreed?;
+                (config, mapping) = (Cow::Owned(read), now);
+            }
         }
         if mapping.tables != before.tables {
             met.clear();
@@ -119,8 +130,8 @@ struct Before {
     is_new: bool,
 }
 
-/// The tables as they are now, once both sides agree on them again. Errors: the one that ended the bridge, where it did so before and
-/// the tables are still what they were, and where nobody waits for their change.
+/// The configuration and the tables as they are now, once both sides agree on them again. Errors: the one that ended the bridge, where it did so
+/// before and the tables are still what they were, and where nobody waits for their change.
 async fn agreed(
     config: &Config,
     nodes: &Pair<Arc<dyn Node>>,
@@ -128,17 +139,17 @@ async fn agreed(
     error: Error,
     until: Until,
     observer: &Arc<Both>,
-) -> Result<Mapping> {
+) -> Result<(Config, Mapping)> {
     let mut waited = false;
     loop {
-        match mapping::map(config, nodes).await.and_then(Mapping::require) {
-            Ok(now) if waited || before.is_new || now.tables != before.tables => {
+        match looked(config, nodes).await {
+            Ok(now) if waited || before.is_new || now.1.tables != before.tables => {
                 tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
                 return Ok(now);
             }
-            Err(unfit) if until == Until::Stopped && (unfit.is_transient() || unfit.code() == Code::TableUnfit) => {
+            Err(why) if until == Until::Stopped && may_come(&why) => {
                 if !waited {
-                    tracing::error!(%error, why = %unfit, hint = unfit.remedy(), "waiting until both sides agree on the tables");
+                    tracing::error!(%error, %why, hint = why.remedy(), "waiting until both sides agree on the tables");
                     for source in Side::BOTH.into_iter().filter(|source| observer.metrics.direction(*source).is_used())
                     {
                         observer.observe(&EngineEvent::Paused { source, paused: true });
@@ -156,6 +167,30 @@ async fn agreed(
     }
 }
 
+/// Whether somebody is about to make it right.
+fn may_come(why: &Error) -> bool {
+    why.is_transient() || matches!(why.code(), Code::TableUnfit | Code::TablesChanged | Code::Config)
+}
+
+/// The configuration as its file is now, and the tables that are set up for it. What it says of nodes, limits and the page is heeded by who is started
+/// anew. Errors: among others, it is no configuration.
+async fn looked(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<(Config, Mapping)> {
+    let config = match config.file.as_str() {
+        "" => config.clone(),
+        file => {
+            let Config { defaults, tables, .. } = Config::load(Some(Path::new(file))).map_err(Error::from)?;
+            Config { defaults, tables, ..config.clone() }
+        }
+    };
+    let mapping = mapping::map(&config, nodes).await?.require()?;
+    are_set_up(nodes, &mapping).await?;
+    Ok((config, mapping))
+}
+
+async fn are_set_up(nodes: &Pair<Arc<dyn Node>>, mapping: &Mapping) -> Result<()> {
+    bridge::are_set_up(nodes, &mapping.tables, &bridge::read_states(nodes, &mapping.tables).await?)
+}
+
 /// Connects to both nodes and pairs their tables. Errors: among others, tables go round another way.
 async fn prepare(config: &Config, Nodes { nodes, admins }: &Nodes) -> Result<Mapping> {
     for side in Side::BOTH {
@@ -166,6 +201,7 @@ async fn prepare(config: &Config, Nodes { nodes, admins }: &Nodes) -> Result<Map
     let mapping = mapping::map(config, nodes).await?.require()?;
     let plans = setup::plans(config, nodes, &mapping).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
+    are_set_up(nodes, &mapping).await?;
     Ok(mapping)
 }
 

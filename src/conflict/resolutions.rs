@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use pontoon_core::{Position, Resolution};
+use pontoon_core::{Position, Resolution, TableId, state::NodeState};
 
 use crate::{
     direction::plan::Place,
@@ -24,6 +24,8 @@ struct Inner {
 
 /// The table of resolutions of one bridge.
 pub(crate) struct Resolutions {
+    /// Tables that were added later: up to here the other side's log is settled for all of their keys, on each side.
+    since: Pair<BTreeMap<TableId, Position>>,
     inner: Mutex<Inner>,
 }
 
@@ -37,10 +39,10 @@ pub(crate) struct Prunable {
 
 impl Resolutions {
     /// From what the two nodes hold.
-    pub(crate) fn new(a: Vec<Resolution>, b: Vec<Resolution>) -> Self {
-        let index = |list: Vec<Resolution>| -> InForce {
+    pub(crate) fn new(states: &Pair<NodeState>, heeds_since: bool) -> Self {
+        let index = |list: &[Resolution]| -> InForce {
             let mut in_force = InForce::new();
-            for resolution in list {
+            for resolution in list.iter().cloned() {
                 let place = (resolution.table, resolution.key.clone());
                 if in_force.get(&place).is_none_or(|other| other.id < resolution.id) {
                     in_force.insert(place, resolution);
@@ -48,24 +50,27 @@ impl Resolutions {
             }
             in_force
         };
-        let in_force = Pair::new(index(a), index(b));
+        let in_force = Pair::from_fn(|side| index(&states[side].resolutions));
         let half_done = in_force[Side::A]
             .iter()
             .filter(|(place, on_a)| in_force[Side::B].get(place).is_none_or(|on_b| on_b.id < on_a.id))
             .map(|(place, _)| place.clone())
             .collect();
-        Resolutions { inner: Mutex::new(Inner { in_force, half_done }) }
+        let since_on = |side: Side| states[side].since.iter().filter(|_| heeds_since).cloned().collect();
+        let since = Pair::from_fn(since_on);
+        Resolutions { since, inner: Mutex::new(Inner { in_force, half_done }) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a resolution on `target` covers this position of the other node's log.
+    /// Whether a resolution on `target` covers this position of the other node's log, or the table was added behind it.
     pub(crate) fn settled(&self, target: Side, place: &Place, position: &Position) -> bool {
         let inner = self.inner();
         let fence = inner.in_force[target].get(place).and_then(|resolution| resolution.other_fence.as_ref());
-        fence.is_some_and(|fence| fence.covers(position))
+        let since = self.since[target].get(&place.0);
+        fence.into_iter().chain(since).any(|settled| settled.covers(position))
     }
 
     /// Up to where writes of a key in a side's log are settled. Of a key that is half done A's record tells, as B has
@@ -78,7 +83,12 @@ impl Resolutions {
             Side::A => inner.in_force[Side::B].get(place).and_then(|resolution| resolution.other_fence.as_ref()),
             Side::B => on_a.and_then(|resolution| resolution.other_fence.as_ref()),
         };
-        fence.cloned()
+        let since = self.since[source.other()].get(&place.0);
+        match (fence, since) {
+            (Some(fence), Some(since)) if since.covers(fence) => Some(since),
+            (fence, since) => fence.or(since),
+        }
+        .cloned()
     }
 
     /// The keys that are half done, of those that `of` picks.

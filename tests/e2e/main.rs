@@ -41,6 +41,7 @@ mod sequences;
 mod servers_fail;
 mod standby;
 mod streamed;
+mod tables;
 mod ties;
 mod tls;
 mod trees;

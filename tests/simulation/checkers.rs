@@ -281,11 +281,11 @@ fn a_write_on_top_of_another_survives_it(world: &World) -> Result<(), String> {
 /// of one column contends with a delete, which takes the others along: nothing can be said of either then.
 fn stand_together(world: &World) -> Vec<Vec<usize>> {
     match (world.schedule.workload, world.policy.row) {
-        (Workload::Counters | Workload::Columns, _) if world.schedule.deletes => Vec::new(),
+        (Workload::Counters | Workload::Added | Workload::Columns, _) if world.schedule.deletes => Vec::new(),
         // What each node had of its own at the beginning nobody wrote.
         (Workload::Stock, _) => Vec::new(),
-        (Workload::Counters | Workload::Columns, RowRule::ColumnMerge) => vec![vec![1], vec![2]],
-        (Workload::Counters, _) => vec![vec![1, 2]],
+        (Workload::Counters | Workload::Added | Workload::Columns, RowRule::ColumnMerge) => vec![vec![1], vec![2]],
+        (Workload::Counters | Workload::Added, _) => vec![vec![1, 2]],
         _ => vec![vec![0, 1, 2]],
     }
 }

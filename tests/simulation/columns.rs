@@ -20,7 +20,7 @@ pub(crate) const FIRST: i128 = 5;
 
 /// Whether the rows have columns with rules.
 pub(crate) fn has_rules(workload: Workload) -> bool {
-    matches!(workload, Workload::Counters | Workload::Stock | Workload::Columns)
+    matches!(workload, Workload::Counters | Workload::Added | Workload::Stock | Workload::Columns)
 }
 
 /// A column that is the same on all nodes.
@@ -67,7 +67,7 @@ pub(crate) fn policy(schedule: &Schedule, dice: &Dice) -> Policy {
         Workload::NewKeys if schedule.seed.is_multiple_of(2) => RowRule::Quarantine,
         Workload::Moves | Workload::Copy if schedule.seed.is_multiple_of(5) => RowRule::Quarantine,
         Workload::Columns => RowRule::ColumnMerge,
-        Workload::Counters if dice.chance(0.5) => RowRule::ColumnMerge,
+        Workload::Counters | Workload::Added if dice.chance(0.5) => RowRule::ColumnMerge,
         _ => RowRule::LastWriterWins,
     };
     if !has_rules(workload) {

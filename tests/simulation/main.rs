@@ -69,8 +69,11 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
         waits,
         "rows are in quarantine where nodes refuse some or a person is to decide"
     );
-    let discards =
-        refuses && !matches!(workload, Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Held);
+    let discards = refuses
+        && !matches!(
+            workload,
+            Workload::Ledger | Workload::Counters | Workload::Added | Workload::Stock | Workload::Held
+        );
     assert_eq!(totals.discarded > 0, discards, "operators have some of them dropped");
     assert_eq!(totals.keys_given > 0, workload == Workload::NewKeys, "operators give rows another key");
 }
@@ -223,6 +226,12 @@ fn refused_rows_of_a_table_that_gets_a_column_heal() {
 }
 
 #[test]
+fn of_a_table_that_was_added_what_was_before_is_not_applied_again() {
+    all_hold(Topology::Pair, Workload::Added, false);
+    all_hold(Topology::Chain, Workload::Added, false);
+}
+
+#[test]
 fn refused_rows_of_a_paused_bridge_heal() {
     all_hold(Topology::Pair, Workload::Paused, true);
 }
@@ -278,6 +287,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Delete => {
             &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
         }
+        Rule::Since => &[(Topology::Pair, Workload::Added, false, 0.0)],
         Rule::Pause => &[(Topology::Pair, Workload::Paused, false, 0.0)],
         Rule::Tied | Rule::References => &[(Topology::Pair, Workload::Tied, true, 0.0)],
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
@@ -340,6 +350,7 @@ rules_are_needed! {
     without_tied_some_schedule_fails: Tied,
     without_references_some_schedule_fails: References,
     without_answer_some_schedule_fails: Answer,
+    without_since_some_schedule_fails: Since,
     without_take_over_some_schedule_fails: TakeOver,
     without_pause_some_schedule_fails: Pause,
     without_window_some_schedule_fails: Window,

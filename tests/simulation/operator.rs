@@ -38,7 +38,7 @@ impl World {
     pub(crate) fn decides(&self) -> bool {
         match self.schedule.workload {
             _ if self.chooses() => true,
-            Workload::Ledger | Workload::Counters | Workload::Stock | Workload::Tied => false,
+            Workload::Ledger | Workload::Counters | Workload::Added | Workload::Stock | Workload::Tied => false,
             _ => self.schedule.refuses,
         }
     }

@@ -61,6 +61,8 @@ pub(crate) enum Workload {
     Rewritten,
     /// As the register, and a column is added, of which the log tells nothing up to then.
     Reshaped,
+    /// As the counters, of a table that was added to the bridge: the logs hold what was before.
+    Added,
     /// As the register, and an operator pauses what is applied on nodes, again and again.
     Paused,
 }
@@ -107,6 +109,7 @@ impl fmt::Display for Workload {
             Workload::Repaired => "repaired",
             Workload::Rewritten => "rewritten",
             Workload::Reshaped => "reshaped",
+            Workload::Added => "added",
             Workload::Paused => "paused",
         })
     }
@@ -159,6 +162,7 @@ impl FromStr for Schedule {
                 ("repaired", _) => schedule.workload = Workload::Repaired,
                 ("rewritten", _) => schedule.workload = Workload::Rewritten,
                 ("reshaped", _) => schedule.workload = Workload::Reshaped,
+                ("added", _) => schedule.workload = Workload::Added,
                 ("paused", _) => schedule.workload = Workload::Paused,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

@@ -17,13 +17,14 @@ use pontoon_core::{Key, Position, Row, TableId, Value, history::Retention};
 use pontoon_faulty::Sites;
 use pontoon_memory::{
     Database, Dice, Faults,
-    database::{Clock, Constraint, Kept, Place},
+    database::{Clock, Constraint, Kept, LoggedChange, Place},
     early::Met,
 };
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    checkers, columns,
+    checkers,
+    columns::{self, COUNTER},
     link::Link,
     new_keys,
     operator::Looked,
@@ -116,6 +117,22 @@ pub(crate) fn place(key: i64) -> Place {
     (TABLE, Key(vec![Value::Integer(key.into())]))
 }
 
+/// What led to the rows that a node has at the beginning, as its log may hold it.
+fn write_before(node: &Database, rows: &[(Place, Row)], dice: &Dice) {
+    let was = |row: &Row, step: i64| {
+        let mut was = row.clone();
+        was.0[1] = Value::Text(format!("before {step}").into());
+        was.0[COUNTER] = Value::Integer(i128::from(step));
+        was
+    };
+    for step in 0..dice.between(0, 4) {
+        let Some((place, row)) = dice.pick(rows) else { return };
+        let before = dice.chance(0.7).then(|| was(row, step));
+        let after = (before.is_none() || dice.chance(0.7)).then(|| was(row, step + 1));
+        node.log_of_before(vec![LoggedChange { place: place.clone(), before, after, moved_from: None }]);
+    }
+}
+
 impl World {
     fn new(schedule: &Schedule, trace: Arc<Trace>, sites: Arc<Sites>, runtime: &tokio::runtime::Runtime) -> World {
         let _inside = runtime.enter();
@@ -184,6 +201,13 @@ impl World {
             let tables = columns::tables(schedule.workload);
             for (link, table) in links.iter().flat_map(|link| tables.iter().map(move |table| (link, table.id))) {
                 link.nodes[Side::B].request_copy(&link.name, table);
+            }
+        }
+        if schedule.workload == Workload::Added {
+            nodes.iter().for_each(|node| write_before(node, &on_each[&node.name], &dice));
+            for (link, side) in links.iter().flat_map(|link| Side::BOTH.map(|side| (link, side))) {
+                let since = Position::Index(link.nodes[side].log().len() as u64);
+                link.nodes[side.other()].add_table(&link.name, TABLE, since);
             }
         }
         if schedule.workload == Workload::Reshaped {

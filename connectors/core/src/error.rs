@@ -117,6 +117,9 @@ codes! {
     /// A mapped table was truncated.
     TruncateSeen = "truncate-seen", Definite, exit 4,
         "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";
+    /// Others are set up than are configured.
+    TablesChanged = "tables-changed", Definite, exit 4,
+        "The tables that the bridge is set up for are not those of the configuration: one was added to the file, or taken out, and `pontoon setup` has not been run since; or it was run with another file than this process has. `pontoon setup` takes up what is new from where the logs stand then, and leaves the rest as it is. A bridge that runs reads its file anew and goes on when the two agree (docs/operations.md, \"Tables come and go\").";
     /// A mapped table changed its shape.
     SchemaChanged = "schema-changed", Definite, exit 4,
         "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and waits, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was. With `--until-caught-up` it stops instead; so it does where the log holds rows in which a column had another name or type (docs/operations.md, \"A change of a table\").";

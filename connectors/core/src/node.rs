@@ -214,7 +214,8 @@ pub trait Lease: Send {
     /// `holder` is left in the row for people to read.
     async fn take_over(&mut self, holder: &str) -> Result<i64>;
 
-    /// Shows the server that the holder lives. An error means that the lease may be lost.
+    /// Shows the server that the holder lives. Errors: the lease may be lost; somebody has raised the token since, which a bridge that has nothing to write
+    /// notices by this.
     async fn renew(&mut self) -> Result<()>;
 
     /// Raises this node's epoch by one, durably, and returns it.
@@ -609,4 +610,35 @@ pub struct SetupPlan {
     pub other_database: String,
     /// The other node's log.
     pub other_log: LogIdentity,
+}
+
+/// In which tables a set-up is another than the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChangedTables {
+    /// What the configuration calls those that there are for the first time.
+    pub new: Vec<Arc<str>>,
+    /// And those that there are no longer.
+    pub gone: Vec<Arc<str>>,
+}
+
+impl ChangedTables {
+    /// Nothing is another.
+    pub fn is_none(&self) -> bool {
+        self.new.is_empty() && self.gone.is_empty()
+    }
+}
+
+impl SetupPlan {
+    /// In which tables it differs from what a bridge is set up for; in none where it is not set up for any.
+    pub fn changed_tables(&self, known: &[Arc<str>]) -> ChangedTables {
+        if known.is_empty() {
+            return ChangedTables::default();
+        }
+        let labels = self.tables.iter().map(|table| &table.label);
+        let is_planned = |label: &&Arc<str>| self.tables.iter().any(|table| table.label == **label);
+        ChangedTables {
+            new: labels.filter(|label| !known.contains(label)).cloned().collect(),
+            gone: known.iter().filter(|label| !is_planned(label)).cloned().collect(),
+        }
+    }
 }

@@ -70,6 +70,8 @@ pub(crate) struct BridgeTables {
     /// The connection that holds the advisory lock, and who that is.
     pub(crate) holder: Option<u64>,
     pub(crate) skips: Vec<Position>,
+    /// Up to where the other node's log is passed over for tables that were added.
+    pub(crate) since: Vec<(TableId, Position)>,
     pub(crate) copies: BTreeMap<TableId, CopyState>,
     /// Entries in quarantine, in the order of their ids.
     pub(crate) quarantine: Vec<Kept>,
@@ -186,6 +188,18 @@ impl Database {
     pub fn set_up(&self, bridge: &str, other: &str) {
         let start = Checkpoint { position: Position::Index(0), log: identity_of(other) };
         self.inner().bridge(bridge).checkpoint = Some(start);
+    }
+
+    /// What the log has of a time before a table was set up, by another than an application that is looked at: the rows do not show it any
+    /// more.
+    pub fn log_of_before(&self, changes: Vec<LoggedChange>) {
+        let origin = Some("before".to_owned());
+        self.inner().log.push(Entry { origin, commit_time: 0, changes, barrier: false, early: None });
+    }
+
+    /// A table is added to a bridge: the other node's log is heeded from here on.
+    pub fn add_table(&self, bridge: &str, table: TableId, since: Position) {
+        self.inner().bridge(bridge).since.push((table, since));
     }
 
     /// Asks for the first load of a table to this node.

@@ -3,20 +3,26 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_core::{Checkpoint, Result, node::Lease};
+use pontoon_core::{Checkpoint, Code, Error, Result, node::Lease};
 
 use crate::database::Database;
+
+pub(crate) fn lost(database: &Database) -> Error {
+    Error::new(Code::LeaseLost, format!("{}: another process took over", database.name))
+}
 
 /// The right to work, bound to a simulated connection.
 pub struct MemoryLease {
     database: Arc<Database>,
     bridge: String,
     connection: u64,
+    /// Once it is taken over.
+    token: Option<i64>,
 }
 
 impl MemoryLease {
     pub(crate) fn new(database: Arc<Database>, bridge: &str, connection: u64) -> Self {
-        MemoryLease { database, bridge: bridge.to_owned(), connection }
+        MemoryLease { database, bridge: bridge.to_owned(), connection, token: None }
     }
 }
 
@@ -37,11 +43,14 @@ impl Lease for MemoryLease {
             })
             .await?;
         self.database.dice.call().await?;
+        self.token = Some(token);
         Ok(token)
     }
 
     async fn renew(&mut self) -> Result<()> {
-        self.database.dice.call().await
+        self.database.dice.call().await?;
+        let token = self.database.inner().bridge(&self.bridge).token;
+        if self.token.is_some_and(|ours| token != ours) { Err(lost(&self.database)) } else { Ok(()) }
     }
 
     async fn raise_epoch(&mut self) -> Result<i64> {

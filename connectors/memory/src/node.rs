@@ -76,6 +76,8 @@ impl Node for MemoryNode {
             quarantine: quarantined(&tables.quarantine),
             highest_id: tables.highest_id(),
             skips: tables.skips.clone(),
+            tables: Vec::new(),
+            since: tables.since.clone(),
             other_bridges,
             epoch: tables.epoch,
             other_epoch: tables.other_epoch,

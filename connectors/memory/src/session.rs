@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     database::{BridgeTables, Database, Inner, Kept, LoggedChange, Place},
+    lease,
     ties::{self, Seen},
 };
 
@@ -159,7 +160,7 @@ impl Session for MemorySession {
             let id = inner.new_id();
             let tables = inner.bridge(&self.bridge);
             if tables.token != self.token {
-                return Err(Error::new(Code::LeaseLost, format!("{}: another process took over", self.database.name)));
+                return Err(lease::lost(&self.database));
             }
             tables.lease_shared.insert(id);
             self.transaction = Some(Transaction { id, ..Transaction::default() });

@@ -9,7 +9,7 @@
 //!
 //! No session setting that the bridge pins needs a right of its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -331,6 +331,10 @@ async fn install(
     for statement in tables::create_rows(node.bridge()) {
         script.push(statement);
     }
+    let known = client.rows(state::carried(node.bridge())).await.map_err(privileged)?;
+    for statement in changed_tables(node.bridge(), plan, &state::labels(&known, tables::TABLE), other) {
+        script.push(statement);
+    }
     script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{}%'", tables::TABLE));
     for (label, carried) in Carried::of(plan) {
         script.push(format!(
@@ -345,6 +349,29 @@ async fn install(
     script.push("COMMIT");
     client.run(script).await.map_err(privileged)?;
     Ok(())
+}
+
+/// Notes from where on tables count that the bridge is set up for besides those that it has worked with. Where they are others than before, whoever
+/// works is shut out, and has to look at them anew.
+fn changed_tables(bridge: &str, plan: &SetupPlan, known: &[Arc<str>], other: &Checkpoint) -> Vec<String> {
+    let changed = plan.changed_tables(known);
+    if changed.is_none() {
+        return Vec::new();
+    }
+    let name = encode::text(bridge);
+    let row = |label: &str| encode::text(&format!("{}{label}", tables::SINCE));
+    let mut statements = vec![lease::raise(bridge, None)];
+    for label in changed.gone.iter().chain(&changed.new) {
+        statements.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name = {}", row(label)));
+    }
+    for label in &changed.new {
+        let position = encode::text(&other.position.durable());
+        statements.push(format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {position})",
+            row(label)
+        ));
+    }
+    statements
 }
 
 async fn is_last(client: &mut Client, bridge: &str) -> Result<bool> {

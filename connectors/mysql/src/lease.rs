@@ -25,10 +25,18 @@ use crate::{
 /// A renewal that takes longer is none.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Somebody has raised the token.
+pub(crate) fn lost() -> Error {
+    let text = "another process of the bridge has taken over, or an operator has paused it or set other tables up";
+    Error::new(Code::LeaseLost, text).hint("nothing has to be done")
+}
+
 /// A lease.
 pub(crate) struct HeldLease {
     client: Client,
     bridge: String,
+    /// Once it is taken over.
+    token: Option<i64>,
 }
 
 /// The name of the lock, as a literal.
@@ -41,7 +49,7 @@ pub(crate) async fn attempt(node: &MysqlNode) -> Result<LeaseAttempt> {
     let mut client = node.client(Purpose::Lease).await?;
     state::check_format(&mut client).await?;
     if try_lock(&mut client, node.bridge()).await? {
-        return Ok(LeaseAttempt::Ours(Box::new(HeldLease { client, bridge: node.bridge().to_owned() })));
+        return Ok(LeaseAttempt::Ours(Box::new(HeldLease { client, bridge: node.bridge().to_owned(), token: None })));
     }
     Ok(LeaseAttempt::HeldBy(lease_holder(&mut client, node.bridge()).await?))
 }
@@ -74,21 +82,26 @@ impl Lease for HeldLease {
         let mut script = Script::from(raise(&self.bridge, Some(holder)));
         script.push("SELECT LAST_INSERT_ID()");
         let answers = self.client.run(script).await.map_err(state::not_set_up)?;
-        match answers.as_slice() {
-            [update, token] if update.affected == 1 => token
-                .rows
-                .first()
-                .and_then(|row| number(row, 0))
-                .ok_or_else(|| Error::new(Code::Protocol, "the server tells no token")),
-            _ => Err(state::missing(&self.bridge)),
+        let [update, token] = answers.as_slice() else { return Err(state::missing(&self.bridge)) };
+        if update.affected != 1 {
+            return Err(state::missing(&self.bridge));
         }
+        self.token = token.rows.first().and_then(|row| number(row, 0));
+        self.token.ok_or_else(|| Error::new(Code::Protocol, "the server tells no token"))
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let held = format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", lock_name(&self.bridge));
-        let held = in_time(self.client.scalar(held)).await?;
-        match held.as_deref() {
-            Some("1") => Ok(()),
+        let held = format!(
+            "SELECT IS_USED_LOCK({}) = CONNECTION_ID(), \
+             (SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}')",
+            lock_name(&self.bridge),
+            encode::text(&self.bridge)
+        );
+        let rows = in_time(self.client.rows(held)).await?;
+        let answer = |at| rows.first().and_then(|row| number::<i64>(row, at));
+        match answer(0) {
+            Some(1) if self.token.is_none_or(|ours| answer(1) == Some(ours)) => Ok(()),
+            Some(1) => Err(lost()),
             _ => Err(Error::new(Code::LeaseLost, "the lease's lock is no longer held")),
         }
     }

@@ -26,7 +26,7 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error, files, history,
+    decode, encode, error, files, history, lease,
     node::MysqlNode,
     quarantine, requests, state,
     statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
@@ -217,10 +217,7 @@ impl Session for ApplySession {
         if token != Some(self.token) {
             self.rollback().await?;
             return Err(match token {
-                Some(_) => Error::new(
-                    Code::LeaseLost,
-                    "another process of the bridge has taken over, or an operator has paused it",
-                ),
+                Some(_) => lease::lost(),
                 None => state::missing(&self.bridge),
             });
         }

@@ -2,6 +2,8 @@
 //!
 //! Rows are kept as JSON that a person can read and that reads back exactly ([`pontoon_core::record`]).
 
+use std::sync::Arc;
+
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     node::Tables,
@@ -12,7 +14,7 @@ use pontoon_core::{
 use crate::{
     connect::{Client, Field, Script, number, text},
     encode, quarantine,
-    tables::{COPY, EPOCH, FORMAT, OTHER_EPOCH, SKIP},
+    tables::{COPY, EPOCH, FORMAT, OTHER_EPOCH, SINCE, SKIP, TABLE},
 };
 
 /// The tables are not there.
@@ -61,6 +63,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     ));
     script.push(format!("{} AND in_force = 1 ORDER BY id", resolutions_of(bridge)));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
+    script.push(carried(bridge));
+    script.push(format!("SELECT name, value FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SINCE}%'"));
     script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
     for statement in quarantine::keys_statements(bridge) {
         script.push(statement);
@@ -70,7 +74,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     script.push(format!("SELECT COALESCE({}, 0), COALESCE({}, 0)", number_of(EPOCH), number_of(OTHER_EPOCH)));
     script.push(format!("SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND `sequence` > 0"));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, others, quarantined, ties, highest, epochs, applied] = answers.as_slice()
+    let [checkpoint, resolutions, skips, carried, since, others, quarantined, ties, highest, epochs, applied] =
+        answers.as_slice()
     else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
     };
@@ -87,6 +92,12 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         let name = text(row, 0).unwrap_or_default();
         state.skips.push(name.strip_prefix(SKIP).unwrap_or_default().parse()?);
     }
+    state.tables = labels(&carried.rows, TABLE);
+    for (row, label) in since.rows.iter().zip(labels(&since.rows, SINCE)) {
+        if let Some(table) = tables.iter().find(|table| table.label == label) {
+            state.since.push((table.id, text(row, 1).unwrap_or_default().parse()?));
+        }
+    }
     state.quarantine = quarantine::keys(&quarantined.rows, &ties.rows, tables)?;
     state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
     let epoch = |at| epochs.rows.first().and_then(|row| number(row, at)).unwrap_or(0);
@@ -94,6 +105,18 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     state.applied = !applied.rows.is_empty();
     state.other_bridges = others.rows.iter().filter_map(|row| text(row, 0)).collect();
     Ok(state)
+}
+
+/// The statement that asks for the tables that the bridge is set up for here.
+pub(crate) fn carried(bridge: &str) -> String {
+    let bridge = encode::text(bridge);
+    format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{TABLE}%' ORDER BY name")
+}
+
+/// The names of rows of `control`, without what they begin with.
+pub(crate) fn labels(rows: &[Vec<Field>], prefix: &str) -> Vec<Arc<str>> {
+    let label = |row| text(row, 0)?.strip_prefix(prefix).map(Into::into);
+    rows.iter().map(|row: &Vec<Field>| label(row).unwrap_or_else(|| Arc::from(""))).collect()
 }
 
 /// The statement that sets the checkpoint.

@@ -20,14 +20,15 @@ use pontoon_core::{
     repair::Repair,
     sequences::{GeneratedKey, Standing},
 };
-use tokio_postgres::{Client, types::PgLsn};
+use tokio_postgres::{Client, Transaction, types::PgLsn};
 
 use crate::{
     catalog::{get, text},
     connect::{Link, Role},
-    create, definition, error, findings, history, lease,
+    create, definition, error, findings, history,
+    lease::{self, RAISE},
     names::Names,
-    node::PostgresNode,
+    node::{self, PostgresNode},
     pause, quarantine,
     quote::{Ident, List, Literal, Table},
     requests, sequences, slot, start, state, surroundings, tables,
@@ -449,6 +450,7 @@ async fn install_checkpoint(
     let carried = Carried::of(plan).into_iter();
     let carried = carried.map(|(label, carried)| (format!("{}{label}", surroundings::TABLE), carried.to_text()));
     let (rows, values): (Vec<String>, Vec<String>) = carried.unzip();
+    change_tables(&transaction, names, plan, other).await?;
     transaction.execute(FORGET, &[&names.bridge, &surroundings::TABLE]).await.map_err(failed)?;
     transaction.execute(CARRY, &[&names.bridge, &rows, &values]).await.map_err(failed)?;
     let (position, log) = (other.position.durable(), other.log.to_string());
@@ -464,6 +466,31 @@ async fn install_checkpoint(
             .map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
+}
+
+/// Notes from where on tables count that the bridge is set up for besides those that it has worked with. Where they are others than before, whoever
+/// works is shut out, and has to look at them anew.
+async fn change_tables(
+    transaction: &Transaction<'_>,
+    names: &Names,
+    plan: &SetupPlan,
+    other: &Checkpoint,
+) -> Result<()> {
+    const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND name = 'since:' || $2::text";
+    const NOTE: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'since:' || $2::text, $3)";
+    let failed = |error| error::of_statement(&error);
+    let changed = plan.changed_tables(&node::carried(transaction, names).await?);
+    if changed.is_none() {
+        return Ok(());
+    }
+    transaction.execute(RAISE, &[&names.bridge, &None::<&str>]).await.map_err(failed)?;
+    for label in changed.gone.iter().chain(&changed.new) {
+        transaction.execute(FORGET, &[&names.bridge, &&**label]).await.map_err(failed)?;
+    }
+    for label in &changed.new {
+        transaction.execute(NOTE, &[&names.bridge, &&**label, &other.position.durable()]).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Whether no other bridge has anything in the schema.

@@ -39,10 +39,18 @@ pub(crate) const RAISE: &str =
         SET number = coalesce(c.number, 0) + 1, value = coalesce(excluded.value, c.value), updated_at = now()
     RETURNING number";
 
+/// Somebody has raised the token.
+pub(crate) fn lost() -> Error {
+    let text = "another process of the bridge has taken over, or an operator has paused it or set other tables up";
+    Error::new(Code::LeaseLost, text).hint("nothing has to be done")
+}
+
 /// The lease of this node.
 pub(crate) struct PostgresLease {
     link: Link,
     names: Names,
+    /// Once it is taken over.
+    token: Option<i64>,
 }
 
 /// Tries to get it.
@@ -54,7 +62,7 @@ pub(crate) async fn attempt(target: &Target, names: &Names) -> Result<LeaseAttem
     let link = target.connect(&role).await?;
     tables::format_check(&link.client).await?;
     if try_lock(&link.client, names).await? {
-        Ok(LeaseAttempt::Ours(Box::new(PostgresLease { link, names: names.clone() })))
+        Ok(LeaseAttempt::Ours(Box::new(PostgresLease { link, names: names.clone(), token: None })))
     } else {
         Ok(LeaseAttempt::HeldBy(holder(&link.client, names).await?))
     }
@@ -84,11 +92,16 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>
 impl Lease for PostgresLease {
     async fn take_over(&mut self, holder: &str) -> Result<i64> {
         let row = self.link.client.query_one(RAISE, &[&self.names.bridge, &Some(holder)]).await;
-        get(&row.map_err(|error| error::of_statement(&error))?, 0)
+        let token = get(&row.map_err(|error| error::of_statement(&error))?, 0)?;
+        self.token = Some(token);
+        Ok(token)
     }
 
     async fn renew(&mut self) -> Result<()> {
-        in_time(self.link.client.simple_query("SELECT 1")).await.map(|_| ())
+        const SQL: &str = "SELECT number FROM pontoon.control WHERE bridge = $1 AND name = 'lease'";
+        let row = in_time(self.link.client.query_opt(SQL, &[&self.names.bridge])).await?;
+        let token: Option<i64> = row.map(|row| get(&row, 0)).transpose()?;
+        if self.token.is_some_and(|ours| token != Some(ours)) { Err(lost()) } else { Ok(()) }
     }
 
     async fn raise_epoch(&mut self) -> Result<i64> {

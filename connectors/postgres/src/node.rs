@@ -4,9 +4,12 @@
 //! it is first needed and again after an error. Marks need a connection of their own: one with an origin
 //! set up would mark them as an echo, with a commit time that is not this server's.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableName, TableSchema,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableId, TableName,
+    TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     record::{key_from_text, stored_row},
@@ -14,7 +17,7 @@ use pontoon_core::{
     state::{NodeState, Pause},
 };
 use tokio::{sync::Mutex, time::timeout};
-use tokio_postgres::{Client, Row, types::PgLsn};
+use tokio_postgres::{Client, GenericClient, Row, types::PgLsn};
 
 use crate::{
     catalog::{self, get, text},
@@ -242,6 +245,8 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
         quarantine: quarantine::keys(client, &names.bridge, tables).await?,
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
         skips: skips(client, names).await?,
+        tables: carried(client, names).await?,
+        since: since(client, names, tables).await?,
         other_bridges: other_bridges(client, names).await?,
         epoch,
         other_epoch,
@@ -316,6 +321,25 @@ async fn skips(client: &Client, names: &Names) -> Result<Vec<Position>> {
         "SELECT substr(name, 6) FROM pontoon.control WHERE bridge = $1 AND name LIKE 'skip:%' ORDER BY name";
     let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     rows.iter().map(|row| position(&text(row, 0)?)).collect()
+}
+
+/// The tables that the bridge is set up for here.
+pub(crate) async fn carried(client: &impl GenericClient, names: &Names) -> Result<Vec<Arc<str>>> {
+    const SQL: &str = "SELECT substr(name, 7) FROM pontoon.control WHERE bridge = $1 AND name LIKE 'table:%' ORDER BY name COLLATE \"C\"";
+    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    rows.iter().map(|row| Ok(text(row, 0)?.into())).collect()
+}
+
+async fn since(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<(TableId, Position)>> {
+    const SQL: &str = "SELECT substr(name, 7), value FROM pontoon.control WHERE bridge = $1 AND name LIKE 'since:%'";
+    let mut since = Vec::new();
+    for row in &client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))? {
+        let label = text(row, 0)?;
+        if let Some(table) = tables.iter().find(|table| *table.label == *label) {
+            since.push((table.id, position(&text(row, 1)?)?));
+        }
+    }
+    Ok(since)
 }
 
 async fn epochs(client: &Client, names: &Names) -> Result<(i64, i64)> {

@@ -34,7 +34,7 @@ use crate::{
     catalog::get,
     connect::{Link, Role, Target},
     encode::Array,
-    error, history, load,
+    error, history, lease, load,
     names::Names,
     node, quarantine, requests,
     scan::{of_table, rows_of_keys},
@@ -240,11 +240,7 @@ impl PostgresSession {
         .await;
         begun.map_err(|error| error::of_statement(&error))?;
         if held.map_err(|error| error::of_statement(&error))?.is_none() {
-            return Err(Error::new(
-                Code::LeaseLost,
-                "another process of the bridge has taken over, or an operator has paused it",
-            )
-            .hint("nothing has to be done"));
+            return Err(lease::lost());
         }
         set_up?;
         moved

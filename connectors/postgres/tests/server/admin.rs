@@ -34,7 +34,10 @@ async fn setup_is_safe_to_repeat_and_teardown_leaves_nothing() {
     let later = Checkpoint { position: "binlog.000009:4".parse().unwrap(), ..other() };
     bench.node.install_checkpoint(&bench.plan, &later).await.unwrap();
     let state = bench.node.state(bench.tables()).await.unwrap();
-    assert_eq!(state, NodeState { checkpoint: Some(other()), ..NodeState::default() });
+    assert_eq!(
+        state,
+        NodeState { checkpoint: Some(other()), tables: vec!["public.items".into()], ..NodeState::default() }
+    );
     // Teardown is refused while the bridge runs.
     let pontoon_core::node::LeaseAttempt::Ours(mut lease) = bench.node.try_lease().await.unwrap() else { panic!() };
     lease.take_over("host 7").await.unwrap();
