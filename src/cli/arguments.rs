@@ -514,6 +514,28 @@ pub struct SequencesArgs {
     pub json: bool,
 }
 
+/// The way of applications from one node to the other: what is in order, what is left to do, and the last step
+///
+/// Without --execute it looks, and says what it finds and what comes next; exit code 1 where something is in the way. With it
+/// (the applications of the other node are stopped by then) it waits until all that they wrote is on the node that they go to, moves its
+/// generators of keys past that, and makes sure that nobody has written to the other node meanwhile. The way back is the same command with the other
+/// node.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon switchover --to stock                  what is in order and what is not
+  pontoon switchover --to stock --execute        when the applications that write to shop are stopped")]
+pub struct SwitchoverArgs {
+    /// The node that applications are to write to
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// Take the last step
+    #[arg(long)]
+    pub execute: bool,
+    /// How long what was written may take to cross: 500ms, 30s, 5m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
 /// Says what an error or a finding means and what to do; offline
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:

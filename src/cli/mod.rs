@@ -63,6 +63,7 @@ commands! {
     quarantine => Quarantine(QuarantineArgs);
     skip => Skip(SkipArgs);
     sequences => Sequences(SequencesArgs);
+    switchover => Switchover(SwitchoverArgs);
     explain => Explain(ExplainArgs);
     completions => Completions(CompletionsArgs);
 }

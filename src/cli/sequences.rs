@@ -23,12 +23,8 @@ pub(crate) async fn run(arguments: SequencesArgs, context: &Context) -> Result<u
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
     let mut found = Vec::new();
     for side in Side::BOTH.into_iter().filter(|side| only.is_none_or(|only| only == *side)) {
-        for table in chosen(&tables[side], &arguments.tables)? {
-            for asked in generators(&tables, side, table) {
-                let (before, now) = look(&nodes, side, &asked, arguments.execute).await?;
-                found.push(Found { node: nodes.nodes[side].name(), label: table.label.to_string(), asked, before, now });
-            }
-        }
+        let chosen = chosen(&tables[side], &arguments.tables)?;
+        found.extend(of(&nodes, &tables, side, &chosen, arguments.execute).await?);
     }
     if arguments.json {
         let sequences: Vec<_> = found.iter().map(Found::json).collect();
@@ -41,11 +37,29 @@ pub(crate) async fn run(arguments: SequencesArgs, context: &Context) -> Result<u
             context.out.line("no table has a key that its server generates")?;
         }
     }
-    let behind = found.iter().any(|one| one.now.sql.is_some());
+    let behind = found.iter().any(Found::is_behind);
     if behind && !arguments.execute {
         eprintln!("nothing is done; --execute moves them");
     }
     Ok(if behind { NO } else { DONE })
+}
+
+/// The generators of some tables' keys on a side, those that are behind moved where that is to be done.
+pub(super) async fn of<'a>(
+    nodes: &'a Nodes,
+    tables: &Pair<Tables>,
+    side: Side,
+    chosen: &[&MappedTable],
+    execute: bool,
+) -> Result<Vec<Found<'a>>> {
+    let mut found = Vec::new();
+    for table in chosen {
+        for asked in generators(tables, side, table) {
+            let (before, now) = look(nodes, side, &asked, execute).await?;
+            found.push(Found { node: nodes.nodes[side].name(), label: table.label.to_string(), asked, before, now });
+        }
+    }
+    Ok(found)
 }
 
 /// Where a generator stood, and where it stands now.
@@ -71,7 +85,8 @@ fn generators(tables: &Pair<Tables>, side: Side, table: &MappedTable) -> Vec<Gen
     asked.collect()
 }
 
-struct Found<'a> {
+/// A generator.
+pub(super) struct Found<'a> {
     node: &'a str,
     label: String,
     asked: GeneratedKey,
@@ -80,7 +95,17 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn text(&self) -> String {
+    /// It gives keys that are there.
+    pub(super) fn is_behind(&self) -> bool {
+        self.now.sql.is_some()
+    }
+
+    /// It has been moved.
+    pub(super) fn is_moved(&self) -> bool {
+        self.before.next != self.now.next
+    }
+
+    pub(super) fn text(&self) -> String {
         let Found { node, label, asked, before, now } = self;
         let greatest = before.greatest.map_or("no row".to_owned(), |greatest| format!("greatest key {greatest}"));
         let what = match (&before.sql, &now.sql) {
@@ -99,7 +124,7 @@ impl Found<'_> {
             "interleaved": self.asked.interleaved,
             "greatest": self.before.greatest.map(|greatest| greatest.to_string()),
             "next": self.now.next.to_string(),
-            "moved": self.before.next != self.now.next,
+            "moved": self.is_moved(),
             "sql": self.now.sql,
         })
     }

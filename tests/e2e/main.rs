@@ -41,6 +41,7 @@ mod sequences;
 mod servers_fail;
 mod standby;
 mod streamed;
+mod switchover;
 mod tables;
 mod ties;
 mod tls;
