@@ -4,6 +4,7 @@
 //! Both `check`, which lists every finding, and `run`, which refuses at the first blocking one, ask
 //! here, so they cannot disagree.
 
+mod additions;
 mod columns;
 mod leeway;
 mod rules;
@@ -17,7 +18,7 @@ use pontoon_core::{
     schema::TextEquality,
 };
 
-use self::ties::Chosen;
+use self::{additions::Missing, ties::Chosen};
 use crate::{
     config::{Absent, Choices, Config, Conflict, Present, TableChoice, name_across},
     conflict::{
@@ -41,6 +42,8 @@ pub struct Mapping {
     pub findings: Vec<Finding>,
     /// What an operator may not have meant.
     pub notes: Vec<String>,
+    /// Columns that one side alone has, of which there is a finding.
+    pub(crate) missing: Vec<Missing>,
 }
 
 impl Mapping {
@@ -123,6 +126,7 @@ impl Survey {
             policies: Vec::new(),
             on_error: Vec::new(),
             findings: Vec::new(),
+            missing: Vec::new(),
             chosen: Pair::from_fn(|side| of(side).collect()),
             described: Vec::new(),
         };
@@ -148,6 +152,7 @@ struct Draft<'a> {
     policies: Vec<Policy>,
     on_error: Vec<OnError>,
     findings: Vec<Finding>,
+    missing: Vec<Missing>,
     /// All tables that are to be bridged, fit or not.
     chosen: Chosen,
     /// What each of `tables` was made of.
@@ -168,6 +173,7 @@ impl Draft<'_> {
             reads,
             findings: self.findings,
             notes,
+            missing: self.missing,
         }
     }
 

@@ -66,7 +66,7 @@ pub async fn run(
     };
     let poll = observe::poll(nodes.clone(), metrics.clone(), ended(stopped.clone()));
     let work = async {
-        let done = in_every_shape(config, &nodes, mapping, until, &observer, shutdown).await;
+        let done = in_every_shape(config, opened, mapping, until, &observer, shutdown).await;
         stop.send_replace(true);
         done
     };
@@ -78,7 +78,7 @@ pub async fn run(
 /// the pairs are fit as they are then.
 async fn in_every_shape(
     config: &Config,
-    nodes: &Pair<Arc<dyn Node>>,
+    opened: &Nodes,
     mut mapping: Mapping,
     until: Until,
     observer: &Arc<Both>,
@@ -97,7 +97,7 @@ async fn in_every_shape(
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
         let tables = mapping.tables.clone();
-        let plan = plan(&config, nodes.clone(), mapping, until, observer.clone());
+        let plan = plan(&config, opened.nodes.clone(), mapping, until, observer.clone());
         let error = match bridge::run(plan, shutdown.as_mut()).await {
             Err(error)
                 if matches!(error.code(), Code::SchemaChanged | Code::TablesChanged)
@@ -111,7 +111,7 @@ async fn in_every_shape(
         tokio::select! {
             biased;
             () = shutdown.as_mut() => return Ok(()),
-            agreed = agreed(&config, nodes, &before, error, until, observer) => {
+            agreed = agreed(&config, opened, &before, error, until, observer) => {
                 let (read, now) = agreed?;
                 (config, mapping) = (Cow::Owned(read), now);
             }
@@ -134,7 +134,7 @@ struct Before {
 /// before and the tables are still what they were, and where nobody waits for their change.
 async fn agreed(
     config: &Config,
-    nodes: &Pair<Arc<dyn Node>>,
+    opened: &Nodes,
     before: &Before,
     error: Error,
     until: Until,
@@ -142,7 +142,7 @@ async fn agreed(
 ) -> Result<(Config, Mapping)> {
     let mut waited = false;
     loop {
-        match looked(config, nodes).await {
+        match looked(config, opened).await {
             Ok(now) if waited || before.is_new || now.1.tables != before.tables => {
                 tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
                 return Ok(now);
@@ -174,7 +174,7 @@ fn may_come(why: &Error) -> bool {
 
 /// The configuration as its file is now, and the tables that are set up for it. What it says of nodes, limits and the page is heeded by who is started
 /// anew. Errors: among others, it is no configuration.
-async fn looked(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<(Config, Mapping)> {
+async fn looked(config: &Config, opened: &Nodes) -> Result<(Config, Mapping)> {
     let config = match config.file.as_str() {
         "" => config.clone(),
         file => {
@@ -182,8 +182,8 @@ async fn looked(config: &Config, nodes: &Pair<Arc<dyn Node>>) -> Result<(Config,
             Config { defaults, tables, ..config.clone() }
         }
     };
-    let mapping = mapping::map(&config, nodes).await?.require()?;
-    are_set_up(nodes, &mapping).await?;
+    let mapping = mapping::map(&config, &opened.nodes).await?.with_statements(opened).await.require()?;
+    are_set_up(&opened.nodes, &mapping).await?;
     Ok((config, mapping))
 }
 
@@ -192,13 +192,14 @@ async fn are_set_up(nodes: &Pair<Arc<dyn Node>>, mapping: &Mapping) -> Result<()
 }
 
 /// Connects to both nodes and pairs their tables. Errors: among others, tables go round another way.
-async fn prepare(config: &Config, Nodes { nodes, admins }: &Nodes) -> Result<Mapping> {
+async fn prepare(config: &Config, opened: &Nodes) -> Result<Mapping> {
+    let Nodes { nodes, admins } = opened;
     for side in Side::BOTH {
         let at = |error: Error| error.at(nodes[side].name());
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    let mapping = mapping::map(config, nodes).await?.require()?;
+    let mapping = mapping::map(config, nodes).await?.with_statements(opened).await.require()?;
     let plans = setup::plans(config, nodes, &mapping).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
     are_set_up(nodes, &mapping).await?;

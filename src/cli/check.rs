@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: CheckArgs, context: &Context) -> Result<u8> {
 async fn findings(config: &Config) -> Result<Vec<Finding>> {
     let nodes = nodes::open(config)?;
     let peers = setup::connect(&nodes.nodes).await?;
-    let mapping = mapping::map(config, &nodes.nodes).await?;
+    let mapping = mapping::map(config, &nodes.nodes).await?.with_statements(&nodes).await;
     let plans = setup::plans(config, &nodes.nodes, &mapping).await?;
     let mut findings = mapping.findings.clone();
     for side in Side::BOTH {

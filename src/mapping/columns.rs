@@ -6,7 +6,11 @@
 
 use pontoon_core::{Column, Form, Kind, MappedColumn, TableSchema, node::Severity};
 
-use super::{Draft, rules::UNFIT};
+use super::{
+    Draft,
+    additions::{Missing, add_it_on},
+    rules::UNFIT,
+};
 use crate::{
     config::{TableChoice, name_across, suggest},
     side::{Pair, Side},
@@ -77,9 +81,14 @@ fn alone(draft: &mut Draft<'_>, choice: &TableChoice, side: Side, column: &Colum
     } else {
         format!("the column on both sides, as {wanted:?} on {other}")
     };
+    let name = wanted.to_owned();
+    let missing = Missing { finding: draft.findings.len(), choice: choice.clone(), lacking: side.other(), name };
+    draft.missing.push(missing);
     let remedy = format!(
-        "add it on {other}; or name it, columns = {{ {:?} = {{ {other} = \"...\" }} }}; or leave it to {node}, columns = {{ {:?} = \"ignore\" }}",
-        column.name, column.name
+        "{}; or name it, columns = {{ {:?} = {{ {other} = \"...\" }} }}; or leave it to {node}, columns = {{ {:?} = \"ignore\" }}",
+        add_it_on(other),
+        column.name,
+        column.name
     );
     draft.block("column-missing", &subject, &actual, &expected, Some(remedy));
 }

@@ -309,6 +309,7 @@ mod tests {
             on_error: Vec::new(),
             reads: Pair::new(true, true),
             findings: Vec::new(),
+            missing: Vec::new(),
             notes: Vec::new(),
         };
         let limits = Limits { timeout: Duration::from_secs(1), rows_per_second: None };

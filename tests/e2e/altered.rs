@@ -116,6 +116,12 @@ async fn columns_come_and_go(kinds: [Kind; 2]) {
         step.on(nodes[0]).await;
         if step.waits {
             eventually("the bridge waits", async || waited(&bridge) > before).await;
+            let log = bridge.log();
+            let told = log.lines().rfind(|line| line.contains(WAITS)).unwrap();
+            // What one side has dropped could be added again.
+            let added_to = if step.mysql.starts_with("DROP") { at % 2 } else { 1 - at % 2 };
+            let name = ["a", "b"][added_to];
+            assert!(told.contains(&format!("on {name}: ALTER TABLE ")) && told.contains(" ADD COLUMN "), "{told}");
         }
         step.on(nodes[1]).await;
     }

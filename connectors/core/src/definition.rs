@@ -93,6 +93,8 @@ pub struct TableDraft {
     pub new_schema: bool,
     /// The statements that make it, in order.
     pub statements: Vec<String>,
+    /// For each column by its name the statement that adds it to a table that is there already.
+    pub additions: Vec<(Box<str>, String)>,
     /// Why it cannot be made, each with its remedy; of no use but to be told where there is any.
     pub refusals: Vec<Finding>,
     /// What of the definition does not carry over, each in words that can follow upon that.

@@ -51,15 +51,23 @@ pub(crate) fn draft(definition: &TableDefinition, facts: &Facts, database_missin
         key: definition.schema.key.clone(),
         ties: Ties::default(),
     };
-    let mut draft =
-        TableDraft { schema, new_schema: database_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
+    let mut draft = TableDraft {
+        schema,
+        new_schema: database_missing,
+        statements: Vec::new(),
+        additions: Vec::new(),
+        refusals: Vec::new(),
+        left_out,
+    };
     check_name(&mut draft, "", &name.name);
     let mut lines = Vec::new();
     let mut key_bytes = Vec::new();
     for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
         let line = self::column(&mut draft, facts, column, detail);
         key_bytes.push(line.as_ref().and_then(|(_, bytes)| *bytes));
-        lines.extend(line.map(|(line, _)| line));
+        let Some((line, _)) = line else { continue };
+        draft.additions.push((column.name.clone(), format!("ALTER TABLE {} ADD COLUMN {line}", Table(&name))));
+        lines.push(line);
     }
     if !draft.refusals.is_empty() {
         return draft;

@@ -35,12 +35,20 @@ pub(crate) fn draft(definition: &TableDefinition, schema_missing: bool) -> Table
         key: definition.schema.key.clone(),
         ties: Ties::default(),
     };
-    let mut draft =
-        TableDraft { schema, new_schema: schema_missing, statements: Vec::new(), refusals: Vec::new(), left_out };
+    let mut draft = TableDraft {
+        schema,
+        new_schema: schema_missing,
+        statements: Vec::new(),
+        additions: Vec::new(),
+        refusals: Vec::new(),
+        left_out,
+    };
     check_name(&mut draft, "", &name.name);
     let mut lines = Vec::new();
     for (column, detail) in definition.schema.columns.iter().zip(&definition.details) {
-        lines.extend(self::column(&mut draft, column, detail));
+        let Some(line) = self::column(&mut draft, column, detail) else { continue };
+        draft.additions.push((column.name.clone(), format!("ALTER TABLE {} ADD COLUMN {line}", Table(&name))));
+        lines.push(line);
     }
     let columns = |places: &mut dyn Iterator<Item = usize>| -> Vec<String> {
         places.filter_map(|at| definition.schema.columns.get(at)).map(|c| Ident(&c.name).to_string()).collect()
