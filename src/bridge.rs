@@ -16,7 +16,7 @@ use std::{
 use pontoon_core::{
     Checkpoint, Class, Code, Error, Position, Result, TableId,
     history::Retention,
-    node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, Tables},
+    node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, SetUp, Tables},
     quarantine::Stored,
     state::NodeState,
 };
@@ -363,18 +363,19 @@ pub(crate) async fn read_states(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
 pub(crate) fn are_set_up(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, states: &Pair<NodeState>) -> Result<()> {
     for side in Side::BOTH {
         let (known, name) = (&states[side].tables, nodes[side].name());
-        let mut labels: Vec<&Arc<str>> = tables[side].iter().map(|table| &table.label).collect();
-        labels.sort();
-        if known.is_empty() || labels.iter().copied().eq(known) {
+        let arriving = tables[side.other()].iter().map(|table| (table.label.clone(), table.followed));
+        let mut wanted: Vec<SetUp> = arriving.collect();
+        wanted.sort();
+        if known.is_empty() || wanted == *known {
             continue;
         }
-        let new = labels.iter().find(|label| !known.contains(label));
-        let gone = known.iter().find(|label| !labels.contains(label));
+        let has = |tables: &[SetUp], label: &Arc<str>| tables.iter().any(|(found, _)| found == label);
+        let new = wanted.iter().find(|(label, _)| !has(known, label));
+        let gone = known.iter().find(|(label, _)| !has(&wanted, label));
         let what = match (new, gone) {
-            (Some(new), _) => format!("is not set up for the table {new}, which is configured"),
-            (None, gone) => {
-                format!("is set up for the table {}, which is not configured", gone.map_or("?", |gone| gone))
-            }
+            (Some((label, _)), _) => format!("is not set up for the table {label}, which is configured"),
+            (None, Some((label, _))) => format!("is set up for the table {label}, which is not configured"),
+            (None, None) => "is set up for other directions than are configured".to_owned(),
         };
         return Err(Error::new(Code::TablesChanged, format!("{name} {what}"))
             .hint("run pontoon setup, with the configuration that is meant; what is set up already stays as it is"));
@@ -638,12 +639,12 @@ impl Shared {
         self.tables[Side::A].get(table.index()).map_or("?", |table| &*table.label)
     }
 
-    /// Tells the observer of a verdict.
     /// What is looked at for references that are broken on a side.
     pub(crate) fn looking(&self, side: Side) -> Looking<'_> {
         Looking { tables: &self.tables[side], referring: &self.referring[side], policies: &self.policies }
     }
 
+    /// Tells the observer of a verdict.
     pub(crate) fn settled(&self, source: Option<Side>, verdict: &Verdict) {
         let winner = verdict.reason.winner();
         let conflict = Conflict {

@@ -243,6 +243,7 @@ mod tests {
         let plan = |own: &[&str], other: &[&str], name: &str| SetupPlan {
             tables: tables(own),
             other_tables: tables(other).iter().map(|table| table.name.clone()).collect(),
+            arrives: vec![true; own.len()],
             followed: true,
             written: true,
             database: "d".into(),
@@ -262,8 +263,11 @@ mod tests {
             other_log: log(to),
             other_database: "d".into(),
         };
-        let carried =
-            carried.iter().map(|(here, there)| Carried { here: format!("s.{here}"), there: format!("s.{there}") });
+        let carried = carried.iter().map(|(here, there)| Carried {
+            here: format!("s.{here}"),
+            there: format!("s.{there}"),
+            arrives: true,
+        });
         Neighbour { bridge: name.into(), joined, carried: carried.collect() }
     }
 

@@ -10,13 +10,15 @@
 //! what is applied. That is looked at, and the checkpoint moved, as a bridge begins: under the lease of both nodes, and after
 //! all transactions of whoever had it before. A process that is started meanwhile stands by.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pontoon_core::{
     Checkpoint, Code, Error, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     node::{Lease, LeaseAttempt, Node, Peer, SetupPlan, Tables},
     state::NodeState,
 };
+
+use tokio::time::{Instant, sleep};
 
 use crate::{
     bridge::{RENEW_EVERY, read_states, renew},
@@ -26,6 +28,12 @@ use crate::{
     rings, service,
     side::{Pair, Side},
 };
+
+/// A bridge that reads a log which is no longer followed notices it when it renews its lease, and that may come late.
+const LET_GO_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often is looked whether it has.
+const LET_GO_AGAIN: Duration = Duration::from_millis(300);
 
 /// What each node has to be prepared for.
 pub async fn plans(config: &Config, nodes: &Pair<Arc<dyn Node>>, mapping: &Mapping) -> Result<Pair<SetupPlan>> {
@@ -49,6 +57,7 @@ async fn plans_of(
     Ok(Pair::from_fn(|side| SetupPlan {
         tables: tables[side].clone(),
         other_tables: names_of(&tables[side.other()]),
+        arrives: tables[side.other()].iter().map(|table| table.followed).collect(),
         followed: reads[side],
         written: reads[side.other()],
         database: config.node(side).database.clone(),
@@ -89,6 +98,7 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
     Pair::from_fn(|side| SetupPlan {
         tables: tables[side].clone(),
         other_tables: names_of(&tables[side.other()]),
+        arrives: tables[side.other()].iter().map(|table| table.followed).collect(),
         followed: follows(side),
         written: follows(side.other()),
         database: config.node(side).database.clone(),
@@ -115,6 +125,7 @@ pub async fn setup(config: &Config, nodes: &Nodes) -> Result<Mapping> {
     let (mapping, plans) = prepare(config, nodes).await?;
     let starts = create(nodes, &plans).await?;
     install(nodes, &plans, &starts).await?;
+    let_go(nodes, &plans).await?;
     Ok(mapping)
 }
 
@@ -154,7 +165,7 @@ pub async fn setup_at(
 /// What is to be done, if it may be.
 async fn prepare(config: &Config, nodes: &Nodes) -> Result<(Mapping, Pair<SetupPlan>)> {
     connect(&nodes.nodes).await?;
-    let mapping = mapping::map(config, &nodes.nodes).await?.require()?;
+    let mapping = mapping::map(config, &nodes.nodes).await?.with_statements(nodes).await.require()?;
     let plans = plans(config, &nodes.nodes, &mapping).await?;
     rings::look(names(&nodes.nodes), &plans, &nodes.admins).await?.refuse()?;
     Ok((mapping, plans))
@@ -174,6 +185,22 @@ async fn install(nodes: &Nodes, plans: &Pair<SetupPlan>, starts: &Pair<Checkpoin
     for side in Side::BOTH {
         let installed = nodes.admins[side].install_checkpoint(&plans[side], &starts[side.other()]).await;
         installed.map_err(|error| error.at(nodes.nodes[side].name()))?;
+    }
+    Ok(())
+}
+
+/// Removes what a log that is no longer followed had for it, once whoever reads it has noticed.
+async fn let_go(nodes: &Nodes, plans: &Pair<SetupPlan>) -> Result<()> {
+    for side in Side::BOTH {
+        let began = Instant::now();
+        loop {
+            match nodes.admins[side].let_go(&plans[side]).await {
+                Err(error) if error.code() == Code::Contention && began.elapsed() < LET_GO_WITHIN => {
+                    sleep(LET_GO_AGAIN).await;
+                }
+                done => break done.map_err(|error| error.at(nodes.nodes[side].name()))?,
+            }
+        }
     }
     Ok(())
 }
@@ -225,7 +252,7 @@ async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pa
 async fn keep(hold: Option<&mut Hold>) -> Error {
     let Some(hold) = hold else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        sleep(RENEW_EVERY).await;
         if let Err(error) = renew(&mut hold.leases).await {
             return error;
         }

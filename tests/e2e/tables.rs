@@ -14,7 +14,7 @@ use crate::support::{
     Bridge, Database, Link, LinkOptions, bridge::pontoon, database::Client, eventually, pairings, workload,
 };
 
-pairings!(come_and_go, is_loaded_while_both_sides_write);
+pairings!(come_and_go, is_loaded_while_both_sides_write, one_way_and_both_ways);
 
 const ITEMS: &str = "[[tables]]\nname = \"items\"\n";
 const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\" }\n";
@@ -161,4 +161,42 @@ async fn is_loaded_while_both_sides_write(kinds: [Kind; 2]) {
     link.succeed(&["verify"]).await;
     crosses(&link, "items", "name", 1).await;
     assert_eq!(bridge.stop().await, 0);
+}
+
+/// A bridge that goes one way goes both ways, and one way again, without a copy: what was written on b before stays there.
+async fn one_way_and_both_ways(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let one_way = format!("{ITEMS}direction = \"a->b\"\n");
+    link.configure(&one_way);
+    link.succeed(&["setup"]).await;
+    let bridge = link.run();
+    bridge.works().await;
+    for round in 0..2 {
+        let id = 1 + 10 * round;
+        link.a.run(&format!("INSERT INTO items VALUES ({id}, 'of a')")).await;
+        link.b.run(&format!("INSERT INTO items VALUES ({}, 'stays on b')", id + 1)).await;
+        link.settle().await;
+        assert_eq!(on(&link.b, id).await, "1");
+        assert_eq!(on(&link.a, id + 1).await, "0", "one way");
+        if link.b.is_postgres() {
+            assert_eq!(link.b.value("SELECT count(*) FROM pg_replication_slots").await, "0", "nobody reads its log");
+        }
+
+        link.configure(ITEMS);
+        link.succeed(&["setup"]).await;
+        taken_up(&bridge, 2 * round as usize + 1).await;
+        crosses(&link, "items", "name", i64::from(id + 4)).await;
+        assert_eq!(on(&link.a, id + 1).await, "0", "what was written before stays there");
+
+        link.configure(&one_way);
+        link.succeed(&["setup"]).await;
+        taken_up(&bridge, 2 * round as usize + 2).await;
+    }
+    assert!(link.conflicts(&[]).await.is_empty());
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// How many rows of `items` a node has of a key.
+async fn on(node: &Database, id: i32) -> String {
+    node.value(&format!("SELECT count(*) FROM items WHERE id = {id}")).await
 }

@@ -5,11 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::{
-    node::SetupPlan,
-    position::LogIdentity,
-    schema::{TableId, TableName},
-};
+use crate::{node::SetupPlan, position::LogIdentity, schema::TableId};
 
 /// Which two databases a bridge joins, from one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,29 +72,32 @@ pub struct Carried {
     pub here: String,
     /// The table on the other one.
     pub there: String,
+    /// Its changes come here from the other one.
+    pub arrives: bool,
 }
 
 impl Carried {
     /// The tables of a plan, each with what the bridge calls the pair.
     pub fn of(plan: &SetupPlan) -> Vec<(&str, Carried)> {
-        let tables = plan.tables.iter().zip(&plan.other_tables);
-        let carried = |(table, there): (&'_ crate::MappedTable, &TableName)| Carried {
-            here: table.name.to_string(),
-            there: there.to_string(),
-        };
-        tables.map(|(table, there)| (&*table.label, carried((table, there)))).collect()
+        let tables = plan.tables.iter().zip(&plan.other_tables).zip(&plan.arrives);
+        let carried = tables.map(|((table, there), arrives)| {
+            let carried = Carried { here: table.name.to_string(), there: there.to_string(), arrives: *arrives };
+            (&*table.label, carried)
+        });
+        carried.collect()
     }
 
     /// The text that is kept.
     pub fn to_text(&self) -> String {
-        json!({"here": self.here, "there": self.there}).to_string()
+        json!({"here": self.here, "there": self.there, "arrives": self.arrives}).to_string()
     }
 
     /// Reads back what [`Carried::to_text`] wrote; `None` where it is not that.
     pub fn from_text(text: &str) -> Option<Carried> {
         let json: Json = serde_json::from_str(text).ok()?;
         let field = |name: &str| json.get(name)?.as_str().map(str::to_owned);
-        Some(Carried { here: field("here")?, there: field("there")? })
+        let arrives = json.get("arrives").and_then(Json::as_bool).unwrap_or(true);
+        Some(Carried { here: field("here")?, there: field("there")?, arrives })
     }
 }
 
@@ -159,7 +158,7 @@ mod tests {
         let text = r#"{"database":"shop","log":"postgres:7:1","node":"shop","other":"stock","other_database":"st\"ock","other_log":"mysql:0a"}"#;
         assert_eq!(joined.to_text(), text);
         assert_eq!(Joined::from_text(text), Some(joined));
-        let carried = Carried { here: "public.items".into(), there: r"shop.it\.ems".into() };
+        let carried = Carried { here: "public.items".into(), there: r"shop.it\.ems".into(), arrives: false };
         assert_eq!(Carried::from_text(&carried.to_text()), Some(carried));
         assert_eq!(Joined::from_text("{}"), None);
         assert_eq!(Carried::from_text("[]"), None);

@@ -536,6 +536,10 @@ pub trait Admin: Send + Sync {
     /// identities of both nodes, and the tables as they are now. Errors: bridge name taken.
     async fn install_checkpoint(&self, plan: &SetupPlan, other: &Checkpoint) -> Result<()>;
 
+    /// Removes what only reading this node's log takes, where the plan does not follow it: a slot that nobody reads would keep the log for ever. Safe to
+    /// repeat. Errors: contention, while a bridge still reads it.
+    async fn let_go(&self, plan: &SetupPlan) -> Result<()>;
+
     /// What [`Admin::teardown`] does, as SQL.
     async fn teardown_sql(&self, plan: &SetupPlan) -> Result<Vec<String>>;
 
@@ -598,6 +602,8 @@ pub struct SetupPlan {
     pub tables: Tables,
     /// The same on the other node, in the same order.
     pub other_tables: Vec<TableName>,
+    /// Whether the changes of each come here from the other node.
+    pub arrives: Vec<bool>,
     /// The log of this node is followed.
     pub followed: bool,
     /// The other node writes here.
@@ -612,33 +618,46 @@ pub struct SetupPlan {
     pub other_log: LogIdentity,
 }
 
+/// A table that a bridge is set up for on a node: what the configuration calls it, and whether its changes come here from the other node.
+pub type SetUp = (Arc<str>, bool);
+
 /// In which tables a set-up is another than the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangedTables {
-    /// What the configuration calls those that there are for the first time.
-    pub new: Vec<Arc<str>>,
-    /// And those that there are no longer.
-    pub gone: Vec<Arc<str>>,
-}
-
-impl ChangedTables {
-    /// Nothing is another.
-    pub fn is_none(&self) -> bool {
-        self.new.is_empty() && self.gone.is_empty()
-    }
+    /// There is any.
+    pub any: bool,
+    /// Those whose changes come here for the first time: they count from where the other node's log stands.
+    pub begin: Vec<Arc<str>>,
+    /// Those whose changes come here no longer.
+    pub end: Vec<Arc<str>>,
+    /// Nothing came here before: the other node's log is followed from where it stands.
+    pub from_nothing: bool,
 }
 
 impl SetupPlan {
+    /// The tables, each with whether its changes come here, in alphabetical order.
+    pub fn set_up(&self) -> Vec<SetUp> {
+        let mut tables: Vec<SetUp> =
+            self.tables.iter().zip(&self.arrives).map(|(table, arrives)| (table.label.clone(), *arrives)).collect();
+        tables.sort();
+        tables
+    }
+
     /// In which tables it differs from what a bridge is set up for; in none where it is not set up for any.
-    pub fn changed_tables(&self, known: &[Arc<str>]) -> ChangedTables {
-        if known.is_empty() {
+    pub fn changed_tables(&self, known: &[SetUp]) -> ChangedTables {
+        let planned = self.set_up();
+        if known.is_empty() || planned == known {
             return ChangedTables::default();
         }
-        let labels = self.tables.iter().map(|table| &table.label);
-        let is_planned = |label: &&Arc<str>| self.tables.iter().any(|table| table.label == **label);
+        let arriving = |tables: &[SetUp]| -> Vec<Arc<str>> {
+            tables.iter().filter(|(_, arrives)| *arrives).map(|(label, _)| label.clone()).collect()
+        };
+        let (before, now) = (arriving(known), arriving(&planned));
         ChangedTables {
-            new: labels.filter(|label| !known.contains(label)).cloned().collect(),
-            gone: known.iter().filter(|label| !is_planned(label)).cloned().collect(),
+            any: true,
+            begin: now.iter().filter(|label| !before.contains(label)).cloned().collect(),
+            end: before.iter().filter(|label| !now.contains(label)).cloned().collect(),
+            from_nothing: before.is_empty() && !now.is_empty(),
         }
     }
 }

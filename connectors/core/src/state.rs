@@ -1,12 +1,11 @@
 //! What is durable: it lives inside the two databases, committed with the rows it describes.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::{
     change::{Key, Row},
+    node::SetUp,
     position::{LogIdentity, Position},
     quarantine::QuarantinedKey,
     schema::{MappedTable, TableId},
@@ -148,10 +147,9 @@ pub struct NodeState {
     pub highest_id: i64,
     /// Positions of this node's log whose transaction the operator said to pass over.
     pub skips: Vec<Position>,
-    /// The tables that it is set up for on this node, by what the configuration calls them, in alphabetical order; empty where a version did it that
-    /// did not tell.
-    pub tables: Vec<Arc<str>>,
-    /// Tables that were added while the bridge had a checkpoint already: what the *other* node's log holds of each up to this place was
+    /// The tables that it is set up for on this node, in alphabetical order; empty where a version did it that did not tell.
+    pub tables: Vec<SetUp>,
+    /// Tables that came to this direction while the bridge had a checkpoint already: what the *other* node's log holds of each up to this place was
     /// there before, and is not applied on this node.
     pub since: Vec<(TableId, Position)>,
     /// The names of the other bridges that are set up on this node and may read what this one writes.

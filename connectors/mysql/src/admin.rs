@@ -9,7 +9,7 @@
 //!
 //! No session setting that the bridge pins needs a right of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -17,7 +17,7 @@ use pontoon_core::{
     history::{Count, Filter, Record},
     neighbours::{Carried, Joined, Surroundings},
     new_key::{Of, Request},
-    node::{Admin, Finding, SetupPlan, Tables},
+    node::{Admin, ChangedTables, Finding, SetupPlan, Tables},
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
     sequences::{GeneratedKey, Standing},
@@ -115,6 +115,11 @@ impl Admin for MysqlNode {
         state::check_format(&mut client).await?;
         let log = identity(&mut client).await?;
         install(&mut client, self, &Joined::of(self.label(), &log, plan).to_text(), plan, other).await
+    }
+
+    async fn let_go(&self, _plan: &SetupPlan) -> Result<()> {
+        // These servers keep their log by time and size, not for a reader.
+        Ok(())
     }
 
     async fn teardown_sql(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
@@ -332,7 +337,8 @@ async fn install(
         script.push(statement);
     }
     let known = client.rows(state::carried(node.bridge())).await.map_err(privileged)?;
-    for statement in changed_tables(node.bridge(), plan, &state::labels(&known, tables::TABLE), other) {
+    let changed = plan.changed_tables(&state::set_up(&known));
+    for statement in change_tables(node.bridge(), &changed, other) {
         script.push(statement);
     }
     script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{}%'", tables::TABLE));
@@ -345,26 +351,27 @@ async fn install(
     }
     let source = encode::text(&plan.other_name);
     script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));
-    script.push(format!("{} AND `log` IS NULL", state::set_checkpoint(node.bridge(), other)));
+    // Nothing came here before: what the other node's log has until now stays there.
+    let unless_set = if changed.from_nothing { "" } else { " AND `log` IS NULL" };
+    script.push(format!("{}{unless_set}", state::set_checkpoint(node.bridge(), other)));
     script.push("COMMIT");
     client.run(script).await.map_err(privileged)?;
     Ok(())
 }
 
-/// Notes from where on tables count that the bridge is set up for besides those that it has worked with. Where they are others than before, whoever
-/// works is shut out, and has to look at them anew.
-fn changed_tables(bridge: &str, plan: &SetupPlan, known: &[Arc<str>], other: &Checkpoint) -> Vec<String> {
-    let changed = plan.changed_tables(known);
-    if changed.is_none() {
-        return Vec::new();
-    }
+/// Notes from where on tables count whose changes have not come here so far. Where the tables are others than before, whoever works is shut out, and
+/// has to look at them anew.
+fn change_tables(bridge: &str, changed: &ChangedTables, other: &Checkpoint) -> Vec<String> {
     let name = encode::text(bridge);
     let row = |label: &str| encode::text(&format!("{}{label}", tables::SINCE));
-    let mut statements = vec![lease::raise(bridge, None)];
-    for label in changed.gone.iter().chain(&changed.new) {
+    let mut statements = Vec::new();
+    if changed.any {
+        statements.push(lease::raise(bridge, None));
+    }
+    for label in changed.end.iter().chain(&changed.begin) {
         statements.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name = {}", row(label)));
     }
-    for label in &changed.new {
+    for label in &changed.begin {
         let position = encode::text(&other.position.durable());
         statements.push(format!(
             "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {position})",

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
-    node::Tables,
+    neighbours::Carried,
+    node::{SetUp, Tables},
     record::{key_from_text, key_to_text, row_to_text, stored_row},
     state::{FORMAT_VERSION, NodeState},
 };
@@ -92,8 +93,9 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         let name = text(row, 0).unwrap_or_default();
         state.skips.push(name.strip_prefix(SKIP).unwrap_or_default().parse()?);
     }
-    state.tables = labels(&carried.rows, TABLE);
-    for (row, label) in since.rows.iter().zip(labels(&since.rows, SINCE)) {
+    state.tables = set_up(&carried.rows);
+    for row in &since.rows {
+        let label = label(row, SINCE);
         if let Some(table) = tables.iter().find(|table| table.label == label) {
             state.since.push((table.id, text(row, 1).unwrap_or_default().parse()?));
         }
@@ -110,13 +112,20 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
 /// The statement that asks for the tables that the bridge is set up for here.
 pub(crate) fn carried(bridge: &str) -> String {
     let bridge = encode::text(bridge);
-    format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{TABLE}%' ORDER BY name")
+    format!(
+        "SELECT name, value FROM `pontoon`.`control` WHERE bridge = {bridge} AND name LIKE '{TABLE}%' ORDER BY name"
+    )
 }
 
-/// The names of rows of `control`, without what they begin with.
-pub(crate) fn labels(rows: &[Vec<Field>], prefix: &str) -> Vec<Arc<str>> {
-    let label = |row| text(row, 0)?.strip_prefix(prefix).map(Into::into);
-    rows.iter().map(|row: &Vec<Field>| label(row).unwrap_or_else(|| Arc::from(""))).collect()
+/// Those tables.
+pub(crate) fn set_up(rows: &[Vec<Field>]) -> Vec<SetUp> {
+    let arrives = |row: &Vec<Field>| Carried::from_text(&text(row, 1)?).map(|carried| carried.arrives);
+    rows.iter().map(|row| (label(row, TABLE), arrives(row).unwrap_or(true))).collect()
+}
+
+/// The name of a row of `control`, without what it begins with.
+fn label(row: &[Field], prefix: &str) -> Arc<str> {
+    text(row, 0).as_deref().and_then(|name| name.strip_prefix(prefix)).unwrap_or_default().into()
 }
 
 /// The statement that sets the checkpoint.

@@ -112,6 +112,11 @@ impl Admin for PostgresNode {
         self.at(install_checkpoint(&mut link.client, &self.names, name, plan, other).await)
     }
 
+    async fn let_go(&self, plan: &SetupPlan) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(let_go(&link.client, &self.names, plan).await)
+    }
+
     async fn teardown_sql(&self, _plan: &SetupPlan) -> Result<Vec<String>> {
         let link = self.link("check").await?;
         let last = self.at(is_last(&link.client, &self.names).await)?;
@@ -433,7 +438,7 @@ async fn install_checkpoint(
     const LEASE: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'lease', 0) ON CONFLICT (bridge, name) DO NOTHING";
     const CHECKPOINT: &str = "INSERT INTO pontoon.checkpoint AS c (bridge, applier, source, position, log) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (bridge, applier) DO UPDATE SET source = excluded.source, position = excluded.position, log = excluded.log,
-            updated_at = now() WHERE c.log IS NULL";
+            updated_at = now() WHERE c.log IS NULL OR $6 AND excluded.log IS NOT NULL";
     tables::format_check(client).await?;
     let log = slot::identity(client).await?;
     let pair = Joined::of(node_name, &log, plan).to_text();
@@ -450,7 +455,7 @@ async fn install_checkpoint(
     let carried = Carried::of(plan).into_iter();
     let carried = carried.map(|(label, carried)| (format!("{}{label}", surroundings::TABLE), carried.to_text()));
     let (rows, values): (Vec<String>, Vec<String>) = carried.unzip();
-    change_tables(&transaction, names, plan, other).await?;
+    let anew = change_tables(&transaction, names, plan, other).await?;
     transaction.execute(FORGET, &[&names.bridge, &surroundings::TABLE]).await.map_err(failed)?;
     transaction.execute(CARRY, &[&names.bridge, &rows, &values]).await.map_err(failed)?;
     let (position, log) = (other.position.durable(), other.log.to_string());
@@ -461,36 +466,52 @@ async fn install_checkpoint(
         };
         let number = applier.number();
         transaction
-            .execute(CHECKPOINT, &[&names.bridge, &number, &plan.other_name, &position, &log])
+            .execute(CHECKPOINT, &[&names.bridge, &number, &plan.other_name, &position, &log, &anew])
             .await
             .map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
 }
 
-/// Notes from where on tables count that the bridge is set up for besides those that it has worked with. Where they are others than before, whoever
-/// works is shut out, and has to look at them anew.
+/// Notes from where on tables count whose changes have not come here so far. (What the log has of a table from before it was in the publication pgoutput
+/// does not tell: it looks at the catalogs as of the place that it decodes, `get_rel_sync_entry` of pgoutput.c; tried.) Where the tables are others
+/// than before, whoever works is shut out, and has to look at them anew. Whether the other node's log is to be followed from where it stands.
 async fn change_tables(
     transaction: &Transaction<'_>,
     names: &Names,
     plan: &SetupPlan,
     other: &Checkpoint,
-) -> Result<()> {
+) -> Result<bool> {
     const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND name = 'since:' || $2::text";
     const NOTE: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'since:' || $2::text, $3)";
     let failed = |error| error::of_statement(&error);
     let changed = plan.changed_tables(&node::carried(transaction, names).await?);
-    if changed.is_none() {
-        return Ok(());
+    if changed.any {
+        transaction.execute(RAISE, &[&names.bridge, &None::<&str>]).await.map_err(failed)?;
     }
-    transaction.execute(RAISE, &[&names.bridge, &None::<&str>]).await.map_err(failed)?;
-    for label in changed.gone.iter().chain(&changed.new) {
+    for label in changed.end.iter().chain(&changed.begin) {
         transaction.execute(FORGET, &[&names.bridge, &&**label]).await.map_err(failed)?;
     }
-    for label in &changed.new {
+    for label in &changed.begin {
         transaction.execute(NOTE, &[&names.bridge, &&**label, &other.position.durable()]).await.map_err(failed)?;
     }
-    Ok(())
+    Ok(changed.from_nothing)
+}
+
+/// Removes slot and publication, where the log is not followed.
+async fn let_go(client: &Client, names: &Names, plan: &SetupPlan) -> Result<()> {
+    const SLOT: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+    if plan.followed {
+        return Ok(());
+    }
+    let dropped = client.execute(SLOT, &[&names.slot]).await;
+    dropped.map_err(|error| match error::sqlstate(&error) {
+        Some(("55006", _)) => Error::new(Code::Contention, format!("the slot {:?} is still read", names.slot))
+            .hint("stop whoever reads it, and run `pontoon setup` again: else it keeps the log"),
+        _ => privileged(&error, "drop a replication slot"),
+    })?;
+    let sql = format!("DROP PUBLICATION IF EXISTS {}", Ident(&names.slot));
+    client.batch_execute(&sql).await.map_err(|error| privileged(&error, "drop the publication"))
 }
 
 /// Whether no other bridge has anything in the schema.

@@ -4,13 +4,12 @@
 //! it is first needed and again after an error. Marks need a connection of their own: one with an origin
 //! set up would mark them as an echo, with a commit time that is not this server's.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableId, TableName,
     TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
+    neighbours::Carried,
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, SetUp, Tables},
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
@@ -324,10 +323,11 @@ async fn skips(client: &Client, names: &Names) -> Result<Vec<Position>> {
 }
 
 /// The tables that the bridge is set up for here.
-pub(crate) async fn carried(client: &impl GenericClient, names: &Names) -> Result<Vec<Arc<str>>> {
-    const SQL: &str = "SELECT substr(name, 7) FROM pontoon.control WHERE bridge = $1 AND name LIKE 'table:%' ORDER BY name COLLATE \"C\"";
+pub(crate) async fn carried(client: &impl GenericClient, names: &Names) -> Result<Vec<SetUp>> {
+    const SQL: &str = "SELECT substr(name, 7), value FROM pontoon.control WHERE bridge = $1 AND name LIKE 'table:%' ORDER BY name COLLATE \"C\"";
     let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
-    rows.iter().map(|row| Ok(text(row, 0)?.into())).collect()
+    let arrives = |row| Ok(Carried::from_text(&text(row, 1)?).is_none_or(|carried| carried.arrives));
+    rows.iter().map(|row| Ok((text(row, 0)?.into(), arrives(row)?))).collect()
 }
 
 async fn since(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<(TableId, Position)>> {

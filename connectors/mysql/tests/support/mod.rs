@@ -94,6 +94,7 @@ pub(crate) fn plan(tables: &Tables) -> SetupPlan {
     SetupPlan {
         tables: tables.clone(),
         other_tables: tables.iter().map(|table| table.name.clone()).collect(),
+        arrives: tables.iter().map(|_| true).collect(),
         followed: true,
         written: true,
         database: "shop".into(),

@@ -36,7 +36,7 @@ async fn setup_is_safe_to_repeat_and_teardown_leaves_nothing() {
     let state = bench.node.state(bench.tables()).await.unwrap();
     assert_eq!(
         state,
-        NodeState { checkpoint: Some(other()), tables: vec!["public.items".into()], ..NodeState::default() }
+        NodeState { checkpoint: Some(other()), tables: vec![("public.items".into(), true)], ..NodeState::default() }
     );
     // Teardown is refused while the bridge runs.
     let pontoon_core::node::LeaseAttempt::Ours(mut lease) = bench.node.try_lease().await.unwrap() else { panic!() };

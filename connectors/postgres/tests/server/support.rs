@@ -100,6 +100,7 @@ pub(crate) fn other() -> Checkpoint {
 pub(crate) fn plan_of(tables: Tables) -> SetupPlan {
     SetupPlan {
         other_tables: tables.iter().map(|table| table.name.clone()).collect(),
+        arrives: tables.iter().map(|_| true).collect(),
         tables,
         followed: true,
         written: true,
