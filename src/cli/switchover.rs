@@ -161,16 +161,18 @@ impl Over<'_> {
         let node = &self.nodes.nodes[self.to.other()];
         let end = node.log_status(None).await?.end;
         node.mark(Mark::Barrier).await?;
-        let mut written = 0;
+        let (mut written, mut is_theirs) = (0, false);
         loop {
             let event = look.next().await?;
             let position = match &*event {
                 LogEvent::Fragment(fragment) => {
                     let is_mapped = |table: usize| tables.get(table).is_some_and(|table| table.followed);
-                    let is_theirs = fragment.origin == Origin::Local;
-                    let counts = is_theirs && fragment.changes.iter().any(|change| is_mapped(change.table.index()));
-                    // A large one is counted by its last piece.
-                    written += u64::from(counts && fragment.position.is_some());
+                    // A large one comes in pieces, and its last need not have any of these tables.
+                    is_theirs |= fragment.origin == Origin::Local
+                        && fragment.changes.iter().any(|change| is_mapped(change.table.index()));
+                    if fragment.position.is_some() {
+                        written += u64::from(std::mem::take(&mut is_theirs));
+                    }
                     fragment.position.as_ref()
                 }
                 LogEvent::Progress(progress) => Some(&progress.position),
