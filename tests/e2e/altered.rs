@@ -10,11 +10,11 @@ use std::{
 };
 
 use pontoon_servers::Kind;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 
 use crate::{
     quarantine::entries,
-    support::{Bridge, Database, Link, LinkOptions, database::Client, eventually, pairings},
+    support::{Bridge, Database, Link, LinkOptions, eventually, pairings},
 };
 
 pairings!(columns_come_and_go, a_table_is_swapped_for_another);
@@ -36,19 +36,25 @@ async fn ready(kinds: [Kind; 2]) -> Link {
 /// An application that inserts rows and changes those of the moment before, some hundred a second, until told to stop; how many rows
 /// it has. It names the columns that it knows.
 fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
-    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
-    tokio::spawn(async move {
-        let mut client = Client::connect(kind, &url).await;
-        let mut next = first;
-        while !stop.load(Ordering::Relaxed) {
-            client.run(&format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})")).await;
-            let before = next.saturating_sub(3).max(first);
-            client.run(&format!("UPDATE items SET n = n + 1 WHERE id = {before}")).await;
-            next += 1;
-            sleep(Duration::from_millis(4)).await;
-        }
-        next - first
+    node.application(stop, Duration::from_millis(4), move |time| {
+        let (next, before) = (first + time, first + time.saturating_sub(3));
+        vec![
+            format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})"),
+            format!("UPDATE items SET n = n + 1 WHERE id = {before}"),
+        ]
     })
+}
+
+/// A bridge that runs, and writers on both sides that have written.
+async fn written_on_both_sides(link: &Link) -> (Bridge, Arc<AtomicBool>, [JoinHandle<u32>; 2]) {
+    let bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("a has rows", async || link.a.value("SELECT count(*) FROM items WHERE id < 1000000").await != "0").await;
+    eventually("b has rows", async || link.b.value("SELECT count(*) FROM items WHERE id >= 1000000").await != "0")
+        .await;
+    (bridge, stop, writers)
 }
 
 /// A change of `items`, as each kind of server wants it.
@@ -102,13 +108,7 @@ async fn cross(link: &Link) {
 
 async fn columns_come_and_go(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
-    let mut bridge = link.run();
-    bridge.works().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
-    eventually("a has rows", async || link.a.value("SELECT count(*) FROM items WHERE id < 1000000").await != "0").await;
-    eventually("b has rows", async || link.b.value("SELECT count(*) FROM items WHERE id >= 1000000").await != "0")
-        .await;
+    let (mut bridge, stop, writers) = written_on_both_sides(&link).await;
     for (at, step) in STEPS.iter().enumerate() {
         cross(&link).await;
         let nodes = if at % 2 == 0 { [&link.a, &link.b] } else { [&link.b, &link.a] };
@@ -146,13 +146,7 @@ async fn columns_come_and_go(kinds: [Kind; 2]) {
 /// old one's name.
 async fn a_table_is_swapped_for_another(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
-    let mut bridge = link.run();
-    bridge.works().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
-    eventually("a has rows", async || link.a.value("SELECT count(*) FROM items WHERE id < 1000000").await != "0").await;
-    eventually("b has rows", async || link.b.value("SELECT count(*) FROM items WHERE id >= 1000000").await != "0")
-        .await;
+    let (mut bridge, stop, writers) = written_on_both_sides(&link).await;
     cross(&link).await;
     let (mysql, _) = link.mysql();
     let copied = "REPLACE INTO items_new (id, name, n) VALUES (NEW.id, NEW.name, NEW.n)";

@@ -15,7 +15,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     altered::nobody_lost,
-    support::{Bridge, Database, Link, LinkOptions, a_second_later, database::Client, eventually, pairings},
+    support::{Bridge, Database, Link, LinkOptions, a_second_later, eventually, pairings},
 };
 
 pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time, both_tables_are_changed_meanwhile);
@@ -41,16 +41,8 @@ async fn states(link: &Link) -> [String; 2] {
 
 /// An application that inserts rows, some hundred a second, until told to stop; how many it has.
 fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
-    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
-    tokio::spawn(async move {
-        let mut client = Client::connect(kind, &url).await;
-        let mut next = first;
-        while !stop.load(Ordering::Relaxed) {
-            client.run(&format!("INSERT INTO items (id, name) VALUES ({next}, 'written')")).await;
-            next += 1;
-            sleep(Duration::from_millis(4)).await;
-        }
-        next - first
+    node.application(stop, Duration::from_millis(4), move |time| {
+        vec![format!("INSERT INTO items (id, name) VALUES ({}, 'written')", first + time)]
     })
 }
 
@@ -58,6 +50,16 @@ fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32
 async fn arrived(link: &Link) -> [String; 2] {
     let on_a = link.a.value(&format!("SELECT count(*) FROM items WHERE id >= {OF_B}")).await;
     [on_a, link.b.value(&format!("SELECT count(*) FROM items WHERE id < {OF_B}")).await]
+}
+
+/// A bridge that runs, and writers on both sides whose rows cross.
+async fn crossing_both_ways(link: &Link) -> (Bridge, Arc<AtomicBool>, [JoinHandle<u32>; 2]) {
+    let bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    eventually("rows cross both ways", async || arrived(link).await.iter().all(|count| count != "0")).await;
+    (bridge, stop, writers)
 }
 
 /// Waits until a bridge has read so much more of both logs that some of it would be applied, if anything were.
@@ -72,11 +74,7 @@ async fn reads_on(bridge: &Bridge) {
 
 async fn both_ways_across_restarts(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
-    let bridge = link.run();
-    bridge.works().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
-    eventually("rows cross both ways", async || arrived(&link).await.iter().all(|count| count != "0")).await;
+    let (bridge, stop, writers) = crossing_both_ways(&link).await;
 
     let said = link.succeed(&["pause"]).await;
     let at_once = arrived(&link).await;
@@ -171,11 +169,7 @@ async fn by_itself_after_a_time(kinds: [Kind; 2]) {
 /// column, while both sides are written.
 async fn both_tables_are_changed_meanwhile(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
-    let bridge = link.run();
-    bridge.works().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
-    eventually("rows cross both ways", async || arrived(&link).await.iter().all(|count| count != "0")).await;
+    let (bridge, stop, writers) = crossing_both_ways(&link).await;
     for (round, nodes) in [[&link.a, &link.b], [&link.b, &link.a]].into_iter().enumerate() {
         link.succeed(&["pause"]).await;
         sleep(Duration::from_millis(300)).await;

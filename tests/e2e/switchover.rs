@@ -10,9 +10,9 @@ use std::{
 };
 
 use pontoon_servers::Kind;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 
-use crate::support::{Database, Link, LinkOptions, database::Client, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, eventually, pairings};
 
 pairings!(over_and_back);
 
@@ -20,15 +20,8 @@ const CONFIGURATION: &str = "[[tables]]\nname = \"items\"\naccept = [\"generated
     [[tables]]\nname = \"feed\"\ndirection = \"a->b\"\n";
 
 /// An application that inserts rows, whose keys the server gives, until told to stop.
-fn writer(node: &Database, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
-    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
-    tokio::spawn(async move {
-        let mut client = Client::connect(kind, &url).await;
-        while !stop.load(Ordering::Relaxed) {
-            client.run("INSERT INTO items (name) VALUES ('written')").await;
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
+fn writer(node: &Database, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
+    node.application(stop, Duration::from_millis(5), |_| vec!["INSERT INTO items (name) VALUES ('written')".to_owned()])
 }
 
 /// What `switchover` prints, with its exit code.

@@ -1,18 +1,19 @@
 //! Tables come and go while a bridge runs: the file is edited, `setup` is run again, and the bridge takes it up by itself. What the logs hold of
 //! a new table from before is not applied; what is written from then on is, on both sides.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use pontoon_servers::Kind;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::task::JoinHandle;
 
-use crate::support::{
-    Bridge, Database, Link, LinkOptions, bridge::pontoon, database::Client, eventually, pairings, workload,
-};
+use crate::support::{Bridge, Database, Link, LinkOptions, bridge::pontoon, eventually, pairings, workload};
 
 pairings!(come_and_go, is_loaded_while_both_sides_write, one_way_and_both_ways);
 
@@ -21,19 +22,11 @@ const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\
 
 const ROWS: i64 = 50;
 
-/// An application that adds to the numbers of `orders`, and to one row of `items`, until told to stop; how often.
-fn writer(node: &Database, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<i64> {
-    let (kind, url, stop) = (node.kind, node.url(), stop.clone());
-    tokio::spawn(async move {
-        let mut client = Client::connect(kind, &url).await;
-        let mut dice = SmallRng::seed_from_u64(seed);
-        let mut added = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let id = dice.random_range(1..=ROWS);
-            client.run(&format!("UPDATE orders SET n = n + 1 WHERE id = {id}")).await;
-            added += 1;
-        }
-        added
+/// An application that adds to the numbers of `orders` until told to stop; how often.
+fn writer(node: &Database, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
+    let mut dice = SmallRng::seed_from_u64(seed);
+    node.application(stop, Duration::ZERO, move |_| {
+        vec![format!("UPDATE orders SET n = n + 1 WHERE id = {}", dice.random_range(1..=ROWS))]
     })
 }
 
@@ -101,7 +94,7 @@ async fn come_and_go(kinds: [Kind; 2]) {
     stop.store(true, Ordering::Relaxed);
     let mut after = before;
     for writer in writers {
-        after += writer.await.unwrap();
+        after += i64::from(writer.await.unwrap());
     }
     link.settle().await;
     assert_eq!((sum(&link.a).await, sum(&link.b).await), (after, after), "each addition counts once on both sides");

@@ -1,7 +1,16 @@
 //! One private server and a client of it that speaks SQL as text.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use mysql_async::prelude::Queryable;
 use pontoon_servers::{Kind, Options, Release, Server};
+use tokio::{task::JoinHandle, time::sleep};
 
 /// Rows as the server writes them.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
@@ -50,6 +59,28 @@ impl Database {
     /// Runs statements in a session of their own.
     pub(crate) async fn run(&self, sql: &str) {
         self.client().await.run(sql).await;
+    }
+
+    /// An application that runs the statements that `next` gives it, each time with the number of the time, until told to stop; how often it did.
+    pub(crate) fn application(
+        &self,
+        stop: &Arc<AtomicBool>,
+        pause: Duration,
+        mut next: impl FnMut(u32) -> Vec<String> + Send + 'static,
+    ) -> JoinHandle<u32> {
+        let (kind, url, stop) = (self.kind, self.url(), stop.clone());
+        tokio::spawn(async move {
+            let mut client = Client::connect(kind, &url).await;
+            let mut times = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for statement in next(times) {
+                    client.run(&statement).await;
+                }
+                times += 1;
+                sleep(pause).await;
+            }
+            times
+        })
     }
 
     /// Creates a table as a bridge needs it.
