@@ -70,7 +70,7 @@ chaos: export PONTOON_SIM_SCHEDULES = $(SCHEDULES)
 chaos: export PONTOON_KILLS = $(KILLS)
 chaos: install ## More schedules in the simulation, more faults on real servers (SCHEDULES=, KILLS=)
 	@cargo test -p pontoon --locked --release --no-fail-fast --test simulation -- --include-ignored --test-threads=2 </dev/null
-	@cargo test -p pontoon --locked --release --no-fail-fast --test e2e -- --include-ignored --test-threads=2 \
+	@cargo test -p pontoon-e2e --locked --release --no-fail-fast --test e2e -- --include-ignored --test-threads=2 \
 		chaos:: call_sites:: standby:: links:: servers_fail:: other_logs ties:: trees:: </dev/null
 
 clean: ## Remove what was built

@@ -1,7 +1,7 @@
 //! What ties rows to each other: the unique constraints and foreign keys of each side, among the tables that are
 //! bridged, and those foreign keys that the bridge cannot keep an eye on.
 //!
-//! A foreign key whose other table is not bridged, or one of whose columns is not, cannot be watched: rows arrive whose parent this side may lack, or
+//! A foreign key whose other table is not bridged, or one of whose columns is not, or that is over a period, cannot be watched: rows arrive whose parent this side may lack, or
 //! rows go to which others refer. That is refused, unless the operator answers for it.
 
 use pontoon_core::{
@@ -51,6 +51,11 @@ fn references(
 ) -> Vec<Reference> {
     let mut references = Vec::new();
     for foreign in &schema.ties.references {
+        if foreign.over_period {
+            let actual = format!("{} to {} is over a period", foreign.name, foreign.parent);
+            outside(draft, side, choice, &actual);
+            continue;
+        }
         match reference(&draft.tables[side], at, foreign) {
             Some(reference) => {
                 by_key(draft, side, choice, foreign, &reference);

@@ -10,7 +10,7 @@ pairings!(two_urls);
 
 /// Runs a command without a terminal, with variables of its own.
 async fn pontoon(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon"));
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon-under-test"));
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.envs(variables.iter().copied()).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -77,7 +77,7 @@ async fn two_databases_are_joined() {
                 word.clone_from(real);
             }
         }
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon"));
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon-under-test"));
         command.args(&words).current_dir(link.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.env("SHOP_PASSWORD", link.a.server.password()).env("STOCK_PASSWORD", link.b.server.password());
         command.env("XDG_STATE_HOME", link.folder.path()).env("NO_COLOR", "1");

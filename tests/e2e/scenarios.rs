@@ -31,7 +31,7 @@ struct Scenario {
 
 impl Scenario {
     fn all() -> Vec<Scenario> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let mut all: Vec<Scenario> = files.map(|file| Scenario::read(&file)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_servers::Kind;
+use pontoon_servers::{Kind, Release};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::Value as Json;
 use tokio::{task::JoinHandle, time::sleep};
@@ -293,4 +293,54 @@ async fn references_out_of_the_bridge_are_found() {
     assert_eq!(unfit.len(), 2, "{unfit:?}");
     assert!(unfit[0]["actual"].as_str().unwrap().contains("by_code on a refers to other columns of"), "{unfit:?}");
     assert_eq!(found(&link, "foreign-key-outside").await, Vec::<Json>::new());
+}
+
+/// What PostgreSQL 18 calls a constraint and never checks is none to the bridge; spans of time that may not overlap are one like any other; and
+/// references over a period are told.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full: the newer servers"]
+async fn forms_of_postgres_18() {
+    let tables =
+        ["orders", "parts", "bookings"].map(|name| format!("[[tables]]\nname = \"{name}\"\ndirection = \"b->a\"\n"));
+    let options = LinkOptions { configuration: tables.concat(), ..LinkOptions::default() };
+    let link = Link::start([Kind::Postgres, Kind::Mariadb].map(Release::newer), options).await;
+    link.create("orders", "id bigint PRIMARY KEY").await;
+    let reference = "CONSTRAINT of_order FOREIGN KEY (part_of) REFERENCES orders (id) NOT ENFORCED";
+    link.a.create("parts", &format!("id bigint PRIMARY KEY, part_of bigint, {reference}")).await;
+    link.b.create("parts", "id bigint PRIMARY KEY, part_of bigint").await;
+    let alone = "CONSTRAINT alone UNIQUE (rooms, hours WITHOUT OVERLAPS)";
+    link.a.create("bookings", &format!("id bigint PRIMARY KEY, rooms int4range, hours int4range, {alone}")).await;
+    link.b.create("bookings", "id bigint PRIMARY KEY, rooms varchar(60), hours varchar(60)").await;
+    link.succeed(&["setup"]).await;
+
+    link.b.run("INSERT INTO orders VALUES (1)").await;
+    link.b.run("INSERT INTO parts VALUES (1, 1), (2, 99)").await;
+    link.b.run("DELETE FROM orders WHERE id = 1").await;
+    link.b.run("INSERT INTO bookings VALUES (1, '[1,2)', '[8,12)'), (2, '[1,2)', '[12,14)')").await;
+    link.b.run("INSERT INTO bookings VALUES (3, '[1,2)', '[13,15)')").await;
+    link.catch_up().await;
+    assert_eq!(link.same("SELECT id, part_of FROM parts ORDER BY id").await.len(), 2);
+    assert_eq!(link.a.value("SELECT count(*) FROM orders").await, "0");
+    let waiting = entries(&link).await;
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert_eq!((&waiting[0]["table"], &waiting[0]["constraint"]), (&Json::from("bookings"), &Json::from("alone")));
+    let bridge = link.run();
+    link.b.run("UPDATE bookings SET hours = '[14,15)' WHERE id = 3").await;
+    is_healed(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+    assert_eq!(link.same("SELECT id, rooms, hours FROM bookings ORDER BY id").await.len(), 3);
+
+    link.a
+        .run("CREATE TABLE shifts (rooms int4range, hours int4range, PRIMARY KEY (rooms, hours WITHOUT OVERLAPS))")
+        .await;
+    link.a.run("INSERT INTO shifts VALUES ('[1,2)', '[8,20)')").await;
+    let covered = "FOREIGN KEY (rooms, PERIOD hours) REFERENCES shifts (rooms, PERIOD hours)";
+    link.a.run(&format!("ALTER TABLE bookings ADD CONSTRAINT covered {covered}")).await;
+    link.a.run("ALTER TABLE shifts REPLICA IDENTITY FULL").await;
+    link.b.create("shifts", "rooms varchar(60), hours varchar(60), PRIMARY KEY (rooms, hours)").await;
+    link.configure(&["bookings", "shifts"].map(|name| format!("[[tables]]\nname = \"{name}\"\n")).concat());
+    let (_, findings) = link.check().await;
+    let outside: Vec<_> = findings.iter().filter(|finding| finding["code"] == "foreign-key-outside").collect();
+    assert_eq!(outside.len(), 1, "{findings:?}");
+    assert!(outside[0]["actual"].as_str().unwrap().contains("covered to"), "{outside:?}");
 }

@@ -247,7 +247,7 @@ async fn identities(bench: &mut Bench) {
 /// Files that cannot be used, told before anything is connected.
 async fn files(bench: &mut Bench) {
     let words = bench.words();
-    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/tls/tests/keys");
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../connectors/tls/tests/keys");
     std::fs::write(bench.file("empty.pem"), "").unwrap();
     std::fs::write(bench.file("text.pem"), "hunter2, no certificate").unwrap();
     for (authority, says) in [

@@ -203,7 +203,7 @@ async fn the_page_says_which_types_are_a_pair() {
     for ((native, of_mysql), (_, of_mariadb)) in mysql.iter().zip(&mariadb).take(MYSQL.len()) {
         assert_eq!(form(of_mysql, of_mariadb).is_some(), of_mysql.kind.is_some(), "{native} on MySQL and MariaDB");
     }
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/types.md");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/types.md");
     let text = std::fs::read_to_string(file).unwrap();
     let tables = [("pairs", pairs(&postgres, &mysql, &mariadb)), ("refused", refused(&postgres, &mysql, &mariadb))];
     let page = page(&text, tables);

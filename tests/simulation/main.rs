@@ -35,7 +35,7 @@ use pontoon_memory::early::Met;
 use schedule::{Schedule, Topology, Workload};
 
 /// Seeds of each shape where the environment does not say otherwise: some thousand schedules in all, and a minute.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 50;
 
 /// A star has three bridges, and costs as much as three pairs.
 fn seeds(topology: Topology) -> u64 {

@@ -182,6 +182,9 @@ pub struct ForeignKey {
     pub parent: TableName,
     /// The columns that are referred to, each by its own.
     pub parent_columns: Vec<Box<str>>,
+    /// The last column is a span of time that rows of the parent cover together (`PERIOD`, PostgreSQL 18: manual, "CREATE TABLE"), and not a value
+    /// that one of them has.
+    pub over_period: bool,
 }
 
 impl TableSchema {

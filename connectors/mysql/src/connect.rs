@@ -27,7 +27,12 @@ use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelu
 use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
 use pontoon_tls::{MYSQL, Mode, Tls};
 
-use crate::{error, inspect, version::Server, watch};
+use crate::{
+    error, inspect,
+    statement::{Large, variable},
+    version::Server,
+    watch,
+};
 
 /// How long a connection may take to be made: a server on the other side of the world that is busy
 /// answers sooner, and the engine's backoff goes on from there. `connect_timeout` in the url overrides it.
@@ -341,6 +346,32 @@ impl Client {
         answered(&self.target, connection, batch(&mut self.conn, script.into())).await
     }
 
+    /// The same of statements that find large values in the variables of [`variable`]. They are let go afterwards.
+    pub(crate) async fn run_with(
+        &mut self,
+        script: impl Into<Script>,
+        large: Vec<Large>,
+    ) -> Result<Vec<Answer>, mysql_async::Error> {
+        let script = script.into();
+        if large.is_empty() {
+            return self.try_run(script).await;
+        }
+        let connection = self.conn.id();
+        let none: Vec<String> = (0..large.len()).map(|number| format!("{} = NULL", variable(number))).collect();
+        let conn = &mut self.conn;
+        let work = async {
+            for (number, large) in large.into_iter().enumerate() {
+                set_large(conn, &variable(number), large).await?;
+            }
+            let done = batch(conn, script).await;
+            // Where the connection is lost, so are they.
+            let let_go = conn.query_drop(format!("SET {}", none.join(", "))).await;
+            let answers = done?;
+            let_go.map(|()| answers)
+        };
+        answered(&self.target, connection, within(work)).await
+    }
+
     /// Whether a statement of one row fits in a packet: it is one byte more than its text, and has to be less than the
     /// limit (`net_read_packet` and `net_realloc` of sql-common/net_serv.cc).
     pub(crate) fn ensure_fits(&self, bytes: usize) -> Result<()> {
@@ -414,6 +445,15 @@ pub(crate) async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>
         Ok(answers)
     };
     within(work).await
+}
+
+/// Sets a variable of the session. The parameter is sent in pieces of one packet each, and must not be text where it is bytes.
+async fn set_large(conn: &mut Conn, name: &str, large: Large) -> Result<(), mysql_async::Error> {
+    let value = if large.is_text { "?" } else { "CAST(? AS BINARY)" };
+    let statement = conn.prep(format!("SET {name} = {value}")).await?;
+    conn.exec_drop(&statement, (Vec::from(large.bytes),)).await?;
+    // The driver keeps none.
+    conn.close(statement).await
 }
 
 /// No statement takes longer than the time-out.

@@ -146,7 +146,7 @@ impl ApplySession {
         )
     }
 
-    /// Runs statements in as few packets as fit, and compares what they found.
+    /// Runs statements in as few packets as fit, and compares what they found. One with large values goes by itself.
     async fn expect(&mut self, statements: Vec<Expecting>) -> Result<Applied, mysql_async::Error> {
         let packet = (self.client.server.packet_bytes_max / 2).min(2 * BYTES_MAX);
         let (mut script, mut expected, mut bytes) = (Script::default(), Vec::new(), 0);
@@ -154,12 +154,14 @@ impl ApplySession {
         while let Some(statement) = statements.next() {
             bytes += statement.sql.len();
             expected.push(statement.rows);
+            let large = statement.large;
             script.push(statement.sql);
-            if statements.peek().is_some_and(|next| bytes + next.sql.len() <= packet) {
+            let joins = |next: &Expecting| next.large.is_empty() && bytes + next.sql.len() <= packet;
+            if large.is_empty() && statements.peek().is_some_and(joins) {
                 continue;
             }
             bytes = 0;
-            let answers = self.client.try_run(std::mem::take(&mut script)).await?;
+            let answers = self.client.run_with(std::mem::take(&mut script), large).await?;
             if answers.iter().map(|answer| answer.affected).ne(expected.drain(..)) {
                 return Ok(Applied::Missed);
             }
@@ -252,7 +254,7 @@ impl Session for ApplySession {
         for insert in sql.inserts(&batch.inserts) {
             statements.push(insert.map_err(|_| no_literal(sql, &batch.inserts))?);
         }
-        let largest = statements.iter().map(|statement| statement.sql.len()).max().unwrap_or(0);
+        let largest = statements.iter().map(Expecting::packet_bytes).max().unwrap_or(0);
         self.client.ensure_fits(largest).map_err(|error| error.at(&sql.table.name))?;
         let written = self.expect(statements).await;
         self.written(table, written, &batch.inserts).await
@@ -373,10 +375,11 @@ impl Session for ApplySession {
         let mut statements = sql.inserts(rows);
         let mut next = statements.next();
         while let (Some(statement), Ok(Applied::All)) = (next.take(), &written) {
-            let Expecting { sql: text, rows: expected } = statement.map_err(|_| no_literal(sql, rows))?;
-            self.client.ensure_fits(text.len()).map_err(|error| error.at(&sql.table.name))?;
+            let statement = statement.map_err(|_| no_literal(sql, rows))?;
+            self.client.ensure_fits(statement.packet_bytes()).map_err(|error| error.at(&sql.table.name))?;
+            let Expecting { sql: text, rows: expected, large } = statement;
             // The server works on one while the next is made.
-            let (answers, made) = tokio::join!(self.client.try_run(text), async { statements.next() });
+            let (answers, made) = tokio::join!(self.client.run_with(text, large), async { statements.next() });
             next = made;
             written = answers.map(|answers| match answers.first() {
                 Some(answer) if answer.affected == expected => Applied::All,

@@ -9,9 +9,15 @@
 //! bytes, whatever the collation says; what is more precise than the form is cut as
 //! [`pontoon_core::Form::convert`] cuts; JSON by value. Keys are compared by the column's own rules
 //! first, so that the index serves, and then exactly.
+//!
+//! A large value is a variable of the session, which is set before by a prepared statement: a parameter goes to the server as it is
+//! and in pieces (`COM_STMT_SEND_LONG_DATA`), where a literal of 100 MB would be there five times over, in base 64, in the statement, and
+//! twice in the driver. It stands in the conditions themselves and not in the row list, where MariaDB takes a variable for a MEDIUMBLOB, which
+//! 16 MiB are too long for, and for text in the connection's character set (tried on 10.11).
 
-use std::{borrow::Borrow, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
+use bytes::Bytes;
 use pontoon_core::{
     Form, Key, Kind, Leeway, MappedTable, Row, Span, Value,
     node::{Sum, UpdateGroup},
@@ -31,6 +37,9 @@ pub(crate) const ROWS_MAX: usize = 1000;
 /// The most bytes of literals in one statement, unless a single row has more. A quarter of the smallest default of
 /// `max_allowed_packet` (16 MiB), since several statements share a packet.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
+
+/// From how many bytes on a value is no literal: it costs three more round trips, which do not count beside a megabyte.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// A mapped table with all that its SQL depends on.
 pub(crate) struct TableSql {
@@ -64,6 +73,65 @@ pub(crate) struct Expecting {
     pub(crate) sql: String,
     /// Rows.
     pub(crate) rows: u64,
+    /// What it finds in the variables [`variable`] 0, 1 and so on.
+    pub(crate) large: Vec<Large>,
+}
+
+impl Expecting {
+    /// The most bytes that are sent at a time for it.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        self.large.iter().map(|large| large.bytes.len()).chain([self.sql.len()]).max().unwrap_or(0)
+    }
+}
+
+/// A value that is too large for a literal.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Large {
+    pub(crate) bytes: Bytes,
+    /// It is text in UTF-8, and not bytes.
+    pub(crate) is_text: bool,
+}
+
+/// Values never appear in a log.
+impl fmt::Debug for Large {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.bytes.len())
+    }
+}
+
+impl Large {
+    /// Whether a value is one.
+    fn is(value: &Value) -> bool {
+        match value {
+            Value::Bytes(bytes) => bytes.len() >= LARGE_BYTES,
+            Value::Text(text) | Value::Json(text) => text.len() >= LARGE_BYTES,
+            _ => false,
+        }
+    }
+
+    fn of(value: &Value) -> Option<Large> {
+        match value {
+            _ if !Large::is(value) => None,
+            Value::Bytes(bytes) => Some(Large { bytes: bytes.clone(), is_text: false }),
+            Value::Text(text) | Value::Json(text) => {
+                Some(Large { bytes: Bytes::copy_from_slice(text.as_bytes()), is_text: true })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Large {
+    /// What stands for it in a statement.
+    fn expression(&self, number: usize) -> String {
+        let variable = variable(number);
+        if self.is_text { format!("CONVERT({variable} USING utf8mb4)") } else { format!("CAST({variable} AS BINARY)") }
+    }
+}
+
+/// The variable of the session that holds a large value.
+pub(crate) fn variable(number: usize) -> String {
+    format!("@pontoon_{number}")
 }
 
 /// A row has a value that no row of this server can hold, so it is not there.
@@ -112,7 +180,7 @@ impl TableSql {
     /// Reads the rows of keys; locked where asked for. Keys that no row can have are left out.
     pub(crate) fn select(&self, keys: &[Key], lock: bool) -> Option<String> {
         let list = self.keys(keys)?;
-        let on = self.found_by(|place| format!("r.c{place}"));
+        let on = self.found_by(in_list);
         let suffix = if lock { " FOR UPDATE" } else { "" };
         Some(format!("SELECT {} FROM {} STRAIGHT_JOIN {} ON {on}{suffix}", self.fields(), list.table(), self.from()))
     }
@@ -178,10 +246,10 @@ impl TableSql {
     }
 
     /// The whole row exactly but for what is not compared, the key by the index too.
-    fn is_as(&self, sums: &[Sum]) -> String {
-        let by_index = self.table.key.iter().filter_map(|&at| self.columns[at].by_index(&format!("r.c{at}")));
+    fn is_as(&self, sums: &[Sum], listed: Listed<'_>) -> String {
+        let by_index = self.table.key.iter().filter_map(|&at| self.columns[at].by_index(&listed(at)));
         let compared = self.columns.iter().enumerate().filter(|(at, _)| self.is_compared(sums, *at));
-        let same = compared.map(|(at, column)| column.same(&format!("r.c{at}"), self));
+        let same = compared.map(|(at, column)| column.same(&listed(at), self));
         by_index.chain(same).collect::<Vec<_>>().join(" AND ")
     }
 
@@ -192,19 +260,27 @@ impl TableSql {
 
     /// Removes rows that are exactly like this.
     pub(crate) fn deletes(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
-        let rest = format!(" STRAIGHT_JOIN {} ON {}", self.from(), self.is_as(&[]));
+        let rest = |listed: Listed<'_>| format!(" STRAIGHT_JOIN {} ON {}", self.from(), self.is_as(&[], listed));
         self.lists(rows.iter().map(|row| (row, None)), &[], &[], ("DELETE t FROM ", &rest))
     }
 
     /// Changes columns of rows that are as before, and adds to others.
     pub(crate) fn updates(&self, group: &UpdateGroup) -> Result<Vec<Expecting>, Impossible> {
         let UpdateGroup { changed, sums, rows } = group;
+        let written: Vec<usize> = changed.iter().copied().chain(group.added().map(|sum| sum.at)).collect();
+        let rest = |listed: Listed<'_>| self.update(group, listed);
+        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, ("UPDATE ", &rest))
+    }
+
+    /// What stands behind the list of rows of an update.
+    fn update(&self, group: &UpdateGroup, listed: Listed<'_>) -> String {
+        let UpdateGroup { changed, sums, .. } = group;
         let width = self.columns.len();
-        let (mut added, mut conditions) = (Vec::new(), vec![self.is_as(sums)]);
+        let (mut added, mut conditions) = (Vec::new(), vec![self.is_as(sums, listed)]);
         for (index, sum) in group.added().enumerate() {
             let own = format!("t.{}", self.columns[sum.at].name);
             // Exact, and an error of the server where it is more than the column holds.
-            let total = format!("{own} + r.c{}", width + changed.len() + index);
+            let total = format!("{own} + {}", listed(width + changed.len() + index));
             conditions.push(format!("{own} IS NOT NULL"));
             if let Some(floor) = sum.floor.as_ref().and_then(Value::exact_text) {
                 conditions.push(format!("({own} < {floor} OR {total} >= {floor})"));
@@ -215,33 +291,39 @@ impl TableSql {
         let set = changed
             .iter()
             .enumerate()
-            .map(|(index, &at)| format!("t.{} = r.c{}", self.columns[at].name, width + index));
+            .map(|(index, &at)| format!("t.{} = {}", self.columns[at].name, listed(width + index)));
         let still = self.moving.iter().filter(|(_, place)| place.is_none_or(|place| !changed.contains(&place)));
         let still = still.map(|(name, _)| format!("t.{name} = t.{name}"));
         let set: Vec<String> = set.chain(added).chain(still).collect();
-        let written: Vec<usize> = changed.iter().copied().chain(group.added().map(|sum| sum.at)).collect();
-        let rest = format!(" STRAIGHT_JOIN {} ON {on} SET {}", self.from(), set.join(", "));
-        self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, ("UPDATE ", &rest))
+        format!(" STRAIGHT_JOIN {} ON {on} SET {}", self.from(), set.join(", "))
     }
 
-    /// Statements with lists of rows, between what stands before the list and what stands behind it.
+    /// Statements with lists of rows, between what stands before the list and what stands behind it. A row with large values has one by itself.
     fn lists<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Row, Option<&'a Row>)>,
         written: &[usize],
         sums: &[Sum],
-        (verb, rest): (&str, &str),
+        (verb, rest): (&str, &dyn Fn(Listed<'_>) -> String),
     ) -> Result<Vec<Expecting>, Impossible> {
         let mut statements = Vec::new();
         let width = self.columns.len() + written.len();
         let compared: Vec<bool> = (0..self.columns.len()).map(|at| self.is_compared(sums, at)).collect();
-        let mut list = RowList::within(self.flavour, width, verb, rest);
+        let rest_of_all = rest(&in_list);
+        let begun = || RowList::within(self.flavour, width, verb, &rest_of_all);
+        let mut list = begun();
         for (before, after) in rows {
             // A place that is not compared is kept, and empty.
             let known = before.0.iter().zip(&compared).map(|(value, is)| if *is { value } else { &Value::Null });
             let known = known.zip(&self.columns);
             let new = after.into_iter().flat_map(|row| written.iter().map(|&at| (&row.0[at], &self.columns[at])));
-            if let Some(full) = list.push_within(known.chain(new), self.bytes_max)? {
+            let values: Vec<_> = known.chain(new).collect();
+            if values.iter().any(|(value, _)| Large::is(value)) {
+                if !list.is_empty() {
+                    statements.push(std::mem::replace(&mut list, begun()).statement());
+                }
+                statements.push(self.by_itself(&values, verb, rest)?);
+            } else if let Some(full) = list.push_within(values.into_iter(), self.bytes_max)? {
                 statements.push(full.statement());
             }
         }
@@ -249,6 +331,25 @@ impl TableSql {
             statements.push(list.statement());
         }
         Ok(statements)
+    }
+
+    /// The statement of one row some of whose values are large: these are null in its list, and variables where they are used.
+    fn by_itself(
+        &self,
+        values: &[(&Value, &ColumnSql)],
+        verb: &str,
+        rest: &dyn Fn(Listed<'_>) -> String,
+    ) -> Result<Expecting, Impossible> {
+        let large: Vec<Option<Large>> = values.iter().map(|(value, _)| Large::of(value)).collect();
+        let rest = rest(&|place| match large.get(place) {
+            Some(Some(of)) => of.expression(large.iter().take(place).flatten().count()),
+            _ => in_list(place),
+        });
+        let mut list = RowList::within(self.flavour, values.len(), verb, &rest);
+        list.push(
+            values.iter().map(|(value, column)| (if Large::is(value) { &Value::Null } else { *value }, *column)),
+        )?;
+        Ok(Expecting { large: large.into_iter().flatten().collect(), ..list.statement() })
     }
 
     /// The column of the first value that no statement can hold.
@@ -280,6 +381,13 @@ impl TableSql {
             (!last.is_empty()).then(|| Ok(last.statement()))
         })
     }
+}
+
+/// What stands for a value of a listed row, by its place in the row.
+type Listed<'a> = &'a dyn Fn(usize) -> String;
+
+fn in_list(place: usize) -> String {
+    format!("r.c{place}")
 }
 
 impl ColumnSql {
@@ -395,8 +503,8 @@ impl ColumnSql {
     }
 }
 
-/// Rows of literals. Where they are part of a statement, it is written around them in place: a row may be a large part of
-/// all memory.
+/// Rows of literals, and of variables where values are large. Where they are part of a statement, it is written around them in place: a row may be
+/// a large part of all memory.
 pub(crate) struct RowList {
     flavour: Flavour,
     width: usize,
@@ -405,44 +513,49 @@ pub(crate) struct RowList {
     tail: String,
     sql: String,
     rows: u64,
+    /// The large values of rows to insert. A list that is joined has none.
+    large: Option<Vec<Large>>,
 }
 
 impl RowList {
     pub(crate) fn new(flavour: Flavour, width: usize) -> RowList {
-        RowList { flavour, width, head: String::new(), tail: String::new(), sql: String::new(), rows: 0 }
+        RowList { flavour, width, head: String::new(), tail: String::new(), sql: String::new(), rows: 0, large: None }
     }
 
     /// One of plain rows, which are the end of a statement.
     fn after(head: String, width: usize) -> RowList {
-        RowList { flavour: Flavour::Mariadb, width, sql: head.clone(), head, tail: String::new(), rows: 0 }
+        let (flavour, large) = (Flavour::Mariadb, Some(Vec::new()));
+        RowList { flavour, width, sql: head.clone(), head, tail: String::new(), rows: 0, large }
     }
 
     /// One that is a table within a statement.
     fn within(flavour: Flavour, width: usize, verb: &str, rest: &str) -> RowList {
         let (open, close) = RowList::new(flavour, width).around();
         let head = format!("{verb}{open}");
-        RowList { flavour, width, sql: head.clone(), head, tail: format!("{close}{rest}"), rows: 0 }
+        RowList { flavour, width, sql: head.clone(), head, tail: format!("{close}{rest}"), rows: 0, large: None }
     }
 
     fn statement(self) -> Expecting {
-        let RowList { tail, mut sql, rows, .. } = self;
+        let RowList { tail, mut sql, rows, large, .. } = self;
         sql.push_str(&tail);
-        Expecting { sql, rows }
+        Expecting { sql, rows, large: large.unwrap_or_default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Adds a row. Where it is one too many the list begins anew with it, and what was there is returned.
+    /// Adds a row. Where it is one too many the list begins anew with it, and what was there is returned. A row with a large value is always one too
+    /// many for the rows before it, so that variables are counted from 0 in each statement.
     fn push_within<'a>(
         &mut self,
         values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>,
         bytes_max: usize,
     ) -> Result<Option<RowList>, Impossible> {
-        let before = self.sql.len();
+        let (before, large_before) = (self.sql.len(), self.large.as_ref().map_or(0, Vec::len));
         self.push(values)?;
-        if self.rows == 1 || (self.rows <= ROWS_MAX as u64 && self.sql.len() <= bytes_max) {
+        let has_large = self.large.as_ref().is_some_and(|large| !large.is_empty());
+        if self.rows == 1 || (!has_large && self.rows <= ROWS_MAX as u64 && self.sql.len() <= bytes_max) {
             return Ok(None);
         }
         // About as long as the one before.
@@ -451,7 +564,8 @@ impl RowList {
         // Without the comma.
         sql.push_str(&self.sql[before + 1..]);
         let (head, tail) = (self.head.clone(), self.tail.clone());
-        let next = RowList { flavour: self.flavour, width: self.width, head, tail, sql, rows: 1 };
+        let large = self.large.as_mut().map(|large| large.split_off(large_before));
+        let next = RowList { flavour: self.flavour, width: self.width, head, tail, sql, rows: 1, large };
         self.sql.truncate(before);
         self.rows -= 1;
         Ok(Some(std::mem::replace(self, next)))
@@ -462,6 +576,7 @@ impl RowList {
         values: impl Iterator<Item = (&'a Value, &'a ColumnSql)>,
     ) -> Result<(), Impossible> {
         let before = self.sql.len();
+        let mut row_large = Vec::new();
         if self.rows > 0 {
             self.sql.push(',');
         }
@@ -473,12 +588,18 @@ impl RowList {
             if index > 0 {
                 self.sql.push(',');
             }
-            if !encode::push(&mut self.sql, value, &column.kind) {
+            if let Some(large) = self.large.as_ref().and_then(|_| Large::of(value)) {
+                self.sql.push_str(&large.expression(row_large.len()));
+                row_large.push(large);
+            } else if !encode::push(&mut self.sql, value, &column.kind) {
                 self.sql.truncate(before);
                 return Err(Impossible);
             }
         }
         self.sql.push(')');
+        if let Some(large) = &mut self.large {
+            large.append(&mut row_large);
+        }
         self.rows += 1;
         Ok(())
     }
@@ -560,9 +681,34 @@ pub(crate) mod tests {
                       AND LEFT(CAST(t.`at` AS CHAR), 19) <=> LEFT(CAST(r.c2 AS CHAR), 19) \
                       SET t.`name` = r.c3, t.`at` = t.`at`"
                     .into(),
-                rows: 1
+                rows: 1,
+                large: Vec::new()
             }]
         );
+    }
+
+    #[test]
+    fn a_large_value_is_a_variable_of_a_statement_of_its_own() {
+        let large = "x".repeat(LARGE_BYTES);
+        let rows: Vec<Row> =
+            [(1, "a"), (2, &large), (3, &large), (4, "b"), (5, "c")].map(|(id, name)| row(id, name)).into();
+        for flavour in [Flavour::Mysql, Flavour::Mariadb] {
+            let inserts: Vec<Expecting> = items(flavour).inserts(&rows).collect::<Result<_, _>>().unwrap();
+            let counts: Vec<_> = inserts.iter().map(|one| (one.rows, one.large.len())).collect();
+            assert_eq!(counts, [(1, 0), (1, 1), (1, 1), (2, 0)]);
+            assert!(inserts[1].sql.ends_with("(2,CONVERT(@pontoon_0 USING utf8mb4),NULL)"), "{}", inserts[1].sql);
+            assert!(inserts[2].sql.ends_with("(3,CONVERT(@pontoon_0 USING utf8mb4),NULL)"), "{}", inserts[2].sql);
+            assert_eq!(inserts[2].packet_bytes(), LARGE_BYTES);
+        }
+        let group =
+            UpdateGroup { changed: vec![1], rows: vec![(row(1, &large), row(1, &large))], ..UpdateGroup::default() };
+        let updates = items(Flavour::Mysql).updates(&group).unwrap();
+        let updated = &updates[0].sql;
+        assert!(updated.starts_with("UPDATE (VALUES ROW(1,NULL,NULL,NULL)) AS r("), "{updated}");
+        assert!(updated.contains("<=> CAST(CONVERT(@pontoon_0 USING utf8mb4) AS BINARY) AND"), "{updated}");
+        assert!(updated.contains("SET t.`name` = CONVERT(@pontoon_1 USING utf8mb4), t.`at` = t.`at`"), "{updated}");
+        assert_eq!(updates[0].large.len(), 2);
+        assert!(!format!("{updates:?}").contains("xx"));
     }
 
     #[test]
@@ -577,9 +723,9 @@ pub(crate) mod tests {
         let large = "x".repeat(3 << 20);
         let rows: Vec<Row> = (0..3).map(|id| row(id, &large)).collect();
         assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()), [1, 1, 1]);
-        let small: Vec<Row> = (0..3).map(|id| row(id, &"x".repeat(1 << 20))).collect();
+        let small: Vec<Row> = (0..3).map(|id| row(id, &"x".repeat(LARGE_BYTES - 1))).collect();
         assert_eq!(counts(items(Flavour::Mysql).inserts(&small).collect::<Result<_, _>>().unwrap()), [3]);
-        let rows: Vec<Row> = small.into_iter().chain([row(9, &"x".repeat(5 << 20))]).collect();
+        let rows: Vec<Row> = small.into_iter().chain([row(9, &"x".repeat(LARGE_BYTES))]).collect();
         assert_eq!(
             counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()),
             [3, 1],

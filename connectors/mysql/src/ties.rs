@@ -90,8 +90,9 @@ async fn load(client: &mut Client, names: &[TableName]) -> Result<HashMap<TableN
             continue;
         }
         let (columns, parent_columns) = (vec![own], vec![other]);
-        references.push(ForeignKey { name: name.clone(), columns, parent: parent.clone(), parent_columns });
-        found.entry(parent).or_default().referrers.push((child, name));
+        found.entry(parent.clone()).or_default().referrers.push((child.clone(), name.clone()));
+        let foreign = ForeignKey { name, columns, parent, parent_columns, over_period: false };
+        found.entry(child).or_default().references.push(foreign);
     }
     Ok(found)
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
 
+#[path = "server/support.rs"]
 mod support;
 
 use pontoon_core::{LogEvent, TableName, node::Node};

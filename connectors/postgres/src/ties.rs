@@ -8,8 +8,12 @@
 //! * Who has removed a row looks in a new statement for rows that refer to it. One that was inserted meanwhile held that
 //!   lock, so the removal waited for it, and at READ COMMITTED the new statement sees it.
 //!
-//! A unique index over an expression, over some of the rows, or whose nulls meet is no constraint here: what it refuses
-//! is refused like by any other constraint.
+//! A unique index over an expression, over some of the rows, or whose nulls meet is no constraint here, nor is one WITHOUT OVERLAPS (18 and
+//! later; manual, "CREATE TABLE"): what they refuse is refused like by any other constraint.
+//!
+//! A foreign key that is NOT ENFORCED (18 and later, `pg_constraint.conenforced`) is none: the server lets rows refer to nothing, so nothing is
+//! broken by one that does. One over a PERIOD (18, `conperiod`) is told with that word: rows of the parent cover its span together, which is more
+//! than the bridge looks at.
 
 use std::collections::HashMap;
 
@@ -37,7 +41,7 @@ const UNIQUES: &str = "SELECT n.nspname::text, c.relname::text, ic.relname::text
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname
     JOIN pg_index i ON i.indrelid = c.oid
     JOIN pg_class ic ON ic.oid = i.indexrelid
-    WHERE i.indisunique AND NOT i.indisprimary AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+    WHERE i.indisunique AND NOT i.indisprimary AND NOT i.indisexclusion AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
         AND NOT coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)
     ORDER BY 1, 2, 3";
 
@@ -50,11 +54,12 @@ const REFERENCES: &str = "WITH want AS (
         ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u(attnum, place)
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum ORDER BY u.place),
         ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u(attnum, place)
-            JOIN pg_attribute a ON a.attrelid = p.oid AND a.attnum = u.attnum ORDER BY u.place)
+            JOIN pg_attribute a ON a.attrelid = p.oid AND a.attnum = u.attnum ORDER BY u.place),
+        coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false)
     FROM pg_constraint k
     JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
-    WHERE k.contype = 'f' AND k.conparentid = 0
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
         AND (k.conrelid IN (SELECT oid FROM want) OR k.confrelid IN (SELECT oid FROM want))
     ORDER BY 1, 2, 5";
 
@@ -81,7 +86,8 @@ async fn load(client: &Client, (schemas, tables): (Vec<&str>, Vec<&str>)) -> Res
         let (name, columns, parent_columns): (Box<str>, _, _) =
             (text(&row, 4)?.into(), names(&row, 5)?, names(&row, 6)?);
         found.entry(parent.clone()).or_default().referrers.push((child.clone(), name.clone()));
-        found.entry(child).or_default().references.push(ForeignKey { name, columns, parent, parent_columns });
+        let foreign = ForeignKey { name, columns, parent, parent_columns, over_period: get(&row, 7)? };
+        found.entry(child).or_default().references.push(foreign);
     }
     Ok(found)
 }

@@ -41,7 +41,7 @@ impl Ended {
 /// The program, which dies with this process, also where that is killed. (By the letter with the thread that starts it:
 /// a test's, or one of its runtime, which lives as long as the test does.)
 fn program() -> Command {
-    pontoon_servers::bound_command(env!("CARGO_BIN_EXE_pontoon")).unwrap()
+    pontoon_servers::bound_command(env!("CARGO_BIN_EXE_pontoon-under-test")).unwrap()
 }
 
 /// Runs a command to its end, which must come. (Where it does not, it is told to end, and what it had said is shown.)
@@ -87,8 +87,10 @@ impl Bridge {
         if id != b"0\n" {
             command.args(["--user", "--map-root-user"]);
         }
-        let mount =
-            format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec {} \"$@\"", env!("CARGO_BIN_EXE_pontoon"));
+        let mount = format!(
+            "mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec {} \"$@\"",
+            env!("CARGO_BIN_EXE_pontoon-under-test")
+        );
         command.args(["--mount", "sh", "-c", &mount]).arg(spill);
         Bridge::spawn(command, config, folder, &["run"])
     }
@@ -293,7 +295,7 @@ async fn a_bridge_dies_with_a_test_that_is_killed() {
     // Whoever inherits it may take its time to see that it has ended.
     let runs = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", id())).unwrap_or_default();
-        stat.contains("(pontoon)") && !stat.contains(") Z ")
+        stat.contains("(pontoon") && !stat.contains(") Z ")
     };
     assert!(runs());
     holder.kill().unwrap();

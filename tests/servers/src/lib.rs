@@ -45,6 +45,7 @@
 //! | `server` | [`Server`]: start, kill, restart, stop |
 //! | `kind`, `options`, `error` | the other public types |
 //! | `postgres`, `mysql` | what one kind needs: programs, initialising, settings, arguments. MySQL and MariaDB share a file |
+//! | `template` | initialised data folders, made once and copied for each server |
 //! | `unpacked` | servers in the cache folder, of another release of Debian |
 //! | `ping` | asks a server over TCP whether it answers |
 //! | `process` | starting, signalling and waiting for processes |
@@ -65,6 +66,7 @@ mod port;
 mod postgres;
 mod process;
 mod server;
+mod template;
 mod unpacked;
 
 pub use account::bound_command;

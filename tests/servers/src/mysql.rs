@@ -2,10 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -13,7 +11,7 @@ use crate::account::{self, Account};
 use crate::certificate::Certificate;
 use crate::options::{Durability, Options};
 use crate::unpacked::{self, Unpacked};
-use crate::{Kind, ServerError, folder, server};
+use crate::{Kind, ServerError, folder, server, template};
 
 /// Where the server programs are if not in `$PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/libexec", "/usr/bin"];
@@ -21,12 +19,6 @@ const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/libexec", "/usr/bin"];
 /// The server programs of the two in an unpacked folder.
 const MYSQLD: &str = "usr/sbin/mysqld";
 const MARIADBD: &str = "usr/sbin/mariadbd";
-
-/// A part of the templates' names, to be raised when what this file makes of them changes.
-const TEMPLATE_FORMAT: u32 = 1;
-
-/// How long to wait for another process that makes the same template. That takes seconds.
-const TEMPLATE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A shutdown: sessions are ended, transactions rolled back.
 pub(crate) const STOP: Signal = Signal::TERM;
@@ -90,7 +82,9 @@ impl Programs {
         account: Option<Account>,
     ) -> Result<(), ServerError> {
         self.reach(home, account).await?;
-        let template = self.template(cache, password, account).await?;
+        let what = (self.version().await?, password);
+        let make = async |home: &Path| self.make_template(home, password, account).await;
+        let template = template::of(cache, self.kind, what, account, make).await?;
         let data = home.join("data");
         server::blocking(move || folder::copy(&template, &data, account)).await
     }
@@ -192,33 +186,6 @@ impl Programs {
         .await
     }
 
-    /// The initialised data folder in the cache, which is made if this is the first time.
-    async fn template(&self, cache: &Path, password: &str, account: Option<Account>) -> Result<PathBuf, ServerError> {
-        let templates = cache.join("templates");
-        folder::create_folder(&templates)?;
-        let mut hasher = DefaultHasher::new();
-        (TEMPLATE_FORMAT, self.version().await?, password).hash(&mut hasher);
-        let name = format!("{}-{:016x}", self.kind, hasher.finish());
-        let template = templates.join(&name);
-        if template.exists() {
-            return Ok(template);
-        }
-
-        let lock = folder::open_lock(&templates.join(format!("{name}.lock")))?;
-        let deadline = Instant::now() + TEMPLATE_TIMEOUT;
-        while lock.try_lock().is_err() {
-            if Instant::now() >= deadline {
-                let waited = std::io::ErrorKind::TimedOut.into();
-                return Err(ServerError::system("wait for the other process that makes", &template, waited));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if !template.exists() {
-            self.make_template(&template, password, account).await?;
-        }
-        Ok(template)
-    }
-
     /// The program that makes MariaDB's data folder, with the arguments that say where its files are.
     fn install_db(&self, home: &Path, account: Option<Account>) -> Result<Command, ServerError> {
         let program = match &self.place {
@@ -237,15 +204,8 @@ impl Programs {
         Ok(command)
     }
 
-    /// Initialises a data folder in a temporary folder, where the account may write, and copies it into the cache.
-    async fn make_template(
-        &self,
-        template: &Path,
-        password: &str,
-        account: Option<Account>,
-    ) -> Result<(), ServerError> {
-        let folder = folder::temporary("template", account)?;
-        let home = folder.path();
+    /// Initialises the folder `data` in a temporary folder.
+    async fn make_template(&self, home: &Path, password: &str, account: Option<Account>) -> Result<(), ServerError> {
         self.reach(home, account).await?;
         let data = home.join("data");
         // Clients on TCP are 127.0.0.1 to the server, since it resolves no names. MariaDB has root there already,
@@ -288,17 +248,7 @@ impl Programs {
             }
             _ => {}
         }
-        let template = template.to_owned();
-        server::blocking(move || {
-            // Whole or not at all. Only the holder of the lock comes here, so what is there is a dead one's.
-            let partial = template.with_extension("partial");
-            if partial.exists() {
-                fs::remove_dir_all(&partial).map_err(|error| ServerError::system("remove", &partial, error))?;
-            }
-            folder::copy(&data, &partial, account)?;
-            fs::rename(&partial, &template).map_err(|error| ServerError::system("put in place", &template, error))
-        })
-        .await
+        Ok(())
     }
 }
 

@@ -80,7 +80,7 @@ impl Server {
             Encryption::Private => Some(Certificate::make(folder.path(), account)?),
         };
         match &programs {
-            Programs::Postgres(programs) => programs.initialise(folder.path(), &password, account).await?,
+            Programs::Postgres(programs) => programs.initialise(&cache, folder.path(), &password, account).await?,
             Programs::Mysql(programs) => programs.initialise(&cache, folder.path(), &password, account).await?,
         }
 

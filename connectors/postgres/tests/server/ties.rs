@@ -75,7 +75,13 @@ async fn what_ties_rows_is_told() {
     assert_eq!(parents.uniques, whole, "not those over expressions or some of the rows");
     assert_eq!(parents.referrers, [(names[1].clone(), "children_parent".into())]);
     let (columns, parent_columns) = (vec!["parent".into()], vec!["id".into()]);
-    let foreign = ForeignKey { name: "children_parent".into(), columns, parent: names[0].clone(), parent_columns };
+    let foreign = ForeignKey {
+        name: "children_parent".into(),
+        columns,
+        parent: names[0].clone(),
+        parent_columns,
+        over_period: false,
+    };
     assert_eq!((children.references, children.uniques), (vec![foreign], Vec::new()));
 }
 

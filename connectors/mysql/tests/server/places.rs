@@ -1,23 +1,19 @@
 //! What becomes of the log while it is read, on real servers: rotated, reset, damaged, with and without
 //! checksums; and what a session logs otherwise than as rows.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
 use std::{
     fs::OpenOptions,
     io::{Read, Seek, SeekFrom, Write},
     sync::Arc,
 };
 
+use crate::support::{DEADLINE, map, node, obstacle, root, run, set_up, start, transaction};
 use pontoon_core::{
     Checkpoint, Code, LogEvent, TableName,
     node::{LogReader, Node, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
-use support::{DEADLINE, map, node, obstacle, root, run, set_up, start, transaction};
 
 #[tokio::test]
 async fn mariadb() {
@@ -57,7 +53,7 @@ async fn reads(reader: &mut Box<dyn LogReader>, ids: std::ops::Range<i128>) {
     for id in ids {
         let seen = transaction(reader).await;
         let [change] = &seen.changes[..] else { panic!("{seen:?}") };
-        assert_eq!(change.after().unwrap().0[0], support::int(id));
+        assert_eq!(change.after().unwrap().0[0], crate::support::int(id));
     }
 }
 
@@ -100,7 +96,7 @@ async fn checksums_come_and_go(server: &Server, node: &Arc<MysqlNode>, tables: &
         reads(&mut reader, id..id + 2).await;
         // An idle log tells the time in either form.
         loop {
-            let LogEvent::Progress(progress) = support::next(&mut reader).await else { panic!() };
+            let LogEvent::Progress(progress) = crate::support::next(&mut reader).await else { panic!() };
             if progress.time.is_some() {
                 break;
             }
@@ -180,7 +176,7 @@ async fn statements_are_named(server: &Server, node: &Arc<MysqlNode>, tables: &T
     passing.push("UPDATE shop.items SET note = UUID() WHERE id = 5");
     run(&mut session, &passing).await;
     let seen = transaction(&mut reader).await;
-    assert_eq!((seen.changes.len(), seen.changes[0].after().unwrap().0[0].clone()), (1, support::int(5)));
+    assert_eq!((seen.changes.len(), seen.changes[0].after().unwrap().0[0].clone()), (1, crate::support::int(5)));
 }
 
 /// A byte of the file that is not what the server wrote.
@@ -252,7 +248,7 @@ async fn a_reset_ends_the_reader(server: &Server, node: &Arc<MysqlNode>, tables:
         run(&mut conn, &["DELETE FROM shop.items", &insert(600), &insert(601)]).await;
         let here = loop {
             let seen = transaction(&mut reader).await;
-            if seen.changes[0].after().is_some_and(|row| row.0[0] == support::int(601)) {
+            if seen.changes[0].after().is_some_and(|row| row.0[0] == crate::support::int(601)) {
                 break Checkpoint { position: seen.position.unwrap(), log: node.identity().await.unwrap() };
             }
         };

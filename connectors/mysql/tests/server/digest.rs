@@ -1,10 +1,7 @@
 //! Checksums and spans of keys on real servers: what the server says of a row is what the canonical text of the row says
 //! that is read from it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
+use crate::support::{int, map, node, root, run, start_with};
 use mysql_async::Conn;
 use pontoon_core::{
     Digest, Form, Key, MappedTable, Span, TableId, TableName, Value,
@@ -12,7 +9,6 @@ use pontoon_core::{
     node::{Node, Scan, Tables},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
-use support::{int, map, node, root, run, start_with};
 
 #[tokio::test]
 async fn mariadb() {

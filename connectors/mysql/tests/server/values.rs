@@ -1,17 +1,13 @@
 //! Every supported type, with its limits: what a client wrote is what the log, a scan and a session say,
 //! and what a session writes is what a client reads.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
+use crate::support::{int, map, node, root, run, set_up, start, start_with, text, transaction};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Form, Kind, Row, Span, TableId, TableName, Tag, Value,
     node::{Applied, Applier, LeaseAttempt, Node, Session, TableBatch, Tables, UpdateGroup},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
-use support::{int, map, node, root, run, set_up, start, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {
@@ -28,6 +24,87 @@ async fn all(kind: ServerKind) {
     values_round_trip(&server).await;
     poorer_forms_are_cut(&server).await;
     charsets_are_exact(&server).await;
+}
+
+#[tokio::test]
+async fn large_values_on_mariadb() {
+    large_values_are_exact(ServerKind::Mariadb).await;
+}
+
+#[tokio::test]
+async fn large_values_on_mysql() {
+    large_values_are_exact(ServerKind::Mysql).await;
+}
+
+/// The places of rows and of their columns where what was found is not what was to be; the values are too large to be shown.
+fn differing<'a>(found: &[Option<Row>], expected: impl Iterator<Item = &'a Row>) -> Vec<(usize, usize)> {
+    let rows = found.iter().zip(expected).enumerate();
+    let places = rows.flat_map(|(row, (found, expected))| {
+        let found = found.as_ref().map(|found| &found.0);
+        (0..expected.0.len())
+            .filter(move |&at| found.is_none_or(|found| found[at] != expected.0[at]))
+            .map(move |at| (row, at))
+    });
+    places.collect()
+}
+
+/// Values that are no literals, in one packet and in several: written, found as they were, changed, removed; and what is more than the server takes.
+async fn large_values_are_exact(kind: ServerKind) {
+    let server = start_with(kind, &[("max_allowed_packet", "67108864")]).await;
+    let mut root = root(&server).await;
+    let columns = "id int PRIMARY KEY, bytes longblob, words longtext CHARACTER SET utf16, document json, note text";
+    run(&mut root, &["CREATE DATABASE large", &format!("CREATE TABLE large.t ({columns})")]).await;
+    let node = node(&server, "large", "large");
+    let tables = map(&node, &[TableName::new("large", "t")]).await;
+    set_up(&node, &tables).await;
+    let (_lease, token) = token(&node).await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+    // Every byte beside every other, in no character set's order.
+    let bytes =
+        |length: usize, seed: usize| Value::Bytes((0..length).map(|at| (at * 7 + at / 251 + seed) as u8).collect());
+    let words = |length: usize| text(&"ä€😀'\\\0x".repeat(length / 14));
+    let document = |length: usize| Value::Json(format!("{{\"a\":\"{}\"}}", "ä😀'".repeat(length / 7)).into());
+    let row = |id: i128, length: usize, seed: usize| {
+        Row(vec![int(id), bytes(length, seed), words(length), document(length), text("as it is")])
+    };
+    let rows = [row(1, 2 << 20, 0), row(2, 20 << 20, 1), row(3, 300, 2)];
+    begin(&mut session).await;
+    let inserts = TableBatch { inserts: rows.to_vec(), ..TableBatch::default() };
+    assert_eq!(session.apply(TableId(0), &inserts).await.unwrap(), Applied::All);
+    let keys: Vec<_> = rows.iter().map(|row| tables[0].key_of(row)).collect();
+    let found = session.read(TableId(0), &keys).await.unwrap();
+    assert_eq!(differing(&found, rows.iter()), [], "rows and columns that are not as they were");
+    let changed = |row: &Row, seed: usize| {
+        let mut after = row.clone();
+        after.0[1] = bytes(18 << 20, seed);
+        (row.clone(), after)
+    };
+    let update = |pairs: Vec<(Row, Row)>| {
+        let group = UpdateGroup { changed: vec![1], rows: pairs, ..UpdateGroup::default() };
+        TableBatch { updates: vec![group], ..TableBatch::default() }
+    };
+    let other = [row(1, 2 << 20, 5), rows[1].clone()].map(|row| changed(&row, 9)).to_vec();
+    assert_eq!(session.apply(TableId(0), &update(other)).await.unwrap(), Applied::Missed, "one is another");
+    session.rollback().await.unwrap();
+
+    begin(&mut session).await;
+    assert_eq!(session.apply(TableId(0), &inserts).await.unwrap(), Applied::All);
+    let pairs: Vec<_> = rows.iter().map(|row| changed(row, 9)).collect();
+    assert_eq!(session.apply(TableId(0), &update(pairs.clone())).await.unwrap(), Applied::All);
+    let found = session.read(TableId(0), &keys).await.unwrap();
+    assert_eq!(
+        differing(&found, pairs.iter().map(|(_, after)| after)),
+        [],
+        "rows and columns that are not as they were set"
+    );
+    let deletes = TableBatch { deletes: pairs.into_iter().map(|(_, after)| after).collect(), ..TableBatch::default() };
+    assert_eq!(session.apply(TableId(0), &deletes).await.unwrap(), Applied::All);
+    let beyond = TableBatch { inserts: vec![row(4, 65 << 20, 0)], ..TableBatch::default() };
+    let refused = session.apply(TableId(0), &beyond).await.unwrap_err();
+    assert!(refused.to_string().contains("max_allowed_packet"), "{refused}");
+    session.rollback().await.unwrap();
+    let kept: Option<String> = root.query_first("SELECT COUNT(*) FROM large.t").await.unwrap();
+    assert_eq!(kept.as_deref(), Some("0"));
 }
 
 /// A column's type and literals for it; the first row is null in all of them.

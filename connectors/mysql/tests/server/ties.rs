@@ -1,9 +1,6 @@
 //! Unique constraints and foreign keys: what is told of them, who is found, and who waits for whom.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
+use crate::support::{map, node, root, run, set_up, start};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Key, MappedTable, Row, TableId, TableName, Tag, Value,
@@ -11,7 +8,6 @@ use pontoon_core::{
     schema::{ForeignKey, Reference, Unique, UniqueKey},
 };
 use pontoon_servers::{Kind, Server};
-use support::{map, node, root, run, set_up, start};
 
 const TABLES: [&str; 3] = [
     "CREATE DATABASE d",
@@ -117,7 +113,13 @@ async fn what_ties_rows_is_told(kind: Kind) {
     assert_eq!(parents.uniques, whole, "not those over a part of a value");
     assert_eq!(parents.referrers, [(names()[1].clone(), "children_parent".into())]);
     let (columns, parent_columns) = (vec!["parent".into()], vec!["id".into()]);
-    let foreign = ForeignKey { name: "children_parent".into(), columns, parent: names()[0].clone(), parent_columns };
+    let foreign = ForeignKey {
+        name: "children_parent".into(),
+        columns,
+        parent: names()[0].clone(),
+        parent_columns,
+        over_period: false,
+    };
     assert_eq!((children.references, children.uniques), (vec![foreign], Vec::new()));
 }
 

@@ -1,18 +1,14 @@
 //! Ways to log in, on real servers: of the driver's connections, and of the one that reads the log.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
 use std::{path::PathBuf, sync::Arc};
 
+use crate::support::{next, node, root, run};
 use pontoon_core::{
     Code, Error, LogEvent, TableName,
     node::{Node, NodeOptions, Secret, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Encryption, Kind, Options, Server};
-use support::{next, node, root, run};
 
 const PASSWORD: &str = "pass 'wörd'";
 
@@ -29,7 +25,7 @@ fn options() -> Options {
 async fn works(server: &Server, node: &Arc<MysqlNode>) -> Result<(), Error> {
     node.connect().await?;
     let name = TableName::new("login", "t");
-    let tables: Tables = support::map(node, &[name]).await;
+    let tables: Tables = crate::support::map(node, &[name]).await;
     let mut reader = node.open_tail(None, &tables).await?;
     let mut conn = root(server).await;
     run(&mut conn, &["INSERT INTO login.t VALUES ()"]).await;
@@ -58,7 +54,7 @@ async fn user(server: &Server, name: &str, identified: &str) -> Arc<MysqlNode> {
         &[&format!("CREATE USER {name}@'%' IDENTIFIED {identified}"), &format!("GRANT ALL ON *.* TO {name}@'%'")],
     )
     .await;
-    support::node_as(server, "login", name, PASSWORD, "login")
+    crate::support::node_as(server, "login", name, PASSWORD, "login")
 }
 
 #[tokio::test]
@@ -72,7 +68,7 @@ async fn mysql() {
     // The server has forgotten the hash: the driver finds it again, and the reader with it.
     run(&mut root(&server).await, &["FLUSH PRIVILEGES"]).await;
     works(&server, &node).await.unwrap();
-    let wrong = support::node_as(&server, "login", "sha2", "wrong", "login").connect().await.unwrap_err();
+    let wrong = crate::support::node_as(&server, "login", "sha2", "wrong", "login").connect().await.unwrap_err();
     assert_eq!(wrong.code(), Code::LoginRefused, "{wrong}");
 }
 
@@ -96,7 +92,7 @@ async fn mariadb() {
     for (name, identified) in ways {
         let node = user(&server, name, &identified).await;
         works(&server, &node).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let wrong = support::node_as(&server, "login", name, "wrong", "login").connect().await.unwrap_err();
+        let wrong = crate::support::node_as(&server, "login", name, "wrong", "login").connect().await.unwrap_err();
         assert_eq!(wrong.code(), Code::LoginRefused, "{wrong}");
     }
     // Of before 4.1: a method that both servers have given up, or want to.

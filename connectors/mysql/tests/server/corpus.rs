@@ -1,14 +1,10 @@
 //! Writes the logs of the fuzz targets' corpus, by real servers: `PONTOON_WRITE_CORPUS=1 cargo test -p pontoon-mysql
-//! --test corpus`, and then `cargo test -p pontoon-mysql --lib corpus`, which cuts the rest out of them. The table is the one
+//! --test server corpus`, and then `cargo test -p pontoon-mysql --lib corpus`, which cuts the rest out of them. The table is the one
 //! that `src/fuzzing.rs` reads, and each file holds what one connection did, in as few bytes as that takes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
+use crate::support::{root, run, start};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_servers::{Kind, Server};
-use support::{root, run, start};
 
 /// What stands before the events of a log: its flavour, as `src/fuzzing.rs` reads it.
 const MYSQL: u8 = 0;

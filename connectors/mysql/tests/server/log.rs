@@ -1,15 +1,11 @@
 //! The log as a reader yields it, on real servers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
+use crate::support::{int, map, next, node, obstacle, plan, read_to, root, run, set_up, start_with, text, transaction};
 use pontoon_core::{
     Checkpoint, Code, LogEvent, Operation, Origin, Position, Row, TableName, Tag,
     node::{Admin, Applier, LeaseAttempt, Mark, Node, Tables},
 };
 use pontoon_servers::{Kind, Server};
-use support::{int, map, next, node, obstacle, plan, read_to, root, run, set_up, start_with, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {

@@ -1,11 +1,8 @@
 //! Sessions, lease, state, set-up and rights, on real servers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{int, map, node, node_as, plan, read_to, root, run, set_up, start, text, transaction};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Span, TableId, TableName, Tag, Value,
@@ -18,7 +15,6 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
-use support::{int, map, node, node_as, plan, read_to, root, run, set_up, start, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {

@@ -1,12 +1,9 @@
 //! Transactions in two phases, on real servers: read as the log has them, with restarts of the reader at every
 //! place between the phases.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
+use crate::support::{DEADLINE, map, node, plan, root, run, set_up, start_with};
 use pontoon_core::{
     Change, Checkpoint, Code, Fragment, Held, LogEvent, Origin, Position, TableName, Value,
     change::Obstacle,
@@ -14,7 +11,6 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
-use support::{DEADLINE, map, node, plan, root, run, set_up, start_with};
 
 #[tokio::test]
 async fn mariadb() {
@@ -83,7 +79,7 @@ impl Log {
         let mut changes = Vec::new();
         loop {
             assert!(began.elapsed() < DEADLINE, "nothing in time");
-            match support::next(&mut self.reader).await {
+            match crate::support::next(&mut self.reader).await {
                 LogEvent::Fragment(fragment) => {
                     changes.extend(fragment.changes.iter().cloned());
                     if fragment.position.is_some() {
@@ -111,7 +107,7 @@ impl Log {
     /// Reads on until the log is idle.
     async fn idle(&mut self) {
         loop {
-            match support::next(&mut self.reader).await {
+            match crate::support::next(&mut self.reader).await {
                 LogEvent::Progress(progress) if progress.time.is_some() && !progress.barrier => return,
                 LogEvent::Held(Held::Piece { id, changes, .. }) => self.pieces.entry(id).or_default().extend(changes),
                 LogEvent::Held(Held::Undone { id, .. }) => {
@@ -349,7 +345,7 @@ impl Two {
         run(&mut conn, &["XA END 'l'", "XA PREPARE 'l'", "XA COMMIT 'l'"]).await;
         let mut pieces = 0;
         loop {
-            match support::next(&mut log.reader).await {
+            match crate::support::next(&mut log.reader).await {
                 LogEvent::Held(Held::Piece { changes, .. }) => {
                     let bytes: usize = changes.iter().map(Change::memory_bytes).sum();
                     assert!(bytes < 2 * pontoon_core::change::FRAGMENT_BYTES, "{bytes}");

@@ -1,12 +1,9 @@
 //! TLS as it is meant to be: every mode, authority, kind of key and version, for SQL and for the log. What is refused,
 //! and how it is said, is tested end to end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{map, root, run, set_up, transaction};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Code, TableName,
@@ -14,7 +11,6 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Authority, Encryption, Kind, Options, Request, Server};
-use support::{map, root, run, set_up, transaction};
 
 async fn start(kind: Kind, version: &str) -> Server {
     let options = Options::default().encryption(Encryption::Private).setting("tls-version", version);
@@ -87,20 +83,24 @@ async fn each_mode_verifies_what_it_says(kind: Kind) {
 const KEYS: [(&str, &str, &str); 4] = [
     (
         "RSA in PKCS#8",
-        include_str!("../../tls/tests/keys/rsa-pkcs8.pem"),
-        include_str!("../../tls/tests/keys/rsa-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/rsa-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/rsa-pkcs8.pem"),
     ),
     (
         "RSA in PKCS#1",
-        include_str!("../../tls/tests/keys/rsa-pkcs8.pem"),
-        include_str!("../../tls/tests/keys/rsa-pkcs1.pem"),
+        include_str!("../../../tls/tests/keys/rsa-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/rsa-pkcs1.pem"),
     ),
     (
         "EC in PKCS#8",
-        include_str!("../../tls/tests/keys/ec-pkcs8.pem"),
-        include_str!("../../tls/tests/keys/ec-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/ec-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/ec-pkcs8.pem"),
     ),
-    ("EC in SEC1", include_str!("../../tls/tests/keys/ec-pkcs8.pem"), include_str!("../../tls/tests/keys/ec-sec1.pem")),
+    (
+        "EC in SEC1",
+        include_str!("../../../tls/tests/keys/ec-pkcs8.pem"),
+        include_str!("../../../tls/tests/keys/ec-sec1.pem"),
+    ),
 ];
 
 /// A user who has to show a certificate, on every kind of connection; by an authority in between, with a file that
