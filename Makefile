@@ -47,6 +47,9 @@ lint: ## Check format, lints, documentation, and the licences of the dependencie
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked >&2
 	@scripts/check-licences
 
+# What is built once is built in less time so.
+test test-full: export CARGO_INCREMENTAL ?= 0
+
 test: install ## Run the tests: unit, simulation, end to end on real servers
 	$(call run_tests,,)
 
