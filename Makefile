@@ -26,7 +26,7 @@ define run_tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --locked $(1) </dev/null; \
 	else \
-		cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- --test-threads=3 $(2) </dev/null; \
+		cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- --test-threads=4 $(2) </dev/null; \
 	fi
 endef
 
@@ -57,7 +57,7 @@ test: install ## Run the tests: unit, simulation, end to end on real servers
 test-full: export PONTOON_SIM_SCHEDULES ?= 400
 test-full: export PONTOON_KILLS ?= 20
 # Some of these take a core and more each, and some the time.
-test-full: export NEXTEST_TEST_THREADS ?= 2
+test-full: export NEXTEST_TEST_THREADS ?= 3
 test-full: install ## The same, and the tests that take longer, and those on newer servers
 	@scripts/install-servers newer
 	$(call run_tests,--run-ignored all,--include-ignored)

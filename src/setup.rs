@@ -46,15 +46,17 @@ async fn plans_of(
     tables: &Pair<Tables>,
     reads: Pair<bool>,
 ) -> Result<Pair<SetupPlan>> {
-    let mut identities = Vec::<LogIdentity>::new();
-    for side in Side::BOTH {
-        identities.push(nodes[side].identity().await.map_err(|error| error.at(nodes[side].name()))?);
-    }
-    if identities[0] == identities[1] && config.node(Side::A).database == config.node(Side::B).database {
-        return Err(Error::new(Code::Config, format!("both nodes are the same database: {}", identities[0]))
+    let log = async |side: Side| nodes[side].identity().await.map_err(|error| error.at(nodes[side].name()));
+    let logs = Pair::new(log(Side::A).await?, log(Side::B).await?);
+    if logs[Side::A] == logs[Side::B] && config.node(Side::A).database == config.node(Side::B).database {
+        return Err(Error::new(Code::Config, format!("both nodes are the same database: {}", logs[Side::A]))
             .hint("a bridge joins two databases"));
     }
-    Ok(Pair::from_fn(|side| SetupPlan {
+    Ok(planned(config, tables, reads, &logs))
+}
+
+fn planned(config: &Config, tables: &Pair<Tables>, reads: Pair<bool>, logs: &Pair<LogIdentity>) -> Pair<SetupPlan> {
+    Pair::from_fn(|side| SetupPlan {
         tables: tables[side].clone(),
         other_tables: names_of(&tables[side.other()]),
         arrives: tables[side.other()].iter().map(|table| table.followed).collect(),
@@ -63,8 +65,8 @@ async fn plans_of(
         database: config.node(side).database.clone(),
         other_name: config.node(side.other()).name.clone(),
         other_database: config.node(side.other()).database.clone(),
-        other_log: identities[side.other() as usize].clone(),
-    }))
+        other_log: logs[side.other()].clone(),
+    })
 }
 
 fn names_of(tables: &Tables) -> Vec<TableName> {
@@ -94,18 +96,8 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
             })
             .collect::<Tables>()
     });
-    let follows = |side: Side| config.tables.iter().any(|rule| rule.direction.follows(side));
-    Pair::from_fn(|side| SetupPlan {
-        tables: tables[side].clone(),
-        other_tables: names_of(&tables[side.other()]),
-        arrives: tables[side.other()].iter().map(|table| table.followed).collect(),
-        followed: follows(side),
-        written: follows(side.other()),
-        database: config.node(side).database.clone(),
-        other_name: config.node(side.other()).name.clone(),
-        other_database: config.node(side.other()).database.clone(),
-        other_log: LogIdentity("unknown".into()),
-    })
+    let follows = Pair::from_fn(|side| config.tables.iter().any(|rule| rule.direction.follows(side)));
+    planned(config, &tables, follows, &Pair::from_fn(|_| LogIdentity("unknown".into())))
 }
 
 /// The nodes' names.

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::ErrorKind,
+    io::{BufWriter, ErrorKind, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -39,6 +39,31 @@ impl Spilled {
     }
 }
 
+/// What is written at a time, but for larger values.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Writes on from a place in a segment, and knows what the system refused.
+struct At<'a> {
+    segment: &'a File,
+    offset: u64,
+    error: Option<ErrorKind>,
+}
+
+impl Write for At<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.segment.write_at(bytes, self.offset);
+        match &written {
+            Ok(count) => self.offset += *count as u64,
+            Err(error) => self.error = Some(error.kind()),
+        }
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Writes blocks.
 pub(super) struct Spill {
     folder: PathBuf,
@@ -54,19 +79,24 @@ impl Spill {
     /// Writes a block; `None` where the disk has no room for it now.
     pub(super) fn write(&mut self, events: &[Arc<LogEvent>]) -> Result<Option<Spilled>> {
         let events: Vec<&LogEvent> = events.iter().map(Arc::as_ref).collect();
-        let buffer = postcard::to_stdvec(&events).map_err(|error| failed("write", &error))?;
-        let bytes = u32::try_from(buffer.len()).map_err(|error| failed("write", &error))?;
         let (segment, offset) = self.room()?;
-        match segment.write_all_at(&buffer, offset) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+        // A value as large as all memory is written from where it is.
+        let mut at = At { segment: &segment, offset, error: None };
+        let written = postcard::to_io(&events, BufWriter::with_capacity(BUFFER_BYTES, &mut at))
+            .map_err(|error| error.to_string())
+            .and_then(|mut buffer| buffer.flush().map_err(|error| error.to_string()));
+        let (end, refused) = (at.offset, at.error);
+        match (written, refused) {
+            (Ok(()), _) => {}
+            (Err(error), Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => {
                 tracing::debug!(%error, "the spill's disk is full");
                 // Its space is to come back with its last block.
                 self.close_segment();
                 return Ok(None);
             }
-            Err(error) => return Err(failed("write", &error)),
+            (Err(error), _) => return Err(failed("write", &error)),
         }
+        let bytes = u32::try_from(end - offset).map_err(|error| failed("write", &error))?;
         self.current = Some((segment.clone(), offset + u64::from(bytes)));
         Ok(Some(Spilled { segment, offset, bytes }))
     }

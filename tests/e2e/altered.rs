@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 
 use crate::{
     quarantine::entries,
-    support::{Bridge, Database, Link, LinkOptions, eventually, pairings},
+    support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
 };
 
-pairings!(columns_come_and_go, a_table_is_swapped_for_another);
+first_pairing!(columns_come_and_go, a_table_is_swapped_for_another);
 
 /// Keys below are written on a, from here on on b.
 const OF_B: u32 = 1_000_000;

@@ -17,10 +17,10 @@ use tokio::{task::JoinHandle, time::sleep};
 use crate::support::{
     Database, Link, LinkOptions,
     database::{Client, Rows, insert_numbered},
-    eventually, pairings, workload,
+    eventually, first_pairing, workload,
 };
 
-pairings!(
+first_pairing!(
     a_dump_of_a,
     a_dump_of_b,
     a_place_before_the_dump,

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::{
     commands::get,
-    support::{Bridge, Database, Link, LinkOptions, Tail, eventually, pairings},
+    support::{Bridge, Database, Link, LinkOptions, Tail, eventually, first_pairing},
 };
 
 /// How long is looked whether something is still written.
@@ -231,4 +231,4 @@ async fn noisy_neighbour(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-pairings!(nothing_comes_back, noisy_neighbour);
+first_pairing!(nothing_comes_back, noisy_neighbour);

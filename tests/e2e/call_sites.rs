@@ -41,25 +41,12 @@ use tokio::{
 };
 
 use crate::support::{
-    DEADLINE, Link,
+    DEADLINE, Link, first_pairing,
     rounds::{Part, Rounds},
     workload::{dice, kills},
 };
 
-mod every_call_fails_once {
-    use pontoon_servers::Kind::{Mariadb, Mysql, Postgres};
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres_and_mariadb() {
-        super::every_call_fails_once([Postgres, Mariadb]).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "full: a minute, most of which finds the calls"]
-    async fn mysql_and_postgres() {
-        super::every_call_fails_once([Mysql, Postgres]).await;
-    }
-}
+first_pairing!(every_call_fails_once);
 
 /// From so many kills on, all calls fail; below, two for each.
 const ALL_FROM: usize = 50;

@@ -9,7 +9,7 @@ use rand::Rng;
 use tokio::time::sleep;
 
 use crate::support::{
-    pairings,
+    first_pairing,
     workload::{Workload, crosses_both_ways, dice, kills},
 };
 
@@ -60,4 +60,4 @@ pub(crate) async fn databases_are_killed(kinds: [impl Into<Release>; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-pairings!(bridge_is_killed, databases_are_killed);
+first_pairing!(bridge_is_killed, databases_are_killed);

@@ -6,10 +6,10 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     quarantine::{entries, id, is_healed, refusing},
-    support::{Link, LinkOptions, eventually, pairings},
+    support::{Link, LinkOptions, eventually, first_pairing},
 };
 
-pairings!(a_person_chooses, a_refused_row_is_chosen);
+first_pairing!(a_person_chooses, a_refused_row_is_chosen);
 
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 

@@ -15,10 +15,10 @@ use serde_json::{Value as Json, json};
 use crate::{
     at_rest::metric,
     quarantine::{entries, id, is_healed},
-    support::{Database, Link, LinkOptions, database::Client, eventually, pairings},
+    support::{Database, Link, LinkOptions, database::Client, eventually, first_pairing},
 };
 
-pairings!(jobs_that_answer_each_other, a_trigger_that_rewrites);
+first_pairing!(jobs_that_answer_each_other, a_trigger_that_rewrites);
 
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 

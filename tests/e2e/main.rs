@@ -5,6 +5,7 @@
 mod support;
 
 mod altered;
+mod anew;
 mod at;
 mod at_rest;
 mod call_sites;
@@ -15,6 +16,7 @@ mod commands;
 mod conflicts;
 mod copy;
 mod create;
+mod formats;
 mod generated_values;
 mod held;
 mod history;

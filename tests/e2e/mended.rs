@@ -4,10 +4,10 @@ use pontoon_servers::{Kind, Options};
 
 use crate::{
     quarantine::{entries, entries_of, id, is_healed},
-    support::{Link, LinkOptions, a_second_later, eventually, pairings},
+    support::{Link, LinkOptions, a_second_later, eventually, first_pairing},
 };
 
-pairings!(a_wider_column, larger_than_a_packet);
+first_pairing!(a_wider_column, larger_than_a_packet);
 
 /// Makes the column `v` of a table wider.
 fn widen(kind: Kind, table: &str) -> String {

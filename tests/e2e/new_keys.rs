@@ -6,10 +6,10 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     quarantine::{entries, id, is_healed},
-    support::{Ended, Link, LinkOptions, eventually, pairings},
+    support::{Ended, Link, LinkOptions, eventually, first_pairing},
 };
 
-pairings!(both_rows_of_a_key_in_quarantine_are_kept, a_row_that_lost_is_given_a_key, killed_while_keys_are_given);
+first_pairing!(both_rows_of_a_key_in_quarantine_are_kept, a_row_that_lost_is_given_a_key, killed_while_keys_are_given);
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60), quantity smallint";
 

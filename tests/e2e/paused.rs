@@ -15,10 +15,15 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     altered::nobody_lost,
-    support::{Bridge, Database, Link, LinkOptions, a_second_later, eventually, pairings},
+    support::{Bridge, Database, Link, LinkOptions, a_second_later, eventually, first_pairing},
 };
 
-pairings!(both_ways_across_restarts, one_way_and_a_conflict, by_itself_after_a_time, both_tables_are_changed_meanwhile);
+first_pairing!(
+    both_ways_across_restarts,
+    one_way_and_a_conflict,
+    by_itself_after_a_time,
+    both_tables_are_changed_meanwhile
+);
 
 const ALL: &str = "SELECT id, name, n FROM items ORDER BY id";
 

@@ -4,9 +4,9 @@
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, Link, LinkOptions, a_second_later, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, a_second_later, eventually, first_pairing};
 
-pairings!(
+first_pairing!(
     each_refusal_heals,
     both_sides_write_it,
     killed_in_between,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use pontoon_servers::{Kind, Options};
 use serde_json::Value as Json;
 
-use crate::support::{Database, Link, LinkOptions, bridge::pontoon, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, bridge::pontoon, eventually, first_pairing};
 
-pairings!(a_second_bridge, a_triangle);
+first_pairing!(a_second_bridge, a_triangle);
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60)";
 

@@ -7,7 +7,7 @@ use rand::Rng;
 use tokio::time::sleep;
 
 use crate::support::{
-    Bridge, Link, eventually, pairings,
+    Bridge, Link, eventually, first_pairing,
     workload::{Workload, dice},
 };
 
@@ -100,4 +100,4 @@ async fn told_to_end(kinds: [Kind; 2]) {
     link.succeed(&["run", "--until-caught-up"]).await;
 }
 
-pairings!(second_process, told_to_end);
+first_pairing!(second_process, told_to_end);

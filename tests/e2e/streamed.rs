@@ -7,7 +7,7 @@ use pontoon_servers::{Kind, Options};
 
 use crate::{
     commands::{get, sample},
-    support::{Bridge, Link, LinkOptions, eventually, pairings},
+    support::{Bridge, Link, LinkOptions, eventually, first_pairing},
 };
 
 const ROWS: u64 = 300_000;
@@ -109,4 +109,4 @@ async fn before_its_commit(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-pairings!(before_its_commit);
+first_pairing!(before_its_commit);

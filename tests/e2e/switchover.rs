@@ -12,9 +12,9 @@ use std::{
 use pontoon_servers::Kind;
 use tokio::task::JoinHandle;
 
-use crate::support::{Database, Link, LinkOptions, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, eventually, first_pairing};
 
-pairings!(over_and_back);
+first_pairing!(over_and_back);
 
 const CONFIGURATION: &str = "[[tables]]\nname = \"items\"\naccept = [\"generated-keys\"]\n\
     [[tables]]\nname = \"feed\"\ndirection = \"a->b\"\n";

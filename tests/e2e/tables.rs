@@ -13,9 +13,9 @@ use pontoon_servers::Kind;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::task::JoinHandle;
 
-use crate::support::{Bridge, Database, Link, LinkOptions, bridge::pontoon, eventually, pairings, workload};
+use crate::support::{Bridge, Database, Link, LinkOptions, bridge::pontoon, eventually, first_pairing, workload};
 
-pairings!(come_and_go, is_loaded_while_both_sides_write, one_way_and_both_ways);
+first_pairing!(come_and_go, is_loaded_while_both_sides_write, one_way_and_both_ways);
 
 const ITEMS: &str = "[[tables]]\nname = \"items\"\n";
 const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\" }\n";

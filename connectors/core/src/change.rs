@@ -42,7 +42,7 @@ impl std::fmt::Display for Key {
 
 /// What happened to one row. Images are full: a reader that finds a partial one yields an
 /// [`LogEvent::Obstacle`] instead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// A new row.
     Insert {
@@ -64,6 +64,65 @@ pub enum Operation {
         /// The row as it was.
         before: Row,
     },
+}
+
+impl Operation {
+    /// A row overwritten. A large value that is the same in both rows is kept once.
+    pub fn update(before: Row, mut after: Row, unchanged: Vec<u16>) -> Operation {
+        for (value, was) in after.0.iter_mut().zip(&before.0) {
+            if matches!(value, Value::Bytes(bytes) if bytes.len() >= SHARED_BYTES) && value == was {
+                value.clone_from(was);
+            }
+        }
+        Operation::Update { before, after, unchanged }
+    }
+}
+
+/// From how many bytes on a value is worth a look at whether it is kept already.
+const SHARED_BYTES: usize = 64 << 10;
+
+/// How an operation is written where it does not stay in memory: what an update left as it was is there once.
+#[derive(Serialize)]
+enum Written<'a> {
+    Insert(&'a Row),
+    Update(&'a Row, Vec<Option<&'a Value>>, &'a [u16]),
+    Delete(&'a Row),
+}
+
+#[derive(Deserialize)]
+enum Read {
+    Insert(Row),
+    Update(Row, Vec<Option<Value>>, Vec<u16>),
+    Delete(Row),
+}
+
+impl Serialize for Operation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = match self {
+            Operation::Insert { after } => Written::Insert(after),
+            Operation::Update { before, after, unchanged } => {
+                let changed = |(at, value)| (before.0.get(at) != Some(value)).then_some(value);
+                Written::Update(before, after.0.iter().enumerate().map(changed).collect(), unchanged)
+            }
+            Operation::Delete { before } => Written::Delete(before),
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Operation, D::Error> {
+        Ok(match Read::deserialize(deserializer)? {
+            Read::Insert(after) => Operation::Insert { after },
+            Read::Update(before, changed, unchanged) => {
+                let value = |(at, value): (usize, Option<Value>)| value.or_else(|| before.0.get(at).cloned());
+                let after: Option<_> = changed.into_iter().enumerate().map(value).collect();
+                let after = Row(after.ok_or_else(|| serde::de::Error::custom("a row is shorter than it was"))?);
+                Operation::Update { before, after, unchanged }
+            }
+            Read::Delete(before) => Operation::Delete { before },
+        })
+    }
 }
 
 /// A change of one row of a mapped table.
@@ -95,7 +154,7 @@ impl Change {
         }
     }
 
-    /// Bytes of memory that the change takes, for the accounting of queues.
+    /// Bytes of memory that the change takes, for the accounting of queues. What both rows share counts twice.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Change>() + self.before().map_or(0, Row::memory_bytes) + self.after().map_or(0, Row::memory_bytes)
     }
@@ -293,6 +352,25 @@ mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_an_update_left_as_it_was_is_there_once() {
+        let large = || Value::Bytes(vec![7; SHARED_BYTES].into());
+        let row = |note: &str, real: f64| {
+            Row(vec![Value::Integer(1), large(), Value::Text(note.into()), Value::Float64(real), Value::Null])
+        };
+        let operation = Operation::update(row("a", 0.0), row("b", -0.0), vec![1]);
+        let Operation::Update { before, after, .. } = &operation else { panic!() };
+        let (Value::Bytes(was), Value::Bytes(is)) = (&before.0[1], &after.0[1]) else { panic!() };
+        assert_eq!(was.as_ptr(), is.as_ptr());
+        let insert = Operation::Insert { after: row("a", 1.0) };
+        let delete = Operation::Delete { before: row("a", 1.0) };
+        for operation in [operation, insert, delete] {
+            let written = postcard::to_stdvec(&operation).unwrap();
+            assert!(written.len() < SHARED_BYTES + 100);
+            assert_eq!(postcard::from_bytes::<Operation>(&written).unwrap(), operation);
         }
     }
 

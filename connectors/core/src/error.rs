@@ -98,7 +98,7 @@ codes! {
         "`pontoon setup --at` may name another position only while the bridge has applied nothing yet: from then on the checkpoint says what is applied, and another one would pass over writes or bring them twice. Nothing was changed. `pontoon teardown` and `pontoon setup --at` begin anew; `pontoon verify` shows what differs, and `pontoon copy --merge` brings what is missing.";
     /// The log from the position on is not there any more.
     LogLost = "log-lost", Fatal, exit 4,
-        "The replication slot is gone or invalid, or the binary log was purged: changes after the checkpoint can no longer be read. Nothing was applied over the gap. The tables have to be compared and made equal, then the bridge set up anew.";
+        "The replication slot is gone or invalid, or the binary log was purged: changes after the checkpoint can no longer be read. Nothing was applied over the gap. `docs/operations.md` has the steps (\"A log that is lost\"): the other log crosses to its end, this one is followed from now on, and what it held is found by comparing, while both sides are written.";
     /// A part of the log is not what the server wrote.
     LogDamaged = "log-damaged", Fatal, exit 4,
         "An event of the binary log does not match its checksum: the server's disk or memory lost a part of it. Nothing of the damaged transaction was applied, nor anything after it. The tables have to be compared and made equal, then the bridge set up anew.";

@@ -451,9 +451,16 @@ pub(crate) async fn batch(conn: &mut Conn, script: Script) -> Result<Vec<Answer>
 async fn set_large(conn: &mut Conn, name: &str, large: Large) -> Result<(), mysql_async::Error> {
     let value = if large.is_text { "?" } else { "CAST(? AS BINARY)" };
     let statement = conn.prep(format!("SET {name} = {value}")).await?;
+    let bytes = large.bytes.len();
     conn.exec_drop(&statement, (Vec::from(large.bytes),)).await?;
     // The driver keeps none.
-    conn.close(statement).await
+    conn.close(statement).await?;
+    // Where the limit of a packet was lowered meanwhile the server warns, and takes null for it. Another session knows the new one.
+    let kept: Option<u64> = conn.query_first(format!("SELECT LENGTH({name})")).await?.flatten();
+    match kept {
+        Some(kept) if kept == bytes as u64 => Ok(()),
+        _ => Err(mysql_async::Error::Other(format!("the server did not keep a value of {bytes} bytes").into())),
+    }
 }
 
 /// No statement takes longer than the time-out.

@@ -1,6 +1,7 @@
 //! What `check` finds, each with what mends it.
 
 use super::*;
+use crate::support::pairings;
 
 pairings!(check_findings);
 

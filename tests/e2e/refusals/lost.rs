@@ -4,7 +4,7 @@ use pontoon_core::Position;
 
 use super::*;
 
-pairings!(lost_slots, lost_logs, other_logs);
+first_pairing!(lost_slots, lost_logs, other_logs);
 
 /// Makes the tables equal by hand while there is no bridge, and sets it up anew.
 async fn anew(link: &Link) {

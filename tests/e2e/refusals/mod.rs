@@ -13,14 +13,14 @@ use crate::{
         Database, Link, LinkOptions,
         bridge::{Refusal, pontoon},
         database::Rows,
-        eventually, pairings,
+        eventually, first_pairing,
     },
 };
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL";
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 
-pairings!(
+first_pairing!(
     logins,
     passwords_stay_secret,
     source_settings,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pairings!(refused_rows);
+first_pairing!(refused_rows);
 
 /// A row that the target refuses.
 struct Refused<'a> {

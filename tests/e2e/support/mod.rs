@@ -38,6 +38,27 @@ macro_rules! pairings {
 }
 pub(crate) use pairings;
 
+/// The same where what is tested is the engine's, whichever servers it is between: `make test` has the first pairing alone, `make test-full` both.
+macro_rules! first_pairing {
+    ($($body:ident),+ $(,)?) => { $(
+        mod $body {
+            use pontoon_servers::Kind;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres_and_mariadb() {
+                super::$body([Kind::Postgres, Kind::Mariadb]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "full: the other pairing"]
+            async fn mysql_and_postgres() {
+                super::$body([Kind::Mysql, Kind::Postgres]).await;
+            }
+        }
+    )+ };
+}
+pub(crate) use first_pairing;
+
 /// A test of a body, in another module, for each of the two pairings of newer servers, of what only `make test-full` runs.
 macro_rules! newer_pairings {
     ($($name:ident: $body:path),+ $(,)?) => { $(

@@ -139,7 +139,7 @@ impl Assembler {
             let row = |values: Option<Vec<Value>>| table.to_common(values.unwrap_or_default());
             let operation = match rows.verb {
                 Verb::Insert => Operation::Insert { after: row(after) },
-                Verb::Update => Operation::Update { before: row(before), after: row(after), unchanged: Vec::new() },
+                Verb::Update => Operation::update(row(before), row(after), Vec::new()),
                 Verb::Delete => Operation::Delete { before: row(before) },
             };
             self.change(Change { table: table.id, operation, reshaped: !plan.added.is_empty() });

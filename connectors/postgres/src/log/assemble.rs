@@ -308,7 +308,7 @@ impl Assembler {
                 unchanged.push(u16::try_from(place).map_err(|_| error::protocol("a row of too many columns"))?);
             }
         }
-        self.push(part, relation, table, Operation::Update { before, after, unchanged })
+        self.push(part, relation, table, Operation::update(before, after, unchanged))
     }
 
     fn delete(&mut self, part: u32, relation: u32, old: &Old<'_>) -> Result<()> {

@@ -1,0 +1,60 @@
+-- The tables of format 1 as they are in databases out there: never changed.
+CREATE DATABASE `pontoon` DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+CREATE TABLE `pontoon`.`checkpoint` (
+    bridge varchar(32) NOT NULL,
+    applier int NOT NULL,
+    source varchar(255) NULL,
+    `position` varchar(255) NULL,
+    `log` varchar(255) NULL,
+    `sequence` bigint NOT NULL DEFAULT 0,
+    commit_time bigint NOT NULL DEFAULT 0,
+    updated_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (bridge, applier)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+CREATE TABLE `pontoon`.`resolution` (
+    bridge varchar(32) NOT NULL,
+    id bigint NOT NULL,
+    group_id bigint NOT NULL,
+    table_name varchar(255) NOT NULL,
+    row_key longtext NOT NULL,
+    in_force tinyint NOT NULL DEFAULT 1,
+    own_fence varchar(255) NULL,
+    other_fence varchar(255) NULL,
+    own_row longtext NULL,
+    other_row longtext NULL,
+    verdict longtext NULL,
+    ancestor longtext NULL,
+    taken longtext NULL,
+    commit_time bigint NOT NULL,
+    rule text NOT NULL,
+    created_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (bridge, id),
+    KEY in_force (bridge, in_force)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+CREATE TABLE `pontoon`.`quarantine` (
+    bridge varchar(32) NOT NULL,
+    id bigint NOT NULL,
+    table_name varchar(255) NOT NULL,
+    row_key longtext NOT NULL,
+    operation varchar(20) NOT NULL,
+    before_row longtext NULL,
+    after_row longtext NULL,
+    moved_key longtext NULL,
+    `position` varchar(255) NULL,
+    source_transaction varchar(255) NULL,
+    commit_time bigint NOT NULL,
+    code varchar(64) NULL,
+    message text NULL,
+    constraint_name varchar(255) NULL,
+    attempts int NOT NULL DEFAULT 0,
+    next_attempt_at timestamp(6) NULL,
+    request varchar(20) NULL,
+    created_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (bridge, id),
+    KEY row_key (bridge, table_name, row_key(200))) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+CREATE TABLE `pontoon`.`control` (
+    bridge varchar(32) NOT NULL,
+    name varchar(255) NOT NULL,
+    number bigint NOT NULL DEFAULT 0,
+    value text NULL,
+    updated_at timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (bridge, name)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+INSERT INTO `pontoon`.`control` (bridge, name, number) VALUES ('', 'format', 1);
