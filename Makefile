@@ -19,14 +19,15 @@ KILLS ?= 50
 # The build's place is part of what is promised, whatever CARGO_TARGET_DIR says.
 PONTOON := target/release/pontoon
 
-# Runs the tests: doc tests first, so that the last lines are the summary of the others. $(1) is put before the
+# Runs the tests: doc tests first, so that the last lines are the summary of the others (one crate has some: the others say `doctest = false`,
+# and to look for them would build each alone). $(1) is put before the
 # arguments of nextest and $(2) before those of the test binaries, where there is no nextest.
 define run_tests
-	@cargo test --workspace --locked --doc --quiet </dev/null
+	@cargo test -p pontoon-servers --locked --doc --quiet </dev/null
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --locked $(1) </dev/null; \
 	else \
-		cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- --test-threads=4 $(2) </dev/null; \
+		cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- --test-threads=3 $(2) </dev/null; \
 	fi
 endef
 
@@ -57,7 +58,7 @@ test: install ## Run the tests: unit, simulation, end to end on real servers
 test-full: export PONTOON_SIM_SCHEDULES ?= 400
 test-full: export PONTOON_KILLS ?= 20
 # Some of these take a core and more each, and some the time.
-test-full: export NEXTEST_TEST_THREADS ?= 3
+test-full: export NEXTEST_TEST_THREADS ?= 2
 test-full: install ## The same, and the tests that take longer, and those on newer servers
 	@scripts/install-servers newer
 	$(call run_tests,--run-ignored all,--include-ignored)

@@ -46,17 +46,23 @@ const BUFFER_BYTES: usize = 64 << 10;
 struct At<'a> {
     segment: &'a File,
     offset: u64,
-    error: Option<ErrorKind>,
+    error: Option<std::io::Error>,
 }
 
 impl Write for At<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.segment.write_at(bytes, self.offset);
-        match &written {
-            Ok(count) => self.offset += *count as u64,
-            Err(error) => self.error = Some(error.kind()),
+        match written {
+            Ok(count) => {
+                self.offset += count as u64;
+                Ok(count)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.error = Some(error);
+                Err(kind.into())
+            }
         }
-        written
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -88,13 +94,14 @@ impl Spill {
         let (end, refused) = (at.offset, at.error);
         match (written, refused) {
             (Ok(()), _) => {}
-            (Err(error), Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => {
+            (Err(_), Some(error)) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 tracing::debug!(%error, "the spill's disk is full");
                 // Its space is to come back with its last block.
                 self.close_segment();
                 return Ok(None);
             }
-            (Err(error), _) => return Err(failed("write", &error)),
+            (Err(_), Some(error)) => return Err(failed("write", &error)),
+            (Err(error), None) => return Err(failed("write", &error)),
         }
         let bytes = u32::try_from(end - offset).map_err(|error| failed("write", &error))?;
         self.current = Some((segment.clone(), offset + u64::from(bytes)));

@@ -198,7 +198,9 @@ pub(crate) async fn unseen(node: &Database) -> Client {
     let mut client = node.client().await;
     if node.is_postgres() {
         let origin = client.rows("SELECT roname FROM pg_replication_origin ORDER BY 1").await[0][0].clone().unwrap();
-        client.run(&format!("SELECT pg_replication_origin_session_setup('{origin}')")).await;
+        let taken = format!("SELECT pg_replication_origin_session_setup('{origin}')");
+        // The server may not have noticed yet that the bridge's session has ended.
+        eventually("the origin is nobody's", async || client.try_run(&taken).await.is_ok()).await;
     } else {
         client.run("SET sql_log_bin = 0").await;
     }

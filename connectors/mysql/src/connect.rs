@@ -29,7 +29,7 @@ use pontoon_tls::{MYSQL, Mode, Tls};
 
 use crate::{
     error, inspect,
-    statement::{Large, variable},
+    row_list::{Large, variable},
     version::Server,
     watch,
 };

@@ -15,7 +15,10 @@ use pontoon_core::{
     digest::{BAR, NULL},
 };
 
-use crate::statement::{ColumnSql, Impossible, TableSql};
+use crate::{
+    row_list::Impossible,
+    statement::{ColumnSql, TableSql},
+};
 
 impl TableSql {
     /// How many rows a span has, and what their checksums come to.

@@ -53,6 +53,7 @@ mod quarantine;
 mod quote;
 mod reader;
 mod requests;
+mod row_list;
 mod scan;
 mod sequences;
 mod session;

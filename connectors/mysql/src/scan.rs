@@ -15,9 +15,10 @@ use crate::{
     connect::{Client, Purpose, number},
     decode, encode,
     node::MysqlNode,
+    row_list::Impossible,
     session::{common, prepare, rows_of},
     state,
-    statement::{Impossible, TableSql},
+    statement::TableSql,
     tables::VISIBLE,
 };
 

@@ -28,8 +28,10 @@ use crate::{
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
     decode, encode, error, files, history, lease,
     node::MysqlNode,
-    quarantine, requests, state,
-    statement::{BYTES_MAX, Expecting, ROWS_MAX, TableSql},
+    quarantine, requests,
+    row_list::{BYTES_MAX, Expecting, ROWS_MAX},
+    state,
+    statement::TableSql,
     tables::LEASE,
     ties,
 };

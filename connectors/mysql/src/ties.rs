@@ -23,8 +23,9 @@ use crate::{
     catalog::{TABLES_PER_QUERY, pairs, table_name},
     connect::{Client, number, text},
     quote::Table,
+    row_list::{ROWS_MAX, RowList},
     session::common,
-    statement::{ROWS_MAX, RowList, TableSql},
+    statement::TableSql,
 };
 
 /// Adds to tables what ties their rows.

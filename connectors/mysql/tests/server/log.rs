@@ -201,7 +201,7 @@ async fn fences_are_passed_at_once(server: &Server) {
         })
         .collect();
     let key = [tables[0].key_of(&row(1, ""))];
-    let mut last = None;
+    let (mut last, mut waits) = (None, Vec::new());
     for _ in 0..30 {
         session.begin(None).await.unwrap();
         let locked = session.lock(tables[0].id, &key).await.unwrap().remove(0).unwrap();
@@ -213,10 +213,13 @@ async fn fences_are_passed_at_once(server: &Server) {
         if let Some(change) = read_to(&mut reader, &fence).await.last() {
             last = change.after().cloned();
         }
-        assert!(began.elapsed() < AT_ONCE, "{:?} {fence}", began.elapsed());
+        waits.push(began.elapsed());
         assert_eq!(last, Some(locked));
         session.rollback().await.unwrap();
     }
+    // A busy machine may be late once; a reader that waits for the heartbeat is late each time.
+    waits.sort();
+    assert!(waits[waits.len() / 2] < AT_ONCE, "{waits:?}");
     stop.send(true).unwrap();
     for writer in writers {
         writer.await.unwrap();
