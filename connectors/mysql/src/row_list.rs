@@ -22,6 +22,9 @@ pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// From how many bytes on a value is no literal: it costs three more round trips, which do not count beside a megabyte.
 pub(crate) const LARGE_BYTES: usize = 1 << 20;
 
+/// More than stands beside a parameter in its packet (COM_STMT_EXECUTE of the protocol's manual): its statement, its type, its length.
+const PARAMETER_BYTES: usize = 64;
+
 /// A statement and the rows that it must find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expecting {
@@ -36,7 +39,7 @@ pub(crate) struct Expecting {
 impl Expecting {
     /// The most bytes that are sent at a time for it.
     pub(crate) fn packet_bytes(&self) -> usize {
-        self.large.iter().map(|large| large.bytes.len()).chain([self.sql.len()]).max().unwrap_or(0)
+        self.large.iter().map(|large| large.bytes.len() + PARAMETER_BYTES).chain([self.sql.len()]).max().unwrap_or(0)
     }
 }
 
@@ -75,9 +78,7 @@ impl Large {
             _ => None,
         }
     }
-}
 
-impl Large {
     /// What stands for it in a statement.
     pub(crate) fn expression(&self, number: usize) -> String {
         let variable = variable(number);

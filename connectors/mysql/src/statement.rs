@@ -488,7 +488,7 @@ pub(crate) mod tests {
             assert_eq!(counts, [(1, 0), (1, 1), (1, 1), (2, 0)]);
             assert!(inserts[1].sql.ends_with("(2,CONVERT(@pontoon_0 USING utf8mb4),NULL)"), "{}", inserts[1].sql);
             assert!(inserts[2].sql.ends_with("(3,CONVERT(@pontoon_0 USING utf8mb4),NULL)"), "{}", inserts[2].sql);
-            assert_eq!(inserts[2].packet_bytes(), LARGE_BYTES);
+            assert!(inserts[2].packet_bytes() > LARGE_BYTES);
         }
         let group =
             UpdateGroup { changed: vec![1], rows: vec![(row(1, &large), row(1, &large))], ..UpdateGroup::default() };

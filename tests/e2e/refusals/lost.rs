@@ -43,17 +43,8 @@ async fn lost_slots(kinds: [Kind; 2]) {
         .await;
     lost("SELECT pg_replication_slot_advance('SLOT', pg_current_wal_lsn())").await;
 
-    postgres.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'").await;
-    postgres.run("SELECT pg_reload_conf()").await;
-    eventually("the setting is in force", async || postgres.value("SHOW max_slot_wal_keep_size").await == "1MB").await;
     backlog(&link).await;
-    for _ in 0..4 {
-        postgres.run("CREATE TABLE filler (id int)").await;
-        postgres.run("DROP TABLE filler").await;
-        postgres.run("SELECT pg_switch_wal()").await;
-    }
-    postgres.run("CHECKPOINT").await;
-    assert_eq!(postgres.value("SELECT wal_status FROM pg_replication_slots").await, "lost");
+    postgres.outgrow_slot().await;
     let (exit, found) = link.check().await;
     let blocks = found.iter().any(|finding| finding["code"] == "slot" && finding["severity"] == "blocking");
     assert!(exit == 1 && blocks, "{found:#?}");
@@ -69,14 +60,7 @@ async fn lost_logs(kinds: [Kind; 2]) {
     let (mysql, name) = link.mysql();
     link.catch_up().await;
     backlog(&link).await;
-    mysql.run("FLUSH BINARY LOGS").await;
-    // A file that a reader still holds stays for a while.
-    eventually("the log is purged", async || {
-        let last = mysql.rows("SHOW BINARY LOGS").await.last().unwrap()[0].clone().unwrap();
-        mysql.run(&format!("PURGE BINARY LOGS TO '{last}'")).await;
-        mysql.rows("SHOW BINARY LOGS").await.len() == 1
-    })
-    .await;
+    mysql.purge_logs().await;
     let refusal = refused_untouched(&link, 4, "log-lost").await;
     assert!(refusal.message.starts_with(&format!("{name}: ")), "{refusal:?}");
     assert!(refusal.hint.contains("binlog_expire_logs_seconds"), "{refusal:?}");

@@ -15,6 +15,18 @@ use tokio::{task::JoinHandle, time::sleep};
 /// Rows as the server writes them.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
+/// How long a state may take to come about before the test fails: much longer than it ever needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `reached` says so, or fails with what was waited for.
+pub(crate) async fn eventually(what: &str, mut reached: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !reached().await {
+        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A server with a database `shop` in it.
 pub(crate) struct Database {
     pub(crate) kind: Kind,
@@ -81,6 +93,31 @@ impl Database {
             }
             times
         })
+    }
+
+    /// Makes a log so long that the server gives up the slot that nobody reads.
+    pub(crate) async fn outgrow_slot(&self) {
+        self.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'").await;
+        self.run("SELECT pg_reload_conf()").await;
+        eventually("the setting is in force", async || self.value("SHOW max_slot_wal_keep_size").await == "1MB").await;
+        for _ in 0..4 {
+            self.run("CREATE TABLE filler (id int)").await;
+            self.run("DROP TABLE filler").await;
+            self.run("SELECT pg_switch_wal()").await;
+        }
+        self.run("CHECKPOINT").await;
+        assert_eq!(self.value("SELECT wal_status FROM pg_replication_slots").await, "lost");
+    }
+
+    /// Purges all of a binary log that is there now. A file that a reader still holds stays for a while.
+    pub(crate) async fn purge_logs(&self) {
+        self.run("FLUSH BINARY LOGS").await;
+        eventually("the log is purged", async || {
+            let last = self.rows("SHOW BINARY LOGS").await.last().unwrap()[0].clone().unwrap();
+            self.run(&format!("PURGE BINARY LOGS TO '{last}'")).await;
+            self.rows("SHOW BINARY LOGS").await.len() == 1
+        })
+        .await;
     }
 
     /// Creates a table as a bridge needs it.

@@ -9,7 +9,7 @@ pub(crate) mod tree;
 pub(crate) mod workload;
 
 pub(crate) use bridge::{Bridge, Ended, Tail};
-pub(crate) use database::Database;
+pub(crate) use database::{DEADLINE, Database, eventually};
 pub(crate) use link::{Link, LinkOptions};
 pub(crate) use tree::Tree;
 
@@ -18,46 +18,41 @@ use std::time::Duration;
 /// A test of a body for each of the two pairings that are tested in full; `#[ignore = "full: ..."]` before a body is for
 /// both.
 macro_rules! pairings {
-    ($($(#[$attribute:meta])* $body:ident),+ $(,)?) => { $(
-        mod $body {
-            use pontoon_servers::Kind;
-
-            #[tokio::test(flavor = "multi_thread")]
-            $(#[$attribute])*
-            async fn postgres_and_mariadb() {
-                super::$body([Kind::Postgres, Kind::Mariadb]).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread")]
-            $(#[$attribute])*
-            async fn mysql_and_postgres() {
-                super::$body([Kind::Mysql, Kind::Postgres]).await;
-            }
-        }
-    )+ };
+    ($($(#[$attribute:meta])* $body:ident),+ $(,)?) => {
+        $( crate::support::pairing_tests!($body, [$(#[$attribute])*], [$(#[$attribute])*]); )+
+    };
 }
 pub(crate) use pairings;
 
 /// The same where what is tested is the engine's, whichever servers it is between: `make test` has the first pairing alone, `make test-full` both.
 macro_rules! first_pairing {
-    ($($body:ident),+ $(,)?) => { $(
+    ($($body:ident),+ $(,)?) => {
+        $( crate::support::pairing_tests!($body, [], [#[ignore = "full: the other pairing"]]); )+
+    };
+}
+pub(crate) use first_pairing;
+
+/// The two tests of a body, each with attributes of its own.
+macro_rules! pairing_tests {
+    ($body:ident, [$(#[$first:meta])*], [$(#[$second:meta])*]) => {
         mod $body {
             use pontoon_servers::Kind;
 
             #[tokio::test(flavor = "multi_thread")]
+            $(#[$first])*
             async fn postgres_and_mariadb() {
                 super::$body([Kind::Postgres, Kind::Mariadb]).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
-            #[ignore = "full: the other pairing"]
+            $(#[$second])*
             async fn mysql_and_postgres() {
                 super::$body([Kind::Mysql, Kind::Postgres]).await;
             }
         }
-    )+ };
+    };
 }
-pub(crate) use first_pairing;
+pub(crate) use pairing_tests;
 
 /// A test of a body, in another module, for each of the two pairings of newer servers, of what only `make test-full` runs.
 macro_rules! newer_pairings {
@@ -114,18 +109,6 @@ macro_rules! each_way {
     };
 }
 pub(crate) use each_way;
-
-/// How long a state may take to come about before the test fails: much longer than it ever needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits until `reached` says so, or fails with what was waited for.
-pub(crate) async fn eventually(what: &str, mut reached: impl AsyncFnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !reached().await {
-        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// Until what is written is later than what was: MariaDB's log tells the second of a commit, and no more.
 pub(crate) async fn a_second_later() {

@@ -2,9 +2,10 @@
 //! --test server corpus`, and then `cargo test -p pontoon-mysql --lib corpus`, which cuts the rest out of them. The table is the one
 //! that `src/fuzzing.rs` reads, and each file holds what one connection did, in as few bytes as that takes.
 
-use crate::support::{root, run, start};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{root, run, start};
 
 /// What stands before the events of a log: its flavour, as `src/fuzzing.rs` reads it.
 const MYSQL: u8 = 0;

@@ -1,7 +1,6 @@
 //! Checksums and spans of keys on real servers: what the server says of a row is what the canonical text of the row says
 //! that is read from it.
 
-use crate::support::{int, map, node, root, run, start_with};
 use mysql_async::Conn;
 use pontoon_core::{
     Digest, Form, Key, MappedTable, Span, TableId, TableName, Value,
@@ -9,6 +8,8 @@ use pontoon_core::{
     node::{Node, Scan, Tables},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
+
+use crate::support::{int, map, node, root, run, start_with};
 
 #[tokio::test]
 async fn mariadb() {

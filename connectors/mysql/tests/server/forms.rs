@@ -1,9 +1,10 @@
 //! The forms that a change can have in the log, on real servers: documents in part, large and compressed.
 
-use crate::support::{map, node, root, run, set_up, start_with, transaction};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{Operation, TableName, Value, json, node::Node};
 use pontoon_servers::Kind;
+
+use crate::support::{map, node, root, run, set_up, start_with, transaction};
 
 /// Statements of the test of documents; each is one update.
 const UPDATES: usize = 600;

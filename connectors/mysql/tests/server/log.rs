@@ -1,11 +1,12 @@
 //! The log as a reader yields it, on real servers.
 
-use crate::support::{int, map, next, node, obstacle, plan, read_to, root, run, set_up, start_with, text, transaction};
 use pontoon_core::{
     Checkpoint, Code, LogEvent, Operation, Origin, Position, Row, TableName, Tag,
     node::{Admin, Applier, LeaseAttempt, Mark, Node, Tables},
 };
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{int, map, next, node, obstacle, plan, read_to, root, run, set_up, start_with, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {
@@ -201,7 +202,7 @@ async fn fences_are_passed_at_once(server: &Server) {
         })
         .collect();
     let key = [tables[0].key_of(&row(1, ""))];
-    let (mut last, mut waits) = (None, Vec::new());
+    let mut last = None;
     for _ in 0..30 {
         session.begin(None).await.unwrap();
         let locked = session.lock(tables[0].id, &key).await.unwrap().remove(0).unwrap();
@@ -213,13 +214,10 @@ async fn fences_are_passed_at_once(server: &Server) {
         if let Some(change) = read_to(&mut reader, &fence).await.last() {
             last = change.after().cloned();
         }
-        waits.push(began.elapsed());
+        assert!(began.elapsed() < AT_ONCE, "{:?} {fence}", began.elapsed());
         assert_eq!(last, Some(locked));
         session.rollback().await.unwrap();
     }
-    // A busy machine may be late once; a reader that waits for the heartbeat is late each time.
-    waits.sort();
-    assert!(waits[waits.len() / 2] < AT_ONCE, "{waits:?}");
     stop.send(true).unwrap();
     for writer in writers {
         writer.await.unwrap();

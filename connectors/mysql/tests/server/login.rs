@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::support::{next, node, root, run};
 use pontoon_core::{
     Code, Error, LogEvent, TableName,
     node::{Node, NodeOptions, Secret, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Encryption, Kind, Options, Server};
+
+use crate::support::{map, next, node, node_as, root, run};
 
 const PASSWORD: &str = "pass 'wörd'";
 
@@ -25,7 +26,7 @@ fn options() -> Options {
 async fn works(server: &Server, node: &Arc<MysqlNode>) -> Result<(), Error> {
     node.connect().await?;
     let name = TableName::new("login", "t");
-    let tables: Tables = crate::support::map(node, &[name]).await;
+    let tables: Tables = map(node, &[name]).await;
     let mut reader = node.open_tail(None, &tables).await?;
     let mut conn = root(server).await;
     run(&mut conn, &["INSERT INTO login.t VALUES ()"]).await;
@@ -54,7 +55,7 @@ async fn user(server: &Server, name: &str, identified: &str) -> Arc<MysqlNode> {
         &[&format!("CREATE USER {name}@'%' IDENTIFIED {identified}"), &format!("GRANT ALL ON *.* TO {name}@'%'")],
     )
     .await;
-    crate::support::node_as(server, "login", name, PASSWORD, "login")
+    node_as(server, "login", name, PASSWORD, "login")
 }
 
 #[tokio::test]
@@ -68,7 +69,7 @@ async fn mysql() {
     // The server has forgotten the hash: the driver finds it again, and the reader with it.
     run(&mut root(&server).await, &["FLUSH PRIVILEGES"]).await;
     works(&server, &node).await.unwrap();
-    let wrong = crate::support::node_as(&server, "login", "sha2", "wrong", "login").connect().await.unwrap_err();
+    let wrong = node_as(&server, "login", "sha2", "wrong", "login").connect().await.unwrap_err();
     assert_eq!(wrong.code(), Code::LoginRefused, "{wrong}");
 }
 
@@ -92,7 +93,7 @@ async fn mariadb() {
     for (name, identified) in ways {
         let node = user(&server, name, &identified).await;
         works(&server, &node).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let wrong = crate::support::node_as(&server, "login", name, "wrong", "login").connect().await.unwrap_err();
+        let wrong = node_as(&server, "login", name, "wrong", "login").connect().await.unwrap_err();
         assert_eq!(wrong.code(), Code::LoginRefused, "{wrong}");
     }
     // Of before 4.1: a method that both servers have given up, or want to.

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use crate::support::{DEADLINE, map, node, obstacle, root, run, set_up, start, transaction};
 use pontoon_core::{
     Checkpoint, Code, LogEvent, TableName,
     node::{LogReader, Node, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{DEADLINE, int, map, next, node, obstacle, root, run, set_up, start, transaction};
 
 #[tokio::test]
 async fn mariadb() {
@@ -53,7 +54,7 @@ async fn reads(reader: &mut Box<dyn LogReader>, ids: std::ops::Range<i128>) {
     for id in ids {
         let seen = transaction(reader).await;
         let [change] = &seen.changes[..] else { panic!("{seen:?}") };
-        assert_eq!(change.after().unwrap().0[0], crate::support::int(id));
+        assert_eq!(change.after().unwrap().0[0], int(id));
     }
 }
 
@@ -96,7 +97,7 @@ async fn checksums_come_and_go(server: &Server, node: &Arc<MysqlNode>, tables: &
         reads(&mut reader, id..id + 2).await;
         // An idle log tells the time in either form.
         loop {
-            let LogEvent::Progress(progress) = crate::support::next(&mut reader).await else { panic!() };
+            let LogEvent::Progress(progress) = next(&mut reader).await else { panic!() };
             if progress.time.is_some() {
                 break;
             }
@@ -176,7 +177,7 @@ async fn statements_are_named(server: &Server, node: &Arc<MysqlNode>, tables: &T
     passing.push("UPDATE shop.items SET note = UUID() WHERE id = 5");
     run(&mut session, &passing).await;
     let seen = transaction(&mut reader).await;
-    assert_eq!((seen.changes.len(), seen.changes[0].after().unwrap().0[0].clone()), (1, crate::support::int(5)));
+    assert_eq!((seen.changes.len(), seen.changes[0].after().unwrap().0[0].clone()), (1, int(5)));
 }
 
 /// A byte of the file that is not what the server wrote.
@@ -248,7 +249,7 @@ async fn a_reset_ends_the_reader(server: &Server, node: &Arc<MysqlNode>, tables:
         run(&mut conn, &["DELETE FROM shop.items", &insert(600), &insert(601)]).await;
         let here = loop {
             let seen = transaction(&mut reader).await;
-            if seen.changes[0].after().is_some_and(|row| row.0[0] == crate::support::int(601)) {
+            if seen.changes[0].after().is_some_and(|row| row.0[0] == int(601)) {
                 break Checkpoint { position: seen.position.unwrap(), log: node.identity().await.unwrap() };
             }
         };

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::support::{int, map, node, node_as, plan, read_to, root, run, set_up, start, text, transaction};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Span, TableId, TableName, Tag, Value,
@@ -15,6 +14,8 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{int, map, node, node_as, plan, read_to, root, run, set_up, start, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {

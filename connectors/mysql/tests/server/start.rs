@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::support::{map, node, plan, root, run, start_with};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Code, LogEvent, Position, TableName,
@@ -11,6 +10,8 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{map, next, node, plan, root, run, start_with};
 
 #[tokio::test]
 async fn mariadb() {
@@ -142,8 +143,7 @@ async fn what_was_prepared_before(server: &Server, node: &Arc<MysqlNode>, tables
     let mut reader = node.open_reader(&start, tables, &[]).await.unwrap();
     let mut committed = 0;
     while committed < 2 {
-        committed +=
-            u32::from(matches!(crate::support::next(&mut reader).await, LogEvent::Held(held) if is_commit(&held)));
+        committed += u32::from(matches!(next(&mut reader).await, LogEvent::Held(held) if is_commit(&held)));
     }
     drop(reader);
     // Behind its commit there is nothing of the kind, nor where all of it is behind the place, nor where it is undone.

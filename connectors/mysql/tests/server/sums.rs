@@ -1,11 +1,12 @@
 //! Additive columns: what is added counts, whatever there is; and what does not fit is refused by the server.
 
-use crate::support::{map, node, root, run, set_up, start};
 use pontoon_core::{
     Code, Key, Row, TableId, TableName, Tag, Value,
     node::{Applied, Applier, LeaseAttempt, Node, Session, Sum, TableBatch, UpdateGroup},
 };
 use pontoon_servers::Kind;
+
+use crate::support::{map, node, root, run, set_up, start};
 
 /// An update that adds to columns 2 to 4, or leaves them alone where nothing is added.
 fn adding(note: &str, added: [Option<Value>; 3], floor: Option<i128>) -> TableBatch {

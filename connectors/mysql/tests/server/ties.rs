@@ -1,6 +1,5 @@
 //! Unique constraints and foreign keys: what is told of them, who is found, and who waits for whom.
 
-use crate::support::{map, node, root, run, set_up, start};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Key, MappedTable, Row, TableId, TableName, Tag, Value,
@@ -8,6 +7,8 @@ use pontoon_core::{
     schema::{ForeignKey, Reference, Unique, UniqueKey},
 };
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{map, node, root, run, set_up, start};
 
 const TABLES: [&str; 3] = [
     "CREATE DATABASE d",

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::support::{map, root, run, set_up, transaction};
 use mysql_async::prelude::Queryable;
 use pontoon_core::{
     Code, TableName,
@@ -11,6 +10,8 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Authority, Encryption, Kind, Options, Request, Server};
+
+use crate::support::{map, root, run, set_up, transaction};
 
 async fn start(kind: Kind, version: &str) -> Server {
     let options = Options::default().encryption(Encryption::Private).setting("tls-version", version);

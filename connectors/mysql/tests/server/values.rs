@@ -1,13 +1,14 @@
 //! Every supported type, with its limits: what a client wrote is what the log, a scan and a session say,
 //! and what a session writes is what a client reads.
 
-use crate::support::{int, map, node, root, run, set_up, start, start_with, text, transaction};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Form, Kind, Row, Span, TableId, TableName, Tag, Value,
     node::{Applied, Applier, LeaseAttempt, Node, Session, TableBatch, Tables, UpdateGroup},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
+
+use crate::support::{int, map, node, root, run, set_up, start, start_with, text, transaction};
 
 #[tokio::test]
 async fn mariadb() {
@@ -105,6 +106,36 @@ async fn large_values_are_exact(kind: ServerKind) {
     session.rollback().await.unwrap();
     let kept: Option<String> = root.query_first("SELECT COUNT(*) FROM large.t").await.unwrap();
     assert_eq!(kept.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_value_at_the_limit_of_a_packet() {
+    const PACKET: usize = 2 << 20;
+    for kind in [ServerKind::Mariadb, ServerKind::Mysql] {
+        let server = start_with(kind, &[("max_allowed_packet", &PACKET.to_string())]).await;
+        let mut root = root(&server).await;
+        run(&mut root, &["CREATE DATABASE limits", "CREATE TABLE limits.t (id int PRIMARY KEY, bytes longblob)"]).await;
+        let node = node(&server, "limits", "limits");
+        let tables = map(&node, &[TableName::new("limits", "t")]).await;
+        set_up(&node, &tables).await;
+        let (_lease, token) = token(&node).await;
+        let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+        begin(&mut session).await;
+        let mut taken = 0;
+        for short in 0..100 {
+            let row = Row(vec![int(short as i128), Value::Bytes(vec![7; PACKET - short].into())]);
+            let batch = TableBatch { inserts: vec![row], ..TableBatch::default() };
+            match session.apply(TableId(0), &batch).await {
+                Ok(applied) => {
+                    assert_eq!(applied, Applied::All);
+                    taken += 1;
+                }
+                Err(error) => assert!(error.to_string().contains("max_allowed_packet"), "{kind} {short}: {error}"),
+            }
+        }
+        assert!(taken > 0, "{kind}");
+        session.rollback().await.unwrap();
+    }
 }
 
 /// A column's type and literals for it; the first row is null in all of them.

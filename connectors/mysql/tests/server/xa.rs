@@ -3,7 +3,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use crate::support::{DEADLINE, map, node, plan, root, run, set_up, start_with};
 use pontoon_core::{
     Change, Checkpoint, Code, Fragment, Held, LogEvent, Origin, Position, TableName, Value,
     change::Obstacle,
@@ -11,6 +10,8 @@ use pontoon_core::{
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
+
+use crate::support::{DEADLINE, map, next, node, plan, root, run, set_up, start_with};
 
 #[tokio::test]
 async fn mariadb() {
@@ -79,7 +80,7 @@ impl Log {
         let mut changes = Vec::new();
         loop {
             assert!(began.elapsed() < DEADLINE, "nothing in time");
-            match crate::support::next(&mut self.reader).await {
+            match next(&mut self.reader).await {
                 LogEvent::Fragment(fragment) => {
                     changes.extend(fragment.changes.iter().cloned());
                     if fragment.position.is_some() {
@@ -107,7 +108,7 @@ impl Log {
     /// Reads on until the log is idle.
     async fn idle(&mut self) {
         loop {
-            match crate::support::next(&mut self.reader).await {
+            match next(&mut self.reader).await {
                 LogEvent::Progress(progress) if progress.time.is_some() && !progress.barrier => return,
                 LogEvent::Held(Held::Piece { id, changes, .. }) => self.pieces.entry(id).or_default().extend(changes),
                 LogEvent::Held(Held::Undone { id, .. }) => {
@@ -345,7 +346,7 @@ impl Two {
         run(&mut conn, &["XA END 'l'", "XA PREPARE 'l'", "XA COMMIT 'l'"]).await;
         let mut pieces = 0;
         loop {
-            match crate::support::next(&mut log.reader).await {
+            match next(&mut log.reader).await {
                 LogEvent::Held(Held::Piece { changes, .. }) => {
                     let bytes: usize = changes.iter().map(Change::memory_bytes).sum();
                     assert!(bytes < 2 * pontoon_core::change::FRAGMENT_BYTES, "{bytes}");
