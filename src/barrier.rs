@@ -24,7 +24,7 @@ pub(crate) async fn is_running(nodes: &Pair<Arc<dyn Node>>) -> Result<bool> {
     Ok(matches!(attempt, LeaseAttempt::HeldBy(_)))
 }
 
-/// Returns when each side's checkpoint has reached the end that the other side's log has now.
+/// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside.
 pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, reads: Pair<bool>) -> Result<()> {
     let sides: Vec<Side> = Side::BOTH.into_iter().filter(|side| reads[*side]).collect();
     let mut ends = Vec::<(Side, Position)>::new();
@@ -60,5 +60,5 @@ async fn has_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, source:
         Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", target.name()))
             .hint("run pontoon setup")
     })?;
-    Ok(checkpoint.position.covers(end))
+    Ok(state.aside.is_empty() && checkpoint.position.covers(end))
 }

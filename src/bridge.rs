@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use crate::{
+    aside,
     conflict::{
         broken::{Looking, referring},
         decide::Reason,
@@ -104,6 +105,8 @@ pub struct Plan {
     pub nodes: Pair<Arc<dyn Node>>,
     /// The mapped tables as each side sees them.
     pub tables: Pair<Tables>,
+    /// Tables that are set up and not among them, by label: they are set aside.
+    pub aside: Vec<Arc<str>>,
     /// How the conflicts of each table are settled, by its number.
     pub policies: Vec<Policy>,
     /// What becomes of rows of each table that the target refuses.
@@ -232,10 +235,12 @@ async fn session(
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         leases = leases(plan) => leases?,
     };
-    let (tokens, states) = take_over(plan, &mut leases).await?;
-    are_set_up(&plan.nodes, &plan.tables, &states)?;
+    let (tokens, mut states) = take_over(plan, &mut leases).await?;
+    are_set_up(&plan.nodes, &plan.tables, &plan.aside, &states)?;
     epoch::check(&plan.nodes, &states)?;
     epoch::raise(&plan.nodes, &mut leases).await?;
+    let before = Pair::from_fn(|side| states[side].aside.len());
+    let arrangements = aside::arrangements(plan, &mut states);
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
     let is_paused = heed_pauses(plan, &shared).await?;
     // Both logs are found to be whole before anything of either is applied.
@@ -243,8 +248,11 @@ async fn session(
     for source in shared.read_sides() {
         let start = checkpoint(plan, &states, source)?;
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
-        readers.push((source, reader.map_err(|error| error.at(plan.nodes[source].name()))?));
+        let taken_back = states[source.other()].aside.len() < before[source.other()];
+        let failed = |error: Error| aside::cannot_go_back(error.at(plan.nodes[source].name()), taken_back);
+        readers.push((source, reader.map_err(failed)?));
     }
+    aside::write(plan, &mut leases, &arrangements).await?;
     for side in Side::BOTH {
         let copies = plan.nodes[side].copies(&plan.tables[side]).await;
         copies.map_err(|error| error.at(plan.nodes[side].name()))?.iter().for_each(|copy| shared.underway.note(copy));
@@ -359,12 +367,20 @@ pub(crate) async fn read_states(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
     Ok(states)
 }
 
-/// Whether the bridge is set up for just these tables. Errors: tables changed, where it is for others: some of them would lose what their logs hold.
-pub(crate) fn are_set_up(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, states: &Pair<NodeState>) -> Result<()> {
+/// Whether the bridge is set up for just these tables, and those that are set aside. Errors: tables changed, where it is for others: some of them would lose what their logs hold.
+pub(crate) fn are_set_up(
+    nodes: &Pair<Arc<dyn Node>>,
+    tables: &Pair<Tables>,
+    aside: &[Arc<str>],
+    states: &Pair<NodeState>,
+) -> Result<()> {
     for side in Side::BOTH {
         let (known, name) = (&states[side].tables, nodes[side].name());
         let arriving = tables[side.other()].iter().map(|table| (table.label.clone(), table.followed));
-        let mut wanted: Vec<SetUp> = arriving.collect();
+        // Which way one goes that is set aside is looked at when it is taken back.
+        let as_known = |label: &Arc<str>| known.iter().find(|(found, _)| found == label).cloned();
+        let set_aside = aside.iter().map(|label| as_known(label).unwrap_or_else(|| (label.clone(), true)));
+        let mut wanted: Vec<SetUp> = arriving.chain(set_aside).collect();
         wanted.sort();
         if known.is_empty() || wanted == *known {
             continue;
@@ -504,6 +520,8 @@ pub(crate) struct Shared {
     pub(crate) passed: Pair<level::Sender<Position>>,
     /// Up to where the other side's checkpoint says so.
     pub(crate) durable: Pair<level::Sender<Position>>,
+    /// Up to where a side's log is applied of tables that are set aside.
+    aside: Pair<Vec<Position>>,
     /// What a copy from a side has to know of that side's log.
     pub(crate) windows: Pair<Windows>,
     pub(crate) chunk_rows: Option<usize>,
@@ -557,6 +575,7 @@ impl Shared {
             retention: plan.retention,
             passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
+            aside: Pair::from_fn(|side| states[side.other()].aside.iter().map(|(_, place)| place.clone()).collect()),
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
@@ -597,6 +616,11 @@ impl Shared {
     /// The positions that are durable.
     pub(crate) fn durable(&self) -> Pair<Position> {
         Pair::from_fn(|side| self.durable[side].get())
+    }
+
+    /// From where on a side's log is still needed: its server may be told.
+    pub(crate) fn needed(&self, side: Side) -> Position {
+        aside::needed(self.durable[side].get(), &self.aside[side])
     }
 
     /// Opens a session on a side, under its token.

@@ -1,7 +1,7 @@
 //! What the engine tells the outside while it works. The observer turns each event into a metric and,
 //! where a person would want to read it, a log line; it never sees a row's values beyond its key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pontoon_core::{Change, CopyState, Error, Fragment, Key, LogEvent, Operation, Position};
 
@@ -25,6 +25,13 @@ pub enum EngineEvent<'a> {
         source: Side,
         /// Which of the two.
         paused: bool,
+    },
+    /// Which tables are bridged from now on, told each time before the bridge begins.
+    Tables {
+        /// How many are.
+        bridged: usize,
+        /// Those that are set aside.
+        aside: &'a [SetAside],
     },
     /// The session ended with an error that goes away by itself; it starts again after a pause.
     Interrupted {
@@ -188,6 +195,15 @@ pub enum EngineEvent<'a> {
         /// From the request to both commits.
         took: Duration,
     },
+}
+
+/// A table on which both sides do not agree, or which is tied to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The pair of tables.
+    pub label: Arc<str>,
+    /// Why.
+    pub why: Error,
 }
 
 /// What a target refuses.

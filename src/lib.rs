@@ -1,5 +1,6 @@
 //! Pontoon's engine: a two-way bridge between two databases, joined by their replication logs.
 
+mod aside;
 mod barrier;
 pub mod bridge;
 pub mod cli;

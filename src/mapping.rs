@@ -10,7 +10,11 @@ mod leeway;
 mod rules;
 mod ties;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 use pontoon_core::{
     Code, Error, Form, Kind, MappedColumn, MappedTable, Result, TableId, TableName, TableSchema,
@@ -44,6 +48,8 @@ pub struct Mapping {
     pub notes: Vec<String>,
     /// Columns that one side alone has, of which there is a finding.
     pub(crate) missing: Vec<Missing>,
+    /// The pairs that are unfit by themselves, by label, and where their findings are.
+    pub(crate) unfit: Vec<(Arc<str>, Range<usize>)>,
 }
 
 impl Mapping {
@@ -55,9 +61,15 @@ impl Mapping {
         }
     }
 
+    /// The pairs that are unfit by themselves, each with the error of the first finding of it.
+    pub(crate) fn unfit(&self) -> Vec<(Arc<str>, Error)> {
+        let first = |of: &Range<usize>| self.findings.get(of.clone())?.iter().find(|finding| is_blocking(finding));
+        self.unfit.iter().filter_map(|(label, of)| Some((label.clone(), refusal(first(of)?, "", None)))).collect()
+    }
+
     /// What is in the way.
     pub(crate) fn blocking(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.severity == Severity::Blocking)
+        self.findings.iter().filter(|finding| is_blocking(finding))
     }
 
     /// The error of the first finding that blocks; `more` goes with its remedy.
@@ -67,12 +79,19 @@ impl Mapping {
             1 => String::new(),
             count => format!(" (and {} more)", count - 1),
         };
-        let message = format!("{}: {}, needed is {}{others}", first.subject, first.actual, first.expected);
-        Some(Error::new(Code::TableUnfit, message).hint(match &first.remedy {
-            Some(remedy) => format!("{remedy}; {more}"),
-            None => more.to_owned(),
-        }))
+        Some(refusal(first, &others, Some(more)))
     }
+}
+
+fn is_blocking(finding: &Finding) -> bool {
+    finding.severity == Severity::Blocking
+}
+
+fn refusal(finding: &Finding, others: &str, more: Option<&str>) -> Error {
+    let Finding { subject, actual, expected, remedy, .. } = finding;
+    let hints: Vec<&str> = remedy.as_deref().into_iter().chain(more).collect();
+    let error = Error::new(Code::TableUnfit, format!("{subject}: {actual}, needed is {expected}{others}"));
+    if hints.is_empty() { error } else { error.hint(hints.join("; ")) }
 }
 
 /// Asks both nodes for their tables and pairs what the configuration names. Errors: unreachable and the
@@ -118,7 +137,12 @@ pub(crate) async fn survey(config: &Config, nodes: &Pair<Arc<dyn Node>>, absent:
 
 impl Survey {
     /// Judges it.
-    pub(crate) fn map(self, config: &Config) -> Mapping {
+    pub(crate) fn map(&self, config: &Config) -> Mapping {
+        self.map_without(config, &BTreeSet::new())
+    }
+
+    /// The same without some pairs, by label.
+    pub(crate) fn map_without(&self, config: &Config, left_out: &BTreeSet<Arc<str>>) -> Mapping {
         let of = |side: Side| self.pairs.iter().filter_map(move |pair| Some(pair.schemas[side].as_ref()?.name.clone()));
         let mut mapping = Draft {
             config,
@@ -129,10 +153,12 @@ impl Survey {
             missing: Vec::new(),
             chosen: Pair::from_fn(|side| of(side).collect()),
             described: Vec::new(),
+            unfit: Vec::new(),
         };
-        for Surveyed { choice, mut schemas } in self.pairs {
-            match (schemas[Side::A].take(), schemas[Side::B].take()) {
-                (Some(a), Some(b)) => mapping.pair(&choice, &Pair::new(a, b)),
+        for Surveyed { choice, schemas } in self.pairs.iter().filter(|pair| !left_out.contains(&*pair.choice.label)) {
+            let (before, blocking) = (mapping.findings.len(), mapping.blocking());
+            match (&schemas[Side::A], &schemas[Side::B]) {
+                (Some(a), Some(b)) => mapping.pair(choice, &Pair::new(a.clone(), b.clone())),
                 _ => mapping.block(
                     "table-missing",
                     &choice.label,
@@ -141,8 +167,39 @@ impl Survey {
                     None,
                 ),
             }
+            if mapping.blocking() > blocking {
+                mapping.unfit.push((choice.label.as_str().into(), before..mapping.findings.len()));
+            }
         }
-        mapping.finish(self.notes)
+        mapping.finish(self.notes.clone())
+    }
+
+    /// The pairs that foreign keys tie to some of these, on either side and whatever lies between; by label, each with one of
+    /// those that it is tied to.
+    pub(crate) fn tied(&self, labels: &BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Arc<str>> {
+        let label = |pair: &Surveyed| -> Arc<str> { pair.choice.label.as_str().into() };
+        let mut neighbours: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+        for side in Side::BOTH {
+            let described = self.pairs.iter().filter_map(|pair| Some((pair, pair.schemas[side].as_ref()?)));
+            let by_name: HashMap<&TableName, &Surveyed> =
+                described.clone().map(|(pair, schema)| (&schema.name, pair)).collect();
+            for (child, schema) in described {
+                for parent in schema.ties.references.iter().filter_map(|foreign| by_name.get(&foreign.parent)) {
+                    neighbours.entry(label(child)).or_default().push(label(parent));
+                    neighbours.entry(label(parent)).or_default().push(label(child));
+                }
+            }
+        }
+        let (mut tied, mut open) = (BTreeMap::new(), labels.iter().cloned().collect::<Vec<_>>());
+        while let Some(from) = open.pop() {
+            for other in neighbours.get(&from).into_iter().flatten() {
+                if !labels.contains(other) && !tied.contains_key(other) {
+                    tied.insert(other.clone(), from.clone());
+                    open.push(other.clone());
+                }
+            }
+        }
+        tied
     }
 }
 
@@ -157,6 +214,7 @@ struct Draft<'a> {
     chosen: Chosen,
     /// What each of `tables` was made of.
     described: Vec<(TableChoice, Pair<TableSchema>)>,
+    unfit: Vec<(Arc<str>, Range<usize>)>,
 }
 
 impl Draft<'_> {
@@ -174,6 +232,7 @@ impl Draft<'_> {
             findings: self.findings,
             notes,
             missing: self.missing,
+            unfit: self.unfit,
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Rule {
     Answer,
     /// Of a table that was added later, what a log holds from before that is skipped.
     Since,
+    /// When a table that was set aside is taken back, what is applied of the others is skipped.
+    Aside,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// Where an operator has paused what is applied, nothing is until they take it back.
@@ -67,7 +69,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 27] = [
+    pub const ALL: [Rule; 28] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -89,6 +91,7 @@ impl Rule {
         Rule::References,
         Rule::Answer,
         Rule::Since,
+        Rule::Aside,
         Rule::TakeOver,
         Rule::Pause,
         Rule::Window,

@@ -20,10 +20,10 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     bridge::{self, Plan, Until},
-    config::Config,
+    config::{Absent, Config},
     conflict::quarantine,
     direction::queue::Limits,
-    event::{EngineEvent, Observer},
+    event::{EngineEvent, Observer, SetAside},
     mapping::{self, Mapping},
     nodes::Nodes,
     observe::{self, Metrics},
@@ -49,8 +49,8 @@ pub async fn run(
 ) -> Result<()> {
     let nodes = opened.nodes.clone();
     let metrics = Arc::new(Metrics::of(config)?);
-    let mapping = prepare(config, opened).await?;
-    for note in &mapping.notes {
+    let bridged = prepare(config, opened, until).await?;
+    for note in &bridged.mapping.notes {
         tracing::warn!("{note}");
     }
     let observer = Arc::new(Both { metrics: metrics.clone(), also });
@@ -66,7 +66,7 @@ pub async fn run(
     };
     let poll = observe::poll(nodes.clone(), metrics.clone(), ended(stopped.clone()));
     let work = async {
-        let done = in_every_shape(config, opened, mapping, until, &observer, shutdown).await;
+        let done = in_every_shape(config, opened, bridged, until, &observer, shutdown).await;
         stop.send_replace(true);
         done
     };
@@ -75,11 +75,11 @@ pub async fn run(
 }
 
 /// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape or others are set up, as soon as
-/// the pairs are fit as they are then.
+/// the pairs are fit as they are then, or some of them are; and where one that was set aside is fit again.
 async fn in_every_shape(
     config: &Config,
     opened: &Nodes,
-    mut mapping: Mapping,
+    mut bridged: Bridged,
     until: Until,
     observer: &Arc<Both>,
     shutdown: impl Future<Output = ()>,
@@ -93,57 +93,98 @@ async fn in_every_shape(
     let mut met = BTreeSet::new();
     let mut config = Cow::Borrowed(config);
     loop {
+        let Bridged { mapping, aside } = bridged;
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
-        let tables = mapping.tables.clone();
-        let plan = plan(&config, opened.nodes.clone(), mapping, until, observer.clone());
-        let error = match bridge::run(plan, shutdown.as_mut()).await {
-            Err(error)
+        observer.observe(&EngineEvent::Tables { bridged: mapping.tables[Side::A].len(), aside: &aside });
+        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside) };
+        let plan = plan(&config, opened.nodes.clone(), mapping, &aside, until, observer.clone());
+        let mut found = None;
+        let ended = async {
+            tokio::select! {
+                biased;
+                () = shutdown.as_mut() => {}
+                now = others_are_fit(&config, opened, &before) => found = Some(now),
+            }
+        };
+        let error = match (bridge::run(plan, ended).await, found) {
+            (Ok(()), Some(now)) if !told.load(Ordering::Relaxed) => {
+                bridged = now;
+                continue;
+            }
+            (Err(error), _)
                 if matches!(error.code(), Code::SchemaChanged | Code::TablesChanged)
                     && !told.load(Ordering::Relaxed) =>
             {
                 error
             }
-            done => return done,
+            (done, _) => return done,
         };
-        let before = Before { tables, is_new: met.insert(error.to_string()) };
+        let is_new = met.insert(error.to_string());
         tokio::select! {
             biased;
             () = shutdown.as_mut() => return Ok(()),
-            agreed = agreed(&config, opened, &before, error, until, observer) => {
+            agreed = agreed(&config, opened, &before, is_new, error, until, observer) => {
                 let (read, now) = agreed?;
-                (config, mapping) = (Cow::Owned(read), now);
+                (config, bridged) = (Cow::Owned(read), now);
             }
         }
-        if mapping.tables != before.tables {
+        if bridged.mapping.tables != before.tables {
             met.clear();
         }
     }
 }
 
+/// The tables that are bridged, and those that are not although they are set up.
+struct Bridged {
+    mapping: Mapping,
+    aside: Vec<SetAside>,
+}
+
+fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
+    aside.iter().map(|table| table.label.clone()).collect()
+}
+
 /// What the bridge was run with when it stopped.
 struct Before {
     tables: Pair<Tables>,
-    /// It has not stopped for this with these tables before. What a log is held against beside the mapped columns (their order) is looked at
-    /// anew with each start; what is still in the way then stays so.
-    is_new: bool,
+    aside: BTreeSet<Arc<str>>,
 }
 
-/// The configuration and the tables as they are now, once both sides agree on them again. Errors: the one that ended the bridge, where it did so
-/// before and the tables are still what they were, and where nobody waits for their change.
+/// Ends when other tables have to be set aside than are, and how they are then; never where none is. Whoever cannot look waits: the bridge
+/// that runs beside meets the same.
+async fn others_are_fit(config: &Config, opened: &Nodes, before: &Before) -> Bridged {
+    if before.aside.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(LOOK_AT_TABLES_EVERY).await;
+        match bridged(config, opened, Until::Stopped).await {
+            Ok(now) if labels(&now.aside) != before.aside => return now,
+            Ok(_) => {}
+            Err(why) => tracing::debug!(%why, "whether tables are fit again cannot be seen"),
+        }
+    }
+}
+
+/// The configuration and the tables as they are now, once both sides agree on some of them. `is_new`: it has not stopped for this with these tables
+/// before. What a log is held against beside the mapped columns (their order) is looked at anew with each start; what is still in the way then stays so.
+/// Errors: the one that ended the bridge, where it did so before and the tables are still what they were, and where nobody waits for their
+/// change.
 async fn agreed(
     config: &Config,
     opened: &Nodes,
     before: &Before,
+    is_new: bool,
     error: Error,
     until: Until,
     observer: &Arc<Both>,
-) -> Result<(Config, Mapping)> {
+) -> Result<(Config, Bridged)> {
     let mut waited = false;
     loop {
-        match looked(config, opened).await {
-            Ok(now) if waited || before.is_new || now.1.tables != before.tables => {
+        match looked(config, opened, until).await {
+            Ok(now) if waited || is_new || now.1.mapping.tables != before.tables => {
                 tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
                 return Ok(now);
             }
@@ -174,7 +215,7 @@ fn may_come(why: &Error) -> bool {
 
 /// The configuration as its file is now, and the tables that are set up for it. What it says of nodes, limits and the page is heeded by who is started
 /// anew. Errors: among others, it is no configuration.
-async fn looked(config: &Config, opened: &Nodes) -> Result<(Config, Mapping)> {
+async fn looked(config: &Config, opened: &Nodes, until: Until) -> Result<(Config, Bridged)> {
     let config = match config.file.as_str() {
         "" => config.clone(),
         file => {
@@ -182,34 +223,58 @@ async fn looked(config: &Config, opened: &Nodes) -> Result<(Config, Mapping)> {
             Config { defaults, tables, ..config.clone() }
         }
     };
-    let mapping = mapping::map(&config, &opened.nodes).await?.with_statements(opened).await.require()?;
-    are_set_up(&opened.nodes, &mapping).await?;
-    Ok((config, mapping))
+    let bridged = bridged(&config, opened, until).await?;
+    Ok((config, bridged))
 }
 
-async fn are_set_up(nodes: &Pair<Arc<dyn Node>>, mapping: &Mapping) -> Result<()> {
-    bridge::are_set_up(nodes, &mapping.tables, &bridge::read_states(nodes, &mapping.tables).await?)
+/// Pairs the tables. Where the bridge is to go on for ever, those that are unfit are set aside, and what is tied to them; not all. Errors: among others,
+/// the bridge is not set up for just these tables.
+async fn bridged(config: &Config, opened: &Nodes, until: Until) -> Result<Bridged> {
+    let nodes = &opened.nodes;
+    let survey = mapping::survey(config, nodes, Absent::Refused).await?;
+    let mut mapping = survey.map(config).with_statements(opened).await;
+    let mut aside = Vec::new();
+    if until == Until::Stopped {
+        let unfit = mapping.unfit();
+        let tied = survey.tied(&unfit.iter().map(|(label, _)| label.clone()).collect());
+        aside.extend(unfit.into_iter().map(|(label, why)| SetAside { label, why }));
+        aside.extend(tied.into_iter().map(|(label, to)| SetAside { why: is_tied(&label, &to), label }));
+        let rest = survey.map_without(config, &labels(&aside));
+        if aside.is_empty() || rest.tables[Side::A].is_empty() {
+            aside.clear();
+        } else {
+            mapping = rest;
+        }
+    }
+    let mapping = mapping.require()?;
+    let names: Vec<Arc<str>> = aside.iter().map(|table| table.label.clone()).collect();
+    bridge::are_set_up(nodes, &mapping.tables, &names, &bridge::read_states(nodes, &mapping.tables).await?)?;
+    Ok(Bridged { mapping, aside })
+}
+
+fn is_tied(label: &str, to: &str) -> Error {
+    Error::new(Code::TableUnfit, format!("{label}: a foreign key ties it to {to}, which is set aside"))
 }
 
 /// Connects to both nodes and pairs their tables. Errors: among others, tables go round another way.
-async fn prepare(config: &Config, opened: &Nodes) -> Result<Mapping> {
+async fn prepare(config: &Config, opened: &Nodes, until: Until) -> Result<Bridged> {
     let Nodes { nodes, admins } = opened;
     for side in Side::BOTH {
         let at = |error: Error| error.at(nodes[side].name());
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    let mapping = mapping::map(config, nodes).await?.with_statements(opened).await.require()?;
-    let plans = setup::plans(config, nodes, &mapping).await?;
+    let bridged = bridged(config, opened, until).await?;
+    let plans = setup::plans(config, nodes, &bridged.mapping).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
-    are_set_up(nodes, &mapping).await?;
-    Ok(mapping)
+    Ok(bridged)
 }
 
 fn plan(
     config: &Config,
     nodes: Pair<Arc<dyn Node>>,
     mapping: Mapping,
+    aside: &[SetAside],
     until: Until,
     observer: Arc<dyn Observer>,
 ) -> Plan {
@@ -218,6 +283,7 @@ fn plan(
     Plan {
         nodes,
         tables: mapping.tables,
+        aside: aside.iter().map(|table| table.label.clone()).collect(),
         policies: mapping.policies,
         on_error: mapping.on_error,
         quarantined_max: quarantine::KEYS_MAX,

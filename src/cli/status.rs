@@ -3,7 +3,11 @@
 //! A running bridge is asked for the document that its status page serves. Where none answers, the
 //! databases are asked: what is durable there, and where the logs stand.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pontoon_core::{Code, Error, Result, node::LeaseAttempt};
 use tokio::{
@@ -21,7 +25,8 @@ use crate::{
     bridge,
     config::Config,
     human, mapping, nodes,
-    observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusSnapshot},
+    event::SetAside,
+    observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusError, StatusSnapshot},
     setup,
     side::Side,
 };
@@ -90,7 +95,7 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
     setup::connect(&nodes).await?;
     let metrics = Metrics::of(config)?;
     let mapping = mapping::map(config, &nodes).await?;
-    let (mut holder, mut oldest) = (None, None);
+    let (mut holder, mut oldest, mut labels) = (None, None, BTreeSet::new());
     for side in Side::BOTH {
         let node = &nodes[side];
         let at = |error: Error| error.at(node.name());
@@ -100,6 +105,7 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
             Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", target.name()))
                 .hint("run pontoon setup")
         })?;
+        labels.extend(state.aside.into_iter().map(|(label, _)| label));
         let position = mapping.reads[side].then_some(&checkpoint.position);
         let asked = Instant::now();
         let log = node.log_status(position).await.map_err(at)?;
@@ -122,9 +128,18 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
             holder = Some(by);
         }
     }
+    let unfit: BTreeMap<_, _> = mapping.unfit().into_iter().collect();
+    let why = |label: &Arc<str>| unfit.get(label).cloned().unwrap_or_else(agreed_on);
+    let aside: Vec<_> = labels.into_iter().map(|label| SetAside { why: why(&label), label }).collect();
+    metrics.set_tables(mapping.tables[Side::A].len(), aside);
     metrics.set_quarantined_since(oldest);
     metrics.set_active(false, holder.as_deref());
     Ok(metrics.status())
+}
+
+/// Of a table that is still set aside.
+fn agreed_on() -> Error {
+    Error::new(Code::TablesChanged, "both sides agree on it by now").hint("it goes on as soon as the bridge runs")
 }
 
 fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
@@ -147,6 +162,13 @@ fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
         table.row(node_cells(node));
     }
     out.print(&out.table(&table))?;
+    for table in &status.tables_set_aside {
+        let StatusError { code, message, hint } = &table.error;
+        out.line(&out.paint(Style::Warning, &format!("{} is set aside: {message} [{code}]", table.table)))?;
+        if let Some(hint) = hint {
+            out.line(&format!("  {hint}"))?;
+        }
+    }
     if let Some(since) = &status.quarantined_since {
         out.line(&out.paint(Style::Warning, &format!("in quarantine since {since}: pontoon quarantine list")))?;
     }

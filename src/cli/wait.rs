@@ -10,7 +10,7 @@ pub(crate) async fn run(arguments: WaitArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let nodes = nodes::open(&config)?.nodes;
     setup::connect(&nodes).await?;
-    let mapping = mapping::map(&config, &nodes).await?;
+    let mapping = mapping::map(&config, &nodes).await?.require()?;
     for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
         if bridge::is_paused(&nodes, source).await? {
             return Err(bridge::paused(&nodes, source));

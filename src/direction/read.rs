@@ -3,7 +3,7 @@
 //! It never waits for the target: the queue takes everything, in memory or on disk. Only where the spill
 //! has reached its configured limit, or its disk is full, does it stop, and even then it goes on while a rendezvous waits for
 //! its fence, since that rendezvous holds locks. It confirms to the server what is durable on the other
-//! side, and nothing else.
+//! side of every table, and nothing else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,11 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
     let queue = &shared.queues[source];
     let mut durable = shared.durable[source].subscribe();
     let mut urgent = shared.urgent.subscribe();
+    reader.confirm(&shared.needed(source));
     loop {
         tokio::select! {
             biased;
-            () = durable.changed() => reader.confirm(&durable.get()),
+            () = durable.changed() => reader.confirm(&shared.needed(source)),
             event = reader.next() => {
                 let event = event?;
                 let last = matches!(event, LogEvent::Obstacle(_));

@@ -9,7 +9,7 @@ use super::{
     events::{
         Active, ConflictHeld, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined,
         Released, RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy,
-        StateChanged, TransactionApplied, TransactionReceived,
+        StateChanged, TablesBridged, TransactionApplied, TransactionReceived,
     },
     now_micros,
 };
@@ -38,6 +38,7 @@ impl Observer for Metrics {
                 let state = if paused { DirectionState::Paused } else { DirectionState::CatchingUp };
                 StateChanged { source, state }.emit(self);
             }
+            EngineEvent::Tables { bridged, aside } => TablesBridged { bridged, aside }.emit(self),
             EngineEvent::Interrupted { stage, source, error, pause } => {
                 Interrupted { stage: stage.into(), source, error, pause }.emit(self);
             }

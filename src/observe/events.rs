@@ -10,13 +10,13 @@ use std::{
 
 use pontoon_core::{Code, CopyState, Error, Position, node::Peer};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, QuarantineReason, RetryReason,
     RowCounts, SkipReason, Stage,
 };
-use crate::side::Side;
+use crate::{event::SetAside, side::Side};
 
 /// Lines in a second that a storm of conflicts or refusals may write; the rest is counted.
 const CONFLICT_LINES: u32 = 10;
@@ -534,6 +534,27 @@ impl StandingBy<'_> {
     pub fn emit(self, metrics: &Metrics) {
         metrics.set_active(false, Some(self.holder));
         info!(bridge = metrics.bridge, holder = self.holder, "standing by: another process works");
+    }
+}
+
+/// These tables are bridged from now on, and those are set aside.
+pub struct TablesBridged<'a> {
+    /// How many are bridged.
+    pub bridged: usize,
+    /// The others.
+    pub aside: &'a [SetAside],
+}
+
+impl TablesBridged<'_> {
+    /// Sets the gauges; logs each that is set aside or goes on since the last time.
+    pub fn emit(self, metrics: &Metrics) {
+        let before = metrics.set_tables(self.bridged, self.aside.to_vec());
+        for SetAside { label, why } in self.aside.iter().filter(|table| !before.contains(table)) {
+            error!(table = &**label, %why, hint = why.remedy(), "set aside: the other tables go on, and this one when both sides agree on it");
+        }
+        for table in before.iter().filter(|table| self.aside.iter().all(|other| other.label != table.label)) {
+            warn!(table = &*table.label, "no longer set aside: it goes on from where it stood");
+        }
     }
 }
 

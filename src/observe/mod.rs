@@ -31,7 +31,7 @@ pub use self::{
     },
     poll::poll,
     server::{StatusServer, serve_when_free},
-    status::{DirectionStatus, NodeStatus, Positions, Rates, StatusError, StatusSnapshot},
+    status::{DirectionStatus, NodeStatus, Positions, Rates, SetAsideStatus, StatusError, StatusSnapshot},
 };
 
 /// The wall clock of this host, in microseconds since 1970 UTC.

@@ -4,7 +4,7 @@ use pontoon_core::Error;
 use serde::{Deserialize, Serialize};
 
 use super::{DirectionState, Metrics, metrics::known, now_micros};
-use crate::side::Side;
+use crate::{event::SetAside, side::Side};
 
 /// The version of the document's form. Fields are added without a new one.
 const SCHEMA_VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub struct StatusSnapshot {
     pub nodes: [NodeStatus; 2],
     /// From A to B, from B to A.
     pub directions: [DirectionStatus; 2],
+    /// Tables that wait until both sides agree on them, while the others go on.
+    #[serde(default)]
+    pub tables_set_aside: Vec<SetAsideStatus>,
     /// Since when the oldest row in quarantine is there.
     #[serde(default)]
     pub quarantined_since: Option<String>,
@@ -39,6 +42,15 @@ pub struct StatusSnapshot {
     pub spill_bytes: Option<u64>,
     /// What may be.
     pub spill_limit_bytes: Option<u64>,
+}
+
+/// A table that is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAsideStatus {
+    /// The pair of tables.
+    pub table: String,
+    /// Why.
+    pub error: StatusError,
 }
 
 /// A node.
@@ -195,6 +207,11 @@ impl Metrics {
             not_ready,
             nodes: Side::BOTH.map(|side| self.node_status(side)),
             directions: Side::BOTH.map(|source| self.direction_status(source)),
+            tables_set_aside: self
+                .aside()
+                .iter()
+                .map(|SetAside { label, why }| SetAsideStatus { table: label.to_string(), error: why.into() })
+                .collect(),
             quarantined_since: self.quarantined_since().map(pontoon_core::calendar::format_instant),
             spill_bytes: bytes(spill_bytes),
             spill_limit_bytes: bytes(spill_limit_bytes),
@@ -238,6 +255,7 @@ impl Metrics {
                 reasons.push(format!("{name} is {lag:.0} s behind, more than {limit} s"));
             }
         }
+        reasons.extend(self.aside().iter().map(|SetAside { label, why }| format!("table {label} is set aside: {why}")));
         reasons
     }
 

@@ -311,6 +311,7 @@ mod tests {
             findings: Vec::new(),
             missing: Vec::new(),
             notes: Vec::new(),
+            unfit: Vec::new(),
         };
         let limits = Limits { timeout: Duration::from_secs(1), rows_per_second: None };
         let mut comparison = Comparison::open(&nodes, &mapping, limits).await.unwrap();

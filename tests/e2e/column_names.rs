@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 
 use crate::{
     quarantine::entries,
-    support::{Database, Link, LinkOptions, pairings},
+    support::{Database, Link, LinkOptions, first_pairing},
 };
 
-pairings!(each_value_finds_its_column, a_table_is_made_with_its_names, references_and_keys, what_is_in_the_way);
+first_pairing!(each_value_finds_its_column, a_table_is_made_with_its_names, references_and_keys, what_is_in_the_way);
 
 /// Three of the columns change places by name, and each side has something that the other lacks.
 const POSTGRES: &str = "id int PRIMARY KEY, email varchar(60) NOT NULL, one int, two int, three int, stock int NOT NULL, \

@@ -7,9 +7,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Database, Link, LinkOptions, database::Client, eventually, pairings};
+use crate::support::{Database, Link, LinkOptions, database::Client, eventually, first_pairing};
 
-pairings!(tail, status_and_wait, planted_differences, setup_and_teardown, metrics_and_probes);
+first_pairing!(tail, status_and_wait, planted_differences, setup_and_teardown, metrics_and_probes);
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL DEFAULT 0";
 const TABLES: &str = "[[tables]]\nname = \"items\"\n";

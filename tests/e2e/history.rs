@@ -3,7 +3,7 @@
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Link, LinkOptions, eventually, pairings};
+use crate::support::{Link, LinkOptions, eventually, first_pairing};
 
 /// Two tables, one of which prefers a node, with a row each that both sides overwrite.
 async fn conflicts(link: &Link, names: [&str; 2]) {
@@ -120,4 +120,4 @@ async fn forgotten(kinds: [Kind; 2]) {
     assert!(next[0]["id"].as_i64() > last.as_i64(), "no number is given again: {next:#?}");
 }
 
-pairings! { on_record, forgotten }
+first_pairing! { on_record, forgotten }

@@ -17,7 +17,7 @@ use crate::{
     support::{
         Bridge, DEADLINE, Database, Link, LinkOptions,
         database::{Client, insert_numbered},
-        each_way, pairings,
+        each_way, first_pairing,
     },
 };
 
@@ -169,7 +169,7 @@ async fn there_and_back(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-pairings!(there_and_back);
+first_pairing!(there_and_back);
 
 /// Wide rows make a gigabyte of few: 16 KiB each, and every thousandth is of 1 MiB.
 const WIDE_ROWS: u64 = 62_000;
@@ -323,5 +323,5 @@ async fn hundred_megabytes(kinds: [Kind; 2]) {
     a_large_row(kinds, 100_000_000).await;
 }
 
-pairings!(sixteen_mebibytes);
+first_pairing!(sixteen_mebibytes);
 each_way!("full: a minute and a gigabyte of memory each": hundred_megabytes);

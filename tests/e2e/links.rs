@@ -10,7 +10,7 @@ use pontoon_servers::Kind;
 use rand::{Rng, rngs::SmallRng, seq::SliceRandom};
 
 use crate::support::{
-    Bridge, Link, eventually, is_ready, pairings,
+    Bridge, Link, eventually, first_pairing, is_ready, pairings,
     proxy::{AtCommit, Cut, Line, Passing, Proxy},
     workload::{Workload, crosses_both_ways, dice, kills},
 };
@@ -242,10 +242,9 @@ async fn rendezvous_are_torn(kinds: [Kind; 2]) {
     bench.end(&format!("{count} rendezvous torn")).await;
 }
 
+first_pairing!(connections_are_cut, answers_to_commits_are_lost, rendezvous_are_torn);
+
 pairings!(
-    connections_are_cut,
-    answers_to_commits_are_lost,
-    rendezvous_are_torn,
     #[ignore = "full: takes a minute"]
     connections_are_slow,
     #[ignore = "full: a silence is noticed after seconds, and there are two"]

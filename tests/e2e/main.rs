@@ -6,6 +6,7 @@ mod support;
 
 mod altered;
 mod anew;
+mod aside;
 mod at;
 mod at_rest;
 mod call_sites;

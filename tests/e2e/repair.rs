@@ -4,10 +4,10 @@ use pontoon_servers::Kind;
 
 use crate::{
     commands::unseen,
-    support::{Link, LinkOptions, eventually, pairings},
+    support::{Link, LinkOptions, eventually, first_pairing},
 };
 
-pairings!(made_equal, while_both_sides_write, a_repair_is_refused);
+first_pairing!(made_equal, while_both_sides_write, a_repair_is_refused);
 
 const ALL: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 

@@ -16,10 +16,10 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     quarantine::{entries, id, is_healed},
-    support::{Database, Link, LinkOptions, database::Client, pairings, workload},
+    support::{Database, Link, LinkOptions, database::Client, first_pairing, workload},
 };
 
-pairings!(what_is_passed_on_is_no_conflict, a_person_decides, under_kills);
+first_pairing!(what_is_passed_on_is_no_conflict, a_person_decides, under_kills);
 
 const PARENTS: &str =
     "id bigint PRIMARY KEY, code varchar(60), name varchar(60), CONSTRAINT parents_code UNIQUE (code)";

@@ -1,7 +1,7 @@
 //! The tables of the simulation, and what applications do to their columns.
 
 use pontoon::conflict::policy::{ColumnRule, Policy, RowRule};
-use pontoon_core::{Column, Form, Kind, MappedColumn, MappedTable, Row, TableName, Value, node::Tables};
+use pontoon_core::{Column, Form, Kind, MappedColumn, MappedTable, Row, TableId, TableName, Value, node::Tables};
 use pontoon_memory::dice::Dice;
 
 use crate::{
@@ -29,6 +29,10 @@ pub(crate) fn column(name: &str, kind: &Kind, form: Form) -> MappedColumn {
     MappedColumn::new(column, kind.clone(), form)
 }
 
+/// The name of the table, and the table that is set aside where there are two.
+pub(crate) const LABEL: &str = "registers";
+pub(crate) const MORE: TableId = TableId(1);
+
 pub(crate) fn tables(workload: Workload) -> Tables {
     if workload == Workload::Tied {
         return tied::tables();
@@ -41,19 +45,21 @@ pub(crate) fn tables(workload: Workload) -> Tables {
     if has_rules(workload) {
         columns.extend(["n", "least", "greatest"].map(|name| column(name, &integer, Form::Integer)));
     }
-    let name = TableName::new("main", "registers");
-    vec![MappedTable {
-        id: TABLE,
-        label: "registers".into(),
-        name,
-        columns,
+    let table = |id: TableId, label: &str| MappedTable {
+        id,
+        label: label.into(),
+        name: TableName::new("main", label),
+        columns: columns.clone(),
         key: vec![0],
         followed: true,
         uniques: Vec::new(),
         left: Vec::new(),
         references: Vec::new(),
-    }]
-    .into()
+    };
+    match workload {
+        Workload::Aside => [table(TABLE, LABEL), table(MORE, "more")].into(),
+        _ => [table(TABLE, LABEL)].into(),
+    }
 }
 
 /// How conflicts are settled. Now and then a person decides also where rows move or are copied.

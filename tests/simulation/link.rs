@@ -54,6 +54,7 @@ impl Link {
             policies: vec![policy; tables.len()],
             on_error: vec![OnError::Quarantine; tables.len()],
             tables: Pair::from_fn(|_| tables.clone()),
+            aside: Vec::new(),
             quarantined_max: KEYS_MAX,
             retention: Retention { records: None, age: None },
             preferred: Side::A,
@@ -72,6 +73,7 @@ impl Link {
     /// Whether all that is not the bridge's own in the log of a side is applied on the other.
     pub(crate) fn is_applied(&self, side: Side) -> bool {
         let end = Position::Index(self.nodes[side].last_foreign(&self.name));
-        self.nodes[side.other()].checkpoint(&self.name).is_some_and(|at| at.covers(&end))
+        let target = &self.nodes[side.other()];
+        target.set_aside(&self.name).is_empty() && target.checkpoint(&self.name).is_some_and(|at| at.covers(&end))
     }
 }

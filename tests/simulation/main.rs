@@ -232,6 +232,17 @@ fn of_a_table_that_was_added_what_was_before_is_not_applied_again() {
 }
 
 #[test]
+fn a_table_that_is_set_aside_goes_on_from_where_it_stood() {
+    all_hold(Topology::Pair, Workload::Aside, false);
+    all_hold(Topology::Chain, Workload::Aside, false);
+}
+
+#[test]
+fn refused_rows_of_a_table_that_is_set_aside_heal() {
+    all_hold(Topology::Pair, Workload::Aside, true);
+}
+
+#[test]
 fn refused_rows_of_a_paused_bridge_heal() {
     all_hold(Topology::Pair, Workload::Paused, true);
 }
@@ -288,6 +299,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
             &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
         }
         Rule::Since => &[(Topology::Pair, Workload::Added, false, 0.0)],
+        Rule::Aside => &[(Topology::Pair, Workload::Aside, true, 0.0)],
         Rule::Pause => &[(Topology::Pair, Workload::Paused, false, 0.0)],
         Rule::Tied | Rule::References => &[(Topology::Pair, Workload::Tied, true, 0.0)],
         Rule::Window | Rule::Meanwhile | Rule::Apart => &[(Topology::Pair, Workload::Copy, true, 0.0)],
@@ -351,6 +363,7 @@ rules_are_needed! {
     without_references_some_schedule_fails: References,
     without_answer_some_schedule_fails: Answer,
     without_since_some_schedule_fails: Since,
+    without_aside_some_schedule_fails: Aside,
     without_take_over_some_schedule_fails: TakeOver,
     without_pause_some_schedule_fails: Pause,
     without_window_some_schedule_fails: Window,

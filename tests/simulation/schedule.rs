@@ -63,6 +63,8 @@ pub(crate) enum Workload {
     Reshaped,
     /// As the counters, of a table that was added to the bridge: the logs hold what was before.
     Added,
+    /// As the register, of two tables, one of which is set aside and taken back, again and again.
+    Aside,
     /// As the register, and an operator pauses what is applied on nodes, again and again.
     Paused,
 }
@@ -110,6 +112,7 @@ impl fmt::Display for Workload {
             Workload::Rewritten => "rewritten",
             Workload::Reshaped => "reshaped",
             Workload::Added => "added",
+            Workload::Aside => "aside",
             Workload::Paused => "paused",
         })
     }
@@ -163,6 +166,7 @@ impl FromStr for Schedule {
                 ("rewritten", _) => schedule.workload = Workload::Rewritten,
                 ("reshaped", _) => schedule.workload = Workload::Reshaped,
                 ("added", _) => schedule.workload = Workload::Added,
+                ("aside", _) => schedule.workload = Workload::Aside,
                 ("paused", _) => schedule.workload = Workload::Paused,
                 ("deletes", value) => schedule.deletes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",

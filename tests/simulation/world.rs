@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,6 +111,8 @@ pub(crate) struct World {
     trace: Arc<Trace>,
     /// The bridges' calls, of which some may be to fail.
     sites: Arc<Sites>,
+    /// The applications have ended.
+    written: Arc<AtomicBool>,
     started: Instant,
 }
 
@@ -115,6 +120,12 @@ pub(crate) const TABLE: TableId = TableId(0);
 
 pub(crate) fn place(key: i64) -> Place {
     (TABLE, Key(vec![Value::Integer(key.into())]))
+}
+
+/// Where a row is: every other one in another table, where there are two.
+fn place_in(workload: Workload, key: i64) -> Place {
+    let place = place(key);
+    if workload == Workload::Aside && key % 2 == 1 { (columns::MORE, place.1) } else { place }
 }
 
 /// What led to the rows that a node has at the beginning, as its log may hold it.
@@ -163,12 +174,13 @@ impl World {
             Workload::Copy | Workload::Stock => dice.between(1, 12),
             Workload::Load => dice.between(12, 24),
             Workload::Rewritten => dice.between(2, 4),
+            Workload::Aside => dice.between(2, 6),
             _ => dice.between(1, 4),
         };
         let mut initial = Vec::new();
         for key in 0..keys {
             if schedule.workload != Workload::Ledger && (loads || !schedule.deletes || dice.chance(0.5)) {
-                initial.push((place(key), columns::row(schedule.workload, key, "x", "x")));
+                initial.push((place_in(schedule.workload, key), columns::row(schedule.workload, key, "x", "x")));
             }
         }
         if schedule.workload == Workload::Tied {
@@ -207,7 +219,7 @@ impl World {
             nodes.iter().for_each(|node| write_before(node, &on_each[&node.name], &dice));
             for (link, side) in links.iter().flat_map(|link| Side::BOTH.map(|side| (link, side))) {
                 let since = Position::Index(link.nodes[side].log().len() as u64);
-                link.nodes[side.other()].add_table(&link.name, TABLE, since);
+                link.nodes[side.other()].add_table(&link.name, columns::LABEL, since);
             }
         }
         if schedule.workload == Workload::Reshaped {
@@ -247,6 +259,7 @@ impl World {
             dice,
             trace,
             sites,
+            written: Arc::default(),
             started: Instant::now(),
         }
     }
@@ -287,6 +300,7 @@ impl World {
             }
         }
         self.dice.set_faults(Faults { cut: 0.0, lost_answer: 0.0, ..self.dice.faults() });
+        self.written.store(true, Ordering::Relaxed);
         self.note("all is written".into());
         if self.schedule.workload == Workload::Rewritten {
             rewriting::runs_its_course(self, &mut ended, &mut jobs).await?;
@@ -363,8 +377,11 @@ impl World {
         let retention = self.retention;
         let policy = self.policy.clone();
         let chunk_rows = usize::try_from(self.dice.between(1, 4)).unwrap_or(1);
+        let written = self.written.clone();
         async move {
             loop {
+                let sets_aside = schedule.workload == Workload::Aside;
+                let aside = sets_aside && !written.load(Ordering::Relaxed) && dice.chance(0.5);
                 let observer = Arc::new(Watcher { bridge: name.clone(), trace: trace.clone(), started });
                 let plan = Plan {
                     preferred: if schedule.workload == Workload::Tied && schedule.seed % 4 > 1 {
@@ -378,8 +395,13 @@ impl World {
                     seed: Some(u64::try_from(dice.between(0, i64::MAX)).unwrap()),
                     ..link.plan(&sites, schedule.workload, policy.clone(), schedule.rules, observer)
                 };
+                let plan = if aside { set_aside(plan, columns::MORE) } else { plan };
                 let mut run = tokio::spawn(bridge::run(plan, std::future::pending()));
-                let mean = if schedule.crashes > 0.0 { 0.3 / schedule.crashes } else { 1e6 };
+                let mean = match schedule.crashes {
+                    _ if sets_aside => 0.6,
+                    crashes if crashes > 0.0 => 0.3 / crashes,
+                    _ => 1e6,
+                };
                 let life = Duration::from_secs_f64(mean * dice.between(1, 2_000) as f64 / 1_000.0);
                 tokio::select! {
                     biased;
@@ -388,7 +410,8 @@ impl World {
                         other => return format!("{name} ended: {other:?}"),
                     },
                     () = sleep(life) => {
-                        if dice.faults().cut == 0.0 {
+                        let is_left = if sets_aside { !aside && written.load(Ordering::Relaxed) } else { dice.faults().cut == 0.0 };
+                        if is_left {
                             // Writing is over; from here on it is left alone.
                             return match run.await {
                                 Ok(Err(error)) => format!("{name} ended: {error}"),
@@ -460,7 +483,7 @@ impl World {
     ) -> pontoon_core::Result<Vec<pontoon_memory::database::LoggedChange>> {
         let keys = self.some_keys(3);
         let deleted = if self.schedule.workload == Workload::Toggle { 0.9 } else { 0.3 };
-        let places: Vec<Place> = keys.iter().map(|key| place(*key)).collect();
+        let places: Vec<Place> = keys.iter().map(|key| place_in(self.schedule.workload, *key)).collect();
         node.transact(&places, |rows| {
             let after = keys.iter().zip(rows).map(|(key, before)| match before {
                 Some(_) if self.schedule.deletes && self.dice.chance(deleted) => None,
@@ -530,7 +553,7 @@ impl World {
                             |row: &Row| row.0[1..].iter().map(|value| value.to_json().to_string()).collect::<Vec<_>>();
                         row.as_ref().map_or("-".into(), |row| values(row).join("/"))
                     };
-                    let of = if change.place.0 == TABLE { "" } else { "child " };
+                    let of = if change.place.0 == TABLE { "" } else { "other " };
                     format!("{of}{}: {} -> {}", change.place.1, text(&change.before), text(&change.after))
                 });
                 let changes = changes.collect::<Vec<_>>().join(", ");
@@ -550,7 +573,7 @@ impl World {
                         link.name,
                         link.nodes[side].name,
                         r.id,
-                        if r.table == TABLE { "" } else { "child " },
+                        if r.table == TABLE { "" } else { "other " },
                         r.key,
                         fence(&r.own_fence),
                         fence(&r.other_fence),
@@ -576,6 +599,13 @@ pub(crate) async fn or_ended<T>(
         why = &mut ended => Err(why),
         done = tokio::time::timeout(max, done) => done.map_err(|_| otherwise.to_owned()),
     }
+}
+
+/// What a process does that is to set a table aside, the last one.
+fn set_aside(plan: Plan, table: TableId) -> Plan {
+    let label = plan.tables[Side::A][table.index()].label.clone();
+    let tables = Pair::from_fn(|side| plan.tables[side][..table.index()].into());
+    Plan { aside: vec![label], tables, ..plan }
 }
 
 fn rows_logged(node: &Database) -> usize {

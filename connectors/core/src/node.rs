@@ -24,7 +24,7 @@ use crate::{
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     sequences::{GeneratedKey, Standing},
-    state::{Checkpoint, CopyState, NodeState, Pause, Resolution, Tag},
+    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Resolution, Tag},
     value::Value,
 };
 
@@ -227,6 +227,10 @@ pub trait Lease: Send {
     /// Sets the checkpoint that this node keeps, whatever it was. Nobody else works meanwhile: it is the lease's own
     /// connection that writes.
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()>;
+
+    /// Sets tables aside or takes them back, in one transaction; see [`crate::state::NodeState::aside`]. As for
+    /// [`Lease::set_checkpoint`], nobody else works meanwhile. Errors: not set up.
+    async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()>;
 }
 
 /// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before
@@ -238,8 +242,8 @@ pub trait LogReader: Send {
     /// of no more use. Cancel safe: when the future is dropped, no event is lost.
     async fn next(&mut self) -> Result<LogEvent>;
 
-    /// Takes the position that is durable on the other side. Only that is ever confirmed to the server,
-    /// at the reader's leisure.
+    /// Takes the position behind which the log is still needed: what is durable on the other side, or less. Only that is ever
+    /// confirmed to the server, at the reader's leisure.
     fn confirm(&mut self, durable: &Position);
 }
 

@@ -1,5 +1,7 @@
 //! What is durable: it lives inside the two databases, committed with the rows it describes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -132,6 +134,17 @@ impl CopyState {
     }
 }
 
+/// Which tables are set aside, and up to where the others are applied: written whole, in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrangement {
+    /// From where on the other node's log is read for all that is not set aside.
+    pub checkpoint: Checkpoint,
+    /// Those that are applied further than that, by label: [`NodeState::since`] of each from now on. That of others stays.
+    pub since: Vec<(Arc<str>, Position)>,
+    /// All that are set aside from now on: [`NodeState::aside`].
+    pub aside: Vec<(Arc<str>, Position)>,
+}
+
 /// Everything of one bridge that a node keeps, read at the start under the exclusive lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {
@@ -152,6 +165,8 @@ pub struct NodeState {
     /// Tables that came to this direction while the bridge had a checkpoint already: what the *other* node's log holds of each up to this place was
     /// there before, and is not applied on this node.
     pub since: Vec<(TableId, Position)>,
+    /// Tables that are set aside, mapped or not: up to where the *other* node's log is applied of each on this node, while the rest went on.
+    pub aside: Vec<(Arc<str>, Position)>,
     /// The names of the other bridges that are set up on this node and may read what this one writes.
     pub other_bridges: Vec<String>,
     /// How often [`Lease::raise_epoch`](crate::node::Lease::raise_epoch) has raised this node's epoch.

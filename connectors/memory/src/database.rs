@@ -70,8 +70,10 @@ pub(crate) struct BridgeTables {
     /// The connection that holds the advisory lock, and who that is.
     pub(crate) holder: Option<u64>,
     pub(crate) skips: Vec<Position>,
-    /// Up to where the other node's log is passed over for tables that were added.
-    pub(crate) since: Vec<(TableId, Position)>,
+    /// Up to where the other node's log is passed over for tables, by label.
+    pub(crate) since: BTreeMap<Arc<str>, Position>,
+    /// Tables that are set aside, by label.
+    pub(crate) aside: Vec<(Arc<str>, Position)>,
     pub(crate) copies: BTreeMap<TableId, CopyState>,
     /// Entries in quarantine, in the order of their ids.
     pub(crate) quarantine: Vec<Kept>,
@@ -198,8 +200,8 @@ impl Database {
     }
 
     /// A table is added to a bridge: the other node's log is heeded from here on.
-    pub fn add_table(&self, bridge: &str, table: TableId, since: Position) {
-        self.inner().bridge(bridge).since.push((table, since));
+    pub fn add_table(&self, bridge: &str, label: &str, since: Position) {
+        self.inner().bridge(bridge).since.insert(label.into(), since);
     }
 
     /// Asks for the first load of a table to this node.
@@ -237,6 +239,11 @@ impl Database {
     /// The checkpoint that a bridge keeps here.
     pub fn checkpoint(&self, bridge: &str) -> Option<Position> {
         self.inner().bridge(bridge).checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone())
+    }
+
+    /// The tables that a bridge has set aside, by label, as this node has it.
+    pub fn set_aside(&self, bridge: &str) -> Vec<Arc<str>> {
+        self.inner().bridge(bridge).aside.iter().map(|(label, _)| label.clone()).collect()
     }
 
     /// Every resolution that a bridge ever recorded here, and whether it is in force.

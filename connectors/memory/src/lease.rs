@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_core::{Checkpoint, Code, Error, Result, node::Lease};
+use pontoon_core::{Checkpoint, Code, Error, Result, node::Lease, state::Arrangement};
 
 use crate::database::Database;
 
@@ -71,6 +71,18 @@ impl Lease for MemoryLease {
         self.database.dice.call().await?;
         self.database.inner().bridge(&self.bridge).checkpoint = Some(other.clone());
         Ok(())
+    }
+
+    async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        self.database.dice.call().await?;
+        {
+            let mut inner = self.database.inner();
+            let bridge = inner.bridge(&self.bridge);
+            bridge.checkpoint = Some(arrangement.checkpoint.clone());
+            bridge.aside.clone_from(&arrangement.aside);
+            bridge.since.extend(arrangement.since.iter().cloned());
+        }
+        self.database.dice.call().await
     }
 }
 

@@ -63,21 +63,29 @@ impl Node for MemoryNode {
         Ok(true)
     }
 
-    async fn state(&self, _tables: &Tables) -> Result<NodeState> {
+    async fn state(&self, mapped: &Tables) -> Result<NodeState> {
         self.database.dice.call().await?;
         let mut inner = self.database.inner();
         let other_bridges = inner.bridges.keys().filter(|name| **name != self.bridge).cloned().collect();
         let tables = inner.bridge(&self.bridge);
-        let in_force = tables.resolutions.iter().filter(|(_, in_force)| *in_force);
+        let is_mapped = |table: TableId| table.index() < mapped.len();
+        let in_force =
+            tables.resolutions.iter().filter(|(resolution, in_force)| *in_force && is_mapped(resolution.table));
+        let mut quarantine = quarantined(&tables.quarantine);
+        quarantine.retain(|key| is_mapped(key.table));
         Ok(NodeState {
             checkpoint: tables.checkpoint.clone(),
             applied: tables.applied,
             resolutions: in_force.map(|(resolution, _)| resolution.clone()).collect(),
-            quarantine: quarantined(&tables.quarantine),
+            quarantine,
             highest_id: tables.highest_id(),
             skips: tables.skips.clone(),
             tables: Vec::new(),
-            since: tables.since.clone(),
+            since: mapped
+                .iter()
+                .filter_map(|table| Some((table.id, tables.since.get(&table.label)?.clone())))
+                .collect(),
+            aside: tables.aside.clone(),
             other_bridges,
             epoch: tables.epoch,
             other_epoch: tables.other_epoch,

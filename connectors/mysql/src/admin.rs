@@ -137,7 +137,10 @@ impl Admin for MysqlNode {
             return Err(Error::new(Code::Config, format!("the bridge {:?} runs", self.bridge()))
                 .hint("stop it first; nothing was removed"));
         }
-        teardown(&mut client, self.bridge()).await.map_err(privileged)
+        let left = teardown(&mut client, self.bridge()).await.map_err(privileged)?;
+        // Not with the connection, which ends some time after this returns: whoever begins anew would find the bridge at work.
+        lease::unlock(&mut client, self.bridge()).await?;
+        Ok(left)
     }
 
     async fn request_copies(&self, tables: &Tables, copies: &[CopyState]) -> Result<()> {
@@ -363,19 +366,20 @@ async fn install(
 /// has to look at them anew.
 fn change_tables(bridge: &str, changed: &ChangedTables, other: &Checkpoint) -> Vec<String> {
     let name = encode::text(bridge);
-    let row = |label: &str| encode::text(&format!("{}{label}", tables::SINCE));
+    let row = |prefix: &str, label: &str| encode::text(&format!("{prefix}{label}"));
     let mut statements = Vec::new();
     if changed.any {
         statements.push(lease::raise(bridge, None));
     }
     for label in changed.end.iter().chain(&changed.begin) {
-        statements.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name = {}", row(label)));
+        let rows = [tables::SINCE, tables::ASIDE].map(|prefix| row(prefix, label)).join(", ");
+        statements.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name IN ({rows})"));
     }
     for label in &changed.begin {
         let position = encode::text(&other.position.durable());
         statements.push(format!(
             "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {position})",
-            row(label)
+            row(tables::SINCE, label)
         ));
     }
     statements

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, Error, Result,
     node::{Lease, LeaseAttempt},
+    state::Arrangement,
 };
 use tokio::time::timeout;
 
@@ -57,6 +58,11 @@ pub(crate) async fn attempt(node: &MysqlNode) -> Result<LeaseAttempt> {
 /// Takes the lock for this connection, unless another has it.
 pub(crate) async fn try_lock(client: &mut Client, bridge: &str) -> Result<bool> {
     Ok(client.scalar(format!("SELECT GET_LOCK({}, 0)", lock_name(bridge))).await?.as_deref() == Some("1"))
+}
+
+/// Gives it back.
+pub(crate) async fn unlock(client: &mut Client, bridge: &str) -> Result<()> {
+    client.run(format!("DO RELEASE_LOCK({})", lock_name(bridge))).await.map(|_| ())
 }
 
 /// Raises the token of a bridge: waits for the transactions under the one before, and shuts out its holder. Leaves the name of a
@@ -128,5 +134,9 @@ impl Lease for HeldLease {
 
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
         in_time(self.client.run(state::set_checkpoint(&self.bridge, other))).await.map(|_| ())
+    }
+
+    async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        in_time(self.client.run(state::arrange(&self.bridge, arrangement))).await.map(|_| ())
     }
 }

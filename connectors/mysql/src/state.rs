@@ -9,13 +9,13 @@ use pontoon_core::{
     neighbours::Carried,
     node::{SetUp, Tables},
     record::{key_from_text, key_to_text, row_to_text, stored_row},
-    state::{FORMAT_VERSION, NodeState},
+    state::{Arrangement, FORMAT_VERSION, NodeState},
 };
 
 use crate::{
     connect::{Client, Field, Script, number, text},
     encode, quarantine,
-    tables::{COPY, EPOCH, FORMAT, OTHER_EPOCH, SINCE, SKIP, TABLE},
+    tables::{ASIDE, COPY, EPOCH, FORMAT, OTHER_EPOCH, SINCE, SKIP, TABLE},
 };
 
 /// The tables are not there.
@@ -65,7 +65,11 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     script.push(format!("{} AND in_force = 1 ORDER BY id", resolutions_of(bridge)));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
     script.push(carried(bridge));
-    script.push(format!("SELECT name, value FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SINCE}%'"));
+    for prefix in [SINCE, ASIDE] {
+        script.push(format!(
+            "SELECT name, value FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{prefix}%' ORDER BY name"
+        ));
+    }
     script.push(format!("SELECT DISTINCT bridge FROM `pontoon`.`checkpoint` WHERE bridge <> {name} ORDER BY bridge"));
     for statement in quarantine::keys_statements(bridge) {
         script.push(statement);
@@ -75,7 +79,7 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     script.push(format!("SELECT COALESCE({}, 0), COALESCE({}, 0)", number_of(EPOCH), number_of(OTHER_EPOCH)));
     script.push(format!("SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND `sequence` > 0"));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, carried, since, others, quarantined, ties, highest, epochs, applied] =
+    let [checkpoint, resolutions, skips, carried, since, aside, others, quarantined, ties, highest, epochs, applied] =
         answers.as_slice()
     else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
@@ -99,6 +103,9 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         if let Some(table) = tables.iter().find(|table| table.label == label) {
             state.since.push((table.id, text(row, 1).unwrap_or_default().parse()?));
         }
+    }
+    for row in &aside.rows {
+        state.aside.push((label(row, ASIDE), text(row, 1).unwrap_or_default().parse()?));
     }
     state.quarantine = quarantine::keys(&quarantined.rows, &ties.rows, tables)?;
     state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
@@ -136,6 +143,26 @@ pub(crate) fn set_checkpoint(bridge: &str, other: &Checkpoint) -> String {
         encode::text(&other.log.0),
         encode::text(bridge)
     )
+}
+
+/// The statements that set tables aside or take them back.
+pub(crate) fn arrange(bridge: &str, arrangement: &Arrangement) -> Script {
+    let Arrangement { checkpoint, since, aside } = arrangement;
+    let name = encode::text(bridge);
+    let mut script = Script::from("START TRANSACTION");
+    script.push(set_checkpoint(bridge, checkpoint));
+    script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"));
+    let rows = since.iter().map(|row| (SINCE, row)).chain(aside.iter().map(|row| (ASIDE, row)));
+    for (prefix, (label, position)) in rows {
+        script.push(format!(
+            "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {}) \
+             ON DUPLICATE KEY UPDATE value = VALUES(value)",
+            encode::text(&format!("{prefix}{label}")),
+            encode::text(&position.durable())
+        ));
+    }
+    script.push("COMMIT");
+    script
 }
 
 /// How far the copies to this node have come; those of tables that are no longer mapped are left out.

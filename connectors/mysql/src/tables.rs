@@ -27,6 +27,8 @@ pub(crate) const PAIR: &str = "pair";
 pub(crate) const TABLE: &str = "table:";
 /// How rows of `control` begin that say up to where the other node's log is passed over for a table.
 pub(crate) const SINCE: &str = "since:";
+/// How rows of `control` begin that say up to where the other node's log is applied for a table that waits until both sides agree on it.
+pub(crate) const ASIDE: &str = "aside:";
 /// The row of `control`, without a bridge, that holds the format version.
 pub(crate) const FORMAT: &str = "format";
 /// The row of `control` whose number is raised while the bridge works: files that are older have a lower one.

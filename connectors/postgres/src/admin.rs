@@ -482,7 +482,8 @@ async fn change_tables(
     plan: &SetupPlan,
     other: &Checkpoint,
 ) -> Result<bool> {
-    const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND name = 'since:' || $2::text";
+    const FORGET: &str = "DELETE FROM pontoon.control
+        WHERE bridge = $1 AND name IN ('since:' || $2::text, 'aside:' || $2::text)";
     const NOTE: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'since:' || $2::text, $3)";
     let failed = |error| error::of_statement(&error);
     let changed = plan.changed_tables(&node::carried(transaction, names).await?);
@@ -559,6 +560,13 @@ async fn teardown(client: &Client, names: &Names) -> Result<Vec<String>> {
         return Err(Error::new(Code::Config, format!("the bridge {:?} runs: {holder}", names.bridge))
             .hint("stop it first; nothing was removed"));
     }
+    let left = remove(client, names).await?;
+    // Not with the connection, which ends some time after this returns: whoever begins anew would find the bridge at work.
+    lease::unlock(client, names).await?;
+    Ok(left)
+}
+
+async fn remove(client: &Client, names: &Names) -> Result<Vec<String>> {
     let last = is_last(client, names).await?;
     let schema = has_schema(client).await?;
     for sql in teardown_sql(names, last) {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, Error, Result,
     node::{Applier, Lease, LeaseAttempt},
+    state::Arrangement,
 };
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -74,6 +75,12 @@ pub(crate) async fn try_lock(client: &Client, names: &Names) -> Result<bool> {
     get(&row.map_err(|error| error::of_statement(&error))?, 0)
 }
 
+/// Gives it back.
+pub(crate) async fn unlock(client: &Client, names: &Names) -> Result<()> {
+    let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&names.lock]).await;
+    unlocked.map(|_| ()).map_err(|error| error::of_statement(&error))
+}
+
 /// Who left a name in the lease's row.
 pub(crate) async fn holder(client: &Client, names: &Names) -> Result<String> {
     const SQL: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'lease'";
@@ -123,6 +130,26 @@ impl Lease for PostgresLease {
         let (number, position) = (Applier::Direction.number(), other.position.durable());
         let log = other.log.to_string();
         match in_time(self.link.client.execute(SQL, &[&self.names.bridge, &number, &position, &log])).await? {
+            1 => Ok(()),
+            _ => Err(tables::not_set_up()),
+        }
+    }
+
+    async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($5::text[], $6::text[]) AS kept (name, value)),
+            gone AS (DELETE FROM pontoon.control
+                WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept)),
+            noted AS (INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value FROM kept
+                ON CONFLICT (bridge, name) DO UPDATE SET value = excluded.value, updated_at = now())
+            UPDATE pontoon.checkpoint SET position = $3, log = $4, updated_at = now() WHERE bridge = $1 AND applier = $2";
+        let Arrangement { checkpoint, since, aside } = arrangement;
+        let rows = since.iter().map(|row| ("since", row)).chain(aside.iter().map(|row| ("aside", row)));
+        let (names, values): (Vec<String>, Vec<String>) =
+            rows.map(|(what, (label, position))| (format!("{what}:{label}"), position.durable())).unzip();
+        let (number, position) = (Applier::Direction.number(), checkpoint.position.durable());
+        let log = checkpoint.log.to_string();
+        let bridge = &self.names.bridge;
+        match in_time(self.link.client.execute(SQL, &[bridge, &number, &position, &log, &names, &values])).await? {
             1 => Ok(()),
             _ => Err(tables::not_set_up()),
         }

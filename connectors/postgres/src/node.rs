@@ -4,6 +4,8 @@
 //! it is first needed and again after an error. Marks need a connection of their own: one with an origin
 //! set up would mark them as an echo, with a commit time that is not this server's.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableId, TableName,
@@ -246,6 +248,7 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
         skips: skips(client, names).await?,
         tables: carried(client, names).await?,
         since: since(client, names, tables).await?,
+        aside: places(client, names, "aside:").await?,
         other_bridges: other_bridges(client, names).await?,
         epoch,
         other_epoch,
@@ -331,15 +334,17 @@ pub(crate) async fn carried(client: &impl GenericClient, names: &Names) -> Resul
 }
 
 async fn since(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<(TableId, Position)>> {
-    const SQL: &str = "SELECT substr(name, 7), value FROM pontoon.control WHERE bridge = $1 AND name LIKE 'since:%'";
-    let mut since = Vec::new();
-    for row in &client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))? {
-        let label = text(row, 0)?;
-        if let Some(table) = tables.iter().find(|table| *table.label == *label) {
-            since.push((table.id, position(&text(row, 1)?)?));
-        }
-    }
-    Ok(since)
+    let places = places(client, names, "since:").await?;
+    let of = |label: Arc<str>| tables.iter().find(|table| table.label == label).map(|table| table.id);
+    Ok(places.into_iter().filter_map(|(label, position)| Some((of(label)?, position))).collect())
+}
+
+/// Places in the other node's log, by table, of the rows of `control` that begin so.
+async fn places(client: &Client, names: &Names, prefix: &str) -> Result<Vec<(Arc<str>, Position)>> {
+    const SQL: &str = "SELECT substr(name, length($2) + 1), value FROM pontoon.control
+        WHERE bridge = $1 AND starts_with(name, $2) ORDER BY name COLLATE \"C\"";
+    let rows = client.query(SQL, &[&names.bridge, &prefix]).await.map_err(|error| error::of_statement(&error))?;
+    rows.iter().map(|row| Ok((text(row, 0)?.into(), position(&text(row, 1)?)?))).collect()
 }
 
 async fn epochs(client: &Client, names: &Names) -> Result<(i64, i64)> {

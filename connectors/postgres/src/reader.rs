@@ -36,7 +36,8 @@ const UNANSWERED_LATE: u32 = 10;
 pub(crate) struct Reader {
     wire: Wire,
     log: Assembler,
-    /// All before is durable on the other side.
+    /// All before is durable on the other side; until that is told 0, which the server heeds not (`ProcessStandbyReplyMessage` of walsender.c):
+    /// reading may begin behind what is still needed.
     durable: u64,
     next_status: Instant,
     /// Questions since the server was last heard of.
@@ -48,8 +49,16 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(wire: Wire, reading: Reading, target: &Target, role: Role) -> Reader {
-        let (durable, target) = (reading.start, target.clone());
-        Reader { wire, log: Assembler::new(reading), durable, next_status: Instant::now(), unanswered: 0, target, role }
+        let target = target.clone();
+        Reader {
+            wire,
+            log: Assembler::new(reading),
+            durable: 0,
+            next_status: Instant::now(),
+            unanswered: 0,
+            target,
+            role,
+        }
     }
 
     async fn queue_status(&mut self) -> Result<()> {

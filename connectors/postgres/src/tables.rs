@@ -157,7 +157,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; since:TABLE: up to where the other node's log is passed over for a table; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; since:TABLE: up to where the other node's log is passed over for a table; aside:TABLE: up to where it is applied for a table that waits until both sides agree on it; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal",
     ),
     (
         "COLUMN pontoon.control.number",

@@ -31,6 +31,7 @@ pub use self::{
 use super::now_micros;
 use crate::{
     config::Config,
+    event::SetAside,
     logging,
     side::{Pair, Side},
 };
@@ -59,6 +60,9 @@ pub struct Metrics {
     nodes: Pair<NodeMetrics>,
     directions: Pair<DirectionMetrics>,
     active: Gauge,
+    /// How many tables are bridged, and how many are set aside.
+    tables: [Gauge; 2],
+    aside: Mutex<Vec<SetAside>>,
     spill_bytes: Gauge,
     spill_limit_bytes: Gauge,
     log_messages: Mutex<IntCounterVec>,
@@ -82,6 +86,16 @@ impl Metrics {
             gauge.set(f64::NAN);
             Ok::<_, Error>(gauge)
         };
+        let tables = GaugeVec::new(
+            builder.options("tables", "Tables that are set up, by what becomes of their changes"),
+            &["bridge", "state"],
+        );
+        let tables = builder.register(tables.map_err(failed)?)?;
+        let tables_in = |state| {
+            let gauge = tables.get_metric_with_label_values(&[bridge, state]).map_err(failed)?;
+            gauge.set(f64::NAN);
+            Ok::<_, Error>(gauge)
+        };
         let info =
             GaugeVec::new(builder.options("build_info", "Which build this is; always 1"), &["version", "revision"]);
         let info = builder.register(info.map_err(failed)?)?;
@@ -98,6 +112,8 @@ impl Metrics {
                 DirectionMetrics::new(&families, bridge, a, b)?,
                 DirectionMetrics::new(&families, bridge, b, a)?,
             ),
+            tables: [tables_in("bridged")?, tables_in("set_aside")?],
+            aside: Mutex::default(),
             active: gauge("active", "This process holds the lease and works; others stand by")?,
             spill_bytes: gauge("spill_bytes", "Read and not yet applied, in spill files")?,
             spill_limit_bytes: gauge("spill_limit_bytes", "What may be in spill files; at the limit the reader stops")?,
@@ -158,6 +174,18 @@ impl Metrics {
     pub fn set_spill_bytes(&self, bytes: u64, limit: u64) {
         self.spill_bytes.set(bytes as f64);
         self.spill_limit_bytes.set(limit as f64);
+    }
+
+    /// How many tables are bridged, and which are set aside; returns those that were before.
+    pub fn set_tables(&self, bridged: usize, aside: Vec<SetAside>) -> Vec<SetAside> {
+        for (gauge, count) in self.tables.iter().zip([bridged, aside.len()]) {
+            gauge.set(count as f64);
+        }
+        std::mem::replace(&mut *lock(&self.aside), aside)
+    }
+
+    pub(super) fn aside(&self) -> Vec<SetAside> {
+        lock(&self.aside).clone()
     }
 
     /// Since when the oldest entry in quarantine is there, in microseconds since 1970 UTC; `None` for no entry.

@@ -15,7 +15,7 @@ use pontoon_core::{
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
-    state::{NodeState, Pause},
+    state::{Arrangement, NodeState, Pause},
 };
 
 use crate::sites::{Due, Fault, Sites};
@@ -230,6 +230,10 @@ impl Lease for FaultyLease {
 
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
         over!(self.0, "set_checkpoint", |lease| lease.set_checkpoint(other))
+    }
+
+    async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        over!(self.0, "arrange", |lease| lease.arrange(arrangement))
     }
 }
 

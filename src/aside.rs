@@ -1,0 +1,194 @@
+//! Tables that are set aside: both sides do not agree on them, and the rest goes on.
+//!
+//! A table is set aside where the two checkpoints stand, at the beginning of a session, as if the bridge had been paused there: all of either log up to its
+//! checkpoint is applied of it, and nothing behind. Each node notes that place of the other's log, as it keeps the checkpoint itself. While it is set aside
+//! nobody reads the table, writes it, settles a key of it or forgets a record of it: it is not among the session's tables. No server is told that
+//! its log is no longer needed from there on (`Shared::needed`).
+//!
+//! It is taken back by going back: the checkpoint becomes the place that was noted, so that the log is read again from there; and of every other
+//! table, which was applied further, it is noted up to where ([`NodeState::since`], as for a table that was added while the log had held
+//! changes of it already). What the log holds of those up to there is settled, for appliers and rendezvous alike. So the table goes on from
+//! just where it stood, on both nodes, as after a crash.
+//!
+//! Each node is arranged by itself, in one transaction, under both leases, and before anything is read: whatever was done on one node and not on
+//! the other when a crash came between is done by the next session, which does nothing else before. What is wanted and missing is noted with the
+//! checkpoint as it is then. That is right also where the crash cut a taking back in two and the table is to be set aside again: the
+//! checkpoint is then the place that had been noted.
+//!
+//! Tables that foreign keys tie to one that is set aside are set aside with it (`Survey::tied`): the rows of one could not be written without
+//! those of the other.
+
+use std::{iter::once, sync::Arc};
+
+use pontoon_core::{
+    Code, Error, Position, Result,
+    node::{Lease, Tables},
+    state::{Arrangement, NodeState},
+};
+
+use crate::{
+    bridge::Plan,
+    rules::Rule,
+    side::{Pair, Side},
+};
+
+/// What has to be written on each node so that just the plan's tables are set aside; the states become what they are after it.
+pub(crate) fn arrangements(plan: &Plan, states: &mut Pair<NodeState>) -> Pair<Option<Arrangement>> {
+    let notes_since = plan.rules.has(Rule::Aside);
+    let made = Pair::from_fn(|side| arrangement(&plan.aside, &plan.tables[side], &states[side], notes_since));
+    for side in Side::BOTH {
+        let Some(Arrangement { checkpoint, since, aside }) = made[side].clone() else { continue };
+        let state = &mut states[side];
+        (state.checkpoint, state.aside) = (Some(checkpoint), aside);
+        for (label, position) in since {
+            let Some(table) = plan.tables[side].iter().find(|table| table.label == label) else { continue };
+            state.since.retain(|(id, _)| *id != table.id);
+            state.since.push((table.id, position));
+        }
+    }
+    made
+}
+
+/// The same of one node; `None` where it is as it is to be, or keeps no checkpoint.
+fn arrangement(wanted: &[Arc<str>], tables: &Tables, state: &NodeState, notes_since: bool) -> Option<Arrangement> {
+    let is_wanted = |label: &Arc<str>| wanted.contains(label);
+    let noted = |label: &Arc<str>| state.aside.iter().find(|(other, _)| other == label).map(|(_, place)| place);
+    if state.aside.iter().all(|(label, _)| is_wanted(label)) && wanted.iter().all(|label| noted(label).is_some()) {
+        return None;
+    }
+    let mut checkpoint = state.checkpoint.clone()?;
+    let here = &checkpoint.position;
+    // Of a table that is no longer bridged nothing is read again.
+    let back = tables.iter().filter_map(|table| noted(&table.label));
+    let start =
+        once(here).chain(back).fold(here, |first, place| if first.covers(place) { place } else { first }).clone();
+    let mut since = Vec::new();
+    for table in tables.iter().filter(|_| notes_since) {
+        let known = state.since.iter().find(|(id, _)| *id == table.id).map(|(_, place)| place);
+        let place = noted(&table.label).unwrap_or(here);
+        let applied = known.filter(|known| known.covers(place)).unwrap_or(place);
+        if known != Some(applied) && !start.covers(applied) {
+            since.push((table.label.clone(), applied.clone()));
+        }
+    }
+    let aside = wanted.iter().map(|label| (label.clone(), noted(label).unwrap_or(here).clone())).collect();
+    checkpoint.position = start;
+    Some(Arrangement { checkpoint, since, aside })
+}
+
+/// Writes it, on A and then on B.
+pub(crate) async fn write(
+    plan: &Plan,
+    leases: &mut [Box<dyn Lease>],
+    arrangements: &Pair<Option<Arrangement>>,
+) -> Result<()> {
+    for (side, lease) in Side::BOTH.into_iter().zip(leases) {
+        if let Some(arrangement) = &arrangements[side] {
+            lease.arrange(arrangement).await.map_err(|error| error.at(plan.nodes[side].name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The error of a log that cannot be taken up, where that is for a table which was set aside: what is lost of it then is lost of no other.
+pub(crate) fn cannot_go_back(error: Error, taken_back: bool) -> Error {
+    if !taken_back || !matches!(error.code(), Code::LogLost | Code::LogBehind | Code::LogIdentityChanged) {
+        return error;
+    }
+    error.hint(
+        "a table that was set aside needs the log from there on, and nothing was changed: take it out of the configuration and run `pontoon setup`, \
+         so that the others go on; then bring it back, run `pontoon setup` again and `pontoon copy --merge`",
+    )
+}
+
+/// From where on a log is needed: what is durable, or what was noted of a table that is set aside.
+pub(crate) fn needed(durable: Position, aside: &[Position]) -> Position {
+    aside.iter().fold(durable, |first, place| if first.covers(place) { place.clone() } else { first })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_core::{Checkpoint, LogIdentity, MappedTable, TableId, TableName};
+
+    fn tables(labels: &[&str]) -> Tables {
+        let table = |(id, label): (u32, &&str)| MappedTable {
+            id: TableId(id),
+            label: (*label).into(),
+            name: TableName::new("main", *label),
+            columns: Vec::new(),
+            key: Vec::new(),
+            followed: true,
+            uniques: Vec::new(),
+            left: Vec::new(),
+            references: Vec::new(),
+        };
+        (0..).zip(labels).map(table).collect()
+    }
+
+    fn places(list: &[(&str, u64)]) -> Vec<(Arc<str>, Position)> {
+        list.iter().map(|(label, index)| ((*label).into(), Position::Index(*index))).collect()
+    }
+
+    fn state(checkpoint: u64, since: &[(u32, u64)], aside: &[(&str, u64)]) -> NodeState {
+        let since = since.iter().map(|(id, index)| (TableId(*id), Position::Index(*index))).collect();
+        let checkpoint = Checkpoint { position: Position::Index(checkpoint), log: LogIdentity("b".into()) };
+        NodeState { checkpoint: Some(checkpoint), since, aside: places(aside), ..NodeState::default() }
+    }
+
+    /// Checkpoint, since, aside.
+    type Made = Option<(u64, Vec<(Arc<str>, Position)>, Vec<(Arc<str>, Position)>)>;
+
+    fn made(wanted: &[&str], mapped: &[&str], state: &NodeState) -> Made {
+        let wanted: Vec<Arc<str>> = wanted.iter().map(|label| (*label).into()).collect();
+        let Arrangement { checkpoint, since, aside } = arrangement(&wanted, &tables(mapped), state, true)?;
+        let Position::Index(index) = checkpoint.position else { unreachable!() };
+        Some((index, since, aside))
+    }
+
+    #[test]
+    fn a_table_is_set_aside_where_the_checkpoint_stands() {
+        assert_eq!(made(&[], &["t", "u"], &state(30, &[], &[])), None);
+        assert_eq!(made(&["t"], &["u"], &state(30, &[], &[])), Some((30, vec![], places(&[("t", 30)]))));
+        assert_eq!(made(&["t"], &["u"], &state(40, &[], &[("t", 30)])), None);
+        let both = places(&[("t", 30), ("u", 40)]);
+        assert_eq!(made(&["t", "u"], &["v"], &state(40, &[], &[("t", 30)])), Some((40, vec![], both)));
+    }
+
+    #[test]
+    fn it_goes_on_from_there_and_the_others_are_passed_over_up_to_where_they_stood() {
+        let back = made(&[], &["t", "u", "v"], &state(40, &[], &[("t", 30)]));
+        assert_eq!(back, Some((30, places(&[("u", 40), ("v", 40)]), vec![])));
+        // One that was added, or passed over before, beyond the checkpoint; and one that is below it by now.
+        let back = made(&[], &["t", "u", "v"], &state(40, &[(1, 50), (2, 35)], &[("t", 30)]));
+        assert_eq!(back, Some((30, places(&[("v", 40)]), vec![])));
+        // The table itself may have been added beyond the place.
+        let back = made(&[], &["t", "u"], &state(40, &[(0, 33)], &[("t", 30)]));
+        assert_eq!(back, Some((30, places(&[("u", 40)]), vec![])));
+    }
+
+    #[test]
+    fn several_come_back_one_after_the_other_or_at_once() {
+        let at_once = made(&[], &["t", "u", "v"], &state(40, &[], &[("t", 30), ("u", 20)]));
+        assert_eq!(at_once, Some((20, places(&[("t", 30), ("v", 40)]), vec![])));
+        let one = made(&["u"], &["t", "v"], &state(40, &[], &[("t", 30), ("u", 35)]));
+        assert_eq!(one, Some((30, places(&[("v", 40)]), places(&[("u", 35)]))));
+        // The other is applied further than the checkpoint is by now.
+        let other = made(&[], &["t", "u", "v"], &state(32, &[(2, 40)], &[("u", 35)]));
+        assert_eq!(other, Some((32, places(&[("u", 35)]), vec![])));
+    }
+
+    #[test]
+    fn of_a_table_that_is_no_longer_bridged_nothing_is_read_again() {
+        assert_eq!(made(&[], &["u"], &state(40, &[], &[("t", 30)])), Some((40, vec![], vec![])));
+        assert_eq!(made(&["t"], &["u"], &NodeState::default()), None);
+    }
+
+    #[test]
+    fn a_log_is_needed_from_the_first_place_on() {
+        let at = Position::Index;
+        assert_eq!(needed(at(40), &[]), at(40));
+        assert_eq!(needed(at(40), &[at(30), at(35)]), at(30));
+        assert_eq!(needed(at(20), &[at(30)]), at(20));
+    }
+}

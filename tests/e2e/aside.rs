@@ -1,0 +1,185 @@
+//! One of several tables is altered on one side while a bridge runs and both sides are written: it waits alone, through kills too, and goes on
+//! from where it stood when both sides agree; what the others did meanwhile is not done again. (`docs/operations.md`, "A change of a table".)
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use pontoon_servers::Kind;
+use tokio::task::JoinHandle;
+
+use crate::{
+    altered::nobody_lost,
+    support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
+};
+
+first_pairing!(one_waits_and_the_others_go_on, what_is_tied_to_it_waits_with_it, its_log_is_lost_meanwhile);
+
+/// Keys below are written on a, from here on on b.
+const OF_B: u32 = 1_000_000;
+
+const ITEMS: &str = "[[tables]]\nname = \"items\"\n";
+const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\" }\n";
+
+/// What the bridge says when it sets a table aside.
+const ASIDE: &str = "set aside: the other tables go on";
+
+async fn ready(kinds: [Kind; 2]) -> Link {
+    let options = LinkOptions { configuration: format!("{ITEMS}{ORDERS}"), ..LinkOptions::default() };
+    let link = Link::start(kinds, options).await;
+    link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
+    link.create("orders", "id int PRIMARY KEY, n bigint NOT NULL").await;
+    link.both("INSERT INTO orders VALUES (1, 0), (2, 0)").await;
+    link.succeed(&["setup"]).await;
+    link
+}
+
+/// An application that inserts and changes rows of its own in `items`, and adds to the numbers that all share in `orders`, until told to
+/// stop; how often.
+fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
+    node.application(stop, Duration::from_millis(4), move |time| {
+        let (next, before) = (first + time, first + time.saturating_sub(3));
+        vec![
+            format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})"),
+            format!("UPDATE orders SET n = n + 1 WHERE id = {}", 1 + time % 2),
+            format!("UPDATE items SET n = n + 1 WHERE id = {before}"),
+        ]
+    })
+}
+
+/// Waits until a row that is written on each side now is on the other.
+async fn orders_cross(link: &Link, key: u32) {
+    let insert = |key: u32| format!("INSERT INTO orders VALUES ({key}, 0)");
+    link.a.run(&insert(key)).await;
+    link.b.run(&insert(key + OF_B)).await;
+    eventually("orders cross", async || {
+        let there = |key: u32| format!("SELECT count(*) FROM orders WHERE id = {key}");
+        link.b.value(&there(key)).await == "1" && link.a.value(&there(key + OF_B)).await == "1"
+    })
+    .await;
+}
+
+/// How many rows each node has that the other one's application wrote.
+async fn crossed(link: &Link) -> [String; 2] {
+    let on_a = link.a.value("SELECT count(*) FROM items WHERE id >= 1000000").await;
+    [on_a, link.b.value("SELECT count(*) FROM items WHERE id < 1000000").await]
+}
+
+/// Waits until the bridge has said something so often.
+async fn said(bridge: &Bridge, what: &str, times: usize) {
+    eventually(what, async || bridge.log().matches(what).count() >= times).await;
+}
+
+async fn one_waits_and_the_others_go_on(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let mut bridge = link.run();
+    bridge.works().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [writer(&link.a, 0, &stop), writer(&link.b, OF_B, &stop)];
+    orders_cross(&link, 10).await;
+    for (round, (first, second)) in [(&link.a, &link.b), (&link.b, &link.a)].into_iter().enumerate() {
+        let alter = format!("ALTER TABLE items ADD COLUMN extra{round} int NOT NULL DEFAULT 5");
+        let before = bridge.log().matches(ASIDE).count();
+        first.run(&alter).await;
+        said(&bridge, ASIDE, before + 1).await;
+        let log = bridge.log();
+        let told = log.lines().rfind(|line| line.contains(ASIDE)).unwrap();
+        let lacking = if round == 0 { "on b: ALTER TABLE " } else { "on a: ALTER TABLE " };
+        assert!(told.contains("table=\"items\"") && told.contains(lacking), "{told}");
+        orders_cross(&link, 20 + 100 * round as u32).await;
+        let waiting = crossed(&link).await;
+        let status: serde_json::Value = serde_json::from_str(&link.succeed(&["status", "--json"]).await).unwrap();
+        assert_eq!(status["tables_set_aside"][0]["table"], "items", "{status}");
+        link.command(&["run", "--until-caught-up"]).await.refused(4, "table-unfit");
+        // It is kept that it waits, and where.
+        bridge.kill();
+        let again = link.run();
+        again.works().await;
+        orders_cross(&link, 30 + 100 * round as u32).await;
+        assert_eq!(crossed(&link).await, waiting, "nothing of the table crosses");
+        second.run(&alter).await;
+        again.logged("no longer set aside").await;
+        eventually("the table goes on", async || {
+            let now = crossed(&link).await;
+            now[0] != waiting[0] && now[1] != waiting[1]
+        })
+        .await;
+        bridge = again;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await.unwrap();
+    }
+    link.settle().await;
+    let rows = link.same("SELECT id, name, n, extra0, extra1 FROM items ORDER BY id").await;
+    assert_eq!(rows.len(), written as usize);
+    assert!(rows.iter().all(|row| row[3].as_deref() == Some("5") && row[4].as_deref() == Some("5")));
+    let added = link.same("SELECT sum(n) FROM orders").await;
+    assert_eq!(added[0][0].as_deref(), Some(written.to_string().as_str()), "each addition counts once");
+    link.same("SELECT * FROM orders ORDER BY id").await;
+    nobody_lost(&link).await;
+    link.succeed(&["verify"]).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+async fn what_is_tied_to_it_waits_with_it(kinds: [Kind; 2]) {
+    let configuration = format!("{ORDERS}[[tables]]\nname = \"parents\"\n[[tables]]\nname = \"children\"\n");
+    let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
+    link.create("orders", "id int PRIMARY KEY, n bigint NOT NULL").await;
+    link.create("parents", "id int PRIMARY KEY, name varchar(40)").await;
+    link.create("children", "id int PRIMARY KEY, parent int NOT NULL, FOREIGN KEY (parent) REFERENCES parents (id)")
+        .await;
+    link.succeed(&["setup"]).await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("ALTER TABLE parents ADD COLUMN extra int").await;
+    link.a.run("INSERT INTO parents (id, name) VALUES (1, 'new')").await;
+    said(&bridge, ASIDE, 2).await;
+    assert!(bridge.log().contains("children: a foreign key ties it to parents"), "{}", bridge.log());
+    link.a.run("INSERT INTO children VALUES (1, 1)").await;
+    orders_cross(&link, 10).await;
+    assert_eq!(link.b.value("SELECT count(*) FROM children").await, "0");
+    link.b.run("ALTER TABLE parents ADD COLUMN extra int").await;
+    link.settle().await;
+    link.same("SELECT * FROM children").await;
+    assert_eq!(link.b.value("SELECT count(*) FROM children").await, "1");
+    nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// The others go on; and the table is brought anew.
+async fn its_log_is_lost_meanwhile(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let (mysql, _) = link.mysql();
+    let bridge = link.run();
+    bridge.works().await;
+    let alter = "ALTER TABLE items ADD COLUMN extra int NOT NULL DEFAULT 5";
+    mysql.run(alter).await;
+    mysql.run("INSERT INTO items (id, name, n) VALUES (1, 'new', 1)").await;
+    bridge.logged(ASIDE).await;
+    orders_cross(&link, 10).await;
+    link.succeed(&["status"]).await;
+    mysql.purge_logs().await;
+    orders_cross(&link, 15).await;
+    link.postgres().0.run(alter).await;
+    let refused = bridge.end().await.refused(4, "log-lost");
+    assert!(refused.hint.contains("a table that was set aside needs the log from there on"), "{refused:?}");
+    // As documented.
+    link.configure(ORDERS);
+    link.succeed(&["setup"]).await;
+    let bridge = link.run();
+    bridge.works().await;
+    orders_cross(&link, 20).await;
+    link.configure(&format!("{ITEMS}{ORDERS}"));
+    link.succeed(&["setup"]).await;
+    link.succeed(&["copy", "--from", link.mysql().1, "--table", "items", "--merge"]).await;
+    link.settle().await;
+    assert_eq!(link.same("SELECT id, name, n, extra FROM items").await.len(), 1);
+    link.succeed(&["verify"]).await;
+    assert_eq!(bridge.stop().await, 0);
+}
