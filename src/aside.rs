@@ -90,15 +90,17 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// The error of a log that cannot be taken up, where that is for a table which was set aside: what is lost of it then is lost of no other.
-pub(crate) fn cannot_go_back(error: Error, taken_back: bool) -> Error {
-    if !taken_back || !matches!(error.code(), Code::LogLost | Code::LogBehind | Code::LogIdentityChanged) {
+/// The error of a node's log that cannot be taken up, where that is for tables which were set aside: what is lost of them then is lost of no other.
+pub(crate) fn cannot_go_back(error: Error, node: &str, taken_back: &[Arc<str>]) -> Error {
+    if taken_back.is_empty() || error.code() != Code::LogLost {
         return error;
     }
-    error.hint(
-        "a table that was set aside needs the log from there on, and nothing was changed: take it out of the configuration and run `pontoon setup`, \
-         so that the others go on; then bring it back, run `pontoon setup` again and `pontoon copy --merge`",
-    )
+    let tables: Vec<String> = taken_back.iter().map(|label| format!("--table {label}")).collect();
+    error.hint(format!(
+        "only what was set aside needs the log from there on, and nothing was changed: `pontoon resync --from {node} {} --execute` brings it anew, and \
+         the others go on as ever",
+        tables.join(" ")
+    ))
 }
 
 /// From where on a log is needed: what is durable, or what was noted of a table that is set aside.

@@ -239,7 +239,7 @@ async fn session(
     are_set_up(&plan.nodes, &plan.tables, &plan.aside, &states)?;
     epoch::check(&plan.nodes, &states)?;
     epoch::raise(&plan.nodes, &mut leases).await?;
-    let before = Pair::from_fn(|side| states[side].aside.len());
+    let before = Pair::from_fn(|side| states[side].aside.clone());
     let arrangements = aside::arrangements(plan, &mut states);
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
     let is_paused = heed_pauses(plan, &shared).await?;
@@ -248,8 +248,10 @@ async fn session(
     for source in shared.read_sides() {
         let start = checkpoint(plan, &states, source)?;
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
-        let taken_back = states[source.other()].aside.len() < before[source.other()];
-        let failed = |error: Error| aside::cannot_go_back(error.at(plan.nodes[source].name()), taken_back);
+        let name = plan.nodes[source].name();
+        let taken_back = before[source.other()].iter().map(|(label, _)| label.clone());
+        let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
+        let failed = |error: Error| aside::cannot_go_back(error.at(name), name, &taken_back);
         readers.push((source, reader.map_err(failed)?));
     }
     aside::write(plan, &mut leases, &arrangements).await?;
@@ -522,6 +524,8 @@ pub(crate) struct Shared {
     pub(crate) durable: Pair<level::Sender<Position>>,
     /// Up to where a side's log is applied of tables that are set aside.
     aside: Pair<Vec<Position>>,
+    /// What the reader of a side's log has stopped at.
+    pub(crate) obstacles: Pair<level::Sender<Option<Error>>>,
     /// What a copy from a side has to know of that side's log.
     pub(crate) windows: Pair<Windows>,
     pub(crate) chunk_rows: Option<usize>,
@@ -576,6 +580,7 @@ impl Shared {
             passed: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             durable: Pair::from_fn(|side| level::Sender::new(starts[side].clone())),
             aside: Pair::from_fn(|side| states[side.other()].aside.iter().map(|(_, place)| place.clone()).collect()),
+            obstacles: Pair::from_fn(|_| level::Sender::new(None)),
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
@@ -595,10 +600,18 @@ impl Shared {
         Side::BOTH.into_iter().filter(move |side| reads[*side])
     }
 
-    /// Waits until the reader of a side's log has passed a position.
-    pub(crate) async fn has_read(&self, side: Side, position: &Position) {
+    /// Waits until the reader of a side's log has passed a position. Errors: what it has met before, behind which it reads nothing. Whoever waits for that
+    /// position may hold up the applier that would tell.
+    pub(crate) async fn has_read(&self, side: Side, position: &Position) -> Result<()> {
         let mut read = self.queues[side].read_up_to();
-        read.wait_for(|read| read.position.covers(position)).await;
+        let mut obstacle = self.obstacles[side].subscribe();
+        tokio::select! {
+            biased;
+            () = read.wait_for(|read| read.position.covers(position)) => Ok(()),
+            () = obstacle.wait_for(Option::is_some) => {
+                self.obstacles[side].get().map_or(Ok(()), |error| Err(error.at(&self.names[side])))
+            }
+        }
     }
 
     /// Waits until something is to be applied on a side.

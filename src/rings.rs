@@ -244,6 +244,7 @@ mod tests {
             tables: tables(own),
             other_tables: tables(other).iter().map(|table| table.name.clone()).collect(),
             arrives: vec![true; own.len()],
+            anew: Vec::new(),
             followed: true,
             written: true,
             database: "d".into(),

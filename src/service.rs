@@ -13,7 +13,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Code, Error, Result,
+    Code, Error, MappedTable, Position, Result,
     node::{Node, Tables},
 };
 use tokio::{sync::watch, time::sleep};
@@ -91,41 +91,40 @@ async fn in_every_shape(
     };
     tokio::pin!(shutdown);
     let mut met = BTreeSet::new();
+    let mut stuck = Vec::new();
     let mut config = Cow::Borrowed(config);
     loop {
-        let Bridged { mapping, aside } = bridged;
+        let Bridged { mapping, aside, skips } = bridged;
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
         observer.observe(&EngineEvent::Tables { bridged: mapping.tables[Side::A].len(), aside: &aside });
-        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside) };
+        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside), skips };
         let plan = plan(&config, opened.nodes.clone(), mapping, &aside, until, observer.clone());
         let mut found = None;
         let ended = async {
             tokio::select! {
                 biased;
                 () = shutdown.as_mut() => {}
-                now = others_are_fit(&config, opened, &before) => found = Some(now),
+                now = others_are_fit(&config, opened, &before, &stuck) => found = Some(now),
             }
         };
-        let error = match (bridge::run(plan, ended).await, found) {
-            (Ok(()), Some(now)) if !told.load(Ordering::Relaxed) => {
-                bridged = now;
+        let done = bridge::run(plan, ended).await;
+        let is_told = told.load(Ordering::Relaxed);
+        let error = match (done, found) {
+            (Ok(()), Some((read, now))) if !is_told => {
+                stuck.retain(|table: &Stuck| labels(&now.aside).contains(&table.label));
+                (config, bridged) = (Cow::Owned(read), now);
                 continue;
             }
-            (Err(error), _)
-                if matches!(error.code(), Code::SchemaChanged | Code::TablesChanged)
-                    && !told.load(Ordering::Relaxed) =>
-            {
-                error
-            }
+            (Err(error), _) if !is_told && is_of_tables(&error) => error,
             (done, _) => return done,
         };
         let is_new = met.insert(error.to_string());
         tokio::select! {
             biased;
             () = shutdown.as_mut() => return Ok(()),
-            agreed = agreed(&config, opened, &before, is_new, error, until, observer) => {
+            agreed = agreed(&config, opened, &before, &mut stuck, is_new, error, until, observer) => {
                 let (read, now) = agreed?;
                 (config, bridged) = (Cow::Owned(read), now);
             }
@@ -136,10 +135,17 @@ async fn in_every_shape(
     }
 }
 
+/// Whether other tables, or fewer, may be the remedy.
+fn is_of_tables(error: &Error) -> bool {
+    matches!(error.code(), Code::SchemaChanged | Code::TablesChanged) || error.table().is_some()
+}
+
 /// The tables that are bridged, and those that are not although they are set up.
 struct Bridged {
     mapping: Mapping,
     aside: Vec<SetAside>,
+    /// What operators have said to pass over.
+    skips: Pair<Vec<Position>>,
 }
 
 fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
@@ -150,18 +156,46 @@ fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
 struct Before {
     tables: Pair<Tables>,
     aside: BTreeSet<Arc<str>>,
+    skips: Pair<Vec<Position>>,
+}
+
+impl Before {
+    fn table(&self, label: &str) -> Option<Pair<MappedTable>> {
+        let of = |side: Side| self.tables[side].iter().find(|table| &*table.label == label).cloned();
+        Some(Pair::new(of(Side::A)?, of(Side::B)?))
+    }
+}
+
+/// A table that is fit as it is described, and of which a log holds something that cannot be read or applied.
+struct Stuck {
+    label: Arc<str>,
+    why: Error,
+    /// As it was then, and what was to be passed over: once either is another, it is tried again.
+    tables: Pair<MappedTable>,
+    skips: Pair<Vec<Position>>,
+}
+
+impl Stuck {
+    fn is_still(&self, mapping: &Mapping, skips: &Pair<Vec<Position>>) -> bool {
+        let is_same = |side: Side| {
+            let found = mapping.tables[side].iter().find(|table| table.label == self.label);
+            found
+                .is_some_and(|found| found.columns == self.tables[side].columns && found.name == self.tables[side].name)
+        };
+        Side::BOTH.into_iter().all(is_same) && *skips == self.skips
+    }
 }
 
 /// Ends when other tables have to be set aside than are, and how they are then; never where none is. Whoever cannot look waits: the bridge
 /// that runs beside meets the same.
-async fn others_are_fit(config: &Config, opened: &Nodes, before: &Before) -> Bridged {
+async fn others_are_fit(config: &Config, opened: &Nodes, before: &Before, stuck: &[Stuck]) -> (Config, Bridged) {
     if before.aside.is_empty() {
         return std::future::pending().await;
     }
     loop {
         sleep(LOOK_AT_TABLES_EVERY).await;
-        match bridged(config, opened, Until::Stopped).await {
-            Ok(now) if labels(&now.aside) != before.aside => return now,
+        match looked(config, opened, Until::Stopped, stuck).await {
+            Ok(now) if labels(&now.1.aside) != before.aside => return now,
             Ok(_) => {}
             Err(why) => tracing::debug!(%why, "whether tables are fit again cannot be seen"),
         }
@@ -169,24 +203,34 @@ async fn others_are_fit(config: &Config, opened: &Nodes, before: &Before) -> Bri
 }
 
 /// The configuration and the tables as they are now, once both sides agree on some of them. `is_new`: it has not stopped for this with these tables
-/// before. What a log is held against beside the mapped columns (their order) is looked at anew with each start; what is still in the way then stays so.
-/// Errors: the one that ended the bridge, where it did so before and the tables are still what they were, and where nobody waits for their
-/// change.
+/// before. What a log is held against beside the mapped columns (their order) is looked at anew with each start; where that was no remedy, the table is
+/// set aside that is in the way. Errors: the one that ended the bridge, where no other table is left, and where nobody waits for a change.
+#[allow(clippy::too_many_arguments, reason = "what one turn of the loop has")]
 async fn agreed(
     config: &Config,
     opened: &Nodes,
     before: &Before,
+    stuck: &mut Vec<Stuck>,
     is_new: bool,
     error: Error,
     until: Until,
     observer: &Arc<Both>,
 ) -> Result<(Config, Bridged)> {
+    let may_be_new = is_new && matches!(error.code(), Code::SchemaChanged | Code::TablesChanged);
     let mut waited = false;
     loop {
-        match looked(config, opened, until).await {
-            Ok(now) if waited || is_new || now.1.mapping.tables != before.tables => {
+        match looked(config, opened, until, stuck).await {
+            Ok(now) if waited || may_be_new || now.1.mapping.tables != before.tables => {
                 tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
                 return Ok(now);
+            }
+            Ok(now) => {
+                let tables = error.table().and_then(|label| Some((Arc::from(label), before.table(label)?)));
+                let Some((label, tables)) = tables.filter(|_| until == Until::Stopped) else { return Err(error) };
+                let skips = before.skips.clone();
+                stuck.push(Stuck { label, why: error.clone(), tables, skips });
+                let without = looked(config, opened, until, stuck).await;
+                return without.ok().filter(|without| labels(&without.1.aside) != labels(&now.1.aside)).ok_or(error);
             }
             Err(why) if until == Until::Stopped && may_come(&why) => {
                 if !waited {
@@ -198,7 +242,6 @@ async fn agreed(
                     waited = true;
                 }
             }
-            Ok(_) => return Err(error),
             Err(why) => {
                 tracing::error!(%why, hint = why.remedy(), "the tables are no pair");
                 return Err(error);
@@ -215,7 +258,7 @@ fn may_come(why: &Error) -> bool {
 
 /// The configuration as its file is now, and the tables that are set up for it. What it says of nodes, limits and the page is heeded by who is started
 /// anew. Errors: among others, it is no configuration.
-async fn looked(config: &Config, opened: &Nodes, until: Until) -> Result<(Config, Bridged)> {
+async fn looked(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) -> Result<(Config, Bridged)> {
     let config = match config.file.as_str() {
         "" => config.clone(),
         file => {
@@ -223,21 +266,24 @@ async fn looked(config: &Config, opened: &Nodes, until: Until) -> Result<(Config
             Config { defaults, tables, ..config.clone() }
         }
     };
-    let bridged = bridged(&config, opened, until).await?;
+    let bridged = bridged(&config, opened, until, stuck).await?;
     Ok((config, bridged))
 }
 
-/// Pairs the tables. Where the bridge is to go on for ever, those that are unfit are set aside, and what is tied to them; not all. Errors: among others,
-/// the bridge is not set up for just these tables.
-async fn bridged(config: &Config, opened: &Nodes, until: Until) -> Result<Bridged> {
+/// Pairs the tables. Where the bridge is to go on for ever, those that are unfit or stuck are set aside, and what is tied to them; not all. Errors: among
+/// others, the bridge is not set up for just these tables.
+async fn bridged(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) -> Result<Bridged> {
     let nodes = &opened.nodes;
     let survey = mapping::survey(config, nodes, Absent::Refused).await?;
     let mut mapping = survey.map(config).with_statements(opened).await;
+    let states = bridge::read_states(nodes, &mapping.tables).await?;
+    let skips = Pair::from_fn(|side| states[side].skips.clone());
     let mut aside = Vec::new();
     if until == Until::Stopped {
-        let unfit = mapping.unfit();
-        let tied = survey.tied(&unfit.iter().map(|(label, _)| label.clone()).collect());
-        aside.extend(unfit.into_iter().map(|(label, why)| SetAside { label, why }));
+        aside.extend(mapping.unfit().into_iter().map(|(label, why)| SetAside { label, why }));
+        let stuck = stuck.iter().filter(|table| table.is_still(&mapping, &skips));
+        aside.extend(stuck.map(|table| SetAside { label: table.label.clone(), why: table.why.clone() }));
+        let tied = survey.tied(&labels(&aside));
         aside.extend(tied.into_iter().map(|(label, to)| SetAside { why: is_tied(&label, &to), label }));
         let rest = survey.map_without(config, &labels(&aside));
         if aside.is_empty() || rest.tables[Side::A].is_empty() {
@@ -248,8 +294,8 @@ async fn bridged(config: &Config, opened: &Nodes, until: Until) -> Result<Bridge
     }
     let mapping = mapping.require()?;
     let names: Vec<Arc<str>> = aside.iter().map(|table| table.label.clone()).collect();
-    bridge::are_set_up(nodes, &mapping.tables, &names, &bridge::read_states(nodes, &mapping.tables).await?)?;
-    Ok(Bridged { mapping, aside })
+    bridge::are_set_up(nodes, &mapping.tables, &names, &states)?;
+    Ok(Bridged { mapping, aside, skips })
 }
 
 fn is_tied(label: &str, to: &str) -> Error {
@@ -264,10 +310,9 @@ async fn prepare(config: &Config, opened: &Nodes, until: Until) -> Result<Bridge
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    let bridged = bridged(config, opened, until).await?;
-    let plans = setup::plans(config, nodes, &bridged.mapping).await?;
+    let plans = setup::plans(config, nodes, &mapping::map(config, nodes).await?).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
-    Ok(bridged)
+    bridged(config, opened, until, &[]).await
 }
 
 fn plan(

@@ -60,6 +60,7 @@ fn planned(config: &Config, tables: &Pair<Tables>, reads: Pair<bool>, logs: &Pai
         tables: tables[side].clone(),
         other_tables: names_of(&tables[side.other()]),
         arrives: tables[side.other()].iter().map(|table| table.followed).collect(),
+        anew: Vec::new(),
         followed: reads[side],
         written: reads[side.other()],
         database: config.node(side).database.clone(),
@@ -119,6 +120,15 @@ pub async fn setup(config: &Config, nodes: &Nodes) -> Result<Mapping> {
     install(nodes, &plans, &starts).await?;
     let_go(nodes, &plans).await?;
     Ok(mapping)
+}
+
+/// The same, where what the log of `source` holds of some tables until now is passed over, by label: their rows are brought another way. What it holds
+/// of others, and the other node's log, crosses as ever.
+pub async fn setup_anew(config: &Config, nodes: &Nodes, source: Side, tables: &[Arc<str>]) -> Result<()> {
+    let (_, mut plans) = prepare(config, nodes).await?;
+    plans[source.other()].anew = tables.to_vec();
+    let starts = create(nodes, &plans).await?;
+    install(nodes, &plans, &starts).await
 }
 
 /// The same, where the logs of some nodes are taken up at places that an operator names. Returns from where each log is to be

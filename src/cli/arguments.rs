@@ -172,6 +172,28 @@ pub struct CopyArgs {
     pub merge: bool,
 }
 
+/// Brings tables anew from a node whose log is lost for them
+///
+/// What that node's log holds of these tables until now is passed over, and their rows are loaded as `copy --merge` does: what is missing on the
+/// other node is added, what differs is decided by the table's conflict rule, what only the other node has stays. The other node's log, and all other tables,
+/// cross as ever; both sides may be written meanwhile. A row that was removed on the node since its log was lost is found by `verify`, and removed by
+/// `repair`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon resync --from stock --table items              shows what would be passed over
+  pontoon resync --from stock --table items --execute")]
+pub struct ResyncArgs {
+    /// The node whose log is lost, and whose rows are loaded to the other
+    #[arg(long, value_name = "NODE")]
+    pub from: String,
+    /// The table, as the configuration names it; may be given several times
+    #[arg(long = "table", value_name = "TABLE", required = true)]
+    pub tables: Vec<String>,
+    /// Do it; without this, only shows what would be done
+    #[arg(long)]
+    pub execute: bool,
+}
+
 /// Runs the bridge
 ///
 /// A node that refuses or is absent at the first connection ends it with exit code 3; later it reconnects for

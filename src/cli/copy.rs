@@ -23,7 +23,13 @@ use super::{
     Context, CopyArgs, DONE, NO, chosen, run::told_to_stop, side,
     terminal::{Table, Terminal},
 };
-use crate::{bridge::Until, config::Config, human, mapping, nodes::{self, Nodes}, service, setup};
+use crate::{
+    bridge::Until, config::Config, human,
+    mapping::{self, Mapping},
+    nodes::{self, Nodes},
+    service, setup,
+    side::Side,
+};
 
 /// How often is looked how far it is: often enough for a bar that moves.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -40,18 +46,42 @@ pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;
-    let tables = chosen(&mapping.tables[source], &arguments.tables)?;
+    let tables = from(&config, &mapping, source, &arguments.tables)?;
+    load(&config, &nodes, &mapping, source, &tables, arguments.merge, context).await
+}
+
+/// The chosen tables that go from a side. Errors: one does not.
+pub(super) fn from<'a>(
+    config: &Config,
+    mapping: &'a Mapping,
+    source: Side,
+    names: &[String],
+) -> Result<Vec<&'a MappedTable>> {
+    let tables = chosen(&mapping.tables[source], names)?;
     if let Some(table) = tables.iter().find(|table| !table.followed) {
-        let message = format!("{}: its direction is not from {}", table.label, arguments.from);
+        let message = format!("{}: its direction is not from {}", table.label, config.node(source).name);
         return Err(Error::new(Code::Config, message).hint("see direction in the table's section of the configuration"));
     }
+    Ok(tables)
+}
+
+/// Asks for their first loads and sees them done.
+pub(super) async fn load(
+    config: &Config,
+    nodes: &Nodes,
+    mapping: &Mapping,
+    source: Side,
+    tables: &[&MappedTable],
+    merge: bool,
+    context: &Context,
+) -> Result<u8> {
     let target = nodes.nodes[source.other()].clone();
     let asked = Asked { tables: mapping.tables[source.other()].clone(), ids: tables.iter().map(|t| t.id).collect(), target };
     let before = asked.states().await?;
     let wanted = tables.iter().filter(|table| before.iter().all(|copy| copy.table != table.id || copy.done));
     let mut copies = Vec::new();
     for table in wanted {
-        if !arguments.merge {
+        if !merge {
             asked.require_empty(table).await?;
         }
         let estimated = nodes.nodes[source].estimate(&table.name).await?;
@@ -60,7 +90,7 @@ pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     let requested = nodes.admins[source.other()].request_copies(&asked.tables, &copies).await;
     requested.map_err(|error| error.at(asked.target.name()))?;
     let rows_before = asked.states().await?.iter().map(|copy| copy.rows).sum();
-    until_done(&config, &nodes, &asked, rows_before, context).await
+    until_done(config, nodes, &asked, rows_before, context).await
 }
 
 /// Works, or stands by, and shows how far it is, until all is done or this process is told to stop.

@@ -51,6 +51,7 @@ commands! {
     setup => Setup(SetupArgs);
     teardown => Teardown(TeardownArgs);
     copy => Copy(CopyArgs);
+    resync => Resync(ResyncArgs);
     run => Run(RunArgs);
     status => Status(StatusArgs);
     wait => Wait(WaitArgs);

@@ -12,7 +12,7 @@ use std::{
 use pontoon_core::{Code, Error, MappedTable, Result, repair::Repair};
 use tokio::{sync::watch, time::sleep};
 
-use super::{Context, DONE, NO, RepairArgs, chosen, run::told_to_stop, side, verify};
+use super::{Context, DONE, NO, RepairArgs, copy, run::told_to_stop, side, verify};
 use crate::{
     bridge::Until,
     config::Config,
@@ -37,11 +37,7 @@ pub(crate) async fn run(arguments: RepairArgs, context: &Context) -> Result<u8> 
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;
-    let tables = chosen(&mapping.tables[from], &arguments.tables)?;
-    if let Some(table) = tables.iter().find(|table| !table.followed) {
-        let message = format!("{}: its direction is not from {}", table.label, arguments.from);
-        return Err(Error::new(Code::Config, message).hint("see direction in the table's section of the configuration"));
-    }
+    let tables = copy::from(&config, &mapping, from, &arguments.tables)?;
     let work = Work { config: &config, nodes: &nodes, mapping: &mapping, from, timeout: arguments.timeout, context };
     let found = work.compare(&tables).await?;
     let different: usize = found.iter().map(|(_, differences)| differences.len()).sum();

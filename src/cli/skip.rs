@@ -2,14 +2,25 @@
 
 use std::time::Duration;
 
-use pontoon_core::{LogEvent, Origin, Result, change::Event};
+use pontoon_core::{LogEvent, Origin, Position, Result, change::Event, state::NodeState};
 use tokio::time::timeout;
 
 use super::{Context, DONE, SkipArgs};
 use crate::{direction::look::Look, mapping, nodes, setup};
 
-/// How long the transaction is looked for: it is next to the checkpoint, if it is there.
+/// How long the transaction is looked for: it is next to where it is looked for, if it is there.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// From where the transaction is looked for: what is in the way of a table stands behind the checkpoint, or behind the place of one that is
+/// set aside.
+fn start(position: &Position, state: NodeState) -> Option<Position> {
+    let checkpoint = state.checkpoint.map(|checkpoint| checkpoint.position);
+    let places = checkpoint.clone().into_iter().chain(state.aside.into_iter().map(|(_, place)| place));
+    let nearest = places
+        .filter(|place| position.covers(place))
+        .reduce(|nearest, place| if place.covers(&nearest) { place } else { nearest });
+    nearest.or(checkpoint)
+}
 
 pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -18,7 +29,7 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     setup::connect(&nodes.nodes).await?;
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
     let state = nodes.nodes[side.other()].state(&tables[side.other()]).await?;
-    let start = state.checkpoint.map(|checkpoint| checkpoint.position);
+    let start = start(&arguments.position, state);
     let reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side]).await?;
     let mut look = Look::new(reader, &config.limits);
     let mut open = Vec::new();

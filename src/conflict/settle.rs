@@ -314,18 +314,27 @@ impl Settler {
         Ok(())
     }
 
-    /// Waits, without locks, until both readers have read what is in their logs now. `false`: it took too long.
+    /// Waits, without locks, until both readers have read what is in their logs now. `false`: it took too long. Errors: of whoever is to
+    /// wait for long, what a reader has stopped at.
     pub(super) async fn readers_are_close(&mut self, wait: Duration) -> Result<bool> {
         let mut close = true;
         for side in self.shared.read_sides() {
             let node = &self.shared.nodes[side];
             let end = node.log_status(None).await?.end;
             node.mark(Mark::Heartbeat).await?;
-            if timeout(wait, self.shared.has_read(side, &end)).await.is_err() {
-                if wait == CLOSE_WAIT {
-                    tracing::warn!(node = node.name(), "the reader is far behind; a conflict is settled all the same");
+            match timeout(wait, self.shared.has_read(side, &end)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(obstacle)) if wait == CLOSE_WAIT => return Err(obstacle),
+                Ok(Err(_)) => close = false,
+                Err(_) => {
+                    if wait == CLOSE_WAIT {
+                        tracing::warn!(
+                            node = node.name(),
+                            "the reader is far behind; a conflict is settled all the same"
+                        );
+                    }
+                    close = false;
                 }
-                close = false;
             }
         }
         Ok(close)

@@ -107,7 +107,7 @@ impl Settler {
             for side in Side::BOTH {
                 if let Some(fence) = &fences[side] {
                     self.shared.nodes[side].mark(Mark::Heartbeat).await?;
-                    self.shared.has_read(side, fence).await;
+                    self.shared.has_read(side, fence).await?;
                 }
             }
             Ok(())

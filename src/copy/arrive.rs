@@ -285,8 +285,9 @@ impl Direction {
         let shared = &self.shared;
         let _urgent = shared.urgent();
         shared.nodes[side].mark(Mark::Heartbeat).await?;
-        if timeout(FENCE_WAIT, shared.has_read(side, end)).await.is_err() {
-            return Ok(None);
+        match timeout(FENCE_WAIT, shared.has_read(side, end)).await {
+            Ok(read) => read?,
+            Err(_) => return Ok(None),
         }
         let search = Search {
             tables: &shared.tables[side],

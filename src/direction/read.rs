@@ -28,10 +28,14 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, mut reader: Box<dyn L
             () = durable.changed() => reader.confirm(&shared.needed(source)),
             event = reader.next() => {
                 let event = event?;
-                let last = matches!(event, LogEvent::Obstacle(_));
+                let obstacle = match &event {
+                    LogEvent::Obstacle(obstacle) => Some(obstacle.error.clone()),
+                    _ => None,
+                };
                 take(&shared, source, event)?;
-                if last {
-                    // The applier ends the bridge when it gets there.
+                if obstacle.is_some() {
+                    // The applier ends the bridge when it gets there; or a rendezvous that would wait for what is behind it.
+                    shared.obstacles[source].set(obstacle);
                     std::future::pending::<()>().await;
                 }
             }

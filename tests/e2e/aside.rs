@@ -14,10 +14,17 @@ use tokio::task::JoinHandle;
 
 use crate::{
     altered::nobody_lost,
+    refusals::position_in,
     support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
 };
 
-first_pairing!(one_waits_and_the_others_go_on, what_is_tied_to_it_waits_with_it, its_log_is_lost_meanwhile);
+first_pairing!(
+    one_waits_and_the_others_go_on,
+    what_is_tied_to_it_waits_with_it,
+    its_log_is_lost_meanwhile,
+    a_truncated_one_waits_until_that_is_passed_over,
+    a_name_of_before_in_the_log,
+);
 
 /// Keys below are written on a, from here on on b.
 const OF_B: u32 = 1_000_000;
@@ -168,18 +175,70 @@ async fn its_log_is_lost_meanwhile(kinds: [Kind; 2]) {
     orders_cross(&link, 15).await;
     link.postgres().0.run(alter).await;
     let refused = bridge.end().await.refused(4, "log-lost");
-    assert!(refused.hint.contains("a table that was set aside needs the log from there on"), "{refused:?}");
-    // As documented.
-    link.configure(ORDERS);
-    link.succeed(&["setup"]).await;
+    let name = link.mysql().1;
+    assert!(refused.hint.contains(&format!("pontoon resync --from {name} --table items --execute")), "{refused:?}");
+    // What the other side wrote meanwhile is in its log, and is not passed over.
+    link.postgres().0.run("INSERT INTO items (id, name, n) VALUES (2, 'of the other', 2)").await;
+    assert_eq!(link.command(&["resync", "--from", name, "--table", "items"]).await.code, 1, "nothing is done yet");
+    link.succeed(&["resync", "--from", name, "--table", "items", "--execute"]).await;
     let bridge = link.run();
     bridge.works().await;
     orders_cross(&link, 20).await;
-    link.configure(&format!("{ITEMS}{ORDERS}"));
-    link.succeed(&["setup"]).await;
-    link.succeed(&["copy", "--from", link.mysql().1, "--table", "items", "--merge"]).await;
     link.settle().await;
-    assert_eq!(link.same("SELECT id, name, n, extra FROM items").await.len(), 1);
+    assert_eq!(link.same("SELECT id, name, n, extra FROM items ORDER BY id").await.len(), 2);
     link.succeed(&["verify"]).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+async fn a_truncated_one_waits_until_that_is_passed_over(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let mut bridge = link.run();
+    bridge.works().await;
+    for (round, (name, node, other)) in [("a", &link.a, &link.b), ("b", &link.b, &link.a)].into_iter().enumerate() {
+        let first = 10 * (1 + round as u32);
+        node.run(&format!("INSERT INTO items VALUES ({first}, 'before', 1)")).await;
+        node.run("TRUNCATE TABLE items").await;
+        node.run(&format!("INSERT INTO items VALUES ({}, 'behind', 1)", first + 1)).await;
+        said(&bridge, ASIDE, 1 + round).await;
+        let log = bridge.log();
+        let told = log.lines().rfind(|line| line.contains(ASIDE)).unwrap();
+        assert!(told.contains("[truncate-seen]") && told.contains("pontoon skip"), "{told}");
+        let position = position_in(told);
+        orders_cross(&link, first).await;
+        assert!(bridge.is_running());
+        let count = |id: u32| format!("SELECT count(*) FROM items WHERE id = {id}");
+        assert_eq!(other.value(&count(first)).await, "1", "what was before it has crossed");
+        assert_eq!(other.value(&count(first + 1)).await, "0", "what is behind it waits");
+        other.run("DELETE FROM items").await;
+        link.succeed(&["skip", name, &position, "--execute"]).await;
+        said(&bridge, "no longer set aside", 1 + round).await;
+        link.settle().await;
+        assert_eq!(link.same("SELECT id FROM items").await, [[Some((first + 1).to_string())]]);
+        link.a.run("DELETE FROM items").await;
+        link.settle().await;
+    }
+    link.succeed(&["verify"]).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// A column is renamed on both sides while rows under its name of before are still to be read.
+async fn a_name_of_before_in_the_log(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    link.a.run("INSERT INTO items VALUES (1, 'of before', 1)").await;
+    let rename = |from: &str, to: &str| format!("ALTER TABLE items RENAME COLUMN {from} TO {to}");
+    link.both(&rename("name", "title")).await;
+    let mut bridge = link.run();
+    bridge.logged(ASIDE).await;
+    let log = bridge.log();
+    let told = log.lines().rfind(|line| line.contains(ASIDE)).unwrap();
+    assert!(told.contains("[schema-changed]"), "{told}");
+    orders_cross(&link, 10).await;
+    assert!(bridge.is_running());
+    assert_eq!(link.b.value("SELECT count(*) FROM items").await, "0");
+    link.both(&rename("title", "name")).await;
+    bridge.logged("no longer set aside").await;
+    link.settle().await;
+    assert_eq!(link.same("SELECT name FROM items").await, [[Some("of before".to_owned())]]);
+    nobody_lost(&link).await;
     assert_eq!(bridge.stop().await, 0);
 }

@@ -5,10 +5,10 @@ use pontoon_servers::Kind;
 
 use crate::{
     quarantine::entries,
-    support::{Database, Link, LinkOptions, eventually, pairings},
+    support::{Database, Link, LinkOptions, eventually, first_pairing},
 };
 
-pairings!(
+first_pairing!(
     what_stands_for_a_value_never_comes_back,
     a_table_of_them_is_copied_both_ways,
     a_rule_heals_what_waits,

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{
     commands::unseen,
-    support::{Database, Ended, Link, LinkOptions, database::insert_numbered, eventually, pairings, workload},
+    support::{Database, Ended, Link, LinkOptions, database::insert_numbered, eventually, first_pairing, workload},
 };
 
-pairings!(planted_in_tables_of_all_keys, running_writers, no_bridge_and_a_slow_one, a_cascade_that_is_not_logged);
+first_pairing!(planted_in_tables_of_all_keys, running_writers, no_bridge_and_a_slow_one, a_cascade_that_is_not_logged);
 
 /// More than two spans of the first length.
 const MANY: u64 = 25_000;

@@ -110,19 +110,19 @@ codes! {
         "The server's log ends before a position that is already applied on the other side, or the bridge's epoch on it is older than the one that the other side has noted: the server lost its last transactions in a crash, or was restored. The other side holds rows that this one does not. Nothing was applied. The tables have to be compared and made equal, then the bridge set up anew.";
     /// A change in the log lacks part of its row.
     RowImagePartial = "row-image-partial", Definite, exit 4,
-        "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The bridge stops before that transaction.";
+        "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The table is set aside before that transaction and the others go on; where it is the only one the bridge stops. It is tried again when the bridge is started, when the table is altered, and when the transaction is passed over with `pontoon skip`.";
     /// A change in the log that is not there as rows.
     EventUnsupported = "event-unsupported", Definite, exit 4,
         "The log holds a change that cannot be read as rows: it was logged as a statement, or a part of its transaction was undone afterwards. The message names the table or the database, and the setting to change. The bridge stops before that transaction.";
     /// A mapped table was truncated.
     TruncateSeen = "truncate-seen", Definite, exit 4,
-        "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`.";
+        "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. The table is set aside before it and the others go on; where it is the only one the bridge stops. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`; the table goes on then.";
     /// Others are set up than are configured.
     TablesChanged = "tables-changed", Definite, exit 4,
         "The tables that the bridge is set up for are not those of the configuration: one was added to the file, or taken out, and `pontoon setup` has not been run since; or it was run with another file than this process has. `pontoon setup` takes up what is new from where the logs stand then, and leaves the rest as it is. A bridge that runs reads its file anew and goes on when the two agree (docs/operations.md, \"Tables come and go\").";
     /// A mapped table changed its shape.
     SchemaChanged = "schema-changed", Definite, exit 4,
-        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and waits, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was. With `--until-caught-up` it stops instead; so it does where the log holds rows in which a column had another name or type (docs/operations.md, \"A change of a table\").";
+        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and sets the table aside, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was; the other tables go on meanwhile. With `--until-caught-up` it stops instead. Where the log holds rows in which a column had another name or type the table stays aside until that is taken back (docs/operations.md, \"A change of a table\").";
     /// The target refuses a row.
     RowRefused = "row-refused", Definite, exit 4,
         "The target server refuses a row: a constraint, a value out of range. Its key goes into quarantine with the change, and everything else goes on: `pontoon quarantine list`. Mend the row on the source or the obstacle on the target, and it heals by itself. With `on_error = \"stop\"` the bridge stops before the transaction, which is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";
@@ -186,13 +186,14 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     constraint: Option<String>,
+    table: Option<Box<str>>,
 }
 
 impl Error {
     /// An error without a hint. The message is one line, names what, where and why, and holds no
     /// password and no row value beyond keys.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), hint: None, constraint: None }
+        Error { code, message: message.into(), hint: None, constraint: None, table: None }
     }
 
     /// Adds the remedy.
@@ -206,6 +207,13 @@ impl Error {
     #[must_use]
     pub fn by_constraint(mut self, constraint: Option<String>) -> Self {
         self.constraint = constraint;
+        self
+    }
+
+    /// Names the one pair of tables, by label, that is in the way: without it everything else could go on.
+    #[must_use]
+    pub fn of_table(mut self, label: &str) -> Self {
+        self.table = Some(label.into());
         self
     }
 
@@ -242,6 +250,11 @@ impl Error {
     /// The constraint that the server refused a row by, where it said so.
     pub fn constraint(&self) -> Option<&str> {
         self.constraint.as_deref()
+    }
+
+    /// The pair of tables that alone is in the way, where it is one.
+    pub fn table(&self) -> Option<&str> {
+        self.table.as_deref()
     }
 
     /// Whether it is about one row that the target cannot have, and about nothing else.

@@ -608,6 +608,8 @@ pub struct SetupPlan {
     pub other_tables: Vec<TableName>,
     /// Whether the changes of each come here from the other node.
     pub arrives: Vec<bool>,
+    /// Those, by label, whose changes come here as if for the first time, though they are set up.
+    pub anew: Vec<Arc<str>>,
     /// The log of this node is followed.
     pub followed: bool,
     /// The other node writes here.
@@ -650,13 +652,14 @@ impl SetupPlan {
     /// In which tables it differs from what a bridge is set up for; in none where it is not set up for any.
     pub fn changed_tables(&self, known: &[SetUp]) -> ChangedTables {
         let planned = self.set_up();
-        if known.is_empty() || planned == known {
+        if known.is_empty() || planned == known && self.anew.is_empty() {
             return ChangedTables::default();
         }
         let arriving = |tables: &[SetUp]| -> Vec<Arc<str>> {
             tables.iter().filter(|(_, arrives)| *arrives).map(|(label, _)| label.clone()).collect()
         };
-        let (before, now) = (arriving(known), arriving(&planned));
+        let (mut before, now) = (arriving(known), arriving(&planned));
+        before.retain(|label| !self.anew.contains(label));
         ChangedTables {
             any: true,
             begin: now.iter().filter(|label| !before.contains(label)).cloned().collect(),

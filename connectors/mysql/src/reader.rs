@@ -134,7 +134,8 @@ impl Reader {
             if let Some(name) = now.as_ref().and_then(|now| table.new_column(&now.schema()).map(str::to_owned)) {
                 let text = format!("{}: the column {name} is new", table.label);
                 return Err(Error::new(Code::SchemaChanged, text)
-                    .hint("make the same change on the other side and start again"));
+                    .hint("make the same change on the other side and start again")
+                    .of_table(&table.label));
             }
         }
         let charsets =

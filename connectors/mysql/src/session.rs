@@ -55,7 +55,9 @@ pub(crate) async fn prepare(client: &mut Client, tables: &Tables) -> Result<Vec<
         .zip(found)
         .map(|(table, native)| {
             let changed = |what: String| {
-                Error::new(Code::SchemaChanged, format!("{}: {what}", table.name)).hint("start again once it is mended")
+                Error::new(Code::SchemaChanged, format!("{}: {what}", table.name))
+                    .hint("start again once it is mended")
+                    .of_table(&table.label)
             };
             let native = native.ok_or_else(|| changed("the table is not there".into()))?;
             for mapped in &table.columns {

@@ -198,4 +198,5 @@ fn difference(expected: &[ShapeColumn], relation: &Relation<'_>) -> Option<Strin
 fn changed(table: &MappedTable, text: &str) -> Error {
     Error::new(Code::SchemaChanged, format!("table {}: {text}", table.name))
         .hint("make the same change on the other side and start pontoon again: it goes on where it stopped")
+        .of_table(&table.label)
 }

@@ -314,6 +314,7 @@ mod tests {
         ("source_log_retained_bytes", "gauge", 2),
         ("spill_bytes", "gauge", 1),
         ("spill_limit_bytes", "gauge", 1),
+        ("tables", "gauge", 2),
         ("tls_certificate_expiry_timestamp_seconds", "gauge", 2),
         ("transaction_size_bytes", "histogram", 2),
         ("transactions_applied_total", "counter", 2),

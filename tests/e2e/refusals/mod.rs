@@ -26,6 +26,7 @@ first_pairing!(
     source_settings,
     replica_identity,
     truncate_and_alter,
+    a_conflict_in_front_of_it,
     one_name_two_bridges,
     revoked_rights,
 );
@@ -60,7 +61,7 @@ fn free_port() -> u16 {
 }
 
 /// The first position in a text.
-fn position_in(text: &str) -> String {
+pub(crate) fn position_in(text: &str) -> String {
     let words = text.split([' ', ',', '(', ')', ';']).map(|word| word.trim_end_matches(':'));
     let is_lsn = |word: &str| {
         word.split_once('/').is_some_and(|(a, b)| {
@@ -379,6 +380,24 @@ async fn refused_untouched(link: &Link, exit: i32, code: &str) -> Refusal {
     let refusal = run_refused(link, exit, code).await;
     assert_eq!((link.a.rows(ALL).await, link.b.rows(ALL).await), before, "rows were applied: {refusal:?}");
     refusal
+}
+
+/// Settling it would wait for what is behind the obstacle, which nobody reads.
+async fn a_conflict_in_front_of_it(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    for (name, node, other) in [("a", &link.a, &link.b), ("b", &link.b, &link.a)] {
+        link.a.run("UPDATE items SET quantity = 5 WHERE id = 1").await;
+        link.b.run("UPDATE items SET quantity = 6 WHERE id = 1").await;
+        node.run("TRUNCATE TABLE items").await;
+        let refusal = run_refused(&link, 4, "truncate-seen").await;
+        assert!(refusal.message.starts_with(&format!("{name}: ")), "{refusal:?}");
+        other.run("DELETE FROM items").await;
+        link.succeed(&["skip", name, &position_in(&refusal.message), "--execute"]).await;
+        link.catch_up().await;
+        assert_eq!(link.same(ALL).await.len(), 0);
+        link.a.run("INSERT INTO items VALUES (1, 'anvil', 4)").await;
+        link.catch_up().await;
+    }
 }
 
 async fn truncate_and_alter(kinds: [Kind; 2]) {

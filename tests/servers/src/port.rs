@@ -9,8 +9,7 @@ use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::ServerError;
-use crate::folder;
+use crate::{ServerError, folder, postgres};
 
 /// Below what the kernel gives to outgoing connections by default (32768 and up).
 ///
@@ -103,6 +102,9 @@ fn remove_left_folder(lock: &mut File) {
         return;
     }
     let noted = PathBuf::from(std::ffi::OsString::from_vec(noted));
+    if folder::is_temporary(&noted) {
+        postgres::remove_shared_memory(&noted);
+    }
     let gone = !folder::is_temporary(&noted) || !noted.exists() || fs::remove_dir_all(&noted).is_ok();
     if gone {
         // Were it to fail, the next would find a folder that is not there, and go on.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -24,6 +24,9 @@ pub(crate) const STOP: Signal = Signal::INT;
 /// The programs of the newer version that is tested, in an unpacked folder.
 const NEWER_INITDB: &str = "usr/lib/postgresql/18/bin/initdb";
 const NEWER_POSTGRES: &str = "usr/lib/postgresql/18/bin/postgres";
+
+/// The line of `postmaster.pid` with the key and the identifier of the shared memory, from 0 on.
+const SHARED_MEMORY_LINE: usize = 6;
 
 /// The programs.
 #[derive(Debug)]
@@ -222,6 +225,22 @@ fn newest() -> Option<Programs> {
         })
         .max_by_key(|(version, _)| *version)
         .map(|(_, programs)| programs)
+}
+
+/// Removes the shared memory of a server that was killed, of which its folder tells: the kernel keeps it for ever, and has only some thousands of its
+/// kind. (`AddToDataDirLockFile` of miscinit.c: the line of key and identifier in `postmaster.pid`. One that ends well removes the file.)
+pub(crate) fn remove_shared_memory(folder: &Path) {
+    let note = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
+    let id = note.lines().nth(SHARED_MEMORY_LINE).and_then(|line| line.split_whitespace().nth(1));
+    if let Some(id) = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        // Where it is gone already, or there is no such program, nothing is lost by it.
+        let _ = Command::new("ipcrm")
+            .args(["-m", id])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,13 @@ pub struct Server {
     port: Port,
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        postgres::remove_shared_memory(self.folder.path());
+    }
+}
+
 #[derive(Debug)]
 enum Programs {
     Postgres(postgres::Programs),

@@ -130,6 +130,21 @@ async fn postgres_lives_dies_and_comes_back() {
     life(Kind::Postgres).await;
 }
 
+/// The kernel has some thousands of its kind, and a run of the tests kills hundreds of servers.
+#[tokio::test]
+async fn a_killed_postgres_leaves_no_shared_memory() {
+    let is_there = |id: &str| {
+        let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        all.lines().any(|line| line.split_whitespace().nth(1) == Some(id))
+    };
+    let server = Server::start(Kind::Postgres, Options::default()).await.unwrap();
+    let note = std::fs::read_to_string(server.data().join("postmaster.pid")).unwrap();
+    let id = note.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    assert!(is_there(&id));
+    drop(server);
+    assert!(!is_there(&id));
+}
+
 #[tokio::test]
 async fn mariadb_lives_dies_and_comes_back() {
     life(Kind::Mariadb).await;

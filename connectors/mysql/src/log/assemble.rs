@@ -145,7 +145,13 @@ impl Assembler {
         self.check = false;
         if let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.held.is_none()) {
             let first = transaction.first.clone();
-            self.doubts.extend(changed.into_iter().map(|(index, error)| (index, (first.clone(), error))));
+            let tables = &self.reading.tables;
+            let named = |index: usize, error: Error| match tables.get(index) {
+                Some(table) => error.of_table(&table.label),
+                None => error,
+            };
+            let doubts = changed.into_iter().map(|(index, error)| (index, (first.clone(), named(index, error))));
+            self.doubts.extend(doubts);
         }
         self.end_of_statement();
     }

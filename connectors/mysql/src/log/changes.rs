@@ -131,7 +131,8 @@ impl Assembler {
             let text = format!("{}: a change was logged with a part of its row", table.label);
             self.obstacle(
                 Error::new(Code::RowImagePartial, text)
-                    .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise"),
+                    .hint("SET GLOBAL binlog_row_image = FULL, and end the sessions that set it otherwise")
+                    .of_table(&table.label),
             );
             return Ok(());
         }

@@ -64,7 +64,8 @@ impl Assembler {
                             Code::TruncateSeen,
                             format!("{label}: the table, or a part of it, was truncated or dropped"),
                         )
-                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`"),
+                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`")
+                        .of_table(&label),
                     );
                 }
             }

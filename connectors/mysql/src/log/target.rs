@@ -51,6 +51,7 @@ pub(crate) fn plan(map: &TableMap, table: &MappedTable, shape: &[Box<str>], char
                 format!("{}: in the log the column {} {what}", table.label, mapped.column.name),
             )
             .hint("make the same change on the other side and start again")
+            .of_table(&table.label)
         };
         let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
         let Some(at) = at else {

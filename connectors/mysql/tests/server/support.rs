@@ -95,6 +95,7 @@ pub(crate) fn plan(tables: &Tables) -> SetupPlan {
         tables: tables.clone(),
         other_tables: tables.iter().map(|table| table.name.clone()).collect(),
         arrives: tables.iter().map(|_| true).collect(),
+        anew: Vec::new(),
         followed: true,
         written: true,
         database: "shop".into(),

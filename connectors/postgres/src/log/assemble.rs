@@ -256,6 +256,7 @@ impl Assembler {
                 let text = format!("table {}: a partition does not log whole rows as they were before", name(at));
                 Error::new(Code::RowImagePartial, text)
                     .hint("ALTER TABLE ... REPLICA IDENTITY FULL on each partition (`pontoon check` names them), then start again")
+                    .of_table(&self.reading.tables[at].label)
             }
         })
     }
@@ -358,7 +359,8 @@ impl Assembler {
         let text = format!("table {name}: a change was logged without the whole row as it was before");
         let remedy =
             format!("ALTER TABLE {} REPLICA IDENTITY FULL; then `pontoon skip` or `pontoon verify`", Table(name));
-        self.flow.current()?.0.meet(part, &Error::new(Code::RowImagePartial, text).hint(remedy), false);
+        let error = Error::new(Code::RowImagePartial, text).hint(remedy).of_table(&self.reading.tables[table].label);
+        self.flow.current()?.0.meet(part, &error, false);
         Ok(())
     }
 
@@ -369,10 +371,11 @@ impl Assembler {
                 transaction.meet(part, error, *settled);
             }
             if told.layout.is_some() {
-                let text = format!("table {} was truncated", self.reading.tables[told.table].name);
-                let error = Error::new(Code::TruncateSeen, text).hint(
+                let table = &self.reading.tables[told.table];
+                let error = Error::new(Code::TruncateSeen, format!("table {} was truncated", table.name)).hint(
                     "truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`",
                 );
+                let error = error.of_table(&table.label);
                 transaction.meet(part, &error, false);
             }
         }

@@ -101,6 +101,7 @@ pub(crate) fn plan_of(tables: Tables) -> SetupPlan {
     SetupPlan {
         other_tables: tables.iter().map(|table| table.name.clone()).collect(),
         arrives: tables.iter().map(|_| true).collect(),
+        anew: Vec::new(),
         tables,
         followed: true,
         written: true,
