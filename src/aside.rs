@@ -10,7 +10,9 @@
 //! changes of it already). What the log holds of those up to there is settled, for appliers and rendezvous alike. So the table goes on from
 //! just where it stood, on both nodes, as after a crash.
 //!
-//! Each node is arranged by itself, in one transaction, under both leases, and before anything is read: whatever was done on one node and not on
+//! A node notes only tables that come to it: of the others nothing is read from the other node's log.
+//!
+//! Each node is arranged by itself, in one transaction, under both leases and their tokens, and before anything is applied: whatever was done on one node and not on
 //! the other when a crash came between is done by the next session, which does nothing else before. What is wanted and missing is noted with the
 //! checkpoint as it is then. That is right also where the crash cut a taking back in two and the table is to be set aside again: the
 //! checkpoint is then the place that had been noted.
@@ -51,9 +53,14 @@ pub(crate) fn arrangements(plan: &Plan, states: &mut Pair<NodeState>) -> Pair<Op
 
 /// The same of one node; `None` where it is as it is to be, or keeps no checkpoint.
 fn arrangement(wanted: &[Arc<str>], tables: &Tables, state: &NodeState, notes_since: bool) -> Option<Arrangement> {
-    let is_wanted = |label: &Arc<str>| wanted.contains(label);
-    let noted = |label: &Arc<str>| state.aside.iter().find(|(other, _)| other == label).map(|(_, place)| place);
-    if state.aside.iter().all(|(label, _)| is_wanted(label)) && wanted.iter().all(|label| noted(label).is_some()) {
+    let comes_here = |label: &Arc<str>| state.tables.iter().all(|(known, arrives)| known != label || *arrives);
+    let wanted: Vec<&Arc<str>> = wanted.iter().filter(|label| comes_here(label)).collect();
+    let noted = |label: &Arc<str>| {
+        let found = state.aside.iter().find(|(other, _)| other == label && comes_here(label));
+        found.map(|(_, place)| place)
+    };
+    if state.aside.iter().all(|(label, _)| wanted.contains(&label)) && wanted.iter().all(|label| noted(label).is_some())
+    {
         return None;
     }
     let mut checkpoint = state.checkpoint.clone()?;
@@ -71,7 +78,7 @@ fn arrangement(wanted: &[Arc<str>], tables: &Tables, state: &NodeState, notes_si
             since.push((table.label.clone(), applied.clone()));
         }
     }
-    let aside = wanted.iter().map(|label| (label.clone(), noted(label).unwrap_or(here).clone())).collect();
+    let aside = wanted.into_iter().map(|label| (label.clone(), noted(label).unwrap_or(here).clone())).collect();
     checkpoint.position = start;
     Some(Arrangement { checkpoint, since, aside })
 }
@@ -96,11 +103,11 @@ pub(crate) fn cannot_go_back(error: Error, node: &str, taken_back: &[Arc<str>]) 
         return error;
     }
     let tables: Vec<String> = taken_back.iter().map(|label| format!("--table {label}")).collect();
-    error.hint(format!(
-        "only what was set aside needs the log from there on, and nothing was changed: `pontoon resync --from {node} {} --execute` brings it anew, and \
-         the others go on as ever",
+    let hint = format!(
+        "only what was set aside needs the log from there on: `pontoon resync --from {node} {} --execute` passes over what is lost, and brings the rows",
         tables.join(" ")
-    ))
+    );
+    error.hint(hint).of_table(&taken_back[0])
 }
 
 /// From where on a log is needed: what is durable, or what was noted of a table that is set aside.
@@ -167,6 +174,17 @@ mod tests {
         // The table itself may have been added beyond the place.
         let back = made(&[], &["t", "u"], &state(40, &[(0, 33)], &[("t", 30)]));
         assert_eq!(back, Some((30, places(&[("u", 40)]), vec![])));
+    }
+
+    #[test]
+    fn a_table_that_does_not_come_here_is_neither_noted_nor_gone_back_for() {
+        let mut there = state(40, &[], &[]);
+        there.tables = vec![("t".into(), false), ("u".into(), true)];
+        assert_eq!(made(&["t"], &["u"], &there), None);
+        // It came here when it was set aside.
+        there.aside = places(&[("t", 30)]);
+        assert_eq!(made(&["t"], &["u"], &there), Some((40, vec![], vec![])));
+        assert_eq!(made(&[], &["t", "u"], &there), Some((40, vec![], vec![])));
     }
 
     #[test]

@@ -137,12 +137,17 @@ pub struct Plan {
     pub observer: Arc<dyn Observer>,
 }
 
-/// Runs a bridge until `shutdown` completes, or until it is done with what the plan says, or until something needs a person. What is in hand is finished first. The first connection has to
-/// succeed; after it, connections are made anew for ever.
+/// Runs a bridge whose first connections have to succeed; see [`go_on`].
 pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     for side in Side::BOTH {
         plan.nodes[side].connect().await.map_err(|error| error.at(plan.nodes[side].name()))?;
     }
+    go_on(plan, shutdown).await
+}
+
+/// Runs a bridge until `shutdown` completes, or until it is done with what the plan says, or until something needs a person. What is in hand is finished first.
+/// Connections are made anew for ever.
+pub(crate) async fn go_on(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     let (stop, stopping) = level::channel(false);
     let dice = Arc::new(Mutex::new(plan.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64)));
     let sessions = sessions(&plan, &stop, stopping, dice);

@@ -159,13 +159,11 @@ impl Survey {
             let (before, blocking) = (mapping.findings.len(), mapping.blocking());
             match (&schemas[Side::A], &schemas[Side::B]) {
                 (Some(a), Some(b)) => mapping.pair(choice, &Pair::new(a.clone(), b.clone())),
-                _ => mapping.block(
-                    "table-missing",
-                    &choice.label,
-                    "gone while it was looked at",
-                    "a table on both sides",
-                    None,
-                ),
+                (a, _) => {
+                    let lacking = if a.is_none() { Side::A } else { Side::B };
+                    let actual = format!("it is not on {}", config.node(lacking).name);
+                    mapping.block("table-missing", &choice.label, &actual, "a table on both sides", None);
+                }
             }
             if mapping.blocking() > blocking {
                 mapping.unfit.push((choice.label.as_str().into(), before..mapping.findings.len()));

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     path::Path,
     sync::{
@@ -13,8 +13,9 @@ use std::{
 };
 
 use pontoon_core::{
-    Code, Error, MappedTable, Position, Result,
+    Code, Error, MappedTable, Position, Result, TableId,
     node::{Node, Tables},
+    state::NodeState,
 };
 use tokio::{sync::watch, time::sleep};
 
@@ -24,7 +25,7 @@ use crate::{
     conflict::quarantine,
     direction::queue::Limits,
     event::{EngineEvent, Observer, SetAside},
-    mapping::{self, Mapping},
+    mapping::{self, Mapping, Survey, Surveyed},
     nodes::Nodes,
     observe::{self, Metrics},
     rings,
@@ -38,8 +39,8 @@ use crate::{
 const LOOK_AT_TABLES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
-/// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], and pairs of tables
-/// that are unfit.
+/// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], whose first connections are those of the look at the
+/// tables; and pairs of tables that are unfit.
 pub async fn run(
     config: &Config,
     opened: &Nodes,
@@ -94,12 +95,12 @@ async fn in_every_shape(
     let mut stuck = Vec::new();
     let mut config = Cow::Borrowed(config);
     loop {
-        let Bridged { mapping, aside, skips } = bridged;
+        let Bridged { mapping, aside, told: noted } = bridged;
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
         observer.observe(&EngineEvent::Tables { bridged: mapping.tables[Side::A].len(), aside: &aside });
-        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside), skips };
+        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside), told: noted };
         let plan = plan(&config, opened.nodes.clone(), mapping, &aside, until, observer.clone());
         let mut found = None;
         let ended = async {
@@ -109,7 +110,7 @@ async fn in_every_shape(
                 now = others_are_fit(&config, opened, &before, &stuck) => found = Some(now),
             }
         };
-        let done = bridge::run(plan, ended).await;
+        let done = bridge::go_on(plan, ended).await;
         let is_told = told.load(Ordering::Relaxed);
         let error = match (done, found) {
             (Ok(()), Some((read, now))) if !is_told => {
@@ -144,8 +145,31 @@ fn is_of_tables(error: &Error) -> bool {
 struct Bridged {
     mapping: Mapping,
     aside: Vec<SetAside>,
-    /// What operators have said to pass over.
+    told: Told,
+}
+
+/// What operators have said of the logs: which transactions to pass over, and up to where for a table.
+#[derive(Clone, PartialEq)]
+struct Told {
     skips: Pair<Vec<Position>>,
+    since: Pair<BTreeMap<Arc<str>, Position>>,
+}
+
+impl Told {
+    fn by(states: &Pair<NodeState>, tables: &Pair<Tables>) -> Told {
+        let label = |side: Side, table: TableId| Some(tables[side].get(table.index())?.label.clone());
+        let since = |side: Side| {
+            let places = states[side].since.iter();
+            places.filter_map(|(table, place)| Some((label(side, *table)?, place.clone()))).collect()
+        };
+        Told { skips: Pair::from_fn(|side| states[side].skips.clone()), since: Pair::from_fn(since) }
+    }
+
+    /// Whether nothing is said anew that is of a table.
+    fn is_still(&self, now: &Told, label: &str) -> bool {
+        self.skips == now.skips
+            && Side::BOTH.into_iter().all(|side| self.since[side].get(label) == now.since[side].get(label))
+    }
 }
 
 fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
@@ -156,7 +180,7 @@ fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
 struct Before {
     tables: Pair<Tables>,
     aside: BTreeSet<Arc<str>>,
-    skips: Pair<Vec<Position>>,
+    told: Told,
 }
 
 impl Before {
@@ -170,19 +194,19 @@ impl Before {
 struct Stuck {
     label: Arc<str>,
     why: Error,
-    /// As it was then, and what was to be passed over: once either is another, it is tried again.
+    /// As it was then, and what was said of it: once either is another, it is tried again.
     tables: Pair<MappedTable>,
-    skips: Pair<Vec<Position>>,
+    told: Told,
 }
 
 impl Stuck {
-    fn is_still(&self, mapping: &Mapping, skips: &Pair<Vec<Position>>) -> bool {
+    fn is_still(&self, mapping: &Mapping, told: &Told) -> bool {
         let is_same = |side: Side| {
             let found = mapping.tables[side].iter().find(|table| table.label == self.label);
             found
                 .is_some_and(|found| found.columns == self.tables[side].columns && found.name == self.tables[side].name)
         };
-        Side::BOTH.into_iter().all(is_same) && *skips == self.skips
+        Side::BOTH.into_iter().all(is_same) && self.told.is_still(told, &self.label)
     }
 }
 
@@ -220,17 +244,29 @@ async fn agreed(
     let mut waited = false;
     loop {
         match looked(config, opened, until, stuck).await {
-            Ok(now) if waited || may_be_new || now.1.mapping.tables != before.tables => {
+            Ok(now)
+                if waited
+                    || may_be_new
+                    || now.1.mapping.tables != before.tables
+                    || labels(&now.1.aside) != before.aside =>
+            {
                 tracing::warn!(%error, "the tables are fit to be bridged; going on with what they are now");
                 return Ok(now);
             }
             Ok(now) => {
-                let tables = error.table().and_then(|label| Some((Arc::from(label), before.table(label)?)));
+                let tables = error.table().and_then(|label| Some((Arc::<str>::from(label), before.table(label)?)));
                 let Some((label, tables)) = tables.filter(|_| until == Until::Stopped) else { return Err(error) };
-                let skips = before.skips.clone();
-                stuck.push(Stuck { label, why: error.clone(), tables, skips });
-                let without = looked(config, opened, until, stuck).await;
-                return without.ok().filter(|without| labels(&without.1.aside) != labels(&now.1.aside)).ok_or(error);
+                if !before.told.is_still(&now.1.told, &label) {
+                    // Said meanwhile: it may be what is wanted.
+                    return Ok(now);
+                }
+                if stuck.iter().any(|table| table.label == label && table.why == error) {
+                    return Err(error);
+                }
+                stuck.retain(|table| table.label != label);
+                stuck.push(Stuck { label, why: error.clone(), tables, told: before.told.clone() });
+                // Whatever is without it.
+                continue;
             }
             Err(why) if until == Until::Stopped && may_come(&why) => {
                 if !waited {
@@ -274,14 +310,14 @@ async fn looked(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) 
 /// others, the bridge is not set up for just these tables.
 async fn bridged(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) -> Result<Bridged> {
     let nodes = &opened.nodes;
-    let survey = mapping::survey(config, nodes, Absent::Refused).await?;
+    let survey = surveyed(config, nodes, until).await?;
     let mut mapping = survey.map(config).with_statements(opened).await;
     let states = bridge::read_states(nodes, &mapping.tables).await?;
-    let skips = Pair::from_fn(|side| states[side].skips.clone());
+    let told = Told::by(&states, &mapping.tables);
     let mut aside = Vec::new();
     if until == Until::Stopped {
         aside.extend(mapping.unfit().into_iter().map(|(label, why)| SetAside { label, why }));
-        let stuck = stuck.iter().filter(|table| table.is_still(&mapping, &skips));
+        let stuck = stuck.iter().filter(|table| table.is_still(&mapping, &told));
         aside.extend(stuck.map(|table| SetAside { label: table.label.clone(), why: table.why.clone() }));
         let tied = survey.tied(&labels(&aside));
         aside.extend(tied.into_iter().map(|(label, to)| SetAside { why: is_tied(&label, &to), label }));
@@ -295,7 +331,20 @@ async fn bridged(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck])
     let mapping = mapping.require()?;
     let names: Vec<Arc<str>> = aside.iter().map(|table| table.label.clone()).collect();
     bridge::are_set_up(nodes, &mapping.tables, &names, &states)?;
-    Ok(Bridged { mapping, aside, skips })
+    Ok(Bridged { mapping, aside, told })
+}
+
+/// What the nodes have of the tables. Of a bridge that is to go on for ever one that is set up and gone from a side is unfit like any other.
+async fn surveyed(config: &Config, nodes: &Pair<Arc<dyn Node>>, until: Until) -> Result<Survey> {
+    let error = match mapping::survey(config, nodes, Absent::Refused).await {
+        Err(error) if error.code() == Code::Config && until == Until::Stopped => error,
+        survey => return survey,
+    };
+    let Ok(survey) = mapping::survey(config, nodes, Absent::Chosen).await else { return Err(error) };
+    let Ok(states) = bridge::read_states(nodes, &Pair::from_fn(|_| Tables::from([]))).await else { return Err(error) };
+    let is_set_up = |label: &str| states.iter().any(|state| state.tables.iter().any(|(known, _)| **known == *label));
+    let is_known = |pair: &Surveyed| pair.choice.absent.is_none() || is_set_up(&pair.choice.label);
+    if survey.pairs.iter().all(is_known) { Ok(survey) } else { Err(error) }
 }
 
 fn is_tied(label: &str, to: &str) -> Error {
@@ -310,7 +359,8 @@ async fn prepare(config: &Config, opened: &Nodes, until: Until) -> Result<Bridge
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    let plans = setup::plans(config, nodes, &mapping::map(config, nodes).await?).await?;
+    let mapping = surveyed(config, nodes, until).await?.map(config);
+    let plans = setup::plans(config, nodes, &mapping).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
     bridged(config, opened, until, &[]).await
 }

@@ -172,24 +172,26 @@ pub struct CopyArgs {
     pub merge: bool,
 }
 
-/// Brings tables anew from a node whose log is lost for them
+/// Makes tables equal whose log is lost on a node
 ///
-/// What that node's log holds of these tables until now is passed over, and their rows are loaded as `copy --merge` does: what is missing on the
-/// other node is added, what differs is decided by the table's conflict rule, what only the other node has stays. The other node's log, and all other tables,
-/// cross as ever; both sides may be written meanwhile. A row that was removed on the node since its log was lost is found by `verify`, and removed by
-/// `repair`.
+/// What that node's log holds of these tables until now is passed over, and what differs becomes as that node has it, by `repair`: what it wrote, changed and
+/// removed while its log was lost. What the other node wrote crosses by its own log and is decided as ever, and so do all other tables; both sides
+/// may be written meanwhile. Where no bridge runs, this one does until it is done.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
-  pontoon resync --from stock --table items              shows what would be passed over
+  pontoon resync --from stock --table items
   pontoon resync --from stock --table items --execute")]
 pub struct ResyncArgs {
-    /// The node whose log is lost, and whose rows are loaded to the other
+    /// The node whose log is lost, and whose rows stand where no write tells otherwise
     #[arg(long, value_name = "NODE")]
     pub from: String,
     /// The table, as the configuration names it; may be given several times
     #[arg(long = "table", value_name = "TABLE", required = true)]
     pub tables: Vec<String>,
-    /// Do it; without this, only shows what would be done
+    /// How long what is on its way may take to arrive, where rows differ: 500ms, 60s, 5m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Do it; without this it is only shown
     #[arg(long)]
     pub execute: bool,
 }

@@ -47,7 +47,22 @@ pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;
     let tables = from(&config, &mapping, source, &arguments.tables)?;
-    load(&config, &nodes, &mapping, source, &tables, arguments.merge, context).await
+    let target = nodes.nodes[source.other()].clone();
+    let asked = Asked { tables: mapping.tables[source.other()].clone(), ids: tables.iter().map(|t| t.id).collect(), target };
+    let before = asked.states().await?;
+    let wanted = tables.iter().filter(|table| before.iter().all(|copy| copy.table != table.id || copy.done));
+    let mut copies = Vec::new();
+    for table in wanted {
+        if !arguments.merge {
+            asked.require_empty(table).await?;
+        }
+        let estimated = nodes.nodes[source].estimate(&table.name).await?;
+        copies.push(CopyState { table: table.id, after: None, rows: 0, estimated, done: false });
+    }
+    let requested = nodes.admins[source.other()].request_copies(&asked.tables, &copies).await;
+    requested.map_err(|error| error.at(asked.target.name()))?;
+    let rows_before = asked.states().await?.iter().map(|copy| copy.rows).sum();
+    until_done(&config, &nodes, &asked, rows_before, context).await
 }
 
 /// The chosen tables that go from a side. Errors: one does not.
@@ -63,34 +78,6 @@ pub(super) fn from<'a>(
         return Err(Error::new(Code::Config, message).hint("see direction in the table's section of the configuration"));
     }
     Ok(tables)
-}
-
-/// Asks for their first loads and sees them done.
-pub(super) async fn load(
-    config: &Config,
-    nodes: &Nodes,
-    mapping: &Mapping,
-    source: Side,
-    tables: &[&MappedTable],
-    merge: bool,
-    context: &Context,
-) -> Result<u8> {
-    let target = nodes.nodes[source.other()].clone();
-    let asked = Asked { tables: mapping.tables[source.other()].clone(), ids: tables.iter().map(|t| t.id).collect(), target };
-    let before = asked.states().await?;
-    let wanted = tables.iter().filter(|table| before.iter().all(|copy| copy.table != table.id || copy.done));
-    let mut copies = Vec::new();
-    for table in wanted {
-        if !merge {
-            asked.require_empty(table).await?;
-        }
-        let estimated = nodes.nodes[source].estimate(&table.name).await?;
-        copies.push(CopyState { table: table.id, after: None, rows: 0, estimated, done: false });
-    }
-    let requested = nodes.admins[source.other()].request_copies(&asked.tables, &copies).await;
-    requested.map_err(|error| error.at(asked.target.name()))?;
-    let rows_before = asked.states().await?.iter().map(|copy| copy.rows).sum();
-    until_done(config, nodes, &asked, rows_before, context).await
 }
 
 /// Works, or stands by, and shows how far it is, until all is done or this process is told to stop.

@@ -1,32 +1,61 @@
-//! `pontoon resync`: tables are brought anew from a node whose log is lost for them.
+//! `pontoon resync`: tables whose log is lost on a node are made as that node has them.
+//!
+//! What that node's log holds of them until now is passed over; then both sides are compared, and where no write explains a difference that node's
+//! row stands ([`super::repair`]): so what it wrote, changed and removed while its log was lost is on the other side too, and what the other side
+//! wrote crosses by its own log as ever. In this order: what was compared before could be written, and passed over, in between.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pontoon_core::Result;
+use tokio::{sync::watch, time::sleep};
 
-use super::{Context, NO, ResyncArgs, copy, side};
-use crate::{mapping, nodes, setup};
+use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::told_to_stop, side};
+use crate::{barrier::is_running, bridge::Until, mapping, nodes, service, setup};
+
+/// How often it is looked whether the bridge works, without which what is on its way would count as different.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let source = side(&config, &arguments.from)?;
+    let ResyncArgs { from, tables: names, execute, timeout } = arguments;
+    let source = side(&config, &from)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;
-    let tables = copy::from(&config, &mapping, source, &arguments.tables)?;
+    let tables = copy::from(&config, &mapping, source, &names)?;
     let labels: Vec<Arc<str>> = tables.iter().map(|table| table.label.clone()).collect();
-    let other = &config.node(source.other()).name;
-    context.out.line(&format!(
-        "{}: what the log of {} holds until now is passed over on {other}, and the rows are loaded from {}",
-        labels.join(", "),
-        arguments.from,
-        arguments.from
-    ))?;
-    if !arguments.execute {
+    let (all, other) = (labels.join(", "), &config.node(source.other()).name);
+    context.out.line(&format!("{all}: what the log of {from} holds until now is passed over, and {other} gets what {from} has"))?;
+    if !execute {
         eprintln!("nothing is done; --execute does it, while both sides may be written");
         return Ok(NO);
     }
-    // In this order: a row that is read before the log is passed over could be written in between.
     setup::setup_anew(&config, &nodes, source, &labels).await?;
-    copy::load(&config, &nodes, &mapping, source, &tables, true, context).await
+    let (done, is_done) = watch::channel(false);
+    let signal = told_to_stop()?;
+    let shutdown = async {
+        let mut is_done = is_done.clone();
+        tokio::select! {
+            () = signal => {}
+            _ = is_done.wait_for(|done| *done) => {}
+        }
+    };
+    // Stands by where the bridge runs.
+    let work = service::run(&config, &nodes, Until::Stopped, None, shutdown);
+    let repaired = async {
+        while !is_running(&nodes.nodes).await? {
+            sleep(LOOK_EVERY).await;
+        }
+        repair::run(RepairArgs { from, tables: names, execute: true, timeout }, context).await
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        ended = &mut work => ended.map(|()| NO),
+        repaired = repaired => {
+            done.send_replace(true);
+            work.await?;
+            repaired
+        }
+    }
 }

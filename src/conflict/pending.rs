@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, node::Tables, quarantine::StoredWrite};
+use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, TableId, node::Tables, quarantine::StoredWrite};
 
 use super::{chain::Chain, policy::Policy};
 use crate::direction::{
@@ -86,6 +86,8 @@ pub(crate) struct Search<'a> {
     pub(crate) applied: Position,
     /// What is settled of each key.
     pub(crate) settled: BTreeMap<Place, Position>,
+    /// Up to where the log is passed over for a table: as if it were not there.
+    pub(crate) passed_over: BTreeMap<TableId, Position>,
     /// What the bridge's own write supersedes no longer contends (rule `Seen`).
     pub(crate) supersedes: bool,
 }
@@ -168,10 +170,14 @@ impl Scan<'_> {
         if !self.search.fence.covers(position) {
             return false;
         }
-        let Open { local, own, links } = std::mem::take(&mut self.open);
+        let Open { mut local, mut own, mut links } = std::mem::take(&mut self.open);
         if self.search.applied.covers(position) {
             return true;
         }
+        let passed_over = |place: &Place| self.search.passed_over.get(&place.0).is_some_and(|at| at.covers(position));
+        local.retain(|place, _| !passed_over(place));
+        own.retain(|place, _| !passed_over(place));
+        links.retain(|(from, _)| !passed_over(from));
         for (place, tells) in own {
             let history = self.pending.histories.entry(place).or_default();
             // One that came before what is stored tells nothing of it, and any other is stored as well.
@@ -263,6 +269,7 @@ mod tests {
             fence: &at(8),
             applied: at(applied),
             settled: BTreeMap::from([(place(), at(settled))]),
+            passed_over: BTreeMap::new(),
             supersedes: true,
         };
         scan(&queue, search, BTreeMap::from([(place(), history)])).unwrap().histories.remove(&place()).unwrap()
@@ -339,6 +346,7 @@ mod tests {
                 fence: &at(2 * TRANSACTIONS),
                 applied: at(0),
                 settled: BTreeMap::new(),
+                passed_over: BTreeMap::new(),
                 supersedes: true,
             };
             let found = scan(&queue, search, BTreeMap::new()).unwrap();

@@ -73,6 +73,11 @@ impl Resolutions {
         fence.into_iter().chain(since).any(|settled| settled.covers(position))
     }
 
+    /// Up to where a side's log is passed over for a table, whatever it holds of it.
+    pub(crate) fn passed_over(&self, source: Side, table: TableId) -> Option<&Position> {
+        self.since[source.other()].get(&table)
+    }
+
     /// Up to where writes of a key in a side's log are settled. Of a key that is half done A's record tells, as B has
     /// none.
     pub(crate) fn settled_up_to(&self, source: Side, place: &Place) -> Option<Position> {

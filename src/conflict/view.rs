@@ -72,6 +72,7 @@ impl Settler {
         let Some(fence) = fence else { return Ok(Pending { histories: stored, links: Vec::new() }) };
         let shared = &self.shared;
         let settled = |place: &Place| shared.resolutions.settled_up_to(side, place).map(|at| (place.clone(), at));
+        let passed_over = |(table, _): &Place| Some((*table, shared.resolutions.passed_over(side, *table)?.clone()));
         let search = Search {
             tables: &shared.tables[side],
             policies: &shared.policies,
@@ -80,6 +81,7 @@ impl Settler {
             // Under the claim of the keys: what an applier has written of them is durable by now, and known to be.
             applied: shared.durable[side].get(),
             settled: keys.iter().filter_map(settled).collect(),
+            passed_over: keys.iter().filter_map(passed_over).collect(),
             supersedes: shared.rules.has(Rule::Seen),
         };
         pending::scan(&shared.queues[side], search, stored)

@@ -297,6 +297,7 @@ impl Direction {
             applied: shared.durable[side].get(),
             // What a chunk cannot know counts, whatever has become of it since.
             settled: BTreeMap::new(),
+            passed_over: BTreeMap::new(),
             supersedes: false,
         };
         let pending = pending::scan(&shared.queues[side], search, BTreeMap::new())?;

@@ -164,7 +164,11 @@ impl Direction {
         if self.shared.quarantine.is_empty() || !self.shared.rules.has(Rule::Hold) {
             return Ok(Vec::new());
         }
-        run.own(&self.shared.queues[self.source], &|fragment| self.told_of(fragment), held)
+        let mut own = run.own(&self.shared.queues[self.source], &|fragment| self.told_of(fragment), held)?;
+        // Where the log is read again they are stored already, in their place before what came later.
+        let passed_over = |table| self.shared.resolutions.passed_over(self.source, table);
+        own.retain(|write| passed_over(write.place.0).is_none_or(|up_to| !up_to.covers(&write.position)));
+        Ok(own)
     }
 
     pub(super) fn held_own_writes(&self, run: &Run) -> Result<Vec<OwnWrite>> {

@@ -24,10 +24,14 @@ first_pairing!(
     its_log_is_lost_meanwhile,
     a_truncated_one_waits_until_that_is_passed_over,
     a_name_of_before_in_the_log,
+    one_that_is_dropped,
 );
 
 /// Keys below are written on a, from here on on b.
 const OF_B: u32 = 1_000_000;
+
+/// Numbers that both sides add to: so many that none looks as if it went round.
+const SHARED: u32 = 40;
 
 const ITEMS: &str = "[[tables]]\nname = \"items\"\n";
 const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\" }\n";
@@ -40,7 +44,8 @@ async fn ready(kinds: [Kind; 2]) -> Link {
     let link = Link::start(kinds, options).await;
     link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
     link.create("orders", "id int PRIMARY KEY, n bigint NOT NULL").await;
-    link.both("INSERT INTO orders VALUES (1, 0), (2, 0)").await;
+    let all: Vec<String> = (0..SHARED).map(|id| format!("({}, 0)", 500 + id)).collect();
+    link.both(&format!("INSERT INTO orders VALUES {}", all.join(", "))).await;
     link.succeed(&["setup"]).await;
     link
 }
@@ -52,7 +57,7 @@ fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32
         let (next, before) = (first + time, first + time.saturating_sub(3));
         vec![
             format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})"),
-            format!("UPDATE orders SET n = n + 1 WHERE id = {}", 1 + time % 2),
+            format!("UPDATE orders SET n = n + 1 WHERE id = {}", 500 + time % SHARED),
             format!("UPDATE items SET n = n + 1 WHERE id = {before}"),
         ]
     })
@@ -159,33 +164,43 @@ async fn what_is_tied_to_it_waits_with_it(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-/// The others go on; and the table is brought anew.
+/// It stays aside while the others go on, and is made equal.
 async fn its_log_is_lost_meanwhile(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
-    let (mysql, _) = link.mysql();
-    let bridge = link.run();
+    let ((mysql, name), (postgres, _)) = (link.mysql(), link.postgres());
+    link.a.run("INSERT INTO items VALUES (1, 'is changed', 1), (2, 'is removed', 2), (3, 'stays', 3)").await;
+    let mut bridge = link.run();
     bridge.works().await;
+    link.settle().await;
     let alter = "ALTER TABLE items ADD COLUMN extra int NOT NULL DEFAULT 5";
     mysql.run(alter).await;
-    mysql.run("INSERT INTO items (id, name, n) VALUES (1, 'new', 1)").await;
-    bridge.logged(ASIDE).await;
+    for lost in [
+        "INSERT INTO items (id, name, n) VALUES (4, 'is new', 4)",
+        "UPDATE items SET n = 7 WHERE id = 1",
+        "DELETE FROM items WHERE id = 2",
+    ] {
+        mysql.run(lost).await;
+    }
+    said(&bridge, ASIDE, 1).await;
     orders_cross(&link, 10).await;
-    link.succeed(&["status"]).await;
     mysql.purge_logs().await;
     orders_cross(&link, 15).await;
-    link.postgres().0.run(alter).await;
-    let refused = bridge.end().await.refused(4, "log-lost");
-    let name = link.mysql().1;
-    assert!(refused.hint.contains(&format!("pontoon resync --from {name} --table items --execute")), "{refused:?}");
+    postgres.run(alter).await;
+    // It is tried, and set aside again.
+    bridge.logged("[log-lost]").await;
+    assert!(bridge.log().contains(&format!("pontoon resync --from {name} --table items --execute")));
+    orders_cross(&link, 20).await;
+    assert!(bridge.is_running());
     // What the other side wrote meanwhile is in its log, and is not passed over.
-    link.postgres().0.run("INSERT INTO items (id, name, n) VALUES (2, 'of the other', 2)").await;
+    postgres.run("INSERT INTO items (id, name, n) VALUES (5, 'of the other', 5)").await;
+    postgres.run("UPDATE items SET n = 8 WHERE id = 3").await;
     assert_eq!(link.command(&["resync", "--from", name, "--table", "items"]).await.code, 1, "nothing is done yet");
     link.succeed(&["resync", "--from", name, "--table", "items", "--execute"]).await;
-    let bridge = link.run();
-    bridge.works().await;
-    orders_cross(&link, 20).await;
     link.settle().await;
-    assert_eq!(link.same("SELECT id, name, n, extra FROM items ORDER BY id").await.len(), 2);
+    let rows = link.same("SELECT id, n FROM items ORDER BY id").await;
+    let rows: Vec<String> =
+        rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(rows, ["1 7", "3 8", "4 4", "5 5"]);
     link.succeed(&["verify"]).await;
     assert_eq!(bridge.stop().await, 0);
 }
@@ -241,4 +256,22 @@ async fn a_name_of_before_in_the_log(kinds: [Kind; 2]) {
     assert_eq!(link.same("SELECT name FROM items").await, [[Some("of before".to_owned())]]);
     nobody_lost(&link).await;
     assert_eq!(bridge.stop().await, 0);
+}
+
+/// The others go on, also when the bridge is started anew.
+async fn one_that_is_dropped(kinds: [Kind; 2]) {
+    for dropped_on in 0..2 {
+        let link = ready(kinds).await;
+        let bridge = link.run();
+        bridge.works().await;
+        orders_cross(&link, 10).await;
+        link.nodes()[dropped_on].run("DROP TABLE items").await;
+        bridge.logged(ASIDE).await;
+        orders_cross(&link, 20).await;
+        bridge.kill();
+        let bridge = link.run();
+        bridge.logged(ASIDE).await;
+        orders_cross(&link, 30).await;
+        assert_eq!(bridge.stop().await, 0);
+    }
 }

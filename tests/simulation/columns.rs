@@ -71,7 +71,7 @@ pub(crate) fn policy(schedule: &Schedule, dice: &Dice) -> Policy {
     let row = match workload {
         Workload::Held => RowRule::Quarantine,
         Workload::NewKeys if schedule.seed.is_multiple_of(2) => RowRule::Quarantine,
-        Workload::Moves | Workload::Copy if schedule.seed.is_multiple_of(5) => RowRule::Quarantine,
+        Workload::Moves | Workload::Copy | Workload::Aside if schedule.seed.is_multiple_of(5) => RowRule::Quarantine,
         Workload::Columns => RowRule::ColumnMerge,
         Workload::Counters | Workload::Added if dice.chance(0.5) => RowRule::ColumnMerge,
         _ => RowRule::LastWriterWins,

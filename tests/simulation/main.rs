@@ -62,7 +62,8 @@ fn all_hold(topology: Topology, workload: Workload, refuses: bool) {
     assert!(least > Some(0), "some way of a transaction that comes in pieces was not met: {:?}", totals.held);
     let goes_round = workload == Workload::Rewritten;
     assert_eq!(totals.suspected > 0, goes_round, "only what goes round is suspected: {}", totals.suspected);
-    let by_person = [Workload::Held, Workload::NewKeys, Workload::Moves, Workload::Copy, Workload::Tied];
+    let by_person =
+        [Workload::Held, Workload::NewKeys, Workload::Moves, Workload::Copy, Workload::Tied, Workload::Aside];
     let waits = refuses || goes_round || by_person.contains(&workload);
     assert_eq!(
         totals.quarantined > 0,

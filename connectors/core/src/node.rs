@@ -228,8 +228,8 @@ pub trait Lease: Send {
     /// connection that writes.
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()>;
 
-    /// Sets tables aside or takes them back, in one transaction; see [`crate::state::NodeState::aside`]. As for
-    /// [`Lease::set_checkpoint`], nobody else works meanwhile. Errors: not set up.
+    /// Sets tables aside or takes them back, in one transaction under the token; see [`crate::state::NodeState::aside`]. Errors: lease lost, where
+    /// somebody has raised the token since it was taken over; not set up.
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()>;
 }
 

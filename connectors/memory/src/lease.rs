@@ -78,6 +78,9 @@ impl Lease for MemoryLease {
         {
             let mut inner = self.database.inner();
             let bridge = inner.bridge(&self.bridge);
+            if self.token != Some(bridge.token) {
+                return Err(lost(&self.database));
+            }
             bridge.checkpoint = Some(arrangement.checkpoint.clone());
             bridge.aside.clone_from(&arrangement.aside);
             bridge.since.extend(arrangement.since.iter().cloned());

@@ -372,7 +372,7 @@ fn change_tables(bridge: &str, changed: &ChangedTables, other: &Checkpoint) -> V
         statements.push(lease::raise(bridge, None));
     }
     for label in changed.end.iter().chain(&changed.begin) {
-        let rows = [tables::SINCE, tables::ASIDE].map(|prefix| row(prefix, label)).join(", ");
+        let rows = [tables::SINCE, tables::ASIDE, tables::COPY].map(|prefix| row(prefix, label)).join(", ");
         statements.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name IN ({rows})"));
     }
     for label in &changed.begin {

@@ -137,6 +137,17 @@ impl Lease for HeldLease {
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        let mut script = Script::from("START TRANSACTION");
+        let held = format!(
+            "SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}'",
+            encode::text(&self.bridge)
+        );
+        script.push(format!("{held} LOCK IN SHARE MODE"));
+        let token = in_time(self.client.run(script)).await?.pop().and_then(|answer| number(answer.rows.first()?, 0));
+        if token.is_none() || token != self.token {
+            in_time(self.client.run("ROLLBACK")).await?;
+            return Err(lost());
+        }
         in_time(self.client.run(state::arrange(&self.bridge, arrangement))).await.map(|_| ())
     }
 }

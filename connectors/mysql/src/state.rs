@@ -145,12 +145,11 @@ pub(crate) fn set_checkpoint(bridge: &str, other: &Checkpoint) -> String {
     )
 }
 
-/// The statements that set tables aside or take them back.
+/// The statements that set tables aside or take them back, and end the transaction.
 pub(crate) fn arrange(bridge: &str, arrangement: &Arrangement) -> Script {
     let Arrangement { checkpoint, since, aside } = arrangement;
     let name = encode::text(bridge);
-    let mut script = Script::from("START TRANSACTION");
-    script.push(set_checkpoint(bridge, checkpoint));
+    let mut script = Script::from(set_checkpoint(bridge, checkpoint));
     script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"));
     let rows = since.iter().map(|row| (SINCE, row)).chain(aside.iter().map(|row| (ASIDE, row)));
     for (prefix, (label, position)) in rows {

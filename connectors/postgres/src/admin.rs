@@ -483,7 +483,7 @@ async fn change_tables(
     other: &Checkpoint,
 ) -> Result<bool> {
     const FORGET: &str = "DELETE FROM pontoon.control
-        WHERE bridge = $1 AND name IN ('since:' || $2::text, 'aside:' || $2::text)";
+        WHERE bridge = $1 AND name IN ('since:' || $2::text, 'aside:' || $2::text, 'copy:' || $2::text)";
     const NOTE: &str = "INSERT INTO pontoon.control (bridge, name, value) VALUES ($1, 'since:' || $2::text, $3)";
     let failed = |error| error::of_statement(&error);
     let changed = plan.changed_tables(&node::carried(transaction, names).await?);

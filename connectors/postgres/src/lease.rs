@@ -136,6 +136,7 @@ impl Lease for PostgresLease {
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        const HELD: &str = "SELECT FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
         const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($5::text[], $6::text[]) AS kept (name, value)),
             gone AS (DELETE FROM pontoon.control
                 WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept)),
@@ -149,8 +150,12 @@ impl Lease for PostgresLease {
         let (number, position) = (Applier::Direction.number(), checkpoint.position.durable());
         let log = checkpoint.log.to_string();
         let bridge = &self.names.bridge;
-        match in_time(self.link.client.execute(SQL, &[bridge, &number, &position, &log, &names, &values])).await? {
-            1 => Ok(()),
+        let transaction = in_time(self.link.client.transaction()).await?;
+        if in_time(transaction.query_opt(HELD, &[bridge, &self.token])).await?.is_none() {
+            return Err(lost());
+        }
+        match in_time(transaction.execute(SQL, &[bridge, &number, &position, &log, &names, &values])).await? {
+            1 => in_time(transaction.commit()).await,
             _ => Err(tables::not_set_up()),
         }
     }
