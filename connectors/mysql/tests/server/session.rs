@@ -11,6 +11,7 @@ use pontoon_core::{
         UpdateGroup,
     },
     quarantine::{Ask, Asked, Stored, StoredWrite, What},
+    state::Arrangement,
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
@@ -31,6 +32,7 @@ async fn all(kind: Kind) {
     let server = start(kind).await;
     writes_are_conditional(&server).await;
     an_old_session_is_fenced(&server).await;
+    tables_are_set_aside_under_the_token(&server).await;
     state_is_kept_and_taken_down(&server).await;
     the_quarantine_reads_back(&server).await;
     what_is_asked_of_a_rows_key_is_answered_once(&server).await;
@@ -186,6 +188,33 @@ async fn writes_are_conditional(server: &Server) {
         count += rows.len();
     }
     assert_eq!(count, 2502);
+}
+
+async fn tables_are_set_aside_under_the_token(server: &Server) {
+    let (node, tables) = table(server, "aside").await;
+    set_up(&node, &tables).await;
+    let (mut lease, _) = lease(&node, "first").await;
+    let at = |place: &str| -> Position { place.parse().unwrap() };
+    let checkpoint = node.state(&tables).await.unwrap().checkpoint.unwrap();
+    let noted = Arrangement {
+        checkpoint: Checkpoint { position: at("0/64"), ..checkpoint },
+        since: vec![(tables[0].label.clone(), at("0/C8"))],
+        aside: vec![("other".into(), at("0/32")), ("third".into(), at("0/33"))],
+    };
+    lease.arrange(&noted).await.unwrap();
+    let state = node.state(&tables).await.unwrap();
+    assert_eq!(state.checkpoint, Some(noted.checkpoint.clone()));
+    assert_eq!((state.since, state.aside), (vec![(tables[0].id, at("0/C8"))], noted.aside.clone()));
+    let taken_back = Arrangement { aside: vec![("third".into(), at("0/33"))], since: Vec::new(), ..noted };
+    lease.arrange(&taken_back).await.unwrap();
+    assert_eq!(node.state(&tables).await.unwrap().aside, taken_back.aside);
+    // Somebody has raised the token since.
+    node.pause(None).await.unwrap();
+    let checkpoint = Checkpoint { position: at("0/1"), ..taken_back.checkpoint.clone() };
+    let late = Arrangement { checkpoint, aside: Vec::new(), since: Vec::new() };
+    assert_eq!(lease.arrange(&late).await.unwrap_err().code(), Code::LeaseLost);
+    let state = node.state(&tables).await.unwrap();
+    assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
 }
 
 async fn an_old_session_is_fenced(server: &Server) {

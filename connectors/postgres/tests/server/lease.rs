@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use pontoon_core::{
-    Code, Position, Row, Value,
-    node::{Applied, Applier, LeaseAttempt, Node, TableBatch},
+    Checkpoint, Code, Position, Row, Value,
+    node::{Admin, Applied, Applier, LeaseAttempt, Node, TableBatch},
+    state::Arrangement,
 };
 
 use crate::support::{Bench, tag};
@@ -37,6 +38,35 @@ async fn one_process_works_and_its_name_is_known() {
         }
     };
     assert_eq!(next.take_over("host 2").await.unwrap(), first + 1);
+}
+
+#[tokio::test]
+async fn tables_are_set_aside_under_the_token() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let (node, tables) = (&bench.node, bench.tables());
+    let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("free") };
+    lease.take_over("first").await.unwrap();
+    let at = |place: &str| -> Position { place.parse().unwrap() };
+    let checkpoint = node.state(tables).await.unwrap().checkpoint.unwrap();
+    let noted = Arrangement {
+        checkpoint: Checkpoint { position: at("binlog.000001:100"), ..checkpoint },
+        since: vec![(tables[0].label.clone(), at("binlog.000001:200"))],
+        aside: vec![("other".into(), at("binlog.000001:50")), ("third".into(), at("binlog.000001:51"))],
+    };
+    lease.arrange(&noted).await.unwrap();
+    let state = node.state(tables).await.unwrap();
+    assert_eq!(state.checkpoint, Some(noted.checkpoint.clone()));
+    assert_eq!((state.since, state.aside), (vec![(tables[0].id, at("binlog.000001:200"))], noted.aside.clone()));
+    let taken_back = Arrangement { aside: vec![("third".into(), at("binlog.000001:51"))], since: Vec::new(), ..noted };
+    lease.arrange(&taken_back).await.unwrap();
+    assert_eq!(node.state(tables).await.unwrap().aside, taken_back.aside);
+    // Somebody has raised the token since.
+    node.pause(None).await.unwrap();
+    let checkpoint = Checkpoint { position: at("binlog.000001:4"), ..taken_back.checkpoint.clone() };
+    let late = Arrangement { checkpoint, aside: Vec::new(), since: Vec::new() };
+    assert_eq!(lease.arrange(&late).await.unwrap_err().code(), Code::LeaseLost);
+    let state = node.state(tables).await.unwrap();
+    assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
 }
 
 #[tokio::test]
