@@ -301,8 +301,10 @@ impl Case {
             Mend::Source(value) => session.run(&format!("UPDATE {table} SET v = {value} WHERE id = 3")).await,
             Mend::Target(sql) => {
                 target.run(sql).await;
-                let said = link.succeed(&["quarantine", "retry", &id(entry)]).await;
-                assert!(said.contains("by the running bridge"), "{said}");
+                let said = link.command(&["quarantine", "retry", &id(entry)]).await;
+                // On a busy machine it was tried, and healed, before it could be asked for.
+                let by_itself = said.err.contains("it may have healed");
+                assert!(by_itself || said.out.contains("by the running bridge"), "{said:?}");
             }
         }
         eventually("it is healed", async || entries_of(link, table).await.is_empty()).await;
