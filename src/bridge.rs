@@ -137,7 +137,8 @@ pub struct Plan {
     pub observer: Arc<dyn Observer>,
 }
 
-/// Runs a bridge whose first connections have to succeed; see [`go_on`].
+/// Runs a bridge until `shutdown` completes, or until it is done with what the plan says, or until something needs a person. What is in hand is finished first.
+/// The first connections have to succeed; after them, they are made anew for ever.
 pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     for side in Side::BOTH {
         plan.nodes[side].connect().await.map_err(|error| error.at(plan.nodes[side].name()))?;
@@ -145,8 +146,7 @@ pub async fn run(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     go_on(plan, shutdown).await
 }
 
-/// Runs a bridge until `shutdown` completes, or until it is done with what the plan says, or until something needs a person. What is in hand is finished first.
-/// Connections are made anew for ever.
+/// The same where the first connections may fail like any other.
 pub(crate) async fn go_on(plan: Plan, shutdown: impl Future<Output = ()>) -> Result<()> {
     let (stop, stopping) = level::channel(false);
     let dice = Arc::new(Mutex::new(plan.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64)));
