@@ -20,7 +20,7 @@
 //! Tables that foreign keys tie to one that is set aside are set aside with it (`Survey::tied`): the rows of one could not be written without
 //! those of the other.
 
-use std::{iter::once, sync::Arc};
+use std::sync::Arc;
 
 use pontoon_core::{
     Code, Error, Position, Result,
@@ -66,9 +66,7 @@ fn arrangement(wanted: &[Arc<str>], tables: &Tables, state: &NodeState, notes_si
     let mut checkpoint = state.checkpoint.clone()?;
     let here = &checkpoint.position;
     // Of a table that is no longer bridged nothing is read again.
-    let back = tables.iter().filter_map(|table| noted(&table.label));
-    let start =
-        once(here).chain(back).fold(here, |first, place| if first.covers(place) { place } else { first }).clone();
+    let start = needed(here, tables.iter().filter_map(|table| noted(&table.label)));
     let mut since = Vec::new();
     for table in tables.iter().filter(|_| notes_since) {
         let known = state.since.iter().find(|(id, _)| *id == table.id).map(|(_, place)| place);
@@ -111,29 +109,15 @@ pub(crate) fn cannot_go_back(error: Error, node: &str, taken_back: &[Arc<str>]) 
 }
 
 /// From where on a log is needed: what is durable, or what was noted of a table that is set aside.
-pub(crate) fn needed(durable: Position, aside: &[Position]) -> Position {
-    aside.iter().fold(durable, |first, place| if first.covers(place) { place.clone() } else { first })
+pub(crate) fn needed<'a>(durable: &'a Position, aside: impl IntoIterator<Item = &'a Position>) -> Position {
+    aside.into_iter().fold(durable, |first, place| if first.covers(place) { place } else { first }).clone()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pontoon_core::{Checkpoint, LogIdentity, MappedTable, TableId, TableName};
-
-    fn tables(labels: &[&str]) -> Tables {
-        let table = |(id, label): (u32, &&str)| MappedTable {
-            id: TableId(id),
-            label: (*label).into(),
-            name: TableName::new("main", *label),
-            columns: Vec::new(),
-            key: Vec::new(),
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-        };
-        (0..).zip(labels).map(table).collect()
-    }
+    use crate::rings::tests::tables;
+    use pontoon_core::{Checkpoint, LogIdentity, TableId};
 
     fn places(list: &[(&str, u64)]) -> Vec<(Arc<str>, Position)> {
         list.iter().map(|(label, index)| ((*label).into(), Position::Index(*index))).collect()
@@ -207,8 +191,8 @@ mod tests {
     #[test]
     fn a_log_is_needed_from_the_first_place_on() {
         let at = Position::Index;
-        assert_eq!(needed(at(40), &[]), at(40));
-        assert_eq!(needed(at(40), &[at(30), at(35)]), at(30));
-        assert_eq!(needed(at(20), &[at(30)]), at(20));
+        assert_eq!(needed(&at(40), []), at(40));
+        assert_eq!(needed(&at(40), &[at(30), at(35)]), at(30));
+        assert_eq!(needed(&at(20), &[at(30)]), at(20));
     }
 }

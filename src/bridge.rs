@@ -638,7 +638,7 @@ impl Shared {
 
     /// From where on a side's log is still needed: its server may be told.
     pub(crate) fn needed(&self, side: Side) -> Position {
-        aside::needed(self.durable[side].get(), &self.aside[side])
+        aside::needed(&self.durable[side].get(), &self.aside[side])
     }
 
     /// Opens a session on a side, under its token.

@@ -214,7 +214,7 @@ fn list(tables: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pontoon_core::{MappedTable, TableId, TableName, neighbours::Joined, node::Tables};
 
     use super::*;
@@ -223,7 +223,7 @@ mod tests {
         LogIdentity(name.into())
     }
 
-    fn tables(names: &[&str]) -> Tables {
+    pub(crate) fn tables(names: &[&str]) -> Tables {
         let table = |(name, number): (&&str, u32)| MappedTable {
             id: TableId(number),
             label: (*name).into(),

@@ -95,12 +95,12 @@ async fn in_every_shape(
     let mut stuck = Vec::new();
     let mut config = Cow::Borrowed(config);
     loop {
-        let Bridged { mapping, aside, told: noted } = bridged;
+        let Bridged { mapping, aside, said } = bridged;
         for side in Side::BOTH {
             observer.metrics.direction(side).set_used(mapping.reads[side]);
         }
         observer.observe(&EngineEvent::Tables { bridged: mapping.tables[Side::A].len(), aside: &aside });
-        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside), told: noted };
+        let before = Before { tables: mapping.tables.clone(), aside: labels(&aside), said };
         let plan = plan(&config, opened.nodes.clone(), mapping, &aside, until, observer.clone());
         let mut found = None;
         let ended = async {
@@ -145,28 +145,28 @@ fn is_of_tables(error: &Error) -> bool {
 struct Bridged {
     mapping: Mapping,
     aside: Vec<SetAside>,
-    told: Told,
+    said: Said,
 }
 
 /// What operators have said of the logs: which transactions to pass over, and up to where for a table.
 #[derive(Clone, PartialEq)]
-struct Told {
+struct Said {
     skips: Pair<Vec<Position>>,
     since: Pair<BTreeMap<Arc<str>, Position>>,
 }
 
-impl Told {
-    fn by(states: &Pair<NodeState>, tables: &Pair<Tables>) -> Told {
+impl Said {
+    fn by(states: &Pair<NodeState>, tables: &Pair<Tables>) -> Said {
         let label = |side: Side, table: TableId| Some(tables[side].get(table.index())?.label.clone());
         let since = |side: Side| {
             let places = states[side].since.iter();
             places.filter_map(|(table, place)| Some((label(side, *table)?, place.clone()))).collect()
         };
-        Told { skips: Pair::from_fn(|side| states[side].skips.clone()), since: Pair::from_fn(since) }
+        Said { skips: Pair::from_fn(|side| states[side].skips.clone()), since: Pair::from_fn(since) }
     }
 
     /// Whether nothing is said anew that is of a table.
-    fn is_still(&self, now: &Told, label: &str) -> bool {
+    fn is_still(&self, now: &Said, label: &str) -> bool {
         self.skips == now.skips
             && Side::BOTH.into_iter().all(|side| self.since[side].get(label) == now.since[side].get(label))
     }
@@ -180,7 +180,7 @@ fn labels(aside: &[SetAside]) -> BTreeSet<Arc<str>> {
 struct Before {
     tables: Pair<Tables>,
     aside: BTreeSet<Arc<str>>,
-    told: Told,
+    said: Said,
 }
 
 impl Before {
@@ -196,17 +196,17 @@ struct Stuck {
     why: Error,
     /// As it was then, and what was said of it: once either is another, it is tried again.
     tables: Pair<MappedTable>,
-    told: Told,
+    said: Said,
 }
 
 impl Stuck {
-    fn is_still(&self, mapping: &Mapping, told: &Told) -> bool {
+    fn is_still(&self, mapping: &Mapping, said: &Said) -> bool {
         let is_same = |side: Side| {
             let found = mapping.tables[side].iter().find(|table| table.label == self.label);
             found
                 .is_some_and(|found| found.columns == self.tables[side].columns && found.name == self.tables[side].name)
         };
-        Side::BOTH.into_iter().all(is_same) && self.told.is_still(told, &self.label)
+        Side::BOTH.into_iter().all(is_same) && self.said.is_still(said, &self.label)
     }
 }
 
@@ -256,7 +256,7 @@ async fn agreed(
             Ok(now) => {
                 let tables = error.table().and_then(|label| Some((Arc::<str>::from(label), before.table(label)?)));
                 let Some((label, tables)) = tables.filter(|_| until == Until::Stopped) else { return Err(error) };
-                if !before.told.is_still(&now.1.told, &label) {
+                if !before.said.is_still(&now.1.said, &label) {
                     // Said meanwhile: it may be what is wanted.
                     return Ok(now);
                 }
@@ -264,7 +264,7 @@ async fn agreed(
                     return Err(error);
                 }
                 stuck.retain(|table| table.label != label);
-                stuck.push(Stuck { label, why: error.clone(), tables, told: before.told.clone() });
+                stuck.push(Stuck { label, why: error.clone(), tables, said: before.said.clone() });
                 // Whatever is without it.
                 continue;
             }
@@ -302,27 +302,29 @@ async fn looked(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) 
             Config { defaults, tables, ..config.clone() }
         }
     };
-    let bridged = bridged(&config, opened, until, stuck).await?;
+    let survey = surveyed(&config, &opened.nodes, until).await?;
+    let bridged = bridged(&config, opened, &survey, until, stuck).await?;
     Ok((config, bridged))
 }
 
 /// Pairs the tables. Where the bridge is to go on for ever, those that are unfit or stuck are set aside, and what is tied to them; not all. Errors: among
 /// others, the bridge is not set up for just these tables.
-async fn bridged(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) -> Result<Bridged> {
+async fn bridged(config: &Config, opened: &Nodes, survey: &Survey, until: Until, stuck: &[Stuck]) -> Result<Bridged> {
     let nodes = &opened.nodes;
-    let survey = surveyed(config, nodes, until).await?;
     let mut mapping = survey.map(config).with_statements(opened).await;
     let states = bridge::read_states(nodes, &mapping.tables).await?;
-    let told = Told::by(&states, &mapping.tables);
+    let said = Said::by(&states, &mapping.tables);
     let mut aside = Vec::new();
     if until == Until::Stopped {
         aside.extend(mapping.unfit().into_iter().map(|(label, why)| SetAside { label, why }));
-        let stuck = stuck.iter().filter(|table| table.is_still(&mapping, &told));
+        let stuck = stuck.iter().filter(|table| table.is_still(&mapping, &said));
         aside.extend(stuck.map(|table| SetAside { label: table.label.clone(), why: table.why.clone() }));
         let tied = survey.tied(&labels(&aside));
         aside.extend(tied.into_iter().map(|(label, to)| SetAside { why: is_tied(&label, &to), label }));
+    }
+    if !aside.is_empty() {
         let rest = survey.map_without(config, &labels(&aside));
-        if aside.is_empty() || rest.tables[Side::A].is_empty() {
+        if rest.tables[Side::A].is_empty() {
             aside.clear();
         } else {
             mapping = rest;
@@ -331,7 +333,7 @@ async fn bridged(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck])
     let mapping = mapping.require()?;
     let names: Vec<Arc<str>> = aside.iter().map(|table| table.label.clone()).collect();
     bridge::are_set_up(nodes, &mapping.tables, &names, &states)?;
-    Ok(Bridged { mapping, aside, told })
+    Ok(Bridged { mapping, aside, said })
 }
 
 /// What the nodes have of the tables. Of a bridge that is to go on for ever one that is set up and gone from a side is unfit like any other.
@@ -359,10 +361,10 @@ async fn prepare(config: &Config, opened: &Nodes, until: Until) -> Result<Bridge
         let peer = nodes[side].connect().await.map_err(at)?;
         tracing::info!(node = nodes[side].name(), server = peer.server, "connected");
     }
-    let mapping = surveyed(config, nodes, until).await?.map(config);
-    let plans = setup::plans(config, nodes, &mapping).await?;
+    let survey = surveyed(config, nodes, until).await?;
+    let plans = setup::plans(config, nodes, &survey.map(config)).await?;
     rings::look(setup::names(nodes), &plans, admins).await?.refuse()?;
-    bridged(config, opened, until, &[]).await
+    bridged(config, opened, &survey, until, &[]).await
 }
 
 fn plan(

@@ -14,20 +14,17 @@ use pontoon_core::{
     Code, CopyState, Error, MappedTable, Result, Span, TableId,
     node::{Node, Tables},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    Context, CopyArgs, DONE, NO, chosen, run::told_to_stop, side,
+    Context, CopyArgs, DONE, NO, chosen, run::beside, side,
     terminal::{Table, Terminal},
 };
 use crate::{
     bridge::Until, config::Config, human,
     mapping::{self, Mapping},
     nodes::{self, Nodes},
-    service, setup,
+    setup,
     side::Side,
 };
 
@@ -83,26 +80,7 @@ pub(super) fn from<'a>(
 /// Works, or stands by, and shows how far it is, until all is done or this process is told to stop.
 async fn until_done(config: &Config, nodes: &Nodes, asked: &Asked, rows_before: u64, context: &Context) -> Result<u8> {
     let started = Instant::now();
-    let (done, is_done) = watch::channel(false);
-    let signal = told_to_stop()?;
-    let shutdown = async {
-        let mut is_done = is_done.clone();
-        tokio::select! {
-            () = signal => {}
-            _ = is_done.wait_for(|done| *done) => {}
-        }
-    };
-    let work = service::run(config, nodes, Until::Copied, None, shutdown);
-    let watch = asked.watch(started, rows_before, &done);
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        ended = &mut work => ended?,
-        watched = watch => {
-            watched?;
-            work.await?;
-        }
-    }
+    beside(config, nodes, Until::Copied, asked.watch(started, rows_before)).await?;
     let states = asked.states().await?;
     let mut table = Table::new(["table", "rows", "state"]).right([1]);
     for copy in &states {
@@ -146,7 +124,7 @@ impl Asked {
     }
 
     /// Shows how far it is until it is done.
-    async fn watch(&self, started: Instant, rows_before: u64, done: &watch::Sender<bool>) -> Result<()> {
+    async fn watch(&self, started: Instant, rows_before: u64) -> Result<()> {
         let mut shown = Shown::new();
         loop {
             match self.states().await {
@@ -154,7 +132,6 @@ impl Asked {
                     let rate = rate(&states, rows_before, started);
                     shown.show(&states.iter().map(|copy| self.line(copy, rate, shown.terminal)).collect::<Vec<_>>());
                     if states.iter().all(|copy| copy.done) {
-                        done.send_replace(true);
                         return Ok(());
                     }
                 }

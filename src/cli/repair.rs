@@ -10,16 +10,16 @@ use std::{
 };
 
 use pontoon_core::{Code, Error, MappedTable, Result, repair::Repair};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
-use super::{Context, DONE, NO, RepairArgs, copy, run::told_to_stop, side, verify};
+use super::{Context, DONE, NO, RepairArgs, copy, run::beside, side, verify};
 use crate::{
     bridge::Until,
     config::Config,
     human,
     mapping::{self, Mapping},
     nodes::{self, Nodes},
-    service, setup,
+    setup,
     side::Side,
     verify::{Comparison, Difference, Kind, Limits},
 };
@@ -125,27 +125,7 @@ impl Work<'_> {
         let asked = self.nodes.admins[Side::A].ask_repairs(&self.mapping.tables[Side::A], &requests).await;
         asked.map_err(|error| error.at(node.name()))?;
         let ids: BTreeSet<i64> = requests.iter().map(|request| request.id).collect();
-        let (done, is_done) = watch::channel(false);
-        let signal = told_to_stop()?;
-        let shutdown = async {
-            let mut is_done = is_done.clone();
-            tokio::select! {
-                () = signal => {}
-                _ = is_done.wait_for(|done| *done) => {}
-            }
-        };
-        let work = service::run(self.config, self.nodes, Until::CaughtUp, None, shutdown);
-        tokio::pin!(work);
-        tokio::select! {
-            biased;
-            ended = &mut work => ended?,
-            all = self.all_done(&ids) => {
-                all?;
-                done.send_replace(true);
-                work.await?;
-            }
-        }
-        Ok(())
+        beside(self.config, self.nodes, Until::CaughtUp, self.all_done(&ids)).await.map(|_| ())
     }
 
     async fn all_done(&self, ids: &BTreeSet<i64>) -> Result<()> {

@@ -4,16 +4,12 @@
 //! row stands ([`super::repair`]): so what it wrote, changed and removed while its log was lost is on the other side too, and what the other side
 //! wrote crosses by its own log as ever. In this order: what was compared before could be written, and passed over, in between.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use pontoon_core::Result;
-use tokio::{sync::watch, time::sleep};
 
-use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::told_to_stop, side};
-use crate::{barrier::is_running, bridge::Until, mapping, nodes, service, setup};
-
-/// How often it is looked whether the bridge works, without which what is on its way would count as different.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::beside, side};
+use crate::{barrier::all_applied, bridge::Until, mapping, nodes, setup};
 
 pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -31,31 +27,8 @@ pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> 
         return Ok(NO);
     }
     setup::setup_anew(&config, &nodes, source, &labels).await?;
-    let (done, is_done) = watch::channel(false);
-    let signal = told_to_stop()?;
-    let shutdown = async {
-        let mut is_done = is_done.clone();
-        tokio::select! {
-            () = signal => {}
-            _ = is_done.wait_for(|done| *done) => {}
-        }
-    };
-    // Stands by where the bridge runs.
-    let work = service::run(&config, &nodes, Until::Stopped, None, shutdown);
-    let repaired = async {
-        while !is_running(&nodes.nodes).await? {
-            sleep(LOOK_EVERY).await;
-        }
-        repair::run(RepairArgs { from, tables: names, execute: true, timeout }, context).await
-    };
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        ended = &mut work => ended.map(|()| NO),
-        repaired = repaired => {
-            done.send_replace(true);
-            work.await?;
-            repaired
-        }
-    }
+    // What is on its way does not have to be looked at row by row.
+    let all_applied = all_applied(&nodes.nodes, &mapping.tables, mapping.reads);
+    beside(&config, &nodes, Until::CaughtUp, all_applied).await?;
+    repair::run(RepairArgs { from, tables: names, execute: true, timeout }, context).await
 }

@@ -1,10 +1,18 @@
 //! `pontoon run`: the bridge.
 
 use pontoon_core::{Code, Error, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 use super::{Context, DONE, RunArgs};
-use crate::{bridge::Until, nodes, service};
+use crate::{
+    bridge::Until,
+    config::Config,
+    nodes::{self, Nodes},
+    service,
+};
 
 pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -12,6 +20,36 @@ pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     let until = if arguments.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     service::run(&config, &nodes::open(&config)?, until, None, shutdown).await?;
     Ok(DONE)
+}
+
+/// Has the bridge at work until something else is done: in this process, or in the one that has the lease, for which this one stands by. `None`: the work
+/// ended before, by itself or since it was told to.
+pub(super) async fn beside<T>(
+    config: &Config,
+    nodes: &Nodes,
+    until: Until,
+    other: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    let (done, mut is_done) = watch::channel(false);
+    let signal = told_to_stop()?;
+    let shutdown = async move {
+        tokio::select! {
+            () = signal => {}
+            _ = is_done.wait_for(|done| *done) => {}
+        }
+    };
+    let work = service::run(config, nodes, until, None, shutdown);
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        ended = &mut work => ended.map(|()| None),
+        found = other => {
+            let found = found?;
+            done.send_replace(true);
+            work.await?;
+            Ok(Some(found))
+        }
+    }
 }
 
 /// Completes at SIGTERM or Ctrl-C.

@@ -11,17 +11,6 @@ use crate::{direction::look::Look, mapping, nodes, setup};
 /// How long the transaction is looked for: it is next to where it is looked for, if it is there.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// From where the transaction is looked for: what is in the way of a table stands behind the checkpoint, or behind the place of one that is
-/// set aside.
-fn start(position: &Position, state: NodeState) -> Option<Position> {
-    let checkpoint = state.checkpoint.map(|checkpoint| checkpoint.position);
-    let places = checkpoint.clone().into_iter().chain(state.aside.into_iter().map(|(_, place)| place));
-    let nearest = places
-        .filter(|place| position.covers(place))
-        .reduce(|nearest, place| if place.covers(&nearest) { place } else { nearest });
-    nearest.or(checkpoint)
-}
-
 pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let side = super::side(&config, &arguments.node)?;
@@ -87,4 +76,15 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     nodes.admins[side].skip(&arguments.position).await?;
     context.out.line("passed over when the bridge runs again; its rows are not applied")?;
     Ok(DONE)
+}
+
+/// From where the transaction is looked for: what is in the way of a table stands behind the checkpoint, or behind the place of one that is
+/// set aside.
+fn start(position: &Position, state: NodeState) -> Option<Position> {
+    let checkpoint = state.checkpoint.map(|checkpoint| checkpoint.position);
+    let places = checkpoint.clone().into_iter().chain(state.aside.into_iter().map(|(_, place)| place));
+    let nearest = places
+        .filter(|place| position.covers(place))
+        .reduce(|nearest, place| if place.covers(&nearest) { place } else { nearest });
+    nearest.or(checkpoint)
 }

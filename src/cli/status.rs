@@ -24,8 +24,8 @@ use super::{
 use crate::{
     bridge,
     config::Config,
-    human, mapping, nodes,
     event::SetAside,
+    human, mapping, nodes,
     observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusError, StatusSnapshot},
     setup,
     side::Side,

@@ -36,13 +36,16 @@ async fn ready(kinds: [Kind; 2]) -> Link {
 /// An application that inserts rows and changes those of the moment before, some hundred a second, until told to stop; how many rows
 /// it has. It names the columns that it knows.
 fn writer(node: &Database, first: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
-    node.application(stop, Duration::from_millis(4), move |time| {
-        let (next, before) = (first + time, first + time.saturating_sub(3));
-        vec![
-            format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})"),
-            format!("UPDATE items SET n = n + 1 WHERE id = {before}"),
-        ]
-    })
+    node.application(stop, Duration::from_millis(4), move |time| written_at(first, time))
+}
+
+/// What it writes each time.
+pub(crate) fn written_at(first: u32, time: u32) -> Vec<String> {
+    let (next, before) = (first + time, first + time.saturating_sub(3));
+    vec![
+        format!("INSERT INTO items (id, name, n) VALUES ({next}, 'of {next}', {next})"),
+        format!("UPDATE items SET n = n + 1 WHERE id = {before}"),
+    ]
 }
 
 /// A bridge that runs, and writers on both sides that have written.
