@@ -47,6 +47,7 @@ lint: ## Check format, lints, documentation, and the licences of the dependencie
 	@cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features --locked -- -D warnings >&2
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked >&2
 	@scripts/check-licences
+	@deploy/kubernetes/components/monitoring/mirror-rules --check
 
 # What is built once is built in less time so.
 test test-full: export CARGO_INCREMENTAL ?= 0
@@ -75,7 +76,7 @@ chaos: export PONTOON_KILLS = $(KILLS)
 chaos: install ## More schedules in the simulation, more faults on real servers (SCHEDULES=, KILLS=)
 	@cargo test -p pontoon --locked --release --no-fail-fast --test simulation -- --include-ignored --test-threads=2 </dev/null
 	@cargo test -p pontoon-e2e --locked --release --no-fail-fast --test e2e -- --include-ignored --test-threads=2 \
-		chaos:: call_sites:: standby:: links:: servers_fail:: other_logs ties:: trees:: </dev/null
+		chaos:: call_sites:: standby:: links:: servers_fail:: other_logs ties::under_kills trees:: </dev/null
 
 clean: ## Remove what was built
 	@cargo clean >&2

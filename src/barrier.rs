@@ -1,12 +1,17 @@
 //! A fence through both logs: when all that is in them now has been applied.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pontoon_core::{
     Code, Error, Position, Result,
     node::{LeaseAttempt, Mark, Node, Tables},
+    state::NodeState,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::side::{Pair, Side};
 
@@ -26,6 +31,24 @@ pub(crate) async fn is_running(nodes: &Pair<Arc<dyn Node>>) -> Result<bool> {
 
 /// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside.
 pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, reads: Pair<bool>) -> Result<()> {
+    passed(nodes, tables, reads, |state| state.aside.is_empty()).await
+}
+
+/// The same, whatever is set aside: of those tables nothing is applied, and the checkpoints go on past what they wait for.
+pub(crate) async fn others_applied(
+    nodes: &Pair<Arc<dyn Node>>,
+    tables: &Pair<Tables>,
+    reads: Pair<bool>,
+) -> Result<()> {
+    passed(nodes, tables, reads, |_| true).await
+}
+
+async fn passed(
+    nodes: &Pair<Arc<dyn Node>>,
+    tables: &Pair<Tables>,
+    reads: Pair<bool>,
+    is_all: impl Fn(&NodeState) -> bool,
+) -> Result<()> {
     let sides: Vec<Side> = Side::BOTH.into_iter().filter(|side| reads[*side]).collect();
     let mut ends = Vec::<(Side, Position)>::new();
     for &side in &sides {
@@ -40,7 +63,9 @@ pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
         for _ in 0..looks {
             let mut open = Vec::new();
             for (side, end) in ends {
-                if !has_applied(nodes, tables, side, &end).await? {
+                let state = state(nodes, tables, side.other()).await?;
+                let checkpoint = state.checkpoint.as_ref().ok_or_else(|| no_checkpoint(&nodes[side.other()]))?;
+                if !(is_all(&state) && checkpoint.position.covers(&end)) {
                     open.push((side, end));
                 }
             }
@@ -53,12 +78,40 @@ pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
     }
 }
 
-async fn has_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, source: Side, end: &Position) -> Result<bool> {
-    let target = &nodes[source.other()];
-    let state = target.state(&tables[source.other()]).await.map_err(|error| error.at(target.name()))?;
-    let checkpoint = state.checkpoint.ok_or_else(|| {
-        Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", target.name()))
-            .hint("run pontoon setup")
-    })?;
-    Ok(state.aside.is_empty() && checkpoint.position.covers(end))
+/// A table that is set aside for so long on end waits for a person: the bridge has looked at it more than once.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// The tables that are set aside on either node, by their labels.
+pub(crate) async fn aside(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<BTreeSet<Arc<str>>> {
+    let mut aside = BTreeSet::new();
+    for side in Side::BOTH {
+        aside.extend(state(nodes, tables, side).await?.aside.into_iter().map(|(label, _)| label));
+    }
+    Ok(aside)
+}
+
+/// Returns when tables have been set aside for [`STUCK_AFTER`] on end: which they are.
+pub(crate) async fn until_stuck(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<BTreeSet<Arc<str>>> {
+    let mut since: BTreeMap<Arc<str>, Instant> = BTreeMap::new();
+    loop {
+        let (aside, now) = (aside(nodes, tables).await?, Instant::now());
+        since.retain(|label, _| aside.contains(label));
+        for label in aside {
+            since.entry(label).or_insert(now);
+        }
+        let stuck = since.iter().filter(|(_, since)| since.elapsed() >= STUCK_AFTER);
+        let stuck: BTreeSet<Arc<str>> = stuck.map(|(label, _)| label.clone()).collect();
+        if !stuck.is_empty() {
+            return Ok(stuck);
+        }
+        sleep(MARK_EVERY).await;
+    }
+}
+
+async fn state(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, side: Side) -> Result<NodeState> {
+    nodes[side].state(&tables[side]).await.map_err(|error| error.at(nodes[side].name()))
+}
+
+fn no_checkpoint(node: &Arc<dyn Node>) -> Error {
+    Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", node.name())).hint("run pontoon setup")
 }

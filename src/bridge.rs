@@ -8,17 +8,18 @@
 
 use std::{
     future::Future,
+    num::NonZeroU64,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use pontoon_core::{
-    Checkpoint, Class, Code, Error, Position, Result, TableId,
+    Checkpoint, Class, Code, Error, Fault, Position, Result, TableId,
     history::Retention,
     node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, SetUp, Tables},
     quarantine::Stored,
-    state::NodeState,
+    state::{NodeState, Pause},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -95,8 +96,6 @@ pub enum Until {
     Stopped,
     /// When both logs are applied up to where they stood at the start.
     CaughtUp,
-    /// When the first loads that were asked for are done.
-    Copied,
 }
 
 /// Everything that a bridge needs to know.
@@ -127,6 +126,8 @@ pub struct Plan {
     pub holder: String,
     /// When to end by itself.
     pub until: Until,
+    /// Rows of a source's log that are applied in a second, where no operator has said otherwise; `None` for as many as can be.
+    pub rows_per_second: Option<NonZeroU64>,
     /// Rows of a chunk of a copy; `None` for as many as fit its aim in bytes.
     pub chunk_rows: Option<usize>,
     /// The seed of random pauses; `None` for one of the system's.
@@ -178,7 +179,10 @@ async fn sessions(
         let Failure { stage, source, error } = match session(plan, stop, stopping.clone(), dice.clone()).await {
             Ok(()) => return Ok(()),
             Err(failure) if failure.error.class() == Class::Transient => failure,
-            Err(failure) => return Err(failure.error),
+            Err(Failure { stage, source, error }) => {
+                plan.observer.observe(&EngineEvent::Failed { stage, source, error: &error });
+                return Err(error);
+            }
         };
         if stopping.get() {
             return Ok(());
@@ -248,6 +252,7 @@ async fn session(
     let arrangements = aside::arrangements(plan, &mut states);
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
     let is_paused = heed_pauses(plan, &shared).await?;
+    heed_throttles(&shared).await?;
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
     for source in shared.read_sides() {
@@ -263,6 +268,9 @@ async fn session(
     for side in Side::BOTH {
         let copies = plan.nodes[side].copies(&plan.tables[side]).await;
         copies.map_err(|error| error.at(plan.nodes[side].name()))?.iter().for_each(|copy| shared.underway.note(copy));
+    }
+    for source in shared.read_sides() {
+        plan.observer.observe(&EngineEvent::Begins { source, position: &shared.passed[source].get() });
     }
     let mut tasks = JoinSet::new();
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
@@ -286,7 +294,6 @@ async fn session(
         match plan.until {
             Until::Stopped => std::future::pending().await,
             Until::CaughtUp => caught_up(&shared).await,
-            Until::Copied => copy::copied(&shared).await,
         }
     };
     tokio::pin!(ending);
@@ -431,41 +438,62 @@ async fn keep(shared: Arc<Shared>, mut leases: Vec<Box<dyn Lease>>) -> Result<()
 /// the bridge is to end by itself, which it could not.
 async fn heed_pauses(plan: &Plan, shared: &Shared) -> Result<bool> {
     for source in shared.read_sides().filter(|_| plan.rules.has(Rule::Pause)) {
-        if !is_paused(&plan.nodes, source).await? {
-            continue;
-        }
+        let Some(pause) = pause_of(&plan.nodes, source).await? else { continue };
         if plan.until != Until::Stopped {
             return Err(paused(&plan.nodes, source));
         }
-        shared.paused[source.other()].set(true);
+        shared.paused[source.other()].set(Some(pause));
     }
-    Ok(Side::BOTH.into_iter().any(|side| shared.paused[side].get()))
+    Ok(Side::BOTH.into_iter().any(|side| shared.paused[side].get().is_some()))
 }
 
-/// Whether an operator has paused the direction from a side.
-pub(crate) async fn is_paused(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Result<bool> {
+/// An operator's word that nothing is to be applied in the direction from a side, if there is one.
+pub(crate) async fn pause_of(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Result<Option<Pause>> {
     let target = &nodes[source.other()];
-    Ok(target.paused().await.map_err(|error| error.at(target.name()))?.is_some())
+    target.paused().await.map_err(|error| error.at(target.name()))
+}
+
+/// Errors: a direction is paused, for which whoever waits for it would wait for ever.
+pub(crate) async fn refuse_paused(nodes: &Pair<Arc<dyn Node>>, reads: Pair<bool>) -> Result<()> {
+    for source in Side::BOTH.into_iter().filter(|side| reads[*side]) {
+        if pause_of(nodes, source).await?.is_some() {
+            return Err(paused(nodes, source));
+        }
+    }
+    Ok(())
 }
 
 /// What an operator has paused does not get done.
-pub(crate) fn paused(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Error {
+fn paused(nodes: &Pair<Arc<dyn Node>>, source: Side) -> Error {
     let text = format!("{} -> {} is paused", nodes[source].name(), nodes[source.other()].name());
     Error::new(Code::Paused, text).hint("pontoon resume ends that")
 }
 
+/// Reads how fast is to be applied on each node.
+async fn heed_throttles(shared: &Shared) -> Result<()> {
+    for source in shared.read_sides() {
+        let target = source.other();
+        let word = shared.nodes[target].throttled().await.map_err(|error| error.at(&shared.names[target]))?;
+        let limit = word.map_or(shared.rows_per_second, |word| word.rows_per_second);
+        if shared.throttles[source].get() != limit {
+            shared.throttles[source].set(limit);
+        }
+    }
+    Ok(())
+}
+
 /// Tells what is paused, and looks whether it goes on.
 async fn wait_for_resume(shared: Arc<Shared>) -> Result<()> {
-    let paused = |side: &Side| shared.paused[*side].get();
-    for side in Side::BOTH.into_iter().filter(paused) {
-        shared.observe(&EngineEvent::Paused { source: side.other(), paused: true });
+    let paused = |side: Side| shared.paused[side].get();
+    for (side, pause) in Side::BOTH.into_iter().filter_map(|side| Some((side, paused(side)?))) {
+        shared.observe(&EngineEvent::Paused { source: side.other(), until: pause.until });
     }
     loop {
         sleep(LOOK_FOR_RESUME_EVERY).await;
-        for side in Side::BOTH.into_iter().filter(paused) {
-            if !is_paused(&shared.nodes, side.other()).await? {
-                shared.observe(&EngineEvent::Paused { source: side.other(), paused: false });
-                shared.paused[side].set(false);
+        for side in Side::BOTH.into_iter().filter(|side| paused(*side).is_some()) {
+            if pause_of(&shared.nodes, side.other()).await?.is_none() {
+                shared.observe(&EngineEvent::Resumed { source: side.other() });
+                shared.paused[side].set(None);
             }
         }
     }
@@ -483,6 +511,8 @@ async fn heartbeat(shared: Arc<Shared>) -> Result<()> {
             limits: shared.queues[Side::A].limits(),
         });
         shared.tell_quarantine();
+        shared.tell_converted();
+        heed_throttles(&shared).await?;
         sleep(HEARTBEAT_EVERY).await;
     }
 }
@@ -536,8 +566,12 @@ pub(crate) struct Shared {
     pub(crate) chunk_rows: Option<usize>,
     /// The tables that are being copied.
     pub(crate) underway: Underway,
-    /// Whether nothing is to be applied on a side. In one session that only ever ends.
-    pub(crate) paused: Pair<level::Sender<bool>>,
+    /// The word that nothing is to be applied on a side. In one session that only ever ends.
+    pub(crate) paused: Pair<level::Sender<Option<Pause>>>,
+    /// How many rows of a side's log are applied in a second, by the configuration and where nobody has said otherwise.
+    rows_per_second: Option<NonZeroU64>,
+    /// The same as it is now.
+    pub(crate) throttles: Pair<level::Sender<Option<NonZeroU64>>>,
     /// What earlier sessions and operators left to be settled is settled.
     pub(crate) begun: level::Sender<bool>,
     /// How many rendezvous wait for a reader.
@@ -589,7 +623,9 @@ impl Shared {
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
-            paused: Pair::from_fn(|_| level::Sender::new(false)),
+            paused: Pair::from_fn(|_| level::Sender::new(None)),
+            rows_per_second: plan.rows_per_second,
+            throttles: Pair::from_fn(|_| level::Sender::new(plan.rows_per_second)),
             begun: level::Sender::new(false),
             urgent: level::Sender::new(0),
             stopping,
@@ -622,7 +658,7 @@ impl Shared {
     /// Waits until something is to be applied on a side.
     pub(crate) async fn resumed(&self, side: Side) {
         let mut paused = self.paused[side].subscribe();
-        paused.wait_for(|paused| !*paused).await;
+        paused.wait_for(Option::is_none).await;
     }
 
     /// Keeps readers from stopping at a full spill, until dropped.
@@ -665,6 +701,20 @@ impl Shared {
         self.observe(&EngineEvent::Quarantine { keys, oldest });
     }
 
+    /// Tells the observer which values were read since the last time that other values stand for.
+    fn tell_converted(&self) {
+        for source in self.read_sides() {
+            let columns = self.tables[source].iter().flat_map(|table| &table.columns);
+            for leeway in columns.filter_map(|column| column.leeway.as_ref()) {
+                for (fault, values) in
+                    Fault::ALL.into_iter().zip(leeway.counts.take()).filter(|(_, values)| *values > 0)
+                {
+                    self.observe(&EngineEvent::Converted { source, fault, values });
+                }
+            }
+        }
+    }
+
     /// Tells the observer of entries that were stored on a side.
     pub(crate) fn quarantined(&self, side: Side, entries: &[Stored]) {
         for entry in entries {
@@ -696,6 +746,7 @@ impl Shared {
             winner,
             winner_name: &self.names[winner],
             rule: verdict.rule(),
+            merged: verdict.is_merged(),
             contended: verdict.contended,
             tie: matches!(verdict.reason, Reason::Priority(_)),
         };

@@ -1,9 +1,9 @@
 //! What the engine tells the outside while it works. The observer turns each event into a metric and,
 //! where a person would want to read it, a log line; it never sees a row's values beyond its key.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use pontoon_core::{Change, CopyState, Error, Fragment, Key, LogEvent, Operation, Position};
+use pontoon_core::{Change, CopyState, Error, Fault, Fragment, Key, LogEvent, Operation, Position};
 
 use crate::{
     direction::queue::Limits,
@@ -17,14 +17,33 @@ pub enum EngineEvent<'a> {
         /// Who holds it.
         holder: &'a str,
     },
+    /// A session begins to read a log, told before anything of it is read.
+    Begins {
+        /// The direction.
+        source: Side,
+        /// Everything up to here is applied.
+        position: &'a Position,
+    },
     /// Both nodes are connected and the lease is held.
     Active,
-    /// An operator has paused a direction, or it goes on.
+    /// Nothing is applied in a direction: an operator has paused it, or no table is a pair.
     Paused {
         /// The direction.
         source: Side,
-        /// Which of the two.
-        paused: bool,
+        /// When it goes on by itself, in microseconds since 1970 UTC, where that is known.
+        until: Option<i64>,
+    },
+    /// A direction is held back by the limit on its rows, or is not any more.
+    Throttled {
+        /// The direction.
+        source: Side,
+        /// The limit; `None`: it is not held back.
+        rows_per_second: Option<NonZeroU64>,
+    },
+    /// A direction that was paused goes on.
+    Resumed {
+        /// The direction.
+        source: Side,
     },
     /// Which tables are bridged from now on, told each time before the bridge begins.
     Tables {
@@ -43,6 +62,15 @@ pub enum EngineEvent<'a> {
         error: &'a Error,
         /// The pause before the next attempt.
         pause: Duration,
+    },
+    /// The session ended with an error that does not go away by itself.
+    Failed {
+        /// What was being done.
+        stage: Stage,
+        /// The direction that it was done for; `None` for both.
+        source: Option<Side>,
+        /// Why.
+        error: &'a Error,
     },
     /// An event was read that is no part of an undecided transaction.
     Received {
@@ -90,8 +118,8 @@ pub enum EngineEvent<'a> {
         position: &'a Position,
         /// The latest commit time in it, in microseconds since 1970 UTC.
         commit_time: i64,
-        /// From the first statement to the commit's answer, settlements included.
-        took: Duration,
+        /// What it took.
+        took: Took,
     },
     /// Everything up to the end of a run is behind us, applied or nothing to apply.
     Passed {
@@ -104,12 +132,28 @@ pub enum EngineEvent<'a> {
         /// Echoes of our own writes in it.
         echoes: u64,
     },
-    /// Changes were left out because a resolution covers them.
+    /// Changes were left out.
     Skipped {
         /// The direction.
         source: Side,
+        /// Why.
+        why: LeftOut,
         /// How many.
         changes: u64,
+    },
+    /// Values were read that other values stand for on the other side, by a rule of their column.
+    Converted {
+        /// The direction.
+        source: Side,
+        /// What was the matter with them.
+        fault: Fault,
+        /// How many.
+        values: u64,
+    },
+    /// A transaction was rolled back since rows were not as it expects; what is to be settled is, and it is tried again.
+    Missed {
+        /// The direction.
+        source: Side,
     },
     /// Changes of keys in quarantine were stored instead of applied.
     Stored {
@@ -230,6 +274,28 @@ pub enum Stage {
     Rendezvous,
 }
 
+/// Why changes that were read are not applied, and not stored either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A resolution covers them.
+    Settled,
+    /// They change nothing in the common form of the tables.
+    Unchanged,
+    /// An operator said to pass over their transaction.
+    PassedOver,
+}
+
+/// What a run took that was committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Took {
+    /// The statements of the attempt that was committed.
+    pub write: Duration,
+    /// Its commit, to the answer.
+    pub commit: Duration,
+    /// From the first statement of the first attempt to the commit's answer, settlements included.
+    pub total: Duration,
+}
+
 /// Rows by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -304,6 +370,8 @@ pub struct Conflict<'a> {
     pub winner_name: &'a str,
     /// The rule that decided, in the words of the record.
     pub rule: &'a str,
+    /// It is neither side's row as it was, but made of both.
+    pub merged: bool,
     /// Both sides had writes that the other had not got.
     pub contended: bool,
     /// The clocks were equal; priority decided.

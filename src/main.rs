@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let arguments = cli::arguments();
     let started = logging::start(arguments.global.log_format, arguments.log());
     if let Err(error) = unbounded {
-        tracing::warn!(%error, "a driver may keep more memory than it should: {:?} are not set", nodes::ENVIRONMENT);
+        tracing::warn!(%error, "more memory may be kept than should be: {:?} are not set", nodes::ENVIRONMENT);
     }
     cli::exit_code(started.and_then(|()| cli::run(arguments)))
 }

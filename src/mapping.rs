@@ -280,6 +280,7 @@ impl Draft<'_> {
                 followed: choice.direction.follows(side),
                 uniques: Vec::new(),
                 references: Vec::new(),
+                by_columns: choice.conflict == Conflict::ColumnMerge || rules.iter().any(Option::is_some),
             });
         }
         self.described.push((choice.clone(), schemas.clone()));

@@ -12,8 +12,14 @@ use crate::{
     side::{Pair, Side},
 };
 
-/// Variables of the environment that a process has to have from its start, for a driver to keep within bounds.
-pub const ENVIRONMENT: [(&str, &str); 1] = [pontoon_mysql::BUFFERS_KEPT];
+/// Variables of the environment that a process has to have from its start, for a driver and the allocator to keep within bounds.
+///
+/// The allocator keeps what is let go, for a second and then until somebody frees a page of its own: a row of 100 MB on its way is a dozen blocks, never two at
+/// once of the same thread, and half as much again was kept as was in use (tried). So what is larger than any but such a value is had from the
+/// system and given back to it, at once and whichever thread lets go of it: a page that is full belongs to no thread (`page_full_retain`, `arena_max_object_size`
+/// of mimalloc 3, its `options.c`).
+pub const ENVIRONMENT: [(&str, &str); 3] =
+    [pontoon_mysql::BUFFERS_KEPT, ("MIMALLOC_ARENA_MAX_OBJECT_SIZE", "16MiB"), ("MIMALLOC_PAGE_FULL_RETAIN", "0")];
 
 /// The two databases of a bridge.
 #[derive(Clone)]

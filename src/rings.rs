@@ -234,6 +234,7 @@ pub(crate) mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         };
         names.iter().zip(0..).map(table).collect()
     }

@@ -17,6 +17,8 @@ pub enum Rule {
     Undo,
     /// A change that a resolution covers is skipped, before its before image is looked at.
     Skip,
+    /// What was planned ahead of its turn is planned again where what it was planned on has changed since.
+    Ahead,
     /// A delete compares every column, additive ones too: it would take along what the other side added meanwhile.
     Delete,
     /// A rendezvous waits till both logs are read up to its fences.
@@ -69,11 +71,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 28] = [
+    pub const ALL: [Rule; 29] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
         Rule::Skip,
+        Rule::Ahead,
         Rule::Delete,
         Rule::Fence,
         Rule::Reread,

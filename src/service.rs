@@ -27,7 +27,7 @@ use crate::{
     event::{EngineEvent, Observer, SetAside},
     mapping::{self, Mapping, Survey, Surveyed},
     nodes::Nodes,
-    observe::{self, Metrics},
+    observe::{self, Manager, Metrics},
     rings,
     rules::Rules,
     setup,
@@ -39,13 +39,14 @@ use crate::{
 const LOOK_AT_TABLES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
-/// asked. `also` is told what happens beside the metrics. Errors: as [`bridge::run`], whose first connections are those of the look at the
+/// asked. `also` is told what happens beside the metrics, `manager` how it is. Errors: as [`bridge::run`], whose first connections are those of the look at the
 /// tables; and pairs of tables that are unfit.
 pub async fn run(
     config: &Config,
     opened: &Nodes,
     until: Until,
     also: Option<Arc<dyn Observer>>,
+    manager: Option<Manager>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let nodes = opened.nodes.clone();
@@ -66,12 +67,22 @@ pub async fn run(
         }
     };
     let poll = observe::poll(nodes.clone(), metrics.clone(), ended(stopped.clone()));
+    let (stop_told, stopping) = watch::channel(false);
+    let shutdown = async {
+        shutdown.await;
+        stop_told.send_replace(true);
+    };
+    let tell = async {
+        if let Some(manager) = &manager {
+            observe::tell(manager, &metrics, ended(stopping), ended(stopped.clone())).await;
+        }
+    };
     let work = async {
         let done = in_every_shape(config, opened, bridged, until, &observer, shutdown).await;
         stop.send_replace(true);
         done
     };
-    let ((), (), done) = tokio::join!(page, poll, work);
+    let ((), (), (), done) = tokio::join!(page, poll, tell, work);
     done
 }
 
@@ -273,7 +284,7 @@ async fn agreed(
                     tracing::error!(%error, %why, hint = why.remedy(), "waiting until both sides agree on the tables");
                     for source in Side::BOTH.into_iter().filter(|source| observer.metrics.direction(*source).is_used())
                     {
-                        observer.observe(&EngineEvent::Paused { source, paused: true });
+                        observer.observe(&EngineEvent::Paused { source, until: None });
                     }
                     waited = true;
                 }
@@ -391,6 +402,7 @@ fn plan(
         spill_folder: config.limits.spill_dir.clone(),
         holder: holder(),
         until,
+        rows_per_second: config.limits.rows_per_second,
         chunk_rows: None,
         seed: None,
         rules: Rules::ALL,

@@ -94,6 +94,7 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
                 uniques: Vec::new(),
                 left: Vec::new(),
                 references: Vec::new(),
+                by_columns: false,
             })
             .collect::<Tables>()
     });

@@ -24,6 +24,10 @@ fn variable(name: &str) -> Option<String> {
         "CREDENTIALS_DIRECTORY" => Some("/run/credentials".into()),
         "SHOP_PASSWORD" | "STOCK_PASSWORD" => Some(PASSWORD.into()),
         "HOME" => Some("/home/ann".into()),
+        "SHOP_HOST" => Some("[::1]:5433".into()),
+        "SHOP_URL" => Some(format!("postgresql://ann:{PASSWORD}@db:5433/shop?sslmode=require")),
+        "PORT" => Some("8080".into()),
+        "OFF" => Some("off".into()),
         "EMPTY" => Some(String::new()),
         _ => None,
     }
@@ -85,6 +89,10 @@ fn the_sample_loads_and_shows_the_defaults() {
 
     assert_eq!(bare.limits.memory_bytes, 16 << 20);
     assert_eq!(bare.limits.spill_bytes, 10 << 30);
+    assert_eq!(bare.limits.rows_per_second, None);
+    let limited = parse(&with("[[tables]]\nname = \"t\"\n[limits]\nrows_per_second = 500\n")).unwrap();
+    assert_eq!(limited.limits.rows_per_second, std::num::NonZeroU64::new(500));
+    assert_eq!(limited.limits.verify_rows_per_second, None);
     assert_eq!(bare.limits.spill_dir, Path::new("/home/ann/.local/state/pontoon"));
     assert_eq!(bare.limits.apply_order, ApplyOrder::Commit);
     assert_eq!(bare.server.listen.as_deref(), Some("127.0.0.1:9787"));
@@ -101,6 +109,21 @@ fn the_readme_s_examples_load() {
     for example in examples {
         let config = parse(example).unwrap_or_else(|invalid| panic!("{invalid}"));
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+}
+
+/// The configurations that are deployed are files that load, whatever their passwords are.
+#[test]
+fn the_examples_of_deployments_load() {
+    let password = |_: &Path| Ok(PASSWORD.into());
+    let environment = Environment { variable: &variable, read: &password };
+    for example in ["docker/pontoon.toml", "deploy/systemd/shop-stock.toml", "deploy/kubernetes/common/pontoon.toml"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(example)).unwrap();
+        let config = Config::parse(&text, example, &environment).unwrap_or_else(|invalid| panic!("{invalid}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        for side in Side::BOTH {
+            assert_eq!(config.node_options(side).password.unwrap().reveal(), PASSWORD, "{example}");
+        }
     }
 }
 
@@ -367,6 +390,7 @@ fn refusals_name_place_key_and_remedy() {
         ),
         (with("[[tables]]\nname = \"t\"\naccept = \"generated-keys\"\n"), "must be a list of texts"),
         (with(&format!("{tables}[limits]\nmemory_mib = 0\n")), "a whole number from 1 to 65536, found 0"),
+        (with(&format!("{tables}[limits]\nrows_per_second = 0\n")), "a whole number from 1 to 1000000000, found 0"),
         (with(&format!("{tables}[limits]\nmemory_mib = \"16\"\n")), "a whole number from 1 to 65536, found a text"),
         (with(&format!("{tables}[limits]\nmemory_mib = 99999999999999999999\n")), "limits.memory_mib"),
         (with(&format!("{tables}[limits]\nspill_gib = -1\n")), "must be a number above 0"),
@@ -477,6 +501,59 @@ fn passwords_come_from_one_place_and_are_never_shown() {
         let invalid = parse(&node(&keys)).unwrap_err();
         assert!(invalid.to_string().contains(says), "expected {says:?}, got\n{invalid}");
         assert!(!invalid.to_string().contains("hunter2"), "{invalid}");
+        assert!(!format!("{invalid:?}").contains("hunter2"), "{invalid:?}");
+    }
+}
+
+#[test]
+fn urls_and_the_address_to_listen_on_take_variables() {
+    let file = |url: &str, listen: &str| {
+        format!(
+            "bridge = \"b\"\n[nodes.a]\nurl = \"{url}\"\n[nodes.b]\nurl = \"mysql://u@h/d\"\n[[tables]]\nname = \"t\"\n\
+             [server]\nlisten = \"{listen}\"\n"
+        )
+    };
+    for (url, is, password) in [
+        ("postgresql://ann@${SHOP_HOST}/shop", "postgresql://ann@[::1]:5433/shop", None),
+        ("postgresql://ann:${SHOP_PASSWORD}@${SHOP_HOST}/shop", "postgresql://ann@[::1]:5433/shop", Some(PASSWORD)),
+        ("${SHOP_URL}", "postgresql://ann@db:5433/shop?sslmode=require", Some(PASSWORD)),
+    ] {
+        let config = parse(&file(url, "127.0.0.1:${PORT}")).unwrap();
+        let options = config.node_options(Side::A);
+        assert_eq!((options.url.as_str(), options.password.as_ref().map(|secret| secret.reveal())), (is, password));
+        assert_eq!(config.server.listen.as_deref(), Some("127.0.0.1:8080"));
+        // A password in a variable is not one that every reader of the file sees.
+        assert_eq!(config.warnings, Vec::<String>::new(), "{url}");
+        assert!(!format!("{config:?}").contains(PASSWORD));
+    }
+    assert_eq!(parse(&file("postgresql://u@h/d", "${OFF}")).unwrap().server.listen, None);
+
+    let good = "postgresql://u@h/d";
+    for (url, listen, says) in [
+        (
+            "postgresql://ann@${SHOP_HSOT}/shop",
+            "off",
+            "pontoon.toml:3:7: nodes.a.url: the environment variable SHOP_HSOT is not set",
+        ),
+        (
+            "postgresql://ann@${EMPTY}/shop",
+            "off",
+            "pontoon.toml:3:7: nodes.a.url: the environment variable EMPTY is not set",
+        ),
+        ("postgresql://ann:hunter2${@db/shop", "off", "pontoon.toml:3:7: nodes.a.url: has a ${ without }"),
+        (
+            "postgresql://ann:${hunter2!}@db/shop",
+            "off",
+            "nodes.a.url: has a ${} that does not name an environment variable",
+        ),
+        ("postgresql://ann:${SHOP_PASSWORD}@db:x/shop", "off", "nodes.a.url: has a port that is no number"),
+        ("mysql://ann@db/shop?${SHOP_PASSWORD}", "off", "nodes.a.url: has an unknown option; there are"),
+        ("${SHOP_PASSWORD}", "off", "nodes.a.url: is not a URL"),
+        (good, "${HOST}:9787", "pontoon.toml:9:10: server.listen: the environment variable HOST is not set"),
+        (good, "127.0.0.1:${SHOP_PASSWORD}", "server.listen: \"127.0.0.1:${SHOP_PASSWORD}\" is no address with a port"),
+    ] {
+        let invalid = parse(&file(url, listen)).unwrap_err();
+        assert!(invalid.to_string().contains(says), "expected {says:?}, got\n{invalid}");
         assert!(!format!("{invalid:?}").contains("hunter2"), "{invalid:?}");
     }
 }

@@ -41,11 +41,13 @@ impl Bridge {
         bridge
     }
 
-    fn config(&self) -> PathBuf {
+    /// Its file.
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("pontoon.toml")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// One of its commands.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         command(&self.config(), arguments)
     }
 
@@ -70,18 +72,32 @@ fn command(config: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a process that has to succeed and carries rows between the servers.
 pub(crate) async fn measure(mut command: Command, nodes: [&Database; 2]) -> Run {
+    command.stdout(Stdio::piped());
+    measured(command, nodes, async || None).await.0
+}
+
+/// The same, whose work is done at its end, or as soon as `done` tells when; and what it said, where its output is piped.
+pub(crate) async fn measured(
+    mut command: Command,
+    nodes: [&Database; 2],
+    done: impl AsyncFnOnce() -> Option<Instant>,
+) -> (Run, String) {
     let before = nodes.map(server);
     let began = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
-    let child = child.unwrap();
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let watch = Watch::start(child.id().unwrap());
-    let output = child.wait_with_output().await.unwrap();
-    let seconds = began.elapsed().as_secs_f64();
+    let ended = async {
+        let output = child.wait_with_output().await.unwrap();
+        let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat();
+        // Before it is waited for what it will not do.
+        assert!(output.status.success(), "{command:?}: {said}");
+        said
+    };
+    let (said, done) = tokio::join!(ended, done());
+    let seconds = done.unwrap_or_else(Instant::now).duration_since(began).as_secs_f64();
     let (carrier, peak) = watch.end();
-    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat();
-    assert!(output.status.success(), "{command:?}: {said}");
     let after = nodes.map(server);
-    Run { seconds, carrier, servers: [after[0] - before[0], after[1] - before[1]], peak }
+    (Run { seconds, carrier, servers: [after[0] - before[0], after[1] - before[1]], peak }, said)
 }
 
 /// Processor seconds of a server so far.

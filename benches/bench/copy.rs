@@ -4,7 +4,7 @@
 //! up. What has been copied is verified right after it, and that time is held against the copy's own. It is measured in both forms of a bridge: one-way, as the peers are, and two-way, where the target's log is
 //! followed too, so that each row is also written to that log, read back as our own, and left out.
 
-use pontoon_servers::{Durability, Kind, Options};
+use pontoon_servers::Kind;
 
 use crate::{
     Plan,
@@ -13,6 +13,7 @@ use crate::{
     measure::Run,
     peers::{File, pgloader},
     report::Contest,
+    servers::options,
     table,
 };
 
@@ -30,16 +31,6 @@ pub(crate) async fn measure(plan: &Plan) -> Vec<Contest> {
         }
     }
     contests
-}
-
-/// Settings of a server that has the machine's memory to itself, or half of it.
-fn options(kind: Kind) -> Options {
-    let options = Options::default().durability(Durability::Machine);
-    match kind {
-        Kind::Postgres => options.setting("shared_buffers", "1GB").setting("max_wal_size", "8GB"),
-        Kind::Mariadb => options.setting("innodb-buffer-pool-size", "1G").setting("innodb-log-file-size", "1G"),
-        Kind::Mysql => options.setting("innodb-buffer-pool-size", "1G").setting("innodb-redo-log-capacity", "1G"),
-    }
 }
 
 async fn pair(plan: &Plan, [workload, verified]: [&str; 2], kinds: [Kind; 2]) -> Vec<Contest> {

@@ -7,7 +7,9 @@
 // A measurement that fails is none: the program ends, and says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backlog;
 mod bridge;
+mod capture;
 mod copy;
 // The tests' own SQL client. What it can do beside is for them.
 #[allow(dead_code)]
@@ -16,9 +18,11 @@ mod database;
 mod measure;
 mod peers;
 mod report;
+mod servers;
+mod stream;
 mod table;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
@@ -42,6 +46,9 @@ struct Arguments {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    /// Read the log of the first node of this configuration, and say how long it takes: what this program has itself do.
+    #[arg(long, hide = true)]
+    read: Option<PathBuf>,
     /// Cargo says this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,6 +58,8 @@ struct Arguments {
 pub(crate) struct Plan {
     pub(crate) runs: usize,
     pub(crate) copy_rows: u64,
+    /// Of each workload this part.
+    pub(crate) part: u64,
     only: Vec<String>,
 }
 
@@ -64,13 +73,20 @@ impl Plan {
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(config) = arguments.read {
+        capture::read_log(&config).await;
+        return ExitCode::SUCCESS;
+    }
     let part = if arguments.quick { 10 } else { 1 };
     let plan = Plan {
         runs: arguments.runs.unwrap_or(if arguments.quick { 2 } else { 3 }).max(1),
         copy_rows: arguments.rows.unwrap_or(COPY_ROWS / part),
+        part,
         only: arguments.only,
     };
-    let contests = copy::measure(&plan).await;
+    let mut contests = copy::measure(&plan).await;
+    contests.extend(capture::measure(&plan).await);
+    contests.extend(stream::measure(&plan).await);
     if contests.is_empty() {
         eprintln!("no workload has such a name");
         return ExitCode::from(2);

@@ -66,3 +66,17 @@ pub(crate) async fn pgloader(nodes: [&Database; 2]) -> Run {
     command.arg("--root-dir").arg(folder.path()).arg(&file);
     bridge::measure(command, nodes).await
 }
+
+/// A publication of the table, and a slot of that name which holds what is written from now on.
+pub(crate) async fn publish(node: &Database, name: &str) {
+    node.run(&format!("DROP PUBLICATION IF EXISTS {name}")).await;
+    node.run(&format!("CREATE PUBLICATION {name} FOR TABLE {}", table::NAME)).await;
+    node.run(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")).await;
+}
+
+/// File and offset at which a binary log ends now.
+pub(crate) async fn log_end(node: &Database) -> [String; 2] {
+    let statement = if node.kind == Kind::Mysql { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let row = node.rows(statement).await.remove(0);
+    [0, 1].map(|at| row[at].clone().unwrap())
+}

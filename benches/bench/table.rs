@@ -32,17 +32,19 @@ pub(crate) async fn create(node: &Database) {
 
 /// Fills it with so many rows.
 pub(crate) async fn fill(node: &Database, rows: u64) {
-    let values = |n: &str| {
-        let moment = match node.kind {
-            Kind::Postgres => format!("timestamp '2026-01-01' + {n} * interval '1 second'"),
-            Kind::Mariadb | Kind::Mysql => format!("TIMESTAMP'2026-01-01 00:00:00' + INTERVAL {n} SECOND"),
-        };
-        format!(
-            "{n}, concat('SKU-', {n} * 7919 % 1000003), concat('a thing of the kind number ', {n}), {n} % 1000, \
-             ({n} % 100000) / 100.0, concat('what somebody wrote about the thing with the number ', {n}, ' in passing'), {moment}"
-        )
+    node.run(&insert_numbered(node.kind, NAME, rows, |n| values(node.kind, n))).await;
+}
+
+/// The row of a number, as a list of expressions.
+pub(crate) fn values(kind: Kind, n: &str) -> String {
+    let moment = match kind {
+        Kind::Postgres => format!("timestamp '2026-01-01' + {n} * interval '1 second'"),
+        Kind::Mariadb | Kind::Mysql => format!("TIMESTAMP'2026-01-01 00:00:00' + INTERVAL {n} SECOND"),
     };
-    node.run(&insert_numbered(node.kind, NAME, rows, values)).await;
+    format!(
+        "{n}, concat('SKU-', {n} * 7919 % 1000003), concat('a thing of the kind number ', {n}), {n} % 1000, \
+         ({n} % 100000) / 100.0, concat('what somebody wrote about the thing with the number ', {n}, ' in passing'), {moment}"
+    )
 }
 
 /// What two tables have in common only if each row is there once and whole.

@@ -229,6 +229,23 @@ pub struct StatusArgs {
     pub watch: bool,
 }
 
+/// Tells by its exit code whether the bridge that runs is well
+///
+/// Asks the process itself, at the address where the configuration has it listen, which is to be on this host or in its reach; no
+/// database. Exit code 0 if it says so, 1 with the reason on standard error if it does not, does not answer, or is another bridge.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon health                                 is it alive?
+  pontoon health --ready                         does it work, with both databases, and not far behind?")]
+pub struct HealthArgs {
+    /// Ask whether it can be relied on (/readyz), and not only whether it is alive (/livez)
+    #[arg(long)]
+    pub ready: bool,
+    /// How long it may take to answer: 500ms, 2s, 1m
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
 /// Returns when all that was committed on either side until now is on the other
 ///
 /// A barrier for scripts and cut-overs. Exit code 1 if it takes longer than the time given.
@@ -270,6 +287,33 @@ pub struct ResumeArgs {
     pub direction: Option<String>,
 }
 
+/// Limits how many rows are applied in a second, in one direction or both
+///
+/// Durable: it outlives a restart of the bridge and of the servers, and counts in the place of what the configuration says. A bridge that runs
+/// heeds it within seconds. A transaction is never cut: after a large one the next ones wait for longer. Both logs go on being
+/// read, into memory and spill files.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("limit").required(true))]
+#[command(after_help = "Examples:
+  pontoon throttle --rows-per-second 500
+  pontoon throttle 'shop->stock' --rows-per-second 500
+  pontoon throttle --off                         as fast as it can, whatever the configuration says
+  pontoon throttle --default                     as the configuration says")]
+pub struct ThrottleArgs {
+    /// One direction, from the node on the left to the one on the right [default: both]
+    #[arg(value_name = "NODE->NODE")]
+    pub direction: Option<String>,
+    /// At most so many rows in a second
+    #[arg(long, value_name = "N", group = "limit", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub rows_per_second: Option<u64>,
+    /// No limit, whatever the configuration says
+    #[arg(long, group = "limit")]
+    pub off: bool,
+    /// What the configuration says
+    #[arg(long, group = "limit")]
+    pub default: bool,
+}
+
 /// Prints what a node's log holds, as JSON lines
 ///
 /// The common event stream of the bridge's tables, echoes marked by their origin. Takes nothing from a running
@@ -277,7 +321,8 @@ pub struct ResumeArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   pontoon tail shop
-  pontoon tail stock --from binlog.000003:1234 --limit 10")]
+  pontoon tail stock --from binlog.000003:1234 --limit 10
+  pontoon tail shop --format debezium | jq --compact-output --unbuffered .payload")]
 pub struct TailArgs {
     /// The node, by its name in the configuration
     #[arg(value_name = "NODE")]
@@ -298,6 +343,8 @@ pub struct TailArgs {
 pub enum TailFormat {
     /// The common event, one JSON object a line
     Json,
+    /// The envelope that consumers of Debezium read, one JSON object a line
+    Debezium,
 }
 
 /// Compares all rows of both sides while writing goes on
@@ -581,6 +628,13 @@ pub struct CompletionsArgs {
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
 }
+
+/// Prints the manual page, with every command
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon man | man -l -
+  pontoon man > /usr/local/share/man/man1/pontoon.1")]
+pub struct ManArgs {}
 
 fn parse_position(text: &str) -> Result<Position, String> {
     text.parse().map_err(|error| in_words(&error))

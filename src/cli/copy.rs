@@ -21,15 +21,15 @@ use super::{
     terminal::{Table, Terminal},
 };
 use crate::{
-    bridge::Until, config::Config, human,
+    config::Config, human,
     mapping::{self, Mapping},
     nodes::{self, Nodes},
     setup,
-    side::Side,
+    side::{Pair, Side},
 };
 
-/// How often is looked how far it is: often enough for a bar that moves.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often is looked how far it is: often enough for a bar that moves, and to end soon after the last row.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// In a pipe a line is written for each table so often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     let requested = nodes.admins[source.other()].request_copies(&asked.tables, &copies).await;
     requested.map_err(|error| error.at(asked.target.name()))?;
     let rows_before = asked.states().await?.iter().map(|copy| copy.rows).sum();
-    until_done(&config, &nodes, &asked, rows_before, context).await
+    until_done(&config, &nodes, mapping.reads, &asked, rows_before, context).await
 }
 
 /// The chosen tables that go from a side. Errors: one does not.
@@ -78,9 +78,16 @@ pub(super) fn from<'a>(
 }
 
 /// Works, or stands by, and shows how far it is, until all is done or this process is told to stop.
-async fn until_done(config: &Config, nodes: &Nodes, asked: &Asked, rows_before: u64, context: &Context) -> Result<u8> {
+async fn until_done(
+    config: &Config,
+    nodes: &Nodes,
+    reads: Pair<bool>,
+    asked: &Asked,
+    rows_before: u64,
+    context: &Context,
+) -> Result<u8> {
     let started = Instant::now();
-    beside(config, nodes, Until::Copied, asked.watch(started, rows_before)).await?;
+    beside(config, nodes, reads, asked.watch(started, rows_before)).await?;
     let states = asked.states().await?;
     let mut table = Table::new(["table", "rows", "state"]).right([1]);
     for copy in &states {

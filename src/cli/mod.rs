@@ -5,6 +5,7 @@
 //! error.
 
 pub mod arguments;
+mod debezium;
 mod new_key;
 pub mod terminal;
 
@@ -54,9 +55,11 @@ commands! {
     resync => Resync(ResyncArgs);
     run => Run(RunArgs);
     status => Status(StatusArgs);
+    health => Health(HealthArgs);
     wait => Wait(WaitArgs);
     pause => Pause(PauseArgs);
     resume => Resume(ResumeArgs);
+    throttle => Throttle(ThrottleArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
     repair => Repair(RepairArgs);
@@ -67,6 +70,7 @@ commands! {
     switchover => Switchover(SwitchoverArgs);
     explain => Explain(ExplainArgs);
     completions => Completions(CompletionsArgs);
+    man => Man(ManArgs);
 }
 
 /// A two-way bridge between PostgreSQL, MySQL and MariaDB: joins two databases that applications write to.
@@ -280,8 +284,10 @@ mod tests {
             Teardown(TeardownArgs),
             Run(RunArgs),
             Status(StatusArgs),
+            Health(HealthArgs),
             Wait(WaitArgs),
             Pause(PauseArgs),
+            Throttle(ThrottleArgs),
             Resume(ResumeArgs),
             Tail(TailArgs),
             Verify(VerifyArgs),
@@ -299,6 +305,8 @@ mod tests {
         assert_eq!(wait.timeout, Duration::from_secs(60));
         let All::Tail(tail) = parse("tail shop --from 0/16B3748 --limit 3 --format json").unwrap() else { panic!() };
         assert_eq!((tail.from, tail.limit), (Some(pontoon_core::Position::Lsn(0x16B_3748)), Some(3)));
+        let All::Tail(tail) = parse("tail shop --format debezium").unwrap() else { panic!() };
+        assert!(matches!(tail.format, TailFormat::Debezium) && tail.limit.is_none());
         let All::Verify(verify) = parse("verify --table a --table b --json").unwrap() else { panic!() };
         assert_eq!(verify.tables, ["a", "b"]);
         let All::Skip(skip) = parse("skip stock binlog.000003:1234 --execute").unwrap() else { panic!() };
@@ -327,8 +335,19 @@ mod tests {
         assert_eq!((init.nodes.len(), init.tables.len(), init.bridge), (2, 2, None));
         assert!(matches!(parse("run --until-caught-up").unwrap(), All::Run(RunArgs { until_caught_up: true })));
         assert!(matches!(parse("status --watch").unwrap(), All::Status(StatusArgs { watch: true, .. })));
+        let All::Health(health) = parse("health").unwrap() else { panic!() };
+        assert_eq!((health.ready, health.timeout), (false, Duration::from_secs(2)));
+        assert!(matches!(parse("health --ready").unwrap(), All::Health(HealthArgs { ready: true, .. })));
         assert!(matches!(parse("teardown --execute").unwrap(), All::Teardown(TeardownArgs { execute: true, .. })));
+        let All::Throttle(throttle) = parse("throttle shop->stock --rows-per-second 500").unwrap() else { panic!() };
+        assert_eq!((throttle.direction.as_deref(), throttle.rows_per_second), (Some("shop->stock"), Some(500)));
+        assert!(matches!(parse("throttle --off").unwrap(), All::Throttle(ThrottleArgs { off: true, .. })));
         for bad in [
+            "throttle",
+            "throttle shop->stock",
+            "throttle --rows-per-second 0",
+            "throttle --rows-per-second 5 --off",
+            "throttle --off --default",
             "demo --pair postgres",
             "demo --pair postgres:oracle",
             "demo --writes 0",
@@ -340,7 +359,7 @@ mod tests {
             "quarantine retry",
             "quarantine show x",
             "teardown --print-sql --execute",
-            "tail shop --format debezium",
+            "tail shop --format avro",
             "init a=x b=y c=z",
             "setup --at stock",
             "setup --at stock=now",

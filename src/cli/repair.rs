@@ -14,7 +14,6 @@ use tokio::time::sleep;
 
 use super::{Context, DONE, NO, RepairArgs, copy, run::beside, side, verify};
 use crate::{
-    bridge::Until,
     config::Config,
     human,
     mapping::{self, Mapping},
@@ -125,7 +124,7 @@ impl Work<'_> {
         let asked = self.nodes.admins[Side::A].ask_repairs(&self.mapping.tables[Side::A], &requests).await;
         asked.map_err(|error| error.at(node.name()))?;
         let ids: BTreeSet<i64> = requests.iter().map(|request| request.id).collect();
-        beside(self.config, self.nodes, Until::CaughtUp, self.all_done(&ids)).await.map(|_| ())
+        beside(self.config, self.nodes, self.mapping.reads, self.all_done(&ids)).await.map(|_| ())
     }
 
     async fn all_done(&self, ids: &BTreeSet<i64>) -> Result<()> {

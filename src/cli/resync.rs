@@ -4,12 +4,12 @@
 //! row stands ([`super::repair`]): so what it wrote, changed and removed while its log was lost is on the other side too, and what the other side
 //! wrote crosses by its own log as ever. In this order: what was compared before could be written, and passed over, in between.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::Result;
 
 use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::beside, side};
-use crate::{barrier::all_applied, bridge::Until, mapping, nodes, setup};
+use crate::{barrier::{all_applied, aside, others_applied, until_stuck}, mapping, nodes, setup};
 
 pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -26,9 +26,29 @@ pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> 
         eprintln!("nothing is done; --execute does it, while both sides may be written");
         return Ok(NO);
     }
+    let (sides, mapped) = (&nodes.nodes, &mapping.tables);
+    let aside = aside(sides, mapped).await?;
+    if labels.iter().any(|label| aside.contains(label)) {
+        // So the log is not read again from before what they were set aside for, even where nothing else is written.
+        let others = others_applied(sides, mapped, mapping.reads);
+        beside(&config, &nodes, mapping.reads, others).await?;
+    }
     setup::setup_anew(&config, &nodes, source, &labels).await?;
-    // What is on its way does not have to be looked at row by row.
-    let all_applied = all_applied(&nodes.nodes, &mapping.tables, mapping.reads);
-    beside(&config, &nodes, Until::CaughtUp, all_applied).await?;
+    // What is on its way does not have to be looked at row by row. Where another table waits for a person, it is all the same.
+    let crossed = async {
+        tokio::select! {
+            done = all_applied(sides, mapped, mapping.reads) => done.map(|()| BTreeSet::new()),
+            stuck = until_stuck(sides, mapped) => stuck,
+        }
+    };
+    let stuck = beside(&config, &nodes, mapping.reads, crossed).await?.unwrap_or_default();
+    if labels.iter().any(|label| stuck.contains(label)) {
+        eprintln!(
+            "{}: set aside again: the log of {other} holds what cannot be applied, too, or both sides do not agree; pontoon status says which. What the log of \
+             {from} held is passed over. Once the rest is mended or passed over, resync compares the rows",
+            stuck.into_iter().collect::<Vec<_>>().join(", ")
+        );
+        return Ok(NO);
+    }
     repair::run(RepairArgs { from, tables: names, execute: true, timeout }, context).await
 }

@@ -8,28 +8,32 @@ use tokio::{
 
 use super::{Context, DONE, RunArgs};
 use crate::{
-    bridge::Until,
+    bridge::{self, Until},
     config::Config,
     nodes::{self, Nodes},
+    observe::Manager,
     service,
+    side::Pair,
 };
 
 pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let shutdown = told_to_stop()?;
     let until = if arguments.until_caught_up { Until::CaughtUp } else { Until::Stopped };
-    service::run(&config, &nodes::open(&config)?, until, None, shutdown).await?;
+    service::run(&config, &nodes::open(&config)?, until, None, Manager::of_this_process(), shutdown).await?;
     Ok(DONE)
 }
 
-/// Has the bridge at work until something else is done: in this process, or in the one that has the lease, for which this one stands by. `None`: the work
-/// ended before, by itself or since it was told to.
+/// Has the bridge at work until something else is done: in this process, or in the one that has the lease, for which this one stands by. Whichever it
+/// is, a table that is in the way of the others is set aside. `None`: the work ended before, since it was told to. Errors: among others, a direction is
+/// paused.
 pub(super) async fn beside<T>(
     config: &Config,
     nodes: &Nodes,
-    until: Until,
+    reads: Pair<bool>,
     other: impl Future<Output = Result<T>>,
 ) -> Result<Option<T>> {
+    bridge::refuse_paused(&nodes.nodes, reads).await?;
     let (done, mut is_done) = watch::channel(false);
     let signal = told_to_stop()?;
     let shutdown = async move {
@@ -38,7 +42,7 @@ pub(super) async fn beside<T>(
             _ = is_done.wait_for(|done| *done) => {}
         }
     };
-    let work = service::run(config, nodes, until, None, shutdown);
+    let work = service::run(config, nodes, Until::Stopped, None, None, shutdown);
     tokio::pin!(work);
     tokio::select! {
         biased;

@@ -10,11 +10,7 @@ use std::{
 };
 
 use pontoon_core::{Code, Error, Result, node::LeaseAttempt};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Context, DONE, StatusArgs,
@@ -26,16 +22,13 @@ use crate::{
     config::Config,
     event::SetAside,
     human, mapping, nodes,
-    observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusError, StatusSnapshot},
+    observe::{DirectionState, DirectionStatus, Metrics, NodeStatus, StatusError, StatusSnapshot, ask},
     setup,
     side::Side,
 };
 
 /// How long a running bridge may take to answer: it is on this host, or at least in reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
-/// The largest answer that is read: a status document is a few KiB.
-const ANSWER_MAX: u64 = 1 << 20;
 
 /// How often `--watch` shows it again.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -71,22 +64,12 @@ pub(crate) async fn run(arguments: StatusArgs, context: &Context) -> Result<u8> 
 /// another bridge's.
 async fn ask_bridge(config: &Config) -> Option<StatusSnapshot> {
     let listen = config.server.listen.as_deref()?;
-    let answer = timeout(ANSWER_WITHIN, get(listen, "/api/status")).await.ok()?.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    if !head.lines().next()?.contains(" 200 ") {
+    let answer = ask(listen, "/api/status", ANSWER_WITHIN).await.ok()?;
+    if answer.code != 200 {
         return None;
     }
-    let status: StatusSnapshot = serde_json::from_str(body).ok()?;
+    let status: StatusSnapshot = serde_json::from_str(&answer.body).ok()?;
     (status.bridge == config.bridge.as_str()).then_some(status)
-}
-
-/// One request of HTTP/1.0, whose answer ends with the connection.
-async fn get(listen: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(listen.replace("0.0.0.0", "127.0.0.1")).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.take(ANSWER_MAX).read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// What the databases tell.
@@ -120,7 +103,8 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
         if log.behind_bytes == Some(0) {
             direction.set_lag_seconds(0.0);
         }
-        if bridge::is_paused(&nodes, side).await? {
+        if let Some(pause) = bridge::pause_of(&nodes, side).await? {
+            direction.paused_until(pause.until);
             direction.set_state(DirectionState::Paused);
         }
         // Taken and given back at once: who does not get it knows who holds it.
@@ -186,7 +170,7 @@ fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
 fn cells(direction: &DirectionStatus) -> [String; 9] {
     [
         format!("{} -> {}", direction.source, direction.target),
-        direction.state.clone(),
+        direction.in_words(),
         known(direction.lag_seconds, human::seconds),
         known(direction.lag_bytes, human::bytes),
         known(direction.position.applied.clone(), |position| position),

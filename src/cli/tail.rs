@@ -2,20 +2,28 @@
 
 use pontoon_core::{LogEvent, MappedTable, Position, Result, change::Event};
 
-use super::{Context, DONE, TailArgs, TailFormat, run::told_to_stop};
-use crate::{config::Config, direction::look::Look, mapping, nodes, side::Side};
+use super::{
+    Context, DONE, TailArgs, TailFormat,
+    debezium::{Envelopes, Met},
+    run::told_to_stop,
+};
+use crate::{config::Config, direction::look::Look, mapping, nodes, observe::now_micros, side::Side};
 
 pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let side = super::side(&config, &arguments.node)?;
     let nodes = nodes::open(&config)?.nodes;
-    crate::setup::connect(&nodes).await?;
+    let peers = crate::setup::connect(&nodes).await?;
     let tables = mapping::map(&config, &nodes).await?.require()?.tables[side].clone();
     let node = &nodes[side];
     let opened = node.open_tail(arguments.from.as_ref(), &tables).await;
     let mut look = Look::new(opened.map_err(|error| error.at(node.name()))?, &config.limits);
-    let TailFormat::Json = arguments.format;
-    let mut printer = Printer { config: &config, side, tables: &tables, context, left: arguments.limit, at: None };
+    let envelopes = match arguments.format {
+        TailFormat::Json => None,
+        TailFormat::Debezium => Some(Envelopes::new(config.node(side), config.bridge.as_str(), &peers[side])),
+    };
+    let left = arguments.limit;
+    let mut printer = Printer { config: &config, side, tables: &tables, context, envelopes, left, at: None };
     let stop = told_to_stop()?;
     tokio::pin!(stop);
     while printer.left != Some(0) {
@@ -34,6 +42,8 @@ struct Printer<'a> {
     side: Side,
     tables: &'a [MappedTable],
     context: &'a Context,
+    /// `None` for the common event.
+    envelopes: Option<Envelopes<'a>>,
     left: Option<u64>,
     at: Option<Position>,
 }
@@ -58,15 +68,27 @@ impl Printer<'_> {
                 break;
             }
             let Some(table) = self.tables.get(change.table.index()) else { continue };
-            let node = &self.config.node(self.side).name;
-            let bridge = self.config.bridge.as_str();
-            let event = Event { node, bridge, position: &position, fragment, table, change };
-            self.context.out.line(&super::json_line(&event)?)?;
+            self.print_change(&Met { position: &position, fragment, table, change })?;
             self.left = self.left.map(|left| left - 1);
         }
         if let Some(position) = &fragment.position {
             self.at = Some(position.clone());
+            if let Some(envelopes) = &mut self.envelopes {
+                envelopes.transaction_ends();
+            }
         }
         Ok(())
+    }
+
+    fn print_change(&mut self, met: &Met<'_>) -> Result<()> {
+        if let Some(envelopes) = &mut self.envelopes {
+            for message in envelopes.messages(met, now_micros()) {
+                self.context.out.line(&super::json_line(&message)?)?;
+            }
+            return Ok(());
+        }
+        let Met { position, fragment, table, change } = *met;
+        let (node, bridge) = (&self.config.node(self.side).name, self.config.bridge.as_str());
+        self.context.out.line(&super::json_line(&Event { node, bridge, position, fragment, table, change })?)
     }
 }

@@ -4,18 +4,14 @@ use pontoon_core::Result;
 use tokio::time::timeout;
 
 use super::{Context, DONE, NO, WaitArgs};
-use crate::{barrier::all_applied, bridge, mapping, nodes, setup, side::Side};
+use crate::{barrier::all_applied, bridge, mapping, nodes, setup};
 
 pub(crate) async fn run(arguments: WaitArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let nodes = nodes::open(&config)?.nodes;
     setup::connect(&nodes).await?;
     let mapping = mapping::map(&config, &nodes).await?.require()?;
-    for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
-        if bridge::is_paused(&nodes, source).await? {
-            return Err(bridge::paused(&nodes, source));
-        }
-    }
+    bridge::refuse_paused(&nodes, mapping.reads).await?;
     let waited = timeout(arguments.timeout, all_applied(&nodes, &mapping.tables, mapping.reads)).await;
     match waited {
         Ok(done) => done.map(|()| DONE),

@@ -67,7 +67,9 @@ pub(super) const NODE: Section = Section {
              MySQL and MariaDB are told apart by asking the server). `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, or `ssl-mode`, `ssl-ca`, `ssl-cert` and `ssl-key`, \
              after a question mark (PostgreSQL: also host, a socket's folder, port, user, dbname and connect_timeout; MySQL: \
              also socket and connect_timeout); without them `verify-full` to any host but a loopback address or a Unix socket. The files are in PEM \
-             form; their paths are made as that of password_file is. `docs/tls.md` tells more.",
+             form; their paths are made as that of password_file is. `docs/tls.md` tells more. `${VARIABLE}` is replaced from the environment: a part, or the whole url; \
+             what it holds is put in as it is, so that / ? # @ : % in a user or a password are written %2F %3F %23 %40 %3A %25 there too. A `${` \
+             of a password's own is written %24%7B.",
         ),
         key(
             "password_file",
@@ -224,6 +226,13 @@ pub(super) const LIMITS: Section = Section {
             "So many records are kept on each side, the last ones, whatever their age.",
         ),
         key(
+            "rows_per_second",
+            "whole number, 1 to 1000000000",
+            Preset::None("as many as the servers can"),
+            "Rows that each direction applies in a second, so that the target has room for its own work; a transaction is never cut. \
+             `pontoon throttle` says otherwise, of one direction or both, without a restart.",
+        ),
+        key(
             "verify_rows_per_second",
             "whole number, 1 to 1000000000",
             Preset::None("as many as the servers can"),
@@ -240,8 +249,8 @@ pub(super) const SERVER: Section = Section {
             "listen",
             "text",
             Preset::Value("\"127.0.0.1:9787\""),
-            "Address and port of `/metrics`, `/livez`, `/readyz`, `/` and `/api/status`; `off` for none. There is no login: keep \
-             it on an address that only operators reach.",
+            "Address and port of `/metrics`, `/livez`, `/readyz`, `/` and `/api/status`; `off` for none. `${VARIABLE}` is replaced from \
+             the environment. There is no login: keep it on an address that only operators reach.",
         ),
         key(
             "ready_lag_seconds",

@@ -268,6 +268,8 @@ pub struct Limits {
     pub apply_order: ApplyOrder,
     /// How long records of settled conflicts are kept.
     pub retention: Retention,
+    /// Rows that each direction applies in a second, where no operator has said otherwise; `None` for as many as the servers can.
+    pub rows_per_second: Option<NonZeroU64>,
     /// Rows of each side that `verify` looks at in a second; `None` for as many as the servers can.
     pub verify_rows_per_second: Option<NonZeroU64>,
 }

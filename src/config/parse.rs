@@ -211,7 +211,7 @@ impl Parser<'_, '_> {
 
         let item = fields.required("url", &mut self.problems)?;
         let text = item.text(&mut self.problems)?;
-        let address = match url::parse(text, |path| self.resolve(path)) {
+        let address = match url::parse(text, |part| self.expand(part), |path| self.resolve(path)) {
             Ok(address) => address,
             Err(refusal) => {
                 self.refuse(&item, refusal);
@@ -225,6 +225,7 @@ impl Parser<'_, '_> {
                     format!("holds a password, and {} is given too", other.path.rsplit('.').next().unwrap_or_default()),
                     "take the password out of the url",
                 ),
+                None if !address.password_is_written => password = address.password,
                 None => {
                     let place = self.problems.place(item.span.start);
                     let separator = if self.file.is_empty() { "" } else { ":" };
@@ -311,16 +312,23 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// A path with `${VARIABLE}` replaced, relative to the file's folder.
+    /// A path with its variables replaced, relative to the file's folder.
     fn resolve(&self, text: &str) -> Result<PathBuf, Refusal> {
+        let path = self.expand(text)?;
+        if path.is_empty() { Err("is empty".to_owned().into()) } else { Ok(self.folder.join(path)) }
+    }
+
+    /// The text with each `${VARIABLE}` replaced from the environment, once: what a variable holds is not looked into. No refusal
+    /// repeats more than a variable's name: the text may be a url with a password, and so may be what a variable holds.
+    fn expand(&self, text: &str) -> Result<String, Refusal> {
         let mut rest = text;
-        let mut path = String::new();
+        let mut expanded = String::new();
         while let Some((before, after)) = rest.split_once("${") {
             let Some((name, after)) = after.split_once('}') else {
                 return Err("has a ${ without }".to_owned().into());
             };
             if !is_variable_name(name) {
-                return Err(format!("${{{name}}} does not name an environment variable").into());
+                return Err("has a ${} that does not name an environment variable".to_owned().into());
             }
             let Some(value) = self.environment.get(name) else {
                 let message = format!("the environment variable {name} is not set");
@@ -328,16 +336,15 @@ impl Parser<'_, '_> {
                     "systemd sets it for a unit with LoadCredential=; elsewhere set it yourself, or write the path"
                         .to_owned()
                 } else {
-                    format!("set it before pontoon is started, or write the path without ${{{name}}}")
+                    format!("set it before pontoon is started, or write in place of ${{{name}}} what it stands for")
                 };
                 return Err(Refusal { message, hint: Some(hint) });
             };
-            path += before;
-            path += &value;
+            expanded += before;
+            expanded += &value;
             rest = after;
         }
-        path += rest;
-        if path.is_empty() { Err("is empty".to_owned().into()) } else { Ok(self.folder.join(path)) }
+        Ok(expanded + rest)
     }
 
     pub(super) fn node_name(&mut self, item: &Item<'_, '_>, name: &str, names: Option<Names<'_>>) -> Option<Side> {
@@ -498,8 +505,11 @@ impl Parser<'_, '_> {
         });
         let days = get("history_days").and_then(|item| item.integer(1..=36_500, &mut self.problems));
         let records = get("history_records").and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
-        let verified = get("verify_rows_per_second");
-        let verified = verified.and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
+        let mut rows = |name| {
+            let rows = get(name).and_then(|item| item.integer(1..=1_000_000_000, &mut self.problems));
+            rows.and_then(|rows| u64::try_from(rows).ok()).and_then(NonZeroU64::new)
+        };
+        let (applied, verified) = (rows("rows_per_second"), rows("verify_rows_per_second"));
         let spill_dir = match get("spill_dir") {
             Some(item) => self.path(&item),
             None => self.default_spill_dir(section.as_ref().map_or(root.span.clone(), |section| section.span.clone())),
@@ -514,7 +524,8 @@ impl Parser<'_, '_> {
                 age: u64::try_from(days.unwrap_or(HISTORY_DAYS)).ok().map(|days| Duration::from_secs(days * 86_400)),
                 records: u64::try_from(records.unwrap_or(HISTORY_RECORDS)).ok(),
             },
-            verify_rows_per_second: verified.and_then(|rows| u64::try_from(rows).ok()).and_then(NonZeroU64::new),
+            rows_per_second: applied,
+            verify_rows_per_second: verified,
         })
     }
 
@@ -548,22 +559,35 @@ impl Parser<'_, '_> {
             let text = item.text(&mut self.problems)?;
             Some((item, text))
         }) {
-            if text == "off" {
-                server.listen = None;
-            } else if is_listen_address(text) {
-                server.listen = Some(text.to_owned());
-            } else {
-                item.refuse_with(
-                    &mut self.problems,
-                    format!("{text:?} is no address with a port{}", did_you_mean(text, ["off"])),
-                    "write \"127.0.0.1:9787\", \"[::1]:9787\" or \"off\"",
-                );
-            }
+            server.listen = self.listen(&item, text).unwrap_or(server.listen);
         }
         if let Some(seconds) = section.get("ready_lag_seconds").and_then(|item| item.number(1e9, &mut self.problems)) {
             server.ready_lag_seconds = seconds;
         }
         server
+    }
+
+    /// `Some(None)` for no server. What a variable holds is not repeated.
+    fn listen(&mut self, item: &Item<'_, '_>, written: &str) -> Option<Option<String>> {
+        let text = match self.expand(written) {
+            Ok(text) => text,
+            Err(refusal) => {
+                self.refuse(item, refusal);
+                return None;
+            }
+        };
+        if text == "off" {
+            return Some(None);
+        }
+        if is_listen_address(&text) {
+            return Some(Some(text));
+        }
+        item.refuse_with(
+            &mut self.problems,
+            format!("{written:?} is no address with a port{}", did_you_mean(&text, ["off"])),
+            "write \"127.0.0.1:9787\", \"[::1]:9787\" or \"off\"",
+        );
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! A node's URL: as much of it as the configuration answers for. The connectors read the rest.
 //!
-//! No message from here quotes any part of the URL but its scheme and option names: anything else may
-//! be a password, also where it stands at the wrong place.
+//! No message from here quotes any part of the URL but its scheme and option names, and these only as they stand in the file: anything
+//! else may be a password, also where it stands at the wrong place or where it has come from a variable.
 
 use std::path::PathBuf;
 
@@ -28,6 +28,8 @@ pub(super) struct Address {
     /// Without password.
     pub(super) url: String,
     pub(super) password: Option<Secret>,
+    /// The file holds the password, or a part of it, and not a variable of the environment.
+    pub(super) password_is_written: bool,
     pub(super) database: String,
     /// Hosts with ports, for comparing two nodes.
     pub(super) hosts: String,
@@ -46,8 +48,13 @@ impl From<String> for Refusal {
     }
 }
 
-/// Reads a URL. `resolve` makes the path of a file as other paths of the configuration are made.
-pub(super) fn parse(text: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusal>) -> Result<Address, Refusal> {
+/// Reads a URL. `expand` replaces variables, and `resolve` makes the path of a file as other paths of the configuration are made.
+pub(super) fn parse(
+    written: &str,
+    expand: impl Fn(&str) -> Result<String, Refusal>,
+    resolve: impl Fn(&str) -> Result<PathBuf, Refusal>,
+) -> Result<Address, Refusal> {
+    let text = expanded(written, expand)?;
     let Some((scheme_text, rest)) = text.split_once("://") else {
         return Err("is not a URL; write postgresql://USER@HOST:PORT/DATABASE or mysql://USER@HOST:PORT/DATABASE"
             .to_owned()
@@ -59,8 +66,8 @@ pub(super) fn parse(text: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusa
         other => {
             let known = ["postgresql", "postgres", "mysql", "mariadb"];
             // What stands before :// can be anything if the text is garbled: quote it only if it looks like a scheme.
-            let shown =
-                if other.chars().all(|c| c.is_ascii_alphanumeric()) && other.len() <= 16 { other } else { "..." };
+            let looks_like_one = other.chars().all(|c| c.is_ascii_alphanumeric()) && other.len() <= 16;
+            let shown = if looks_like_one && written.starts_with(other) { other } else { "..." };
             return Err(format!(
                 "unknown scheme {shown}://; it is postgresql://, postgres://, mysql:// or mariadb://{}",
                 did_you_mean(shown, known)
@@ -103,7 +110,7 @@ pub(super) fn parse(text: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusa
             password = Some(decode(value)?);
             continue;
         }
-        check_option(scheme, name, value)?;
+        check_option(scheme, name, value, written)?;
         kept.push(match is_file(name) {
             true => file(name, value, &resolve)?,
             false => pair.to_owned(),
@@ -132,10 +139,42 @@ pub(super) fn parse(text: &str, resolve: impl Fn(&str) -> Result<PathBuf, Refusa
         None if hosts.rsplit(']').next().is_some_and(|end| end.contains(':')) => hosts.to_owned(),
         None => format!("{hosts}{port}"),
     };
-    Ok(Address { scheme, url, password: password.map(Secret::new), database, hosts })
+    let password_is_written = holds_password(&without_variables(written));
+    Ok(Address { scheme, url, password: password.map(Secret::new), password_is_written, database, hosts })
 }
 
-fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
+/// The URL with its variables replaced, but for those of the paths of files, which may hold what has to be escaped in a URL.
+fn expanded(written: &str, expand: impl Fn(&str) -> Result<String, Refusal>) -> Result<String, Refusal> {
+    let Some((head, query)) = written.split_once('?') else { return expand(written) };
+    let mut text = expand(head)?;
+    // A variable may hold a whole URL with options of its own.
+    let mut separator = if text.contains('?') { '&' } else { '?' };
+    for pair in query.split('&') {
+        let is_file = is_file(pair.split('=').next().unwrap_or_default());
+        text.push(separator);
+        text += &if is_file { pair.to_owned() } else { expand(pair)? };
+        separator = '&';
+    }
+    Ok(text)
+}
+
+/// What the file itself says.
+fn without_variables(written: &str) -> String {
+    let mut parts = written.split("${");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('}').map_or("", |(_, after)| after))
+}
+
+fn holds_password(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user_info = before.split('/').next().and_then(|authority| authority.rsplit_once('@'));
+    let password = user_info.and_then(|(info, _)| info.split_once(':')).map(|(_, password)| password);
+    let of_the_query = query.split('&').filter_map(|pair| pair.strip_prefix("password="));
+    password.into_iter().chain(of_the_query).any(|password| !password.is_empty())
+}
+
+fn check_option(scheme: Scheme, name: &str, value: &str, written: &str) -> Result<(), String> {
     let (known, others, modes) = match scheme {
         Scheme::Postgres => (POSTGRES_OPTIONS, MYSQL_OPTIONS, POSTGRES_MODES),
         Scheme::Mysql => (MYSQL_OPTIONS, POSTGRES_OPTIONS, MYSQL_MODES),
@@ -150,7 +189,7 @@ fn check_option(scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
             return Err(format!("option {name} is of the other kind of server; did you mean {:?}?", known[at]));
         }
         let readable = name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        let shown = if readable { format!(" {name}") } else { String::new() };
+        let shown = if readable && written.contains(name) { format!(" {name}") } else { String::new() };
         let near = did_you_mean(name, known.iter().copied());
         return Err(format!("has an unknown option{shown}{near}; there are {}", known.join(", ")));
     }
@@ -234,8 +273,56 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Address, String> {
-        super::parse(text, |path| Ok(std::path::Path::new("/etc/my pontoon").join(path)))
-            .map_err(|refusal| refusal.message)
+        super::parse(
+            text,
+            |part| {
+                let part = part.replace("${HOST}", "db:5433").replace("${PW}", "s%40cret");
+                let part = part.replace("${URL}", "postgresql://ann:s%40cret@db/shop?sslmode=require");
+                Ok(part.replace("${BAD}", "hunter2&x=@db/shop?hunter2=1"))
+            },
+            |path| Ok(std::path::Path::new("/etc/my pontoon").join(path.replace("${HOST}", "a b&c"))),
+        )
+        .map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn variables_stand_for_any_part() {
+        for (written, url, is_written) in [
+            ("postgresql://ann@${HOST}/shop", "postgresql://ann@db:5433/shop", None),
+            ("postgresql://ann:${PW}@${HOST}/shop", "postgresql://ann@db:5433/shop", Some(false)),
+            ("postgresql://ann@${HOST}/shop?password=${PW}", "postgresql://ann@db:5433/shop", Some(false)),
+            ("postgresql://ann:s%40cret@${HOST}/shop", "postgresql://ann@db:5433/shop", Some(true)),
+            ("postgresql://ann@${HOST}/shop?password=s%40cret", "postgresql://ann@db:5433/shop", Some(true)),
+            ("${URL}", "postgresql://ann@db/shop?sslmode=require", Some(false)),
+            ("${URL}?connect_timeout=5", "postgresql://ann@db/shop?sslmode=require&connect_timeout=5", Some(false)),
+            // The path of a file may have in it what a URL cannot.
+            (
+                "postgresql://ann@${HOST}/shop?sslcert=/${HOST}/c.pem",
+                "postgresql://ann@db:5433/shop?sslcert=%2Fa%20b%26c%2Fc%2Epem",
+                None,
+            ),
+        ] {
+            let address = parse(written).unwrap_or_else(|error| panic!("{written}: {error}"));
+            assert_eq!(address.url, url, "{written}");
+            assert_eq!(address.password.as_ref().map(Secret::reveal), is_written.map(|_| "s@cret"), "{written}");
+            assert_eq!(address.password_is_written, is_written.unwrap_or(false), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_a_variable_holds_is_not_told() {
+        for written in [
+            "mysql://ann:${BAD}@db/shop",
+            "mysql://ann@db/shop?${BAD}",
+            "mysql://ann@db/shop?connect_timeout=${BAD}",
+            "mysql://ann@db/${BAD}",
+            "mysql://ann@${BAD}/shop",
+            "${BAD}://ann@db/shop",
+            "${BAD}",
+        ] {
+            let error = parse(written).unwrap_err();
+            assert!(!error.contains("hunt"), "{written}: {error}");
+        }
     }
 
     #[test]

@@ -229,6 +229,7 @@ mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         }])
     }
 

@@ -20,7 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -87,6 +87,8 @@ struct Held {
 pub(crate) struct Quarantine {
     keys: Mutex<BTreeMap<Place, Held>>,
     keys_max: usize,
+    /// Grows with each change of which keys are held.
+    version: AtomicU64,
     next_id: AtomicI64,
     /// Woken when a key may be due earlier than thought.
     woken: Notify,
@@ -129,8 +131,13 @@ impl Quarantine {
             }
         }
         let next_id = 1 + states.iter().map(|state| state.highest_id).max().unwrap_or(0);
-        let quarantine =
-            Quarantine { keys: Mutex::new(keys), keys_max, next_id: AtomicI64::new(next_id), woken: Notify::new() };
+        let quarantine = Quarantine {
+            keys: Mutex::new(keys),
+            keys_max,
+            version: AtomicU64::new(0),
+            next_id: AtomicI64::new(next_id),
+            woken: Notify::new(),
+        };
         quarantine.room_for(&BTreeSet::new())?;
         Ok(quarantine)
     }
@@ -142,6 +149,11 @@ impl Quarantine {
     /// Whether a key is held.
     pub(crate) fn holds(&self, place: &Place) -> bool {
         self.keys().contains_key(place)
+    }
+
+    /// What [`Quarantine::holds`] said is still so where the number is.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Whether none is.
@@ -213,6 +225,7 @@ impl Quarantine {
     pub(crate) fn stored(&self, side: Side, entries: &[Stored]) {
         let now = Instant::now();
         let mut keys = self.keys();
+        self.version.fetch_add(1, Ordering::AcqRel);
         for entry in entries {
             let place = (entry.table, entry.key.clone());
             let known = keys.get(&place).is_some_and(|held| held.head.is_some());
@@ -336,6 +349,7 @@ impl Quarantine {
     pub(crate) fn ended(&self, places: &BTreeSet<Place>) {
         let now = Instant::now();
         let mut keys = self.keys();
+        self.version.fetch_add(1, Ordering::AcqRel);
         let ended: Vec<Held> = places.iter().filter_map(|place| keys.remove(place)).collect();
         for place in ended.iter().flat_map(|held| &held.beside) {
             if let Some(held) = keys.get_mut(place) {

@@ -20,6 +20,8 @@ struct Inner {
     in_force: Pair<InForce>,
     /// On record on A, where it is committed first, and not on B.
     half_done: BTreeSet<Place>,
+    /// Grows with each change of what is in force.
+    version: u64,
 }
 
 /// The table of resolutions of one bridge.
@@ -58,7 +60,7 @@ impl Resolutions {
             .collect();
         let since_on = |side: Side| states[side].since.iter().filter(|_| heeds_since).cloned().collect();
         let since = Pair::from_fn(since_on);
-        Resolutions { since, inner: Mutex::new(Inner { in_force, half_done }) }
+        Resolutions { since, inner: Mutex::new(Inner { in_force, half_done, version: 0 }) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -71,6 +73,11 @@ impl Resolutions {
         let fence = inner.in_force[target].get(place).and_then(|resolution| resolution.other_fence.as_ref());
         let since = self.since[target].get(&place.0);
         fence.into_iter().chain(since).any(|settled| settled.covers(position))
+    }
+
+    /// What was asked of this is still so where the number is.
+    pub(crate) fn version(&self) -> u64 {
+        self.inner().version
     }
 
     /// Up to where a side's log is passed over for a table, whatever it holds of it.
@@ -124,6 +131,7 @@ impl Resolutions {
     /// Both commits are known.
     pub(crate) fn done(&self, records: &Pair<Vec<Resolution>>) {
         let mut inner = self.inner();
+        inner.version += 1;
         for side in Side::BOTH {
             for resolution in &records[side] {
                 let place = (resolution.table, resolution.key.clone());
@@ -154,6 +162,8 @@ impl Resolutions {
 
     /// These are out of force on a side.
     pub(crate) fn retired(&self, side: Side, ids: &[i64]) {
-        self.inner().in_force[side].retain(|_, resolution| !ids.contains(&resolution.id));
+        let mut inner = self.inner();
+        inner.version += 1;
+        inner.in_force[side].retain(|_, resolution| !ids.contains(&resolution.id));
     }
 }

@@ -282,6 +282,7 @@ mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         };
         let (mut parents, mut children) = (table(0, &["id", "code", "note"]), table(1, &["id", "parent"]));
         parents.uniques = vec![Unique { name: "code".into(), columns: vec![1] }];

@@ -67,6 +67,11 @@ impl Verdict {
     pub(crate) fn rule(&self) -> &str {
         &self.records[Side::A].rule
     }
+
+    /// Whether its row is neither side's as it was, but made of both.
+    pub(crate) fn is_merged(&self) -> bool {
+        self.records[Side::A].columns.is_some()
+    }
 }
 
 /// What a direction met: its last write of the key against the row on the other side.

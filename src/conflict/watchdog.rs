@@ -231,6 +231,11 @@ impl Watchdog {
         }
     }
 
+    /// No key is suspected of going round.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.tracks().is_quiet(Instant::now())
+    }
+
     /// Why the next change of a key is not to cross; `None` where nothing is wrong with it.
     pub(crate) fn goes_round(&self, place: &Place) -> Option<Error> {
         let now = Instant::now();

@@ -206,6 +206,8 @@ impl Direction {
                 }
             }
         }
+        // A log that is followed is to be on the disk at once: its reader sends no row before that, and the next chunk waits for these.
+        let in_order = way == Way::Shared && !self.shared.reads[target];
         let mut lane = self.lane.take();
         let then = if note { Some(chunk.then.clone()) } else { self.unnoted.clone() };
         let session = self.session().await?;
@@ -214,15 +216,18 @@ impl Direction {
         }
         let beside = async {
             match &mut lane {
-                Some(lane) => lane.commit().await,
+                Some(lane) => lane.commit(in_order).await,
                 None => Ok(()),
             }
         };
-        let (committed, beside) = tokio::join!(session.commit(), beside);
+        let ours = async { if in_order { session.commit_in_order().await } else { session.commit().await } };
+        let (committed, beside) = tokio::join!(ours, beside);
         committed.and(beside).map_err(settle::outcome_unknown)?;
         self.lane = lane;
         self.unnoted = None;
-        self.shared.durable[self.source].set(passed);
+        if !in_order {
+            self.shared.durable[self.source].set(passed);
+        }
         Ok(Attempt::Arrived)
     }
 

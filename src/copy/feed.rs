@@ -18,8 +18,9 @@ use crate::{bridge::Shared, side::Side};
 /// of one statement.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Bytes of rows that a chunk aims at: what is written in some tens of milliseconds, while the log waits.
-const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of rows that a chunk aims at: what is written in some tens of milliseconds, while the log waits. With more of them three in memory, and what
+/// is made of them on their way, come near to the 100 MB that a copy is to keep within.
+const CHUNK_BYTES: usize = 3 << 20;
 
 /// Rows of a chunk, however small they are: their keys are kept in several sets while it is written.
 const CHUNK_ROWS_MAX: usize = 20_000;
@@ -57,6 +58,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// How many there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Where the source's log has to be applied up to before the rows may be written.
     pub(crate) fn end(&self) -> &Position {
         &self.end
@@ -79,20 +85,6 @@ pub(crate) async fn run(shared: Arc<Shared>, source: Side, chunks: mpsc::Sender<
         } else {
             sleep(LOOK_EVERY).await;
         }
-    }
-}
-
-/// Returns once every copy that was asked for on either side is done.
-pub(crate) async fn copied(shared: &Shared) -> Result<()> {
-    loop {
-        let mut done = true;
-        for side in Side::BOTH {
-            done &= shared.nodes[side].copies(&shared.tables[side]).await?.iter().all(|copy| copy.done);
-        }
-        if done {
-            return Ok(());
-        }
-        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -4,6 +4,9 @@
 //! both the chunk may be noted as arrived: with the rows of the next one, or by itself if it was the last. After a crash in
 //! between it comes again, and finds its rows there, just as they are: these need nothing (see the head of
 //! [`super`], number 4).
+//!
+//! Neither waits for the target's disk, where that target can leave it out and its log is not followed: what says that a chunk has arrived is committed behind its
+//! rows, and so is not there after a crash of the target unless they are. The last of a table waits, and with it all.
 
 use pontoon_core::{
     Result, Tag,
@@ -52,9 +55,10 @@ impl Lane {
     }
 
     /// Commits, where something was begun.
-    pub(super) async fn commit(&mut self) -> Result<()> {
+    pub(super) async fn commit(&mut self, in_order: bool) -> Result<()> {
         if self.is_open {
-            self.session.commit().await?;
+            let commit = if in_order { self.session.commit_in_order() } else { self.session.commit() };
+            commit.await?;
             self.is_open = false;
         }
         Ok(())

@@ -37,7 +37,7 @@ mod lane;
 mod underway;
 mod window;
 
-pub(crate) use feed::{AHEAD_MAX, Chunk, copied, run as feed};
+pub(crate) use feed::{AHEAD_MAX, Chunk, run as feed};
 pub(crate) use lane::Lane;
 pub(crate) use underway::Underway;
 pub(crate) use window::Windows;

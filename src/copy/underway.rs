@@ -19,10 +19,10 @@ impl Underway {
     /// Takes note of how far a copy is.
     pub(crate) fn note(&self, copy: &CopyState) {
         if copy.done {
-            self.tables().remove(&copy.table)
+            self.tables().remove(&copy.table);
         } else {
-            self.tables().insert(copy.table)
-        };
+            self.tables().insert(copy.table);
+        }
     }
 
     /// Whether a table is among them.

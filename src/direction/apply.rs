@@ -17,6 +17,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -25,12 +26,17 @@ use pontoon_core::{
     Class, Code, CopyState, Error, LogEvent, Position, Result, Tag,
     node::{Applied, Applier, Session},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use super::{
+    ahead::{self, Ahead, UnderWay},
     gather::{self, Gathered, Gathering, Piece, Run},
     plan::{self, Batches, Hold, Net, Place, Plan, Planner},
     stored::{Holding, StoredHere},
+    throttle::Throttle,
     unexpected::close_over,
 };
 use crate::{
@@ -41,7 +47,7 @@ use crate::{
         settle::{self, Request},
     },
     copy::{Chunk, Lane},
-    event::{EngineEvent, Rows},
+    event::{EngineEvent, LeftOut, Rows, Took},
     rules::Rule,
     side::Side,
 };
@@ -50,6 +56,9 @@ use crate::{
 /// the server need not keep it. Much more than the few hundred bytes that doing so adds to the other
 /// node's log: or two idle nodes would keep each other busy.
 const IDLE_BYTES: u64 = 1 << 20;
+
+/// What is held back for less is not told: a burst that a limit spreads over a moment would change the state twice.
+const TOLD_FROM: Duration = Duration::from_millis(500);
 
 /// The longest random pause before a run is tried again.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -92,8 +101,8 @@ struct Claimed {
 }
 
 pub(super) enum Attempt {
-    /// Done, but for these changes, which are stored.
-    Committed(Rows),
+    /// Done, but for these changes, which are stored; and what it took, but for the total.
+    Committed(Rows, Took),
     /// These keys are not as the run expects.
     Conflicts(BTreeSet<Place>),
     /// Rows were not as expected, and then they were. These were tried.
@@ -117,8 +126,34 @@ pub(crate) struct Direction {
     pub(crate) unnoted: Option<CopyState>,
     /// The number of the next event of the queue.
     pub(super) at: u64,
+    pub(super) throttle: Throttle,
+    /// Since when the limit has held something back, without a moment in which there was nothing.
+    held_back: Option<Instant>,
     /// From this event on, what follows has been waited for.
     pub(super) read_on: Option<u64>,
+    /// The plan of what comes next, while it is made, and until it is tried.
+    pub(super) under_way: Option<UnderWay>,
+    pub(super) ahead: Option<Ahead>,
+}
+
+impl Shared {
+    /// How a side's log is gathered.
+    pub(crate) fn gathering(&self, source: Side, rows_max: usize) -> Gathering<'_> {
+        Gathering {
+            by_time: self.read_by_others[source.other()],
+            echoes: self.rules.has(Rule::Echo),
+            rows_max,
+            skips: &self.skips[source],
+        }
+    }
+
+    /// How changes are planned on a side.
+    pub(crate) fn planner<T>(&self, target: Side, plan: impl FnOnce(&Planner<'_>) -> T) -> T {
+        let settled = |place: &Place, position: &Position| {
+            self.rules.has(Rule::Skip) && self.resolutions.settled(target, place, position)
+        };
+        plan(&Planner { target: &self.tables[target], policies: &self.policies, settled: &settled })
+    }
 }
 
 impl Direction {
@@ -129,6 +164,7 @@ impl Direction {
         chunks: mpsc::Receiver<Chunk>,
     ) -> Self {
         let used = Instant::now();
+        let throttle = Throttle::new(shared.throttles[source].get(), used);
         Direction {
             shared,
             source,
@@ -140,7 +176,11 @@ impl Direction {
             lane: None,
             unnoted: None,
             at: 0,
+            throttle,
+            held_back: None,
             read_on: None,
+            under_way: None,
+            ahead: None,
         }
     }
 
@@ -154,6 +194,7 @@ impl Direction {
         let shared = self.shared.clone();
         let mut read = shared.queues[self.source].read_up_to();
         let mut stopping = shared.stopping.clone();
+        let mut limit = shared.throttles[self.source].subscribe();
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => {}
@@ -164,25 +205,80 @@ impl Direction {
                 return self.finish().await;
             }
             read.see();
-            if let Some(chunk) = self.due_chunk() {
+            limit.see();
+            let wait = self.heed(limit.get());
+            if wait.is_zero()
+                && let Some(chunk) = self.due_chunk()
+            {
+                let rows = chunk.rows();
                 self.arrive(chunk).await?;
+                self.throttle.applied(rows, Instant::now());
                 continue;
             }
-            match gather::gather(&shared.queues[self.source], self.at, self.gathering())? {
-                Gathered::Run(run) => self.carry(&run).await?,
+            let gathered = match self.planned_ahead().await? {
+                Some(run) => Gathered::Run(run),
+                None => gather::gather(
+                    &shared.queues[self.source],
+                    self.at,
+                    shared.gathering(self.source, self.throttle.rows_at_once()),
+                )?,
+            };
+            match gathered {
+                Gathered::Run(run) if run.changes > 0 && !wait.is_zero() => {
+                    self.hold_back(wait);
+                    tokio::select! {
+                        biased;
+                        () = stopping.changed() => {}
+                        () = limit.changed() => {}
+                        () = sleep(wait) => {}
+                    }
+                }
+                Gathered::Run(run) => {
+                    self.carry(&run).await?;
+                    self.throttle.applied(run.changes, Instant::now());
+                }
                 Gathered::Obstacle(obstacle) => {
                     self.finish().await?;
                     return Err(obstacle.error.at(&shared.names[self.source]));
                 }
                 Gathered::Nothing => {
+                    self.hold_nothing_back();
                     tokio::select! {
                         biased;
                         () = stopping.changed() => {}
+                        () = limit.changed() => {}
+                        // A chunk may be due by then.
+                        () = sleep(wait), if !wait.is_zero() => {}
                         () = read.changed() => {}
                         chunk = self.chunks.recv(), if self.chunk.is_none() && !self.chunks.is_closed() => self.chunk = chunk,
                     }
                 }
             }
+        }
+    }
+
+    /// How long nothing more may be applied under the limit that counts now.
+    fn heed(&mut self, rows_per_second: Option<NonZeroU64>) -> Duration {
+        let now = Instant::now();
+        self.throttle.limit(rows_per_second, now);
+        if rows_per_second.is_none() {
+            self.hold_nothing_back();
+        }
+        self.throttle.wait(now)
+    }
+
+    /// Says that the limit holds rows back, unless it is for a moment.
+    fn hold_back(&mut self, wait: Duration) {
+        let since = *self.held_back.get_or_insert_with(Instant::now);
+        if since.elapsed() + wait >= TOLD_FROM {
+            let rows_per_second = self.throttle.rows_per_second();
+            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second });
+        }
+    }
+
+    fn hold_nothing_back(&mut self) {
+        if self.held_back.take().is_some() {
+            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second: None });
         }
     }
 
@@ -193,14 +289,6 @@ impl Direction {
         }
         let passed = self.shared.passed[self.source].get();
         self.chunk.take_if(|chunk| passed.covers(chunk.end()))
-    }
-
-    fn gathering(&self) -> Gathering<'_> {
-        Gathering {
-            by_time: self.shared.read_by_others[self.target()],
-            echoes: self.shared.rules.has(Rule::Echo),
-            skips: &self.shared.skips[self.source],
-        }
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -214,9 +302,11 @@ impl Direction {
 
     async fn carry(&mut self, run: &Run) -> Result<()> {
         self.note_windows(run)?;
+        self.plan_ahead(run);
         if (run.changes > 0 || !self.held_own_writes(run)?.is_empty()) && !self.apply(run).await? {
             return Ok(());
         }
+        self.left_out(LeftOut::PassedOver, run.passed_over);
         self.at = run.events.1;
         self.shared.queues[self.source].release(self.at);
         self.shared.passed[self.source].set(run.position.clone());
@@ -302,9 +392,9 @@ impl Direction {
     pub(super) async fn apply_way(&mut self, run: &Run, way: Way) -> Result<()> {
         let started = Instant::now();
         let mut fruitless = 0;
-        let held = loop {
+        let (held, took) = loop {
             match self.attempt(run, way).await {
-                Ok(Attempt::Committed(held)) => break held,
+                Ok(Attempt::Committed(held, took)) => break (held, took),
                 Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await,
                 Ok(Attempt::Fruitless(tried)) => {
                     fruitless += 1;
@@ -334,7 +424,7 @@ impl Direction {
             bytes: run.bytes,
             position: &run.position,
             commit_time: run.commit_time,
-            took: started.elapsed(),
+            took: Took { total: started.elapsed(), ..took },
         });
         Ok(())
     }
@@ -347,35 +437,40 @@ impl Direction {
 
     /// One transaction on the target. The claim ends with it: when this returns, the outcome is known.
     async fn attempt(&mut self, run: &Run, way: Way) -> Result<Attempt> {
-        let claimed = match self.claim(run).await? {
+        let ahead = self.ahead.take().filter(|ahead| way == Way::Collapsed && ahead.run.events == run.events);
+        let claimed = match self.claim(run, ahead.as_ref()).await? {
             Ok(claimed) => claimed,
             Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
         };
         let shared = self.shared.clone();
+        let mut ahead = ahead.filter(|ahead| ahead.is_current(&shared));
         let mut holding = Holding::new(&shared, self.target());
         let mut stored = StoredHere::default();
         let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
         let session = self.session().await?;
+        let began = Instant::now();
         session.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
         let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
             let written = match way {
-                Way::Collapsed | Way::Vacated => self.write_collapsed(&pieces, way, &mut holding).await?,
+                Way::Collapsed | Way::Vacated => {
+                    self.write_collapsed(&pieces, (way, ahead.take()), &mut holding).await?
+                }
                 Way::OneByOne => self.write_one_by_one(&pieces, &mut holding).await?,
             };
             match written {
                 Written::All => {}
                 Written::Missed(tried) => {
-                    self.roll_back().await?;
+                    self.miss().await?;
                     return self.conflicts(run, tried, &mut holding).await;
                 }
                 Written::Conflicts(keys) => {
-                    self.roll_back().await?;
+                    self.miss().await?;
                     return Ok(Attempt::Conflicts(keys));
                 }
                 Written::Fruitless(tried) => {
-                    self.roll_back().await?;
+                    self.miss().await?;
                     return Ok(Attempt::Fruitless(tried));
                 }
             }
@@ -388,8 +483,13 @@ impl Direction {
                 break;
             }
         }
+        let (write, committing) = (began.elapsed(), Instant::now());
         let session = self.session().await?;
         session.commit().await.map_err(settle::outcome_unknown)?;
+        let took = Took { write, commit: committing.elapsed(), ..Took::default() };
+        if session.is_bloated() {
+            self.session = None;
+        }
         // Before the claim is given up: a rendezvous must not take for pending what is applied.
         shared.durable[self.source].set(run.position.clone());
         if !shared.rules.has(Rule::Quarantine) {
@@ -397,7 +497,15 @@ impl Direction {
         }
         shared.watchdog.crossed(self.source, &holding.crossing);
         self.held(&stored.entries, holding.rows);
-        Ok(Attempt::Committed(holding.rows))
+        self.left_out(LeftOut::Settled, holding.settled);
+        self.left_out(LeftOut::Unchanged, holding.unchanged);
+        Ok(Attempt::Committed(holding.rows, took))
+    }
+
+    /// Rows were not as the run expects.
+    async fn miss(&mut self) -> Result<()> {
+        self.shared.observe(&EngineEvent::Missed { source: self.source });
+        self.roll_back().await
     }
 
     /// What keeps a run from being committed although its rows were as expected.
@@ -423,18 +531,23 @@ impl Direction {
 
     /// Takes the run's keys in hand; or the keys among them that are half done, which come first: but for those in
     /// quarantine, which are only stored.
-    async fn claim(&mut self, run: &Run) -> Result<Result<Claimed, BTreeSet<Place>>> {
+    async fn claim(&mut self, run: &Run, ahead: Option<&Ahead>) -> Result<Result<Claimed, BTreeSet<Place>>> {
         let shared = self.shared.clone();
         let claim = if run.is_large() {
             Claim::Tables(shared.tables[self.target()].iter().map(|table| table.id).collect())
         } else {
-            let (pieces, _) = run.chunk(&shared.queues[self.source], run.events.0)?;
-            let mut keys = BTreeSet::new();
-            for fragment in pieces.iter().filter_map(Piece::fragment) {
-                keys.extend(self.places_of(fragment)?);
+            let mut keys = match ahead {
+                Some(ahead) => ahead.keys.clone(),
+                None => {
+                    let (pieces, _) = run.chunk(&shared.queues[self.source], run.events.0)?;
+                    Arc::new(ahead::keys_of(&shared, self.source, &pieces)?)
+                }
+            };
+            let own = self.held_own_writes(run)?;
+            if !own.is_empty() {
+                Arc::make_mut(&mut keys).extend(own.into_iter().map(|write| write.place));
             }
-            keys.extend(self.held_own_writes(run)?.into_iter().map(|write| write.place));
-            Claim::Keys(Arc::new(keys))
+            Claim::Keys(keys)
         };
         Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed { claim, _in_hand: in_hand }))
     }
@@ -454,20 +567,20 @@ impl Direction {
 
     /// How changes are planned here.
     pub(super) fn planned(&self, plan: impl FnOnce(&Planner<'_>) -> Result<Plan>) -> Result<Plan> {
-        let target = self.target();
-        let settled = |place: &Place, position: &Position| {
-            self.shared.rules.has(Rule::Skip) && self.shared.resolutions.settled(target, place, position)
-        };
-        let policies = &self.shared.policies;
-        let plan = plan(&Planner { target: &self.shared.tables[target], policies, settled: &settled })?;
-        if plan.skipped > 0 {
-            self.shared.observe(&EngineEvent::Skipped { source: self.source, changes: plan.skipped });
-        }
-        Ok(plan)
+        self.shared.planner(self.target(), plan)
     }
 
-    async fn write_collapsed(&mut self, pieces: &[Piece], way: Way, holding: &mut Holding<'_>) -> Result<Written> {
-        let mut plan = self.planned(|planner| planner.plan(pieces, holding))?;
+    async fn write_collapsed(
+        &mut self,
+        pieces: &[Piece],
+        (way, ahead): (Way, Option<Ahead>),
+        holding: &mut Holding<'_>,
+    ) -> Result<Written> {
+        let (mut plan, batches) = match ahead {
+            Some(Ahead { plan, batches, .. }) => (plan, batches),
+            None => (self.planned(|planner| planner.plan(pieces, holding))?, Vec::new()),
+        };
+        holding.leaves_out(&plan);
         if let Some(misfit) = plan.misfit {
             return Err(misfit);
         }
@@ -479,7 +592,7 @@ impl Direction {
             close_over(&mut keys, &plan.links);
             return Ok(Written::Conflicts(keys));
         }
-        match self.write(&plan).await? {
+        match self.write(&plan, &batches).await? {
             Applied::All => {
                 holding.wrote(&plan);
                 self.written(&plan).await
@@ -488,25 +601,35 @@ impl Direction {
         }
     }
 
-    pub(super) async fn write(&mut self, plan: &Plan) -> Result<Applied> {
+    /// Writes the stages of a plan; `made` are their batches as far as they are made already.
+    pub(super) async fn write(&mut self, plan: &Plan, made: &[Batches]) -> Result<Applied> {
         let shared = self.shared.clone();
-        for stage in &plan.stages {
-            let mut stage = Cow::Borrowed(stage);
-            if !shared.rules.has(Rule::Delete) {
-                self.delete_as_it_is(stage.to_mut()).await?;
-            }
-            let Batches { tables, unwritten } = plan::batches(&stage, &shared.policies);
+        for (at, stage) in plan.stages.iter().enumerate() {
+            let made = made.get(at).filter(|_| shared.rules.has(Rule::Delete)).map(Cow::Borrowed);
+            let batches = match made {
+                Some(batches) => batches,
+                None => Cow::Owned(self.batches_of(stage).await?),
+            };
+            let unwritten: Vec<_> = batches.unwritten.iter().map(|(place, net)| (place, net)).collect();
             if !self.differing(&unwritten).await?.is_empty() {
                 return Ok(Applied::Missed);
             }
-            for (table, batch) in tables {
-                let session = self.session().await?;
-                if session.apply(table, &batch).await? == Applied::Missed {
+            for (table, batch) in &batches.tables {
+                if self.session().await?.apply(*table, batch).await? == Applied::Missed {
                     return Ok(Applied::Missed);
                 }
             }
         }
         Ok(Applied::All)
+    }
+
+    async fn batches_of(&mut self, stage: &BTreeMap<Place, Net>) -> Result<Batches> {
+        let shared = self.shared.clone();
+        let mut stage = Cow::Borrowed(stage);
+        if !shared.rules.has(Rule::Delete) {
+            self.delete_as_it_is(stage.to_mut()).await?;
+        }
+        Ok(plan::batches(&stage, &shared.policies))
     }
 
     /// What the rule `Delete` rules out.

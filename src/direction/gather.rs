@@ -8,7 +8,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::{Fragment, LogEvent, Origin, Position, Result, change::Obstacle};
 
-use super::{plan::Place, queue::Queue};
+use super::{
+    plan::Place,
+    queue::{Limits, Queue},
+};
 use crate::event::Rows;
 
 /// A fragment and the position at which its transaction ends.
@@ -65,6 +68,8 @@ pub(crate) struct Run {
     pub(crate) changes: usize,
     /// The same by what they do.
     pub(crate) rows: Rows,
+    /// Changes of transactions that the operator said to pass over.
+    pub(crate) passed_over: u64,
     /// Their size in memory.
     pub(crate) bytes: u64,
     content: Content,
@@ -90,6 +95,7 @@ impl Run {
             echoes: 0,
             changes: 0,
             rows: Rows::default(),
+            passed_over: 0,
             bytes: 0,
             content: Content::Pieces(Vec::new()),
             own: None,
@@ -102,6 +108,11 @@ impl Run {
             self.bytes += change.memory_bytes() as u64;
             self.rows.count(change);
         }
+    }
+
+    /// Whether it is about as much as a run may be, so that more of a backlog is likely to follow.
+    pub(super) fn is_full(&self, limits: Limits) -> bool {
+        self.is_large() || self.changes >= limits.run_changes / 2 || self.bytes >= limits.run_bytes as u64 / 2
     }
 
     /// Whether it is one transaction too large for memory.
@@ -197,6 +208,8 @@ pub(crate) struct Gathering<'a> {
     pub(crate) by_time: bool,
     /// Echoes are recognised (rule `Echo`).
     pub(crate) echoes: bool,
+    /// After so many rows no further transaction is taken.
+    pub(crate) rows_max: usize,
     /// Transactions to pass over, by the position at which they end.
     pub(crate) skips: &'a [Position],
 }
@@ -212,13 +225,17 @@ pub(crate) fn gather(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gat
             LogEvent::Fragment(fragment) => {
                 let local = fragment.origin != Origin::Own || !how.echoes;
                 let apart = how.by_time && local && run.transactions > 0 && fragment.commit_time != run.commit_time;
-                if fragment.first && (apart || run.changes >= queue.limits().run_changes) {
+                if fragment.first && (apart || run.changes >= queue.limits().run_changes.min(how.rows_max)) {
                     break;
                 }
                 open.push(event.clone());
                 // Only the end of a transaction moves the end of the run.
                 let Some(position) = &fragment.position else { continue };
-                run.take(std::mem::take(&mut open), position, local && !how.skips.contains(position), !local);
+                let (whole, skipped) = (std::mem::take(&mut open), local && how.skips.contains(position));
+                if skipped {
+                    run.pass_over(&whole);
+                }
+                run.take(whole, position, local && !skipped, !local);
             }
             LogEvent::Progress(progress) => {
                 run.position = progress.position.clone();
@@ -238,6 +255,14 @@ pub(crate) fn gather(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gat
 }
 
 impl Run {
+    fn pass_over(&mut self, events: &[Arc<LogEvent>]) {
+        for event in events {
+            if let LogEvent::Fragment(fragment) = &**event {
+                self.passed_over += fragment.changes.len() as u64;
+            }
+        }
+    }
+
     fn take(&mut self, fragments: Vec<Arc<LogEvent>>, position: &Position, wanted: bool, echo: bool) {
         self.position = position.clone();
         self.echoes += u64::from(echo);
@@ -283,6 +308,7 @@ fn large(queue: &Queue, from: u64, how: Gathering<'_>) -> Result<Gathered> {
                     let echo = fragment.origin == Origin::Own && how.echoes;
                     if echo || how.skips.contains(position) {
                         run.echoes = u64::from(echo);
+                        run.passed_over = if echo { 0 } else { run.changes as u64 };
                         run.changes = 0;
                         run.content = Content::Pieces(Vec::new());
                     } else {

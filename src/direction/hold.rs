@@ -369,7 +369,7 @@ mod tests {
                     }
                     Step::Progress => {
                         let position = Position::Index(position);
-                        queue.push(LogEvent::Progress(Progress { position, time: None, barrier: false })).unwrap();
+                        queue.push(LogEvent::Progress(Progress { position, time: None, barrier: false, passed_over: 0 })).unwrap();
                     }
                 }
                 prop_assert!(queue.bytes().0 <= memory + 8 * 900, "{:?}", queue.bytes());
@@ -419,7 +419,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { spill_max: 2_000, ..small(0) };
         let queue = Queue::new(Position::Index(0), limits, folder.path());
-        queue.push(LogEvent::Progress(Progress { position: Position::Index(1), time: None, barrier: false })).unwrap();
+        queue
+            .push(LogEvent::Progress(Progress {
+                position: Position::Index(1),
+                time: None,
+                barrier: false,
+                passed_over: 0,
+            }))
+            .unwrap();
         let mut number = 0;
         while !queue.is_full() {
             number += 1;

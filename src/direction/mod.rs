@@ -11,11 +11,14 @@
 //! | `gather` | neighbouring transactions that become one target commit |
 //! | `plan` | changes to batches: collapse, skip, fit; pure |
 //! | `net` | what a run does to one key, and which rows it takes: additive columns; pure |
+//! | `ahead` | the next run of a backlog, planned while the server works on the one before |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
+//! | `throttle` | how fast, where an operator has set a limit; pure |
 //! | `unexpected` | the keys of a run that are not as it expects, and having them settled |
 //! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
 //! | `stored` | the changes that are stored in quarantine instead of applied |
 
+mod ahead;
 pub(crate) mod apply;
 mod block;
 pub(crate) mod gather;
@@ -28,6 +31,7 @@ pub mod queue;
 pub(crate) mod read;
 mod spill;
 pub(crate) mod stored;
+mod throttle;
 mod unexpected;
 
 pub(crate) use unexpected::close_over;

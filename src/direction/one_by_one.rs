@@ -86,6 +86,7 @@ impl Direction {
 
     async fn write_one(&mut self, piece: &Piece, change: &Change, holding: &mut Holding<'_>) -> Result<Written> {
         let plan = self.planned(|planner| planner.plan_one(change, piece, holding))?;
+        holding.leaves_out(&plan);
         let Some(stage) = plan.stages.first() else { return Ok(Written::All) };
         let places: BTreeSet<Place> = stage.keys().cloned().collect();
         if !plan.incomparable.is_empty() {
@@ -98,7 +99,7 @@ impl Direction {
             return Ok(Written::All);
         }
         self.session().await?.savepoint().await?;
-        match self.write(&plan).await {
+        match self.write(&plan, &[]).await {
             Ok(Applied::All) => self.written(&plan).await,
             Ok(Applied::Missed) => Ok(Written::Missed(places)),
             Err(error) if error.is_of_a_row() => {

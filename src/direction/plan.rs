@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) incomparable: BTreeSet<Place>,
     /// Changes left out because a resolution covers them.
     pub(crate) skipped: u64,
+    /// Those left out because they change nothing in the common form.
+    pub(crate) unchanged: u64,
     /// The first value that the target cannot hold.
     pub(crate) misfit: Option<Error>,
 }
@@ -124,8 +126,12 @@ impl Planner<'_> {
         parts.retain(|(place, _)| !(self.settled)(place, &piece.position));
         plan.skipped += (all - parts.len()) as u64;
         // An update that changes nothing in the common form is no change. It cannot be told from one that
-        // matters later, when several have collapsed into nothing. (Values without a form are not comparable.)
-        parts.retain(|(_, net)| net.before != net.after || net.after.iter().any(|row| row.0.iter().any(is_unmapped)));
+        // matters later, when several have collapsed into nothing. (Values without a form are not comparable, and of a
+        // change that was logged in another shape it is not known what it changes.)
+        let changes = |net: &Net| net.before != net.after || net.after.iter().any(|row| row.0.iter().any(is_unmapped));
+        let told = parts.len();
+        parts.retain(|(_, net)| change.reshaped || changes(net));
+        plan.unchanged += (told - parts.len()) as u64;
         if parts.iter().any(|(place, _)| hold.holds(place))
             && let Some(fragment) = piece.fragment()
         {
@@ -161,6 +167,11 @@ impl Plan {
                 self.stages[last].insert(place, net);
             }
         }
+    }
+
+    /// Batches of each stage.
+    pub(crate) fn batches(&self, policies: &[Policy]) -> Vec<Batches> {
+        self.stages.iter().map(|stage| batches(stage, policies)).collect()
     }
 
     /// The same, where unique values that rows take from each other are given up first: a row that gets others is
@@ -244,17 +255,17 @@ pub(crate) fn places(table: &MappedTable, change: &Change) -> Vec<Place> {
 }
 
 /// What a stage comes to.
-#[derive(Debug, Default)]
-pub(crate) struct Batches<'a> {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batches {
     /// One for each table, in table order.
     pub(crate) tables: BTreeMap<TableId, TableBatch>,
     /// What is not written because the changes of the key came back to where they began. Such a row has to be there all
     /// the same, or the source made its changes on top of another one: a conflict like any other.
-    pub(crate) unwritten: Vec<(&'a Place, &'a Net)>,
+    pub(crate) unwritten: Vec<(Place, Net)>,
 }
 
 /// Batches of a stage. Where there are no policies, no column is additive.
-pub(crate) fn batches<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) -> Batches<'a> {
+pub(crate) fn batches(stage: &BTreeMap<Place, Net>, policies: &[Policy]) -> Batches {
     let Batches { tables: mut batches, mut unwritten } = Batches::default();
     let mut groups: HashMap<(TableId, Shape), usize> = HashMap::new();
     for (place, net) in stage {
@@ -262,7 +273,7 @@ pub(crate) fn batches<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) 
         match (&net.before, &net.after) {
             (Some(before), Some(_)) => {
                 let Some((shape, after)) = net.update(policies.get(table.index())) else {
-                    unwritten.push((place, net));
+                    unwritten.push((place.clone(), net.clone()));
                     continue;
                 };
                 let updates = &mut batches.entry(*table).or_default().updates;
@@ -274,7 +285,7 @@ pub(crate) fn batches<'a>(stage: &'a BTreeMap<Place, Net>, policies: &[Policy]) 
             }
             (Some(before), None) => batches.entry(*table).or_default().deletes.push(before.clone()),
             (None, Some(after)) => batches.entry(*table).or_default().inserts.push(after.clone()),
-            (None, None) => unwritten.push((place, net)),
+            (None, None) => unwritten.push((place.clone(), net.clone())),
         }
     }
     Batches { tables: batches, unwritten }
@@ -340,6 +351,7 @@ mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         }])
     }
 

@@ -316,7 +316,7 @@ mod tests {
     use super::{super::block::EVENT_BYTES, *};
 
     fn progress(number: u64) -> LogEvent {
-        LogEvent::Progress(Progress { position: Position::Index(number), time: None, barrier: false })
+        LogEvent::Progress(Progress { position: Position::Index(number), time: None, barrier: false, passed_over: 0 })
     }
 
     fn piece(number: u64, last: bool) -> LogEvent {

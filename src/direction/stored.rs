@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_core::{
     Change, Error, Fragment, Key, Result, Tag,
+    node::Tables,
     quarantine::{Stored, What},
 };
 
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     bridge::Shared,
     conflict::{quarantine, settle},
-    event::{EngineEvent, Rows},
+    event::{EngineEvent, LeftOut, Rows},
     rules::Rule,
     side::Side,
 };
@@ -30,6 +31,9 @@ pub(crate) struct Holding<'a> {
     entries: Vec<Stored>,
     /// Changes that are not applied.
     pub(crate) rows: Rows,
+    /// Changes that are neither applied nor stored: a resolution covers them, or they change nothing.
+    pub(super) settled: u64,
+    pub(super) unchanged: u64,
     /// Keys that cross with it, as the watchdog knows them.
     pub(super) crossing: Vec<u64>,
 }
@@ -42,6 +46,8 @@ impl<'a> Holding<'a> {
             new: BTreeSet::new(),
             entries: Vec::new(),
             rows: Rows::default(),
+            settled: 0,
+            unchanged: 0,
             crossing: Vec::new(),
         }
     }
@@ -77,6 +83,12 @@ impl<'a> Holding<'a> {
         entries
     }
 
+    /// What a plan leaves out.
+    pub(super) fn leaves_out(&mut self, plan: &Plan) {
+        self.settled += plan.skipped;
+        self.unchanged += plan.unchanged;
+    }
+
     /// What a plan says is written.
     pub(super) fn wrote(&mut self, plan: &Plan) {
         self.shared.watchdog.note(&mut self.crossing, plan.stages.iter().flat_map(BTreeMap::keys));
@@ -96,11 +108,8 @@ impl<'a> Holding<'a> {
 }
 
 impl Hold for Holding<'_> {
-    /// Rule `Hold`.
     fn holds(&self, place: &Place) -> bool {
-        self.new.contains(place)
-            || (self.shared.rules.has(Rule::Hold) && self.shared.quarantine.holds(place))
-            || self.shared.watchdog.goes_round(place).is_some()
+        self.new.contains(place) || is_held(self.shared, place)
     }
 
     fn store(
@@ -158,6 +167,13 @@ impl Direction {
         self.shared.quarantined(self.target(), entries);
     }
 
+    /// Tells of changes that are left out, if there are any.
+    pub(super) fn left_out(&self, why: LeftOut, changes: u64) {
+        if changes > 0 {
+            self.shared.observe(&EngineEvent::Skipped { source: self.source, why, changes });
+        }
+    }
+
     /// The bridge's own writes in the run of keys in quarantine: what they superseded has to be told from what they did
     /// not, also when they are behind the checkpoint.
     pub(super) fn own_writes(&self, run: &Run, held: &dyn Fn(&Place) -> bool) -> Result<Vec<OwnWrite>> {
@@ -186,15 +202,20 @@ impl Direction {
         }
         Ok(places)
     }
+}
 
-    pub(super) fn places_of(&self, fragment: &Fragment) -> Result<Vec<Place>> {
-        let tables = &self.shared.tables[self.target()];
-        let mut places = Vec::new();
-        for change in &fragment.changes {
-            places.extend(plan::places(plan::table(tables, change.table)?, change));
-        }
-        Ok(places)
+/// Whether changes of a key are stored and not applied (rule `Hold`).
+pub(super) fn is_held(shared: &Shared, place: &Place) -> bool {
+    (shared.rules.has(Rule::Hold) && shared.quarantine.holds(place)) || shared.watchdog.goes_round(place).is_some()
+}
+
+/// The keys that a fragment's changes touch.
+pub(super) fn places_of(tables: &Tables, fragment: &Fragment) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for change in &fragment.changes {
+        places.extend(plan::places(plan::table(tables, change.table)?, change));
     }
+    Ok(places)
 }
 
 /// What is kept in memory of an attempt's entries until its commit is known: of a large transaction its keys, and not

@@ -33,9 +33,9 @@ pub(super) fn give(draft: &mut Draft<'_>, choice: &TableChoice, columns: &mut [P
             }
             Ok(leeway) => {
                 nulls(draft, &subject, &leeway, pair);
-                let leeway = Arc::new(leeway);
+                // Each its own: what is counted is of one side.
                 for side in Side::BOTH {
-                    pair[side].leeway = Some(leeway.clone());
+                    pair[side].leeway = Some(Arc::new(leeway.clone()));
                 }
             }
         }

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use pontoon_core::{Change, Code, Fragment, LogEvent, Origin};
+use pontoon_core::{Change, Code, Fault, Fragment, LogEvent, Origin};
 
 use super::{
-    ConflictKind, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason, Stage,
+    ConflictKind, ConversionReason, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason, Stage,
     events::{
-        Active, ConflictHeld, ConflictSettled, EchoSuppressed, HalfDoneCompleted, Interrupted, Passed, Quarantined,
-        Released, RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped, SpillFull, StandingBy,
-        StateChanged, TablesBridged, TransactionApplied, TransactionReceived,
+        Active, Begins, ConflictHeld, ConflictSettled, EchoSuppressed, Failed, HalfDoneCompleted, Interrupted, Missed,
+        Passed, Paused, Quarantined, Released, RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped,
+        SpillFull, StandingBy, StateChanged, TablesBridged, Throttled, TransactionApplied, TransactionReceived,
+        ValuesConverted,
     },
     now_micros,
 };
 use crate::{
-    event::{self, EngineEvent, Observer, Rows},
+    event::{self, EngineEvent, LeftOut, Observer, Rows},
     side::Side,
 };
 
@@ -26,6 +27,7 @@ impl Observer for Metrics {
     fn observe(&self, event: &EngineEvent<'_>) {
         match *event {
             EngineEvent::StandingBy { holder } => StandingBy { holder }.emit(self),
+            EngineEvent::Begins { source, position } => Begins { source, position }.emit(self),
             EngineEvent::Active => {
                 Active.emit(self);
                 for source in Side::BOTH {
@@ -34,14 +36,16 @@ impl Observer for Metrics {
                     }
                 }
             }
-            EngineEvent::Paused { source, paused } => {
-                let state = if paused { DirectionState::Paused } else { DirectionState::CatchingUp };
-                StateChanged { source, state }.emit(self);
+            EngineEvent::Paused { source, until } => Paused { source, until }.emit(self),
+            EngineEvent::Resumed { source } => {
+                StateChanged { source, state: DirectionState::CatchingUp }.emit(self);
             }
+            EngineEvent::Throttled { source, rows_per_second } => Throttled { source, rows_per_second }.emit(self),
             EngineEvent::Tables { bridged, aside } => TablesBridged { bridged, aside }.emit(self),
             EngineEvent::Interrupted { stage, source, error, pause } => {
                 Interrupted { stage: stage.into(), source, error, pause }.emit(self);
             }
+            EngineEvent::Failed { stage, source, error } => Failed { stage: stage.into(), source, error }.emit(self),
             EngineEvent::Received { source, event } => self.received(source, event),
             EngineEvent::Decided { source, fragment, rows, bytes } => self.decided(source, fragment, rows, bytes),
             EngineEvent::SpillFull { source } => SpillFull { source }.emit(self),
@@ -59,9 +63,13 @@ impl Observer for Metrics {
                 Passed { source, position, time }.emit(self);
                 self.follow(source);
             }
-            EngineEvent::Skipped { source, changes } => {
-                RowsSkipped { source, reason: SkipReason::Settled, rows: changes }.emit(self);
+            EngineEvent::Skipped { source, why, changes } => {
+                RowsSkipped { source, reason: why.into(), rows: changes }.emit(self);
             }
+            EngineEvent::Converted { source, fault, values } => {
+                ValuesConverted { source, reason: fault.into(), values }.emit(self);
+            }
+            EngineEvent::Missed { source } => Missed { source }.emit(self),
             EngineEvent::Stored { source, changes } => {
                 RowsSkipped { source, reason: SkipReason::Quarantined, rows: changes }.emit(self);
             }
@@ -82,7 +90,11 @@ impl Observer for Metrics {
                 source,
                 table: conflict.table,
                 kind: conflict.kind.into(),
-                outcome: if conflict.winner == source { Outcome::Source } else { Outcome::Target },
+                outcome: match conflict.winner {
+                    _ if conflict.merged => Outcome::Merged,
+                    winner if winner == source => Outcome::Source,
+                    _ => Outcome::Target,
+                },
                 tie: conflict.tie,
                 rule: conflict.rule,
             }
@@ -127,7 +139,12 @@ impl Metrics {
                 }
                 .emit(self);
             }
-            LogEvent::Progress(progress) => self.direction(source).received_up_to(&progress.position),
+            LogEvent::Progress(progress) => {
+                self.direction(source).received_up_to(&progress.position);
+                if progress.passed_over > 0 {
+                    RowsSkipped { source, reason: SkipReason::Operator, rows: progress.passed_over }.emit(self);
+                }
+            }
             // The engine ends with its error when it gets there.
             LogEvent::Obstacle(_) => {}
             // Told as a decision.
@@ -180,6 +197,28 @@ fn reason(what: event::Refused, code: Code) -> QuarantineReason {
     }
 }
 
+impl From<Fault> for ConversionReason {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::ZeroDate => ConversionReason::ZeroDate,
+            Fault::Infinity => ConversionReason::Infinity,
+            Fault::NulByte => ConversionReason::NulByte,
+            Fault::OutOfRange => ConversionReason::OutOfRange,
+            Fault::TooLong => ConversionReason::TooLong,
+        }
+    }
+}
+
+impl From<LeftOut> for SkipReason {
+    fn from(why: LeftOut) -> Self {
+        match why {
+            LeftOut::Settled => SkipReason::Settled,
+            LeftOut::Unchanged => SkipReason::Unchanged,
+            LeftOut::PassedOver => SkipReason::Operator,
+        }
+    }
+}
+
 impl From<event::Stage> for Stage {
     fn from(stage: event::Stage) -> Self {
         match stage {
@@ -210,6 +249,8 @@ impl From<event::ConflictKind> for ConflictKind {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use pontoon_core::{Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus};
 
     use super::*;
@@ -249,7 +290,7 @@ mod tests {
             bytes: 7,
             position: &end,
             commit_time: 5_000_000,
-            took: Duration::from_millis(3),
+            took: event::Took { commit: Duration::from_millis(3), ..event::Took::default() },
         });
         metrics.observe(&EngineEvent::Passed { source: a, position: &Position::Lsn(17), time: None, echoes: 1 });
         assert_eq!(metrics.direction(a).state(), DirectionState::Streaming);
@@ -260,18 +301,21 @@ mod tests {
             winner: Side::B,
             winner_name: "stock",
             rule: "last_writer_wins: stock",
+            merged: false,
             contended: true,
             tie: false,
         };
         metrics.observe(&EngineEvent::Conflict { source: Some(a), conflict: &conflict });
         metrics.observe(&EngineEvent::Conflict { source: None, conflict: &conflict });
         metrics.observe(&EngineEvent::Rendezvous { source: Some(a), took: Duration::from_millis(9) });
+        let merged = event::Conflict { merged: true, ..conflict };
+        metrics.observe(&EngineEvent::Conflict { source: Some(a), conflict: &merged });
 
         let status = metrics.status();
         let direction = &status.directions[0];
         assert_eq!((direction.transactions_received, direction.transactions_applied), (1, 1));
         assert_eq!((direction.rows_received, direction.rows_applied), (2, 2));
-        assert_eq!((direction.echo_transactions, direction.conflicts), (1, 1));
+        assert_eq!((direction.echo_transactions, direction.conflicts), (1, 2));
         assert_eq!(direction.position.applied.as_deref(), Some("0/11"));
         let LogEvent::Fragment(last) = fragment(Origin::Local, true, Some(Position::Lsn(18))) else { panic!() };
         metrics.observe(&EngineEvent::Decided { source: a, fragment: &last, rows, bytes: 9 });
@@ -281,6 +325,9 @@ mod tests {
         let page = metrics.encode().unwrap();
         assert!(page.contains(
             "conflicts_total{bridge=\"b\",outcome=\"target\",source=\"shop\",target=\"stock\",type=\"insert_exists\"} 1"
+        ));
+        assert!(page.contains(
+            "conflicts_total{bridge=\"b\",outcome=\"merged\",source=\"shop\",target=\"stock\",type=\"insert_exists\"} 1"
         ));
         assert!(page.contains("transaction_size_bytes_count{bridge=\"b\",source=\"shop\",target=\"stock\"} 2"));
         assert!(!page.contains("4711"));
@@ -315,13 +362,86 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_and_what_is_tried_again_is_counted_by_its_reason() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        let source = Side::A;
+        for (why, changes) in [(LeftOut::Settled, 2), (LeftOut::Unchanged, 3), (LeftOut::PassedOver, 4)] {
+            metrics.observe(&EngineEvent::Skipped { source, why, changes });
+        }
+        let passed_over = Progress { position: Position::Lsn(9), time: None, barrier: false, passed_over: 5 };
+        metrics.observe(&EngineEvent::Received { source, event: &LogEvent::Progress(passed_over) });
+        metrics.observe(&EngineEvent::Missed { source });
+        for fault in Fault::ALL {
+            metrics.observe(&EngineEvent::Converted { source: Side::B, fault, values: 3 + fault as u64 });
+        }
+        for (stage, code) in [
+            (event::Stage::Apply, Code::ConnectionLost),
+            (event::Stage::Apply, Code::ServerBusy),
+            (event::Stage::Apply, Code::LeaseLost),
+            (event::Stage::Read, Code::ConnectionLost),
+        ] {
+            let error = Error::new(code, "stock: no more");
+            let pause = Duration::from_secs(1);
+            metrics.observe(&EngineEvent::Interrupted { stage, source: Some(source), error: &error, pause });
+        }
+        for (code, source) in
+            [(Code::TruncateSeen, Some(source)), (Code::SchemaChanged, Some(source)), (Code::LogLost, None)]
+        {
+            let error = Error::new(code, "shop: that cannot go on");
+            metrics.observe(&EngineEvent::Failed { stage: event::Stage::Read, source, error: &error });
+        }
+        let page = metrics.encode().unwrap();
+        for (name, labels, count) in [
+            ("rows_skipped_total", "reason=\"settled\",source=\"shop\"", 2),
+            ("rows_skipped_total", "reason=\"unchanged\",source=\"shop\"", 3),
+            ("rows_skipped_total", "reason=\"operator\",source=\"shop\"", 9),
+            ("values_converted_total", "reason=\"zero_date\",source=\"stock\"", 3),
+            ("values_converted_total", "reason=\"infinity\",source=\"stock\"", 4),
+            ("values_converted_total", "reason=\"nul_byte\",source=\"stock\"", 5),
+            ("values_converted_total", "reason=\"out_of_range\",source=\"stock\"", 6),
+            ("values_converted_total", "reason=\"too_long\",source=\"stock\"", 7),
+            ("values_converted_total", "reason=\"too_long\",source=\"shop\"", 0),
+            ("apply_retries_total", "reason=\"conflict\",source=\"shop\"", 1),
+            ("apply_retries_total", "reason=\"connection_lost\",source=\"shop\"", 1),
+            ("apply_retries_total", "reason=\"server_busy\",source=\"shop\"", 1),
+            ("apply_retries_total", "reason=\"other\",source=\"shop\"", 1),
+            ("errors_total", "class=\"definite\",source=\"shop\",stage=\"read\"", 1),
+            ("errors_total", "class=\"fatal\",source=\"shop\",stage=\"read\"", 1),
+            ("errors_total", "class=\"fatal\",source=\"stock\",stage=\"read\"", 1),
+        ] {
+            let series = format!("pontoon_{name}{{bridge=\"b\",{labels},target=");
+            let line = page.lines().find(|line| line.starts_with(&series));
+            assert!(line.is_some_and(|line| line.ends_with(&format!("}} {count}"))), "{series} {count}: {line:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_session_begins_is_known_before_anything_is_applied() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        let positions = || metrics.status().directions[0].position.clone();
+        assert_eq!((positions().received, positions().applied), (None, None));
+        metrics.observe(&EngineEvent::Begins { source: Side::A, position: &Position::Lsn(16) });
+        assert_eq!(positions().applied.as_deref(), Some("0/10"));
+        metrics.observe(&EngineEvent::Received {
+            source: Side::A,
+            event: &fragment(Origin::Local, true, Some(Position::Lsn(32))),
+        });
+        assert_eq!((positions().received.as_deref(), positions().applied.as_deref()), (Some("0/20"), Some("0/10")));
+        // Another session reads again what was not applied.
+        metrics.observe(&EngineEvent::Begins { source: Side::A, position: &Position::Lsn(16) });
+        assert_eq!(positions().received.as_deref(), Some("0/10"));
+        assert_eq!(metrics.status().directions[1].position.applied, None, "of the other direction nothing is said");
+    }
+
+    #[test]
     fn the_lag_is_by_the_clock_of_the_source() {
         let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
         // The source's clock is an hour ahead of ours.
         let clock = || now_micros() + 3_600_000_000;
         let end = Position::Lsn(1);
         let passed = |time: i64| {
-            let progress = LogEvent::Progress(Progress { position: Position::Lsn(9), time: None, barrier: false });
+            let progress =
+                LogEvent::Progress(Progress { position: Position::Lsn(9), time: None, barrier: false, passed_over: 0 });
             metrics.observe(&EngineEvent::Received { source: Side::A, event: &progress });
             metrics.observe(&EngineEvent::Passed { source: Side::A, position: &end, time: Some(time), echoes: 0 });
         };
@@ -344,5 +464,31 @@ mod tests {
         assert_eq!(metrics.direction(Side::A).state(), DirectionState::Streaming);
         passed(clock() - 60_000_000);
         assert_eq!(metrics.direction(Side::A).state(), DirectionState::CatchingUp);
+    }
+
+    #[test]
+    fn what_is_held_back_says_so_until_it_is_not() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        let source = Side::A;
+        let told = |rows| metrics.observe(&EngineEvent::Throttled { source, rows_per_second: NonZeroU64::new(rows) });
+        let shown = || {
+            let [direction, _] = metrics.status().directions;
+            (direction.in_words(), direction.throttled_rows_per_second)
+        };
+        told(5);
+        assert_eq!(shown(), ("stopped".to_owned(), None), "who does not work is not held back");
+        metrics.observe(&EngineEvent::Active);
+        told(5);
+        assert_eq!(shown(), ("throttled to 5 rows/s".to_owned(), Some(5)));
+        told(7);
+        let position = Position::Lsn(9);
+        metrics.observe(&EngineEvent::Passed { source, position: &position, time: None, echoes: 0 });
+        assert_eq!(shown(), ("throttled to 7 rows/s".to_owned(), Some(7)));
+        told(0);
+        assert_eq!(shown(), ("catching up".to_owned(), None));
+        // A pause says more.
+        metrics.observe(&EngineEvent::Paused { source, until: None });
+        told(5);
+        assert_eq!(shown(), ("paused".to_owned(), None));
     }
 }

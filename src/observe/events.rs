@@ -4,6 +4,7 @@
 //! A state that lasts is logged when it begins and when it ends, not at every attempt in between.
 
 use std::{
+    num::NonZeroU64,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -13,10 +14,13 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    ApplyStage, ConflictKind, ConnectResult, DirectionState, Metrics, Outcome, QuarantineReason, RetryReason,
-    RowCounts, SkipReason, Stage,
+    ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionState, Metrics, Outcome, QuarantineReason,
+    RetryReason, RowCounts, SkipReason, Stage,
 };
-use crate::{event::SetAside, side::Side};
+use crate::{
+    event::{SetAside, Took},
+    side::Side,
+};
 
 /// Lines in a second that a storm of conflicts or refusals may write; the rest is counted.
 const CONFLICT_LINES: u32 = 10;
@@ -132,8 +136,8 @@ pub struct TransactionApplied<'a> {
     pub commit_time: i64,
     /// Where the last of them ends.
     pub position: &'a Position,
-    /// From the first statement to the commit's answer.
-    pub took: Duration,
+    /// What it took.
+    pub took: Took,
 }
 
 impl TransactionApplied<'_> {
@@ -142,7 +146,10 @@ impl TransactionApplied<'_> {
         let direction = metrics.direction(self.source);
         direction.applied(self.transactions, self.rows, self.commit_time);
         direction.applied_bytes(self.bytes);
-        direction.apply_duration(ApplyStage::Total, self.took.as_secs_f64());
+        let Took { write, commit, total } = self.took;
+        for (stage, took) in [(ApplyStage::Write, write), (ApplyStage::Commit, commit), (ApplyStage::Total, total)] {
+            direction.apply_duration(stage, took.as_secs_f64());
+        }
         if let Some(offset) = metrics.node(self.source).clock_offset_seconds() {
             direction.commit_to_apply((super::now_micros() - self.commit_time) as f64 / 1e6 + offset);
         }
@@ -152,9 +159,27 @@ impl TransactionApplied<'_> {
             position = %self.position,
             transactions = self.transactions,
             rows = self.rows.total(),
-            milliseconds = self.took.as_millis(),
+            milliseconds = total.as_millis(),
             "applied"
         );
+    }
+}
+
+/// A session begins to read the source's log.
+pub struct Begins<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Everything up to here is applied.
+    pub position: &'a Position,
+}
+
+impl Begins<'_> {
+    /// Notes from where on the log is not applied, which is known before anything of it is read.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.applied_up_to(self.position);
+        direction.received_up_to(self.position);
+        debug!(source = direction.source, target = direction.target, position = %self.position, "reading begins");
     }
 }
 
@@ -203,6 +228,25 @@ impl RowsSkipped {
                 debug!(source = direction.source, target = direction.target, rows = self.rows, %reason, "rows left out")
             }
         }
+    }
+}
+
+/// Values were read that other values stand for on the other side, by a rule of their column.
+pub struct ValuesConverted {
+    /// The direction.
+    pub source: Side,
+    /// What was the matter with them.
+    pub reason: ConversionReason,
+    /// How many.
+    pub values: u64,
+}
+
+impl ValuesConverted {
+    /// Counts them.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.converted(self.reason, self.values);
+        debug!(source = direction.source, target = direction.target, values = self.values, reason = %self.reason, "values converted");
     }
 }
 
@@ -376,6 +420,19 @@ impl Retrying<'_> {
     }
 }
 
+/// A transaction was rolled back since rows were not as it expects, and is tried again when what is to be settled is.
+pub struct Missed {
+    /// The direction.
+    pub source: Side,
+}
+
+impl Missed {
+    /// Counts it: no error, since that is how conflicts are found.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.direction(self.source).retried(RetryReason::Conflict);
+    }
+}
+
 /// A rendezvous was rolled back and is tried again.
 pub struct RendezvousRetrying<'a> {
     /// The direction that asked for it; `None` for a completion.
@@ -409,6 +466,44 @@ impl StateChanged {
         if direction.set_state(self.state) {
             info!(source = direction.source, target = direction.target, state = %self.state, "state");
         }
+    }
+}
+
+/// Nothing is applied in the direction.
+pub struct Paused {
+    /// The direction.
+    pub source: Side,
+    /// When it goes on by itself, in microseconds since 1970 UTC, where that is known.
+    pub until: Option<i64>,
+}
+
+impl Paused {
+    /// Sets the gauge and the time; logs it if it is new.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.direction(self.source).paused_until(self.until);
+        StateChanged { source: self.source, state: DirectionState::Paused }.emit(metrics);
+    }
+}
+
+/// A direction is held back by the limit on its rows, or is not any more.
+pub struct Throttled {
+    /// The direction.
+    pub source: Side,
+    /// The limit; `None`: it is not held back.
+    pub rows_per_second: Option<NonZeroU64>,
+}
+
+impl Throttled {
+    /// Sets the gauge and the limit; logs it if it is new. A first load is shown as one, however fast it is.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        direction.throttled_to(self.rows_per_second);
+        let state = match (self.rows_per_second, direction.state()) {
+            (Some(_), DirectionState::CatchingUp | DirectionState::Streaming) => DirectionState::Throttled,
+            (None, DirectionState::Throttled) => DirectionState::CatchingUp,
+            _ => return,
+        };
+        StateChanged { source: self.source, state }.emit(metrics);
     }
 }
 
@@ -473,6 +568,9 @@ impl Interrupted<'_> {
         let mut news = false;
         for direction in metrics.directions_of(self.source) {
             direction.count_error(self.stage, self.error);
+            if self.stage == Stage::Apply {
+                direction.retried(RetryReason::from(self.error.code()));
+            }
         }
         for direction in metrics.directions_of(None) {
             news |= direction.error(self.error);
@@ -501,6 +599,30 @@ impl Interrupted<'_> {
             warn!(error = %self.error, hint = self.error.remedy(), pause = ?self.pause, "interrupted; nothing is lost, trying again");
         } else {
             debug!(error = %self.error, pause = ?self.pause, "still interrupted");
+        }
+    }
+}
+
+/// The session of the whole bridge ended with an error that does not go away by itself: the process ends, or goes on
+/// without the table that the error is about.
+pub struct Failed<'a> {
+    /// What was being done.
+    pub stage: Stage,
+    /// The direction that it was done for; `None` for both.
+    pub source: Option<Side>,
+    /// Why.
+    pub error: &'a Error,
+}
+
+impl Failed<'_> {
+    /// Counts it; whoever ends or goes on says so. That tables are others than they were is no error yet: mostly it is how the bridge
+    /// comes to know of a change that somebody is making.
+    pub fn emit(self, metrics: &Metrics) {
+        if matches!(self.error.code(), Code::SchemaChanged | Code::TablesChanged) {
+            return;
+        }
+        for direction in metrics.directions_of(self.source) {
+            direction.count_error(self.stage, self.error);
         }
     }
 }
@@ -615,7 +737,7 @@ mod tests {
             bytes: 9,
             commit_time: 5_000_000,
             position: &position,
-            took: Duration::from_millis(7),
+            took: Took { write: Duration::from_secs(3), commit: Duration::from_secs(2), total: Duration::from_secs(7) },
         }
         .emit(&metrics);
         EchoSuppressed { source: Side::B, position: &position }.emit(&metrics);
@@ -641,7 +763,9 @@ mod tests {
             "pontoon_conflicts_total{bridge=\"b\",outcome=\"source\",source=\"stock\",target=\"shop\",type=\"update_origin_differs\"} 1",
             "pontoon_conflict_tie_breaks_total{bridge=\"b\",source=\"stock\",target=\"shop\"} 1",
             "pontoon_apply_retries_total{bridge=\"b\",reason=\"contention\",source=\"shop\",target=\"stock\"} 1",
-            "pontoon_apply_duration_seconds_count{bridge=\"b\",source=\"shop\",stage=\"total\",target=\"stock\"} 1",
+            "pontoon_apply_duration_seconds_sum{bridge=\"b\",source=\"shop\",stage=\"write\",target=\"stock\"} 3",
+            "pontoon_apply_duration_seconds_sum{bridge=\"b\",source=\"shop\",stage=\"commit\",target=\"stock\"} 2",
+            "pontoon_apply_duration_seconds_sum{bridge=\"b\",source=\"shop\",stage=\"total\",target=\"stock\"} 7",
             "pontoon_transaction_size_bytes_sum{bridge=\"b\",source=\"shop\",target=\"stock\"} 200",
         ] {
             assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");

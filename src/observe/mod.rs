@@ -9,14 +9,18 @@
 //! | `engine.rs` | the engine's observer: what it tells becomes these |
 //! | `status.rs` | the status as a document, and what keeps a bridge from being ready |
 //! | `rate.rs` | how much per second, lately |
-//! | `poll.rs` | the task that asks both nodes where their logs and clocks stand |
+//! | `poll.rs` | the task that asks both nodes where their logs and clocks stand, and what was compared last |
+//! | `manager.rs` | what a service manager is told: ready, alive, stopping |
 //! | `page.rs` | the status as a page for people |
 //! | `server.rs` | the HTTP server |
+//! | `ask.rs` | asking that of another process |
 //!
 //! No row's value is ever shown here.
 
+mod ask;
 mod engine;
 pub mod events;
+mod manager;
 mod metrics;
 mod page;
 mod poll;
@@ -24,10 +28,12 @@ mod rate;
 mod server;
 mod status;
 
+pub(crate) use self::ask::{Answer, ask};
 pub use self::{
+    manager::{Manager, tell},
     metrics::{
-        ApplyStage, ConflictKind, ConnectResult, DirectionMetrics, DirectionState, Metrics, NodeMetrics, Outcome,
-        QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
+        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionMetrics, DirectionState, Metrics,
+        NodeMetrics, Outcome, QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
     },
     poll::poll,
     server::{StatusServer, serve_when_free},

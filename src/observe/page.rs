@@ -50,7 +50,7 @@ fn write_page(page: &mut String, status: &StatusSnapshot) -> std::fmt::Result {
     let [a, b] = &status.directions;
     type Cell = fn(&super::DirectionStatus) -> String;
     let rows: [(&str, Cell); 10] = [
-        ("state", |d| if d.used { d.state.replace('_', " ") } else { "not used".to_owned() }),
+        ("state", |d| if d.used { d.in_words() } else { "not used".to_owned() }),
         ("lag", |d| d.lag_seconds.map_or_else(|| "unknown".to_owned(), seconds)),
         ("log not yet applied", |d| d.lag_bytes.map_or_else(|| "unknown".to_owned(), bytes)),
         ("applied up to", |d| d.position.applied.clone().unwrap_or_else(|| "unknown".to_owned())),

@@ -1,10 +1,11 @@
-//! The task that asks both nodes where their logs and clocks stand, whether the bridge itself is at work
+//! The task that asks both nodes where their logs and clocks stand, and what was compared last, whether the bridge itself is at work
 //! or not: what it shows is true also when the engine hangs.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use pontoon_core::{Code, Error, node::Node};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::debug;
 
 use super::{
     Metrics,
@@ -66,8 +67,23 @@ async fn ask(nodes: &Pair<Arc<dyn Node>>, metrics: &Metrics, side: Side) {
             .unwrap_or_else(|_| Err(silent(node.name())))
         {
             Ok(status) => metrics.node(side).log_status(&status, began.elapsed().as_secs_f64()),
-            Err(error) => Disconnected { node: side, error: &error, pause: Some(EVERY) }.emit(metrics),
+            Err(error) => {
+                Disconnected { node: side, error: &error, pause: Some(EVERY) }.emit(metrics);
+                continue;
+            }
         }
+        if side == Side::A {
+            look_at_verified(&**node, metrics).await;
+        }
+    }
+}
+
+/// What was compared is shown, which another process did and noted on node A. Whoever cannot say so is asked again.
+async fn look_at_verified(node: &dyn Node, metrics: &Metrics) {
+    match timeout(ANSWER_WITHIN, node.verified()).await.unwrap_or_else(|_| Err(silent(node.name()))) {
+        Ok(Some(verified)) => metrics.set_verified(&verified),
+        Ok(None) => {}
+        Err(error) => debug!(node = node.name(), %error, "what was compared last cannot be read"),
     }
 }
 

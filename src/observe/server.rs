@@ -26,6 +26,9 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A connection is given up after this long, whatever it is doing.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
+/// Every answer says in this header whose page it is: at a port that is written twice another bridge answers.
+pub(super) const BRIDGE: &str = "pontoon-bridge";
+
 /// How often a port that someone else holds is asked for again.
 const RETRY_PORT: Duration = Duration::from_secs(1);
 
@@ -68,7 +71,7 @@ impl StatusServer {
             let metrics = metrics.clone();
             connections.spawn(async move {
                 let service = service_fn(|request| {
-                    let response = respond(&request, &metrics);
+                    let response = of_bridge(respond(&request, &metrics), &metrics);
                     async { Ok::<_, Infallible>(response) }
                 });
                 let connection = http1::Builder::new()
@@ -145,6 +148,14 @@ fn respond<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> 
     answer(status, kind, body)
 }
 
+/// With the name of the bridge.
+fn of_bridge(mut response: Response<Full<Bytes>>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    if let Ok(name) = HeaderValue::from_str(&metrics.bridge) {
+        response.headers_mut().insert(BRIDGE, name);
+    }
+    response
+}
+
 fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -193,6 +204,9 @@ mod tests {
         let served = tokio::spawn(server.serve(metrics.clone(), async { stopped.await.unwrap_or_default() }));
 
         assert!(get(address, "GET /livez").await.starts_with("HTTP/1.1 200 OK"));
+        for path in ["/livez", "/", "/nothing"] {
+            assert!(get(address, &format!("GET {path}")).await.contains("\r\npontoon-bridge: b\r\n"), "{path}");
+        }
         let ready = get(address, "GET /readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("node shop is not connected yet"), "{ready}");
         Active.emit(&metrics);

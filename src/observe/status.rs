@@ -1,5 +1,7 @@
 //! The status as a document: what `/api/status` serves, and what keeps a bridge from being ready.
 
+use std::num::NonZeroU64;
+
 use pontoon_core::Error;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,12 @@ pub struct DirectionStatus {
     pub used: bool,
     /// What it is doing, as in `pontoon_direction_state`.
     pub state: String,
+    /// When it goes on by itself, where it is paused for a time.
+    #[serde(default)]
+    pub paused_until: Option<String>,
+    /// The limit on rows in a second that holds it back, where one does.
+    #[serde(default)]
+    pub throttled_rows_per_second: Option<u64>,
     /// How far it is behind, by the source's clock.
     pub lag_seconds: Option<f64>,
     /// The same in the source's log.
@@ -134,6 +142,18 @@ pub struct DirectionStatus {
     pub queue_bytes: Option<u64>,
     /// What may be.
     pub queue_limit_bytes: Option<u64>,
+}
+
+impl DirectionStatus {
+    /// What it is doing, for people.
+    pub fn in_words(&self) -> String {
+        let state = self.state.replace('_', " ");
+        match (&self.paused_until, self.throttled_rows_per_second) {
+            (Some(until), _) => format!("{state} until {until}"),
+            (None, Some(rows)) => format!("{state} to {rows} rows/s"),
+            (None, None) => state,
+        }
+    }
 }
 
 /// Places in a source's log.
@@ -245,7 +265,7 @@ impl Metrics {
             }
             let name = format!("{}->{}", direction.source, direction.target);
             match direction.state() {
-                DirectionState::Streaming | DirectionState::CatchingUp => {}
+                DirectionState::Streaming | DirectionState::CatchingUp | DirectionState::Throttled => {}
                 state => reasons.push(format!("{name} is {state}")),
             }
             let (lag, limit) = (direction.lag_seconds(), self.ready_lag_seconds());
@@ -289,6 +309,14 @@ impl Metrics {
             target: direction.target.clone(),
             used: direction.is_used(),
             state: direction.state().to_string(),
+            paused_until: words
+                .paused_until
+                .filter(|_| direction.state() == DirectionState::Paused)
+                .map(pontoon_core::calendar::format_instant),
+            throttled_rows_per_second: words
+                .throttled_to
+                .filter(|_| direction.state() == DirectionState::Throttled)
+                .map(NonZeroU64::get),
             lag_seconds: known(direction.lag_seconds()),
             lag_bytes: bytes(self.node(source).numbers().log_lag_bytes),
             position: Positions {
@@ -352,6 +380,8 @@ mod tests {
         assert_eq!(metrics.not_ready(), ["stock->shop is 31 s behind, more than 30 s"]);
         metrics.direction(Side::B).set_used(false);
         assert!(metrics.status().ready);
+        let unused = &metrics.status().directions[1];
+        assert_eq!((unused.state.as_str(), unused.lag_seconds), ("stopped", None));
         let error = Error::new(Code::Unreachable, "no answer");
         Disconnected { node: Side::A, error: &error, pause: None }.emit(&metrics);
         assert_eq!(metrics.not_ready(), ["node shop is down: no answer [unreachable]"]);

@@ -274,6 +274,7 @@ mod tests {
             followed: true,
             uniques: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         };
         [table].into()
     }

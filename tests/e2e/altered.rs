@@ -17,7 +17,12 @@ use crate::{
     support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
 };
 
-first_pairing!(columns_come_and_go, a_table_is_swapped_for_another);
+first_pairing!(
+    columns_come_and_go,
+    a_table_is_swapped_for_another,
+    a_column_is_dropped_and_another_added_under_its_name,
+    a_column_gets_another_name_and_one_another_type,
+);
 
 /// Keys below are written on a, from here on on b.
 const OF_B: u32 = 1_000_000;
@@ -79,7 +84,7 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step::alike("ADD COLUMN extra int NOT NULL DEFAULT 5"),
     Step::alike("ADD COLUMN note varchar(20)"),
     Step { postgres: "ALTER COLUMN name TYPE varchar(80)", mysql: "MODIFY COLUMN name varchar(80)", waits: false },
@@ -87,6 +92,7 @@ const STEPS: [Step; 6] = [
     // The columns of MySQL's table in another order.
     Step { postgres: "ALTER COLUMN n SET DEFAULT 3", mysql: "MODIFY COLUMN n int DEFAULT 3 FIRST", waits: false },
     Step::alike("ADD COLUMN later int DEFAULT 6"),
+    Step::alike("RENAME COLUMN extra TO surplus"),
 ];
 
 /// How often the bridge has said so.
@@ -132,7 +138,7 @@ async fn columns_come_and_go(kinds: [Kind; 2]) {
     assert!(bridge.is_running());
     let written = written(stop, writers).await;
     link.settle().await;
-    let rows = link.same("SELECT id, name, n, extra, later FROM items ORDER BY id").await;
+    let rows = link.same("SELECT id, name, n, surplus, later FROM items ORDER BY id").await;
     assert_eq!(rows.len(), written as usize);
     for row in &rows {
         let [id, name, n, extra, later] = &row[..] else { panic!("{row:?}") };
@@ -142,6 +148,60 @@ async fn columns_come_and_go(kinds: [Kind; 2]) {
         assert_eq!((extra.as_deref(), later.as_deref()), (Some("5"), Some("6")), "{row:?}");
     }
     nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// What a log holds of the former does not become a value of the latter, even where it was made on what the latter holds.
+async fn a_column_is_dropped_and_another_added_under_its_name(kinds: [Kind; 2]) {
+    let link = written_before_it_is_altered(kinds).await;
+    link.both("ALTER TABLE items DROP COLUMN name").await;
+    link.both("ALTER TABLE items ADD COLUMN name varchar(40) DEFAULT 'none'").await;
+    link.a.run("UPDATE items SET name = 'of a' WHERE id = 10").await;
+    let expected = ["1 1 none", "2 1 none", "3 2 none", "10 1 of a", "20 1 none"];
+    crosses(&link, "SELECT id, n, name FROM items ORDER BY id", expected).await;
+}
+
+/// Rows under the name and of the type of before, which the log tells and no table does any more.
+async fn a_column_gets_another_name_and_one_another_type(kinds: [Kind; 2]) {
+    let link = written_before_it_is_altered(kinds).await;
+    link.both("ALTER TABLE items RENAME COLUMN name TO title").await;
+    for node in link.nodes() {
+        let change = if node.is_postgres() { "ALTER COLUMN n TYPE" } else { "MODIFY COLUMN n" };
+        node.run(&format!("ALTER TABLE items {change} decimal(12,0)")).await;
+    }
+    link.a.run("UPDATE items SET title = 'of a' WHERE id = 10").await;
+    let expected = ["1 1 of before", "2 1 of before", "3 2 of before", "10 1 of a", "20 1 of before"];
+    crosses(&link, "SELECT id, n, title FROM items ORDER BY id", expected).await;
+}
+
+/// Rows that are on both sides, and what either side writes while no bridge runs: an update of one column, of two, a row that
+/// comes, and one that goes.
+async fn written_before_it_is_altered(kinds: [Kind; 2]) -> Link {
+    let link = ready(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("INSERT INTO items VALUES (1, 'none', 1), (2, 'none', 1), (3, 'none', 1), (4, 'none', 1)").await;
+    link.settle().await;
+    assert_eq!(bridge.stop().await, 0);
+    for (node, id) in [(&link.a, 1), (&link.b, 2)] {
+        node.run(&format!("UPDATE items SET name = 'of before' WHERE id = {id}")).await;
+        node.run(&format!("INSERT INTO items VALUES ({id}0, 'of before', 1)")).await;
+    }
+    link.a.run("UPDATE items SET name = 'of before', n = n + 1 WHERE id = 3").await;
+    link.b.run("DELETE FROM items WHERE id = 4").await;
+    link
+}
+
+/// It does when the bridge runs, and nobody loses by it.
+async fn crosses<const N: usize>(link: &Link, query: &str, expected: [&str; N]) {
+    let bridge = link.run();
+    bridge.works().await;
+    link.settle().await;
+    let rows = link.same(query).await;
+    let told: Vec<_> = rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(told, expected);
+    link.succeed(&["verify"]).await;
+    nobody_lost(link).await;
     assert_eq!(bridge.stop().await, 0);
 }
 

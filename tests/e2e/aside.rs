@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     altered::{nobody_lost, written_at},
+    at_rest::metric,
     refusals::position_in,
     support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
 };
@@ -23,7 +24,9 @@ first_pairing!(
     what_is_tied_to_it_waits_with_it,
     its_log_is_lost_meanwhile,
     a_truncated_one_waits_until_that_is_passed_over,
-    a_name_of_before_in_the_log,
+    a_truncate_is_carried_over,
+    a_name_of_before_where_columns_have_rules,
+    a_type_of_before_where_columns_have_rules,
     one_that_is_dropped,
 );
 
@@ -36,11 +39,13 @@ const SHARED: u32 = 40;
 const ITEMS: &str = "[[tables]]\nname = \"items\"\n";
 const ORDERS: &str = "[[tables]]\nname = \"orders\"\ncolumns = { n = \"additive\" }\n";
 
+const PAGE: &str = "[server]\nlisten = \"127.0.0.1:0\"\n";
+
 /// What the bridge says when it sets a table aside.
 const ASIDE: &str = "set aside: the other tables go on";
 
 async fn ready(kinds: [Kind; 2]) -> Link {
-    let options = LinkOptions { configuration: format!("{ITEMS}{ORDERS}"), ..LinkOptions::default() };
+    let options = LinkOptions { configuration: format!("{ITEMS}{ORDERS}{PAGE}"), ..LinkOptions::default() };
     let link = Link::start(kinds, options).await;
     link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
     link.create("orders", "id int PRIMARY KEY, n bigint NOT NULL").await;
@@ -237,12 +242,78 @@ async fn a_truncated_one_waits_until_that_is_passed_over(kinds: [Kind; 2]) {
         link.settle().await;
     }
     link.succeed(&["verify"]).await;
+    let errors = metric(&bridge, "pontoon_errors_total", "class=\"definite\"").await;
+    assert_eq!(errors, 2.0, "one for each side, and none for how it comes to know that tables are others");
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// The other side is emptied too, but for what was written there since.
+async fn a_truncate_is_carried_over(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let mut bridge = link.run();
+    bridge.works().await;
+    for (round, (name, node, other)) in [("a", &link.a, &link.b), ("b", &link.b, &link.a)].into_iter().enumerate() {
+        let first = 10 * (1 + round as u32);
+        let insert = |id: u32, text: &str| format!("INSERT INTO items VALUES ({id}, '{text}', 1)");
+        node.run(&insert(first, "goes")).await;
+        node.run(&insert(first + 1, "is changed since")).await;
+        link.settle().await;
+        node.run("TRUNCATE TABLE items").await;
+        node.run(&insert(first + 2, "behind")).await;
+        said(&bridge, ASIDE, 1 + round).await;
+        other.run(&format!("UPDATE items SET n = 7 WHERE id = {}", first + 1)).await;
+        other.run(&insert(first + 3, "of the other")).await;
+        orders_cross(&link, first).await;
+        // While a bridge runs, and where the command is the one that works.
+        let resync = ["resync", "--from", name, "--table", "items", "--execute"];
+        bridge = if round == 0 {
+            link.succeed(&resync).await;
+            said(&bridge, "no longer set aside", 1).await;
+            bridge
+        } else {
+            assert_eq!(bridge.stop().await, 0);
+            link.succeed(&resync).await;
+            link.run()
+        };
+        link.settle().await;
+        let ids = link.same("SELECT id FROM items ORDER BY id").await;
+        assert_eq!(ids, [1, 2, 3].map(|at| [Some((first + at).to_string())]), "round {round}");
+        link.succeed(&["verify"]).await;
+        link.a.run("DELETE FROM items").await;
+        link.settle().await;
+    }
+    // Both logs hold one: where one is passed over, the other is met, by the bridge that runs or by the command.
+    let resync = async |from| link.command(&["resync", "--from", from, "--table", "items", "--execute"]).await;
+    let both = async || {
+        let ended = resync("a").await;
+        assert!(ended.code == 1 && ended.err.contains("items: set aside again: the log of b holds"), "{ended:?}");
+        assert_eq!(resync("b").await.code, 0);
+    };
+    for is_beside in [true, false] {
+        let before = bridge.log().matches(ASIDE).count();
+        for (id, node) in [(91, &link.a), (92, &link.b)] {
+            node.run("TRUNCATE TABLE items").await;
+            node.run(&format!("INSERT INTO items VALUES ({id}, 'behind', 1)")).await;
+        }
+        said(&bridge, ASIDE, before + 1).await;
+        bridge = if is_beside {
+            both().await;
+            bridge
+        } else {
+            assert_eq!(bridge.stop().await, 0);
+            both().await;
+            link.run()
+        };
+        link.settle().await;
+        assert_eq!(link.same("SELECT id FROM items").await, [[Some("92".to_owned())]]);
+    }
     assert_eq!(bridge.stop().await, 0);
 }
 
 /// A column is renamed on both sides while rows under its name of before are still to be read.
-async fn a_name_of_before_in_the_log(kinds: [Kind; 2]) {
+async fn a_name_of_before_where_columns_have_rules(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
+    link.edit(ITEMS, &format!("{ITEMS}conflict = \"column_merge\"\n"));
     link.a.run("INSERT INTO items VALUES (1, 'of before', 1)").await;
     let rename = |from: &str, to: &str| format!("ALTER TABLE items RENAME COLUMN {from} TO {to}");
     link.both(&rename("name", "title")).await;
@@ -258,6 +329,36 @@ async fn a_name_of_before_in_the_log(kinds: [Kind; 2]) {
     bridge.logged("no longer set aside").await;
     link.settle().await;
     assert_eq!(link.same("SELECT name FROM items").await, [[Some("of before".to_owned())]]);
+    nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// A column has another type on both sides while rows of that of before are still to be read, and what they added to it counts.
+async fn a_type_of_before_where_columns_have_rules(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    link.both("UPDATE orders SET n = n + 7 WHERE id = 500").await;
+    let of_type = async |name: &str| {
+        for node in link.nodes() {
+            let change = if node.is_postgres() { "ALTER COLUMN n TYPE" } else { "MODIFY COLUMN n" };
+            let rest = if node.is_postgres() { "" } else { " NOT NULL" };
+            node.run(&format!("ALTER TABLE orders {change} {name}{rest}")).await;
+        }
+    };
+    of_type("decimal(20,0)").await;
+    let mut bridge = link.run();
+    bridge.logged(ASIDE).await;
+    let log = bridge.log();
+    let told = log.lines().rfind(|line| line.contains(ASIDE)).unwrap();
+    assert!(told.contains("[schema-changed]") && told.contains("another type"), "{told}");
+    link.a.run("INSERT INTO items VALUES (1, 'the others go on', 1)").await;
+    eventually("the others go on", async || link.b.value("SELECT count(*) FROM items").await == "1").await;
+    assert!(bridge.is_running());
+    // Of a column with a rule PostgreSQL's log is read as text; what the other's holds is not guessed.
+    assert_eq!(link.postgres().0.value("SELECT n FROM orders WHERE id = 500").await, "7");
+    of_type("bigint").await;
+    bridge.logged("no longer set aside").await;
+    link.settle().await;
+    assert_eq!(link.same("SELECT n FROM orders WHERE id = 500").await, [[Some("14".to_owned())]]);
     nobody_lost(&link).await;
     assert_eq!(bridge.stop().await, 0);
 }

@@ -70,7 +70,7 @@ const PERIODIC: [&str; 3] = ["retire", "forget", "renew"];
 
 /// The first connection of a process has to succeed, and the answer of a process that looks at its servers for their
 /// metrics is no part of the bridge's work.
-const APART: [&str; 1] = ["connect"];
+const APART: [&str; 2] = ["connect", "verified"];
 
 /// In which order the parts are done, and whether with a session that has just been lost, for what a session begins with.
 const PARTS: [(Part, bool); 5] = [
@@ -149,7 +149,7 @@ impl Running {
             let shutdown = async move {
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            service::run(&config, &nodes, Until::Stopped, Some(observer), shutdown).await
+            service::run(&config, &nodes, Until::Stopped, Some(observer), None, shutdown).await
         });
         let mut running = Running { sites, told, stop, task };
         tokio::select! {

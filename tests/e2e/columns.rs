@@ -13,9 +13,12 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::{Value as Json, json};
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{
-    Database, Link, LinkOptions, a_second_later, pairings,
-    workload::{dice, kills},
+use crate::{
+    at_rest::metric,
+    support::{
+        Database, Link, LinkOptions, a_second_later, pairings,
+        workload::{dice, kills},
+    },
 };
 
 const CONFIGURATION: &str = r#"
@@ -204,6 +207,9 @@ async fn each_column_goes_where_it_belongs(kinds: [Kind; 2]) {
     let crossed = metrics.lines().filter(|line| line.starts_with("pontoon_conflicts_total"));
     let crossed = crossed.filter(|line| line.contains("floor_crossed") && !line.ends_with(" 0"));
     assert_eq!(crossed.count(), 1, "the crossed floor is counted once");
+    let merged = CASES.iter().filter(|case| case.record.is_some_and(|(_, taken)| taken != "null")).count() as f64;
+    assert_eq!(metric(&bridge, "pontoon_conflicts_total", "outcome=\"merged\"").await, merged);
+    assert!(metric(&bridge, "pontoon_apply_retries_total", "reason=\"conflict\"").await >= 1.0);
     assert_eq!(bridge.stop().await, 0);
     a_sum_that_is_too_large_waits(&link).await;
     rules_that_no_column_can_keep_are_refused(&link).await;

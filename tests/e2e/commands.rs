@@ -9,7 +9,17 @@ use tokio::{
 
 use crate::support::{Database, Link, LinkOptions, database::Client, eventually, first_pairing};
 
-first_pairing!(tail, status_and_wait, planted_differences, setup_and_teardown, metrics_and_probes);
+first_pairing!(
+    tail,
+    status_and_wait,
+    planted_differences,
+    setup_and_teardown,
+    metrics_and_probes,
+    what_is_left_out_is_counted,
+    health,
+    variables,
+    tail_for_debezium
+);
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, name varchar(60), quantity int NOT NULL DEFAULT 0";
 const TABLES: &str = "[[tables]]\nname = \"items\"\n";
@@ -96,7 +106,8 @@ async fn tail(kinds: [Kind; 2]) {
     let mut found = Vec::new();
     eventually("the echoes and the write are in the other log", async || {
         found = other.events("items").into_iter().filter(|event| event["key"]["id"] != 1000).collect::<Vec<_>>();
-        found.len() >= 3
+        // How many echoes there are is for the bridge to say: what is at hand together crosses together.
+        found.len() > 1 && found.last().is_some_and(|last| last["origin"].is_null())
     })
     .await;
     let last = found.pop().unwrap();
@@ -109,8 +120,8 @@ async fn tail(kinds: [Kind; 2]) {
 }
 
 /// Seconds, of now and of the text of an event.
-mod time {
-    pub(super) fn now() -> u64 {
+pub(crate) mod time {
+    pub(crate) fn now() -> u64 {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
     }
 
@@ -126,7 +137,7 @@ mod time {
 }
 
 /// A configuration with a status page, and its address.
-fn with_page() -> (String, String) {
+pub(crate) fn with_page() -> (String, String) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     (format!("{TABLES}[server]\nlisten = \"{address}\"\n"), address)
@@ -416,6 +427,12 @@ async fn metrics_and_probes(kinds: [Kind; 2]) {
             count(name, &direction);
         }
         assert!(count("pontoon_commit_to_apply_seconds_count", &direction) >= 1.0);
+        let took = |part: &str, stage| {
+            count(&format!("pontoon_apply_duration_seconds_{part}"), &with(direction, ("stage", stage)))
+        };
+        let [write, commit, total] = ["write", "commit", "total"].map(|stage| took("sum", stage));
+        assert!(write > 0.0 && commit > 0.0 && write + commit <= total, "{write} and {commit} of {total}");
+        assert_eq!(took("count", "write"), took("count", "total"));
     }
     for node in ["a", "b"] {
         assert_eq!(count("pontoon_node_up", &[("bridge", "e2e"), ("node", node)]), 1.0);
@@ -463,4 +480,179 @@ async fn metrics_and_probes(kinds: [Kind; 2]) {
     link.same("SELECT id, name, quantity FROM items ORDER BY id").await;
     assert_eq!(bridge.stop().await, 0);
     assert!(get(&address, "/livez").await.is_none());
+}
+
+/// A transaction that an operator said to pass over, and an update that changes nothing (which MySQL and MariaDB do not log).
+async fn what_is_left_out_is_counted(kinds: [Kind; 2]) {
+    let (configuration, _) = with_page();
+    let link = ready(kinds, &configuration).await;
+    for (name, node) in [("a", &link.a), ("b", &link.b)] {
+        let tail = link.tail(name, "items", 7).await;
+        node.run(&format!("BEGIN; INSERT INTO items VALUES (8, 'of {name}', 1), (9, 'of {name}', 1); COMMIT")).await;
+        eventually("tail shows them", async || tail.events("items").iter().any(|event| event["key"]["id"] == 9)).await;
+        let events = tail.events("items");
+        let position = events.iter().find(|event| event["key"]["id"] == 9).unwrap()["position"].as_str().unwrap();
+        link.succeed(&["skip", name, position, "--execute"]).await;
+        node.run("UPDATE items SET quantity = quantity WHERE id = 1").await;
+    }
+    let bridge = link.run();
+    bridge.works().await;
+    link.settle().await;
+    for (node, own) in [(&link.a, "of a"), (&link.b, "of b")] {
+        let names = node.rows("SELECT name FROM items WHERE id >= 8").await;
+        assert_eq!(names, vec![[Some(own.to_owned())]; 2], "its own rows alone");
+    }
+    let page = get(&bridge.page().await, "/metrics").await.unwrap().1;
+    for (source, node) in [("a", &link.a), ("b", &link.b)] {
+        let skipped = |reason| sample(&page, "pontoon_rows_skipped_total", &[("source", source), ("reason", reason)]);
+        assert_eq!(skipped("operator"), Some(2.0), "{source}\n{page}");
+        assert_eq!(skipped("unchanged"), Some(if node.is_postgres() { 1.0 } else { 0.0 }), "{source}\n{page}");
+    }
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// `health` says no while nobody answers, while a database is away, and of another bridge; and yes as soon as that is over.
+async fn health(kinds: [Kind; 2]) {
+    let (configuration, address) = with_page();
+    let mut link = ready(kinds, &configuration).await;
+    let refused = async |link: &Link, arguments: &[&str], says: &str| {
+        let ended = link.command(arguments).await;
+        assert!(ended.code == 1 && ended.out.is_empty() && ended.err.contains(says), "{says:?}: {ended:?}");
+    };
+    refused(&link, &["health"], &format!("{address} does not answer")).await;
+
+    // What listens at all addresses is asked at loopback.
+    let port = address.rsplit(':').next().unwrap();
+    let everywhere = format!("listen = \"0.0.0.0:{port}\"");
+    link.edit(&format!("listen = \"{address}\""), &everywhere);
+    let bridge = link.run();
+    eventually("it is alive", async || link.command(&["health"]).await.code == 0).await;
+    assert_eq!(link.succeed(&["health"]).await, "alive\n");
+    eventually("it is ready", async || link.command(&["health", "--ready"]).await.code == 0).await;
+
+    link.b.server.kill().await.unwrap();
+    eventually("it is not ready, since a database is away", async || {
+        let ended = link.command(&["health", "--ready"]).await;
+        ended.code == 1 && ended.err.contains("node b is down: ")
+    })
+    .await;
+    assert_eq!(link.succeed(&["health"]).await, "alive\n");
+    link.b.server.restart().await.unwrap();
+    eventually("it is ready again", async || link.command(&["health", "--ready"]).await.code == 0).await;
+
+    // A process that answers no more is told from one that is well, within the time.
+    bridge.signal("STOP");
+    refused(&link, &["health", "--timeout", "200ms"], "no whole answer within 200ms").await;
+    bridge.signal("CONT");
+    assert_eq!(link.succeed(&["health", "--timeout", "30s"]).await, "alive\n");
+
+    link.edit("bridge = \"e2e\"", "bridge = \"other\"");
+    refused(&link, &["health"], "the bridge that answers is e2e, not other").await;
+    link.edit("bridge = \"other\"", "bridge = \"e2e\"");
+    link.edit(&everywhere, "listen = \"off\"");
+    refused(&link, &["health"], "server.listen is \"off\"").await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// Urls and the address to listen on have what a variable holds; the process says which one is missing, and never what they hold.
+async fn variables(kinds: [Kind; 2]) {
+    let (configuration, address) = with_page();
+    let link = ready(kinds, &configuration).await;
+    let (port, password) = (link.a.server.port().to_string(), link.b.server.password());
+    let url = link.b.server.superuser_url("shop");
+    link.edit(&format!("127.0.0.1:{port}/"), "127.0.0.1:${PORT_OF_A}/");
+    link.edit(&link.b.server.url(link.b.server.superuser(), "shop"), "${URL_OF_B}");
+    link.edit(&format!("password_file = \"{}\"\n", link.folder.path().join("password-b").display()), "");
+    link.edit(&address, "127.0.0.1:${PAGE}");
+    let page = address.rsplit(':').next().unwrap();
+
+    let ended = link.command_with(&[("PORT_OF_A", &port), ("PAGE", page)], &["status", "--json"]).await;
+    let refusal = ended.refused(2, "config-invalid");
+    assert!(refusal.message.contains(".url: the environment variable URL_OF_B is not set"), "{refusal:?}");
+    assert!(refusal.message.contains("pontoon.toml:6:7: nodes.b"), "{refusal:?}");
+    let broken = url.replacen("127.0.0.1:", "127.0.0.1:x", 1);
+    let ended =
+        link.command_with(&[("PORT_OF_A", &port), ("PAGE", page), ("URL_OF_B", &broken)], &["status", "--json"]).await;
+    assert!(ended.refused(2, "config-invalid").message.contains("nodes.b.url: has a port that is no number"));
+    assert!(!ended.err.contains(password), "{ended:?}");
+
+    let variables = [("PORT_OF_A", port.as_str()), ("PAGE", page), ("URL_OF_B", &url)];
+    let ended = link.command_with(&variables, &["status", "--json"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let document: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(document["nodes"][1]["up"], true, "{document:#}");
+    assert!(!ended.err.contains(password) && !ended.err.contains("every reader of the file"), "{ended:?}");
+    let ended = link.command_with(&variables, &["health"]).await;
+    assert!(ended.code == 1 && ended.err.contains(&address), "{ended:?}");
+}
+
+/// The envelope has what was written, in which transaction and where, on either engine; and what the log leaves out is told.
+async fn tail_for_debezium(kinds: [Kind; 2]) {
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    link.create("items", "id int PRIMARY KEY, name varchar(20), note text").await;
+    link.succeed(&["setup"]).await;
+    let before = time::now();
+    let [from_a, from_b] = [applied(&link, "a").await, applied(&link, "b").await];
+    for node in link.nodes() {
+        // Longer than what PostgreSQL keeps in the row, and not to be compressed to less.
+        let note = if node.is_postgres() {
+            node.run("ALTER TABLE items ALTER note SET STORAGE EXTERNAL").await;
+            "repeat('n', 9000)"
+        } else {
+            "repeat('n', 90)"
+        };
+        let mut client = node.client().await;
+        client.run("BEGIN").await;
+        client.run(&format!("INSERT INTO items VALUES (1, 'anvil', {note})")).await;
+        client.run("UPDATE items SET name = 'bolt' WHERE id = 1").await;
+        client.run("COMMIT").await;
+        client.run("UPDATE items SET id = 2 WHERE id = 1").await;
+        client.run("DELETE FROM items WHERE id = 2").await;
+    }
+    for (name, node, from) in [("a", &link.a, from_a), ("b", &link.b, from_b)] {
+        let found = events(&link, &["tail", name, "--from", &from, "--limit", "4", "--format", "debezium"]).await;
+        let payloads: Vec<&Value> = found.iter().map(|message| &message["payload"]).collect();
+        let ops: Vec<_> = payloads.iter().map(|payload| payload["op"].as_str().unwrap()).collect();
+        assert_eq!(ops, ["c", "u", "d", "c", "d"], "{found:#?}");
+        let ids: Vec<_> = payloads.iter().map(|payload| (&payload["before"]["id"], &payload["after"]["id"])).collect();
+        let [null, one, two] = [Value::Null, 1.into(), 2.into()];
+        assert_eq!(ids, [(&null, &one), (&one, &one), (&one, &null), (&null, &two), (&two, &null)]);
+        let orders: Vec<_> = payloads.iter().map(|payload| payload["transaction"]["total_order"].as_u64()).collect();
+        assert_eq!(orders, [Some(1), Some(2), Some(1), Some(2), Some(1)]);
+        let transactions: Vec<_> = payloads.iter().map(|payload| &payload["transaction"]["id"]).collect();
+        assert!(transactions[0] == transactions[1] && transactions[1] != transactions[2], "{transactions:?}");
+
+        let note = "n".repeat(if node.is_postgres() { 9000 } else { 90 });
+        assert_eq!(payloads[1]["before"]["note"], note.as_str());
+        // PostgreSQL leaves it out of the image after.
+        assert_eq!(payloads[1]["after"]["note"], note.as_str());
+        assert_eq!(payloads[1]["after"]["name"], "bolt");
+
+        let source = &payloads[1]["source"];
+        let seconds = |millis: &Value| millis.as_u64().unwrap() / 1000;
+        assert!(
+            seconds(&source["ts_ms"]).abs_diff(before) < 60 && seconds(&payloads[1]["ts_ms"]).abs_diff(before) < 60
+        );
+        assert_eq!((&source["name"], &source["db"], &source["table"]), (&name.into(), &"shop".into(), &"items".into()));
+        assert_eq!((&source["snapshot"], &source["origin"]), (&"false".into(), &Value::Null));
+        let connector = match node.kind {
+            Kind::Postgres => "postgresql",
+            Kind::Mariadb => "mariadb",
+            Kind::Mysql => "mysql",
+        };
+        assert_eq!(source["connector"], connector);
+        if node.is_postgres() {
+            assert_eq!(source["schema"], "public");
+            assert!(
+                source["lsn"].as_u64() < payloads[2]["source"]["lsn"].as_u64() && source["txId"].is_u64(),
+                "{source:#}"
+            );
+            assert_eq!(source["txId"].to_string(), transactions[1].as_str().unwrap());
+        } else {
+            // It is where the other form says that the transaction ends.
+            let common = &events(&link, &["tail", name, "--from", &from, "--limit", "2"]).await[1];
+            let place = format!("{}:{}", source["file"].as_str().unwrap(), source["pos"]);
+            assert_eq!((common["position"].as_str(), source["row"].as_u64()), (Some(&*place), Some(1)));
+        }
+    }
 }

@@ -20,14 +20,20 @@ use crate::support::{
 
 const COLUMNS: &str = "id int PRIMARY KEY, name varchar(60) NOT NULL, quantity int NOT NULL";
 
-/// Rows that are there before: a second's worth and more, of which several kills can take their part.
+/// Rows that are there before: several chunks' worth.
 const ROWS: i64 = 100_000;
+
+/// How many of them are loaded in a second where kills are to find some still to come, however fast the machine is.
+const ROWS_PER_SECOND: u32 = 20_000;
 
 /// How often whoever loads is killed.
 const KILLS_MAX: u32 = 5;
 
 /// How long after a chunk at most: a small part of what all of them take, so that several kills find some still to come.
 const KILL_WITHIN: Duration = Duration::from_millis(100);
+
+/// Rows after which a server is killed: by then they come in chunks that are shared out.
+const ROWS_BETWEEN: i64 = 15_000;
 
 const DUMP: &str = "SELECT id, name, quantity FROM items ORDER BY id";
 
@@ -72,6 +78,11 @@ async fn filled(kinds: [impl Into<Release>; 2], configuration: &str) -> Link {
     link
 }
 
+/// Has the rows come slowly.
+fn slowed(link: &Link) {
+    link.edit("[limits]\n", &format!("[limits]\nrows_per_second = {ROWS_PER_SECOND}\n"));
+}
+
 fn copy(link: &Link) -> Bridge {
     Bridge::command(&link.config(), link.folder.path(), &["copy", "--from", "a"])
 }
@@ -85,6 +96,7 @@ async fn state(link: &Link) -> serde_json::Value {
 pub(crate) async fn while_both_sides_write(kinds: [impl Into<Release>; 2]) {
     let mut dice = workload::dice();
     let link = filled(kinds, CONFIGURATION).await;
+    slowed(&link);
     let stop = Arc::new(AtomicBool::new(false));
     let mut process = Some(copy(&link));
     // Until it is asked for, the target has to be empty.
@@ -126,6 +138,51 @@ pub(crate) async fn while_both_sides_write(kinds: [impl Into<Release>; 2]) {
     // Nothing that only arrived is a conflict between two writers.
     let contended = link.a.value("SELECT count(*) FROM pontoon.resolution WHERE rule LIKE 'last_writer_wins%'").await;
     assert_eq!(contended, "0", "each row has one writer");
+}
+
+/// The server that it goes to is killed again and again, and once more when all is said to be there. What says how far it has come is never there without the
+/// rows, though their transactions do not wait for the disk where nobody follows its log.
+async fn while_its_target_is_killed(kinds: [Kind; 2]) {
+    let mut dice = workload::dice();
+    let mut link = filled(kinds, &format!("{CONFIGURATION}direction = \"a->b\"\n")).await;
+    slowed(&link);
+    let process = copy(&link);
+    let asked = "SELECT 1 FROM pontoon.control WHERE name = 'copy:items'";
+    eventually("it is asked for", async || !link.b.rows(asked).await.is_empty()).await;
+    let mut kills = 0;
+    loop {
+        let rows = noted(&link).await;
+        eventually("chunks arrive", async || noted(&link).await >= (rows + ROWS_BETWEEN).min(ROWS)).await;
+        sleep(dice.random_range(Duration::ZERO..KILL_WITHIN)).await;
+        if noted(&link).await == ROWS {
+            break;
+        }
+        link.b.server.kill().await.unwrap();
+        kills += 1;
+        link.b.server.restart().await.unwrap();
+        noted_is_there(&link).await;
+    }
+    println!("killed {kills} times");
+    assert!(kills > 1, "it was not cut off");
+    let ended = process.end().await;
+    link.b.server.kill().await.unwrap();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    link.b.server.restart().await.unwrap();
+    assert_eq!(state(&link).await["done"], true, "what was said to be done is");
+    noted_is_there(&link).await;
+    assert_eq!(link.same(DUMP).await.len() as i64, ROWS);
+    link.succeed(&["verify"]).await;
+}
+
+/// How many rows have arrived, by the word of what is noted.
+async fn noted(link: &Link) -> i64 {
+    state(link).await["rows"].as_i64().unwrap()
+}
+
+async fn noted_is_there(link: &Link) {
+    let noted = noted(link).await;
+    let there: i64 = link.b.value("SELECT count(*) FROM items").await.parse().unwrap();
+    assert!(there >= noted, "{noted} rows are noted, {there} are there");
 }
 
 /// Beside a bridge that runs, which does the work; and none of the rows comes back.
@@ -171,7 +228,7 @@ async fn into_rows(kinds: [Kind; 2]) {
     assert_eq!(link.b.value("SELECT count(*) FROM pontoon.resolution").await, "1");
 }
 
-pairings!(while_both_sides_write, beside_run, into_rows);
+pairings!(while_both_sides_write, while_its_target_is_killed, beside_run, into_rows);
 
 /// What cannot be loaded is said with its row, and nothing of its chunk is there.
 #[tokio::test(flavor = "multi_thread")]

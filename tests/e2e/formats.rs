@@ -5,7 +5,7 @@ use pontoon_servers::Kind;
 
 use crate::support::{Database, Link, LinkOptions, database::Rows, first_pairing};
 
-first_pairing!(what_is_stored_is_fit);
+first_pairing!(what_is_stored_is_fit, who_runs_with_an_older_one_is_shut_out);
 
 /// A stored form: its number, as SQL of PostgreSQL and of the other two.
 const FORMS: &[(u32, [&str; 2])] =
@@ -48,6 +48,11 @@ async fn what_is_stored_is_fit(kinds: [Kind; 2]) {
                 client.run(statement).await;
             }
         }
+        for command in ["run", "status"] {
+            let refused = link.command(&[command]).await.refused(4, "format-old");
+            assert!(refused.message.contains(&format!("have format {number},")), "{refused:?}");
+            assert!(refused.hint.contains("pontoon setup"), "{refused:?}");
+        }
         link.succeed(&["setup"]).await;
         assert_eq!([shape(&link.a).await, shape(&link.b).await], fresh, "format {number}");
         link.a.run(&format!("INSERT INTO items VALUES ({number}, 'on tables of format {number}')")).await;
@@ -61,3 +66,32 @@ async fn what_is_stored_is_fit(kinds: [Kind; 2]) {
         link.both("DELETE FROM items").await;
     }
 }
+
+/// The tables of a bridge that runs are brought up to another format under its hands: it takes its turn anew, and what was kept is kept.
+async fn who_runs_with_an_older_one_is_shut_out(kinds: [Kind; 2]) {
+    let configuration = "[[tables]]\nname = \"items\"\n".into();
+    let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
+    link.create("items", "id bigint PRIMARY KEY, note varchar(60)").await;
+    link.succeed(&["setup"]).await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("INSERT INTO items VALUES (1, 'before')").await;
+    link.settle().await;
+    link.both("UPDATE pontoon.control SET number = 1 WHERE name = 'format'").await;
+    let kept = "SELECT bridge, applier, source, log FROM pontoon.checkpoint ORDER BY applier";
+    let before = [link.a.rows(kept).await, link.b.rows(kept).await];
+    link.succeed(&["setup"]).await;
+    bridge.logged("[lease-lost]").await;
+    link.a.run("INSERT INTO items VALUES (2, 'behind')").await;
+    link.settle().await;
+    assert_eq!(link.same("SELECT note FROM items ORDER BY id").await.len(), 2);
+    assert_eq!([link.a.rows(kept).await, link.b.rows(kept).await], before);
+    // Nothing is left to be done.
+    let token = async || [link.a.value(TOKEN).await, link.b.value(TOKEN).await];
+    let now = token().await;
+    link.succeed(&["setup"]).await;
+    assert_eq!(token().await, now);
+    assert_eq!(bridge.stop().await, 0);
+}
+
+const TOKEN: &str = "SELECT number FROM pontoon.control WHERE name = 'lease'";

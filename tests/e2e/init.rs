@@ -1,21 +1,10 @@
 //! `pontoon init`: what it writes is a configuration that `check` accepts.
 
-use std::{path::Path, process::Stdio};
-
 use pontoon_servers::Kind;
 
-use crate::support::{Database, Ended, Link, LinkOptions, pairings};
+use crate::support::{Database, Link, LinkOptions, pairings, pontoon_with};
 
 pairings!(two_urls);
-
-/// Runs a command without a terminal, with variables of its own.
-async fn pontoon(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pontoon-under-test"));
-    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.envs(variables.iter().copied()).output().await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-}
 
 fn node(name: &str, database: &Database) -> String {
     format!("{name}={}", database.server.url(database.server.superuser(), "shop"))
@@ -37,7 +26,7 @@ async fn two_urls(kinds: [Kind; 2]) {
     let passwords = [("SHOP_PASSWORD", link.a.server.password()), ("STO_CK_PASSWORD", link.b.server.password())];
     let path = link.folder.path().join("new.toml");
 
-    let ended = pontoon(&path, &["init", &shop, &stock], &passwords).await;
+    let ended = pontoon_with(&path, &["init", &shop, &stock], &passwords).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("bridge shop-sto-ck") && ended.out.contains("$STO_CK_PASSWORD"), "{ended:?}");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -46,11 +35,11 @@ async fn two_urls(kinds: [Kind; 2]) {
     for (_, password) in passwords {
         assert!(!text.contains(password), "{text}");
     }
-    let ended = pontoon(&path, &["check"], &passwords).await;
+    let ended = pontoon_with(&path, &["check"], &passwords).await;
     assert_eq!(ended.code, 0, "{ended:?}");
 
     // One that is there is not touched, and whatever is wrong is told before anything is written.
-    let ended = pontoon(&path, &["init", &shop, &stock], &passwords).await;
+    let ended = pontoon_with(&path, &["init", &shop, &stock], &passwords).await;
     assert!(ended.refused(2, "config-invalid").message.contains("is there already"));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     let other = link.folder.path().join("other.toml");
@@ -63,7 +52,7 @@ async fn two_urls(kinds: [Kind; 2]) {
         (&["init", "a=mysql://u@h/d", "b=mysql://u@h/d"], "are the same database"),
         (&["init", "a=mysql://u@h/d", "b=mysql://u@h/e", "--bridge", "No!"], "is not 1 to 32"),
     ] {
-        let ended = pontoon(&other, arguments, &[]).await;
+        let ended = pontoon_with(&other, arguments, &[]).await;
         let refusal = ended.refused(2, "config-invalid");
         assert!(refusal.message.contains(said), "{refusal:?}");
         assert!(!ended.err.contains("secret") && !other.exists());
@@ -73,7 +62,7 @@ async fn two_urls(kinds: [Kind; 2]) {
         let server = &database.server;
         format!("{name}={}", server.url_with_password(server.superuser(), server.password(), "shop"))
     });
-    let ended = pontoon(&other, &["init", &urls[0], &urls[1], "--table", "it*"], &[]).await;
+    let ended = pontoon_with(&other, &["init", &urls[0], &urls[1], "--table", "it*"], &[]).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let text = std::fs::read_to_string(&other).unwrap();
     assert!(
@@ -81,7 +70,8 @@ async fn two_urls(kinds: [Kind; 2]) {
         "{text}"
     );
     let nowhere = link.folder.path().join("nowhere.toml");
-    let ended = pontoon(&nowhere, &["init", "a=mysql://u@127.0.0.1:1/d", "b=postgresql://u@127.0.0.1:1/d"], &[]).await;
+    let ended =
+        pontoon_with(&nowhere, &["init", "a=mysql://u@127.0.0.1:1/d", "b=postgresql://u@127.0.0.1:1/d"], &[]).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(
         std::fs::read_to_string(&nowhere).unwrap().contains("name = \"*\"") && ended.err.contains("cannot look"),

@@ -4,8 +4,9 @@
 use pontoon_servers::Kind;
 
 use crate::{
+    commands::{get, sample},
     quarantine::entries,
-    support::{Database, Link, LinkOptions, eventually, first_pairing},
+    support::{Bridge, Database, Link, LinkOptions, eventually, first_pairing},
 };
 
 first_pairing!(
@@ -29,6 +30,8 @@ label = { nul_byte = "replace" }
 small = { out_of_range = "limit" }
 big = { out_of_range = "null" }
 span = { out_of_range = "limit" }
+[server]
+listen = "127.0.0.1:0"
 "#;
 
 const POSTGRES: &str = "id int PRIMARY KEY, plain int, day date, at timestamp, moment timestamptz, ratio double precision, \
@@ -122,6 +125,22 @@ async fn holds(link: &Link, originals: &[Vec<Vec<Option<String>>>; 2]) {
     link.succeed(&["verify"]).await;
 }
 
+/// Every value that another one stands for is counted where it is read, by the rule; told every other second.
+async fn counts(link: &Link, bridge: &Bridge) {
+    let of_postgres = [("infinity", 7), ("out_of_range", 9), ("too_long", 3), ("zero_date", 0), ("nul_byte", 0)];
+    let of_mysql = [("zero_date", 6), ("nul_byte", 4), ("out_of_range", 4), ("infinity", 0), ("too_long", 0)];
+    for ((_, name), faults) in [(link.postgres(), of_postgres), (link.mysql(), of_mysql)] {
+        for (reason, count) in faults {
+            let labels = [("source", name), ("reason", reason)];
+            eventually(&format!("{count} of {reason} from {name} are counted"), async || {
+                let page = get(&bridge.page().await, "/metrics").await.unwrap().1;
+                sample(&page, "pontoon_values_converted_total", &labels) == Some(f64::from(count))
+            })
+            .await;
+        }
+    }
+}
+
 async fn without_plain(node: &Database, first: usize) -> Vec<Vec<Option<String>>> {
     if node.is_postgres() {
         let columns = "day, at, moment, ratio, amount, note, label, small, big, span";
@@ -143,6 +162,7 @@ async fn what_stands_for_a_value_never_comes_back(kinds: [Kind; 2]) {
     link.settle().await;
     let originals = [without_plain(postgres, 0).await, without_plain(mysql, FIRST_OF_MYSQL).await];
     holds(&link, &originals).await;
+    counts(&link, &bridge).await;
 
     // The rows are written on the side that has what stands for the values; then on the other one.
     let mode = |node: &Database| if node.is_postgres() { "" } else { "SET sql_mode = 'ALLOW_INVALID_DATES'; " };

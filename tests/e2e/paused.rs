@@ -15,6 +15,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     altered::nobody_lost,
+    at_rest::metric,
     support::{Bridge, Database, Link, LinkOptions, a_second_later, eventually, first_pairing},
 };
 
@@ -31,7 +32,10 @@ const ALL: &str = "SELECT id, name, n FROM items ORDER BY id";
 const OF_B: u32 = 1_000_000;
 
 async fn ready(kinds: [Kind; 2]) -> Link {
-    let options = LinkOptions { configuration: "[[tables]]\nname = \"items\"\n".into(), ..LinkOptions::default() };
+    let options = LinkOptions {
+        configuration: "[[tables]]\nname = \"items\"\n[server]\nlisten = \"127.0.0.1:0\"\n".into(),
+        ..LinkOptions::default()
+    };
     let link = Link::start(kinds, options).await;
     link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
     link.succeed(&["setup"]).await;
@@ -42,6 +46,12 @@ async fn ready(kinds: [Kind; 2]) -> Link {
 async fn states(link: &Link) -> [String; 2] {
     let status: Json = serde_json::from_str(&link.succeed(&["status", "--json"]).await).unwrap();
     [0, 1].map(|at| status["directions"][at]["state"].as_str().unwrap().to_owned())
+}
+
+/// Until when each direction is paused; empty where no end is told.
+async fn paused_until(link: &Link) -> [String; 2] {
+    let status: Json = serde_json::from_str(&link.succeed(&["status", "--json"]).await).unwrap();
+    [0, 1].map(|at| status["directions"][at]["paused_until"].as_str().unwrap_or_default().to_owned())
 }
 
 /// An application that inserts rows, some hundred a second, until told to stop; how many it has.
@@ -102,6 +112,12 @@ async fn both_ways_across_restarts(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0, "it ends when it is told to");
     let bridge = link.run();
     bridge.logged("state=paused").await;
+    eventually("how much is not applied is known, though nothing was since the start", async || {
+        let behind =
+            async |node: &str| metric(&bridge, "pontoon_source_log_lag_bytes", &format!("node=\"{node}\"")).await;
+        behind("a").await > 0.0 && behind("b").await > 0.0
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
     let mut written = Vec::new();
     for writer in writers {
@@ -154,10 +170,16 @@ async fn one_way_and_a_conflict(kinds: [Kind; 2]) {
 
 async fn by_itself_after_a_time(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
+    link.succeed(&["pause", "--for", "1h"]).await;
+    let until = paused_until(&link).await;
+    assert!(until.iter().all(|until| until.starts_with("2")), "the databases tell until when: {until:?}");
     let bridge = link.run();
-    bridge.works().await;
+    bridge.logged("state=paused").await;
+    eventually("the bridge tells until when", async || paused_until(&link).await == until).await;
+    assert_eq!(link.succeed(&["status"]).await.matches("paused until 2").count(), 2);
     // Taken together: the later word counts.
     link.succeed(&["pause"]).await;
+    eventually("it has no end", async || paused_until(&link).await == ["", ""]).await;
     let said = link.succeed(&["pause", "--for", "3s"]).await;
     assert!(said.contains("for 3s"), "{said}");
     for (node, id) in [(&link.a, 1), (&link.b, OF_B)] {

@@ -1,10 +1,10 @@
-//! The whole main way with users that have what `setup --print-sql` prints and nothing else.
+//! The whole main way with users that have what `setup --print-sql` prints and nothing else; and with those of `deploy/sql`.
 
 use pontoon_servers::Kind;
 
-use crate::support::{Database, Link, LinkOptions, a_second_later, pairings};
+use crate::support::{Database, Link, LinkOptions, a_second_later, link::write_configuration, pairings};
 
-pairings!(least_privileges, least_of_one_way);
+pairings!(least_privileges, least_of_one_way, the_roles_that_are_shipped);
 
 const PASSWORD: &str = "it's \"plain\" \\ enough";
 const TABLES: &str = "[[tables]]\nname = \"items\"\n[[tables]]\nname = \"Other items\"\n";
@@ -29,21 +29,22 @@ async fn create_user(node: &Database) {
 }
 
 /// What the user may do beside what was printed: nothing.
-async fn ensure_nothing_more(node: &Database, statements: &[String]) {
+async fn ensure_nothing_more(node: &Database, user: &str) {
     if node.is_postgres() {
-        let row = node
-            .rows("SELECT rolsuper::int, rolcreatedb::int, rolcreaterole::int, rolbypassrls::int FROM pg_roles WHERE rolname = 'plain'")
-            .await;
+        let may = "SELECT rolsuper::int, rolcreatedb::int, rolcreaterole::int, rolbypassrls::int FROM pg_roles";
+        let row = node.rows(&format!("{may} WHERE rolname = '{user}'")).await;
         assert!(row[0].iter().all(|value| value.as_deref() == Some("0")), "{row:?}");
-        let member = node.value("SELECT count(*) FROM pg_auth_members WHERE member = 'plain'::regrole").await;
+        let member =
+            node.value(&format!("SELECT count(*) FROM pg_auth_members WHERE member = '{user}'::regrole")).await;
         assert_eq!(member, "0");
-        let owns = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
-                    WHERE relowner = 'plain'::regrole AND nspname <> 'pontoon' AND nspname NOT LIKE 'pg_toast%'";
-        assert_eq!(node.value(owns).await, "0");
-        assert!(statements.iter().all(|statement| !statement.contains("SUPERUSER")), "{statements:#?}");
+        let owns = format!(
+            "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+             WHERE relowner = '{user}'::regrole AND nspname <> 'pontoon' AND nspname NOT LIKE 'pg_toast%'"
+        );
+        assert_eq!(node.value(&owns).await, "0");
         return;
     }
-    let granted = node.rows("SHOW GRANTS FOR plain").await;
+    let granted = node.rows(&format!("SHOW GRANTS FOR {user}")).await;
     for grant in granted.into_iter().map(|row| row[0].clone().unwrap()) {
         assert!(!grant.contains("ALL PRIVILEGES") && !grant.contains("SUPER"), "{grant}");
         if grant.contains(" ON *.* ") {
@@ -74,9 +75,49 @@ async fn least_privileges(kinds: [Kind; 2]) {
             create_user_once(node, &name).await;
         }
     }
-    run_printed(&link, TABLES).await;
+    let printed = run_printed(&link, TABLES).await;
+    assert!(printed.iter().flatten().all(|statement| !statement.contains("SUPERUSER")), "{printed:#?}");
+    everything_works(&link).await;
+}
 
-    // All that follows is done by the plain user.
+/// A file of `deploy/sql` is run as its head says, and the account gets its password.
+async fn run_shipped(node: &Database, password: &str) {
+    let file = match node.kind {
+        Kind::Postgres => "postgres.sql",
+        Kind::Mariadb => "mariadb.sql",
+        Kind::Mysql => "mysql.sql",
+    };
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/sql").join(file);
+    if !node.is_postgres() {
+        node.run(&std::fs::read_to_string(file).unwrap()).await;
+        return node.run(&format!("ALTER USER pontoon@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK")).await;
+    }
+    // It asks psql which version the server has.
+    let mut psql = tokio::process::Command::new("psql");
+    psql.args(["--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-d", &node.server.url(node.server.superuser(), "shop"), "-f"]);
+    let ran = psql.arg(file).env("PGPASSWORD", node.server.password()).output().await.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    node.run(&format!("ALTER ROLE pontoon PASSWORD '{password}'")).await;
+}
+
+async fn the_roles_that_are_shipped(kinds: [Kind; 2]) {
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    for table in ["customers", "items"] {
+        link.create(table, "id bigint PRIMARY KEY, name varchar(60), quantity int").await;
+    }
+    for node in link.nodes() {
+        run_shipped(node, "of the role").await;
+        ensure_nothing_more(node, "pontoon").await;
+    }
+    let tables = "[[tables]]\nname = \"customers\"\n[[tables]]\nname = \"items\"\n";
+    let nodes = [("a", &link.a), ("b", &link.b)];
+    write_configuration(link.folder.path(), "shop-stock", nodes, [("pontoon", "of the role"); 2], tables);
+    link.a.run("INSERT INTO customers VALUES (1, 'there before', 1)").await;
+    everything_works(&link).await;
+}
+
+/// What a bridge does from `check` to `teardown`, by the user of the configuration.
+async fn everything_works(link: &Link) {
     let (exit, found) = link.check().await;
     let blocking: Vec<_> = found.iter().filter(|finding| finding["severity"] != "ok").collect();
     assert_eq!(exit, 0, "{blocking:#?}");
@@ -87,6 +128,7 @@ async fn least_privileges(kinds: [Kind; 2]) {
     link.succeed(&["setup"]).await;
     link.succeed(&["setup"]).await;
     link.succeed(&["setup", "--print-sql"]).await;
+    link.succeed(&["copy", "--from", "a", "--merge"]).await;
     let bridge = link.run();
     bridge.works().await;
     link.a.run("INSERT INTO items VALUES (1, 'from a', 1), (2, 'from a', 2)").await;
@@ -106,9 +148,11 @@ async fn least_privileges(kinds: [Kind; 2]) {
     let rows = link.same("SELECT name FROM items WHERE id = 1").await;
     assert_eq!(rows[0][0].as_deref(), Some("of b"));
     assert_eq!(link.a.value("SELECT count(*) FROM pontoon.resolution").await, "1");
-    link.succeed(&["verify"]).await;
+    for arguments in [&["verify"][..], &["conflicts", "list"], &["quarantine", "list"], &["pause"], &["resume"]] {
+        link.succeed(arguments).await;
+    }
     for node in ["a", "b"] {
-        let position = applied_position(&link, node).await;
+        let position = applied_position(link, node).await;
         link.a.run(&format!("UPDATE items SET quantity = quantity + 1, name = '{node}' WHERE id = 1")).await;
         link.b.run(&format!("UPDATE items SET quantity = quantity + 1, name = '{node}' WHERE id = 4")).await;
         let out = link.succeed(&["tail", node, "--from", &position, "--limit", "1"]).await;
@@ -150,7 +194,7 @@ async fn run_printed(link: &Link, configuration: &str) -> [Vec<String>; 2] {
         for statement in statements {
             client.run(statement).await;
         }
-        ensure_nothing_more(node, statements).await;
+        ensure_nothing_more(node, "plain").await;
     }
     both
 }

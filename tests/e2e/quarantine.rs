@@ -292,8 +292,12 @@ impl Case {
         // Later changes of it wait behind it, others go on.
         session.run(&format!("UPDATE {table} SET w = 1 WHERE id IN (2, 3)")).await;
         link.settle().await;
-        let waits = entries_of(link, table).await;
+        let (waits, tied): (Vec<_>, Vec<_>) =
+            entries_of(link, table).await.into_iter().partition(|entry| entry["key"] == json!([3]));
         assert_eq!(waits.len(), 2, "{waits:#?}");
+        // On a busy machine it was tried again by now, and what a constraint ties it to waits with it.
+        let is_tied = |entry: &Json| self.constraint.is_some() && entry["operation"] == "settlement";
+        assert!(tied.len() <= 1 && tied.iter().all(is_tied), "{tied:#?}");
         assert_eq!((&waits[1]["operation"], &waits[1]["code"]), (&json!("update"), &json!(null)));
         assert_eq!((&waits[1]["before"]["w"], &waits[1]["after"]["w"]), (&json!(0), &json!(1)));
         assert_eq!(target.value(&format!("SELECT w FROM {table} WHERE id = 2")).await, "1");

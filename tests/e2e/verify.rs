@@ -4,8 +4,10 @@ use pontoon_servers::{Kind, Release};
 use serde_json::{Value, json};
 
 use crate::{
-    commands::unseen,
-    support::{Database, Ended, Link, LinkOptions, database::insert_numbered, eventually, first_pairing, workload},
+    commands::{get, sample, time, unseen},
+    support::{
+        Bridge, Database, Ended, Link, LinkOptions, database::insert_numbered, eventually, first_pairing, workload,
+    },
 };
 
 first_pairing!(planted_in_tables_of_all_keys, running_writers, no_bridge_and_a_slow_one, a_cascade_that_is_not_logged);
@@ -178,7 +180,9 @@ fn document(ended: &Ended) -> Value {
 
 pub(crate) async fn planted_in_tables_of_all_keys(kinds: [impl Into<Release>; 2]) {
     let tables = tables();
-    let configuration: String = tables.iter().map(|table| format!("[[tables]]\nname = \"{}\"\n", table.name)).collect();
+    let mut configuration: String =
+        tables.iter().map(|table| format!("[[tables]]\nname = \"{}\"\n", table.name)).collect();
+    configuration += "[server]\nlisten = \"127.0.0.1:0\"\n";
     let link = Link::start(kinds, LinkOptions { configuration, ..LinkOptions::default() }).await;
     for node in link.nodes() {
         for table in &tables {
@@ -192,6 +196,7 @@ pub(crate) async fn planted_in_tables_of_all_keys(kinds: [impl Into<Release>; 2]
     bridge.works().await;
     let before = document(&link.command(&["verify", "--json"]).await);
     assert_eq!((&before["equal"], &before["fenced"]), (&true.into(), &true.into()), "{before:#}");
+    shown(&bridge, [0; 3]).await;
 
     // While it is away, as by somebody whose writes are in no log.
     assert_eq!(bridge.stop().await, 0);
@@ -245,10 +250,30 @@ pub(crate) async fn planted_in_tables_of_all_keys(kinds: [impl Into<Release>; 2]
         }
     }
     assert_eq!(found["rows_different"], different);
+    let only = |node: &str| {
+        let tables = found["tables"].as_array().unwrap();
+        tables.iter().map(|table| table["rows_only_on"][node].as_u64().unwrap()).sum::<u64>()
+    };
+    let rows = [different - only("a") - only("b"), only("a"), only("b")];
+    let equal_at = shown(&bridge, rows).await;
+    assert!((equal_at - time::now() as f64).abs() < 600.0, "when they were equal stays: {equal_at}");
     let ended = link.command(&["verify", "--table", "pairs"]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.out.contains("pairs {\"x\":2,\"y\":\"2020-01-31\"}: different in a\n"), "{ended:?}");
     assert_eq!(bridge.stop().await, 0);
+}
+
+/// Waits until the bridge shows so many rows that differ, only on a and only on b; and when both sides were last equal.
+async fn shown(bridge: &Bridge, rows: [u64; 3]) -> f64 {
+    let mut equal_at = f64::NAN;
+    eventually(&format!("the bridge shows {rows:?}"), async || {
+        let page = get(&bridge.page().await, "/metrics").await.unwrap().1;
+        let of = |kind| sample(&page, "pontoon_verify_rows_different", &[("kind", kind)]).unwrap();
+        equal_at = sample(&page, "pontoon_verify_last_success_timestamp_seconds", &[]).unwrap();
+        ["different", "only on a", "only on b"].map(of) == rows.map(|rows| rows as f64)
+    })
+    .await;
+    equal_at
 }
 
 /// Writers on both sides, of whom some write the same rows: what is on its way is no difference.

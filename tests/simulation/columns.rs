@@ -55,6 +55,7 @@ pub(crate) fn tables(workload: Workload) -> Tables {
         uniques: Vec::new(),
         left: Vec::new(),
         references: Vec::new(),
+        by_columns: has_rules(workload) || workload == Workload::Columns,
     };
     match workload {
         Workload::Aside => [table(TABLE, LABEL), table(MORE, "more")].into(),

@@ -63,6 +63,7 @@ impl Link {
             spill_folder: std::env::temp_dir(),
             holder: self.name.clone(),
             until: Until::Stopped,
+            rows_per_second: None,
             chunk_rows: None,
             seed: None,
             rules,

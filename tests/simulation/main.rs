@@ -216,7 +216,7 @@ fn what_is_paused_is_not_applied_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_was_logged_before_a_column_was_added_crosses_as_it_is() {
+fn what_was_logged_before_a_column_was_added_or_renamed_crosses_as_it_is() {
     all_hold(Topology::Pair, Workload::Reshaped, false);
     all_hold(Topology::Chain, Workload::Reshaped, false);
 }
@@ -347,6 +347,7 @@ rules_are_needed! {
     without_checkpoint_some_schedule_fails: Checkpoint,
     without_undo_some_schedule_fails: Undo,
     without_skip_some_schedule_fails: Skip,
+    without_ahead_some_schedule_fails: Ahead,
     without_delete_some_schedule_fails: Delete,
     without_fence_some_schedule_fails: Fence,
     without_reread_some_schedule_fails: Reread,

@@ -41,6 +41,7 @@ pub(crate) fn tables() -> Tables {
         uniques: Vec::new(),
         left: Vec::new(),
         references: Vec::new(),
+        by_columns: false,
     };
     let (mut parents, mut children) = (table(PARENTS, "parents", "code"), table(CHILDREN, "children", "parent"));
     parents.uniques = vec![Unique { name: "parents_code".into(), columns: vec![TIE] }];

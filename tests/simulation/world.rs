@@ -223,7 +223,12 @@ impl World {
             }
         }
         if schedule.workload == Workload::Reshaped {
-            nodes.iter().for_each(|node| node.add_column(dice.between(0, 40).unsigned_abs(), 2));
+            let is_renamed = dice.chance(0.5);
+            for node in &nodes {
+                let until = dice.between(0, 40).unsigned_abs();
+                // The one that nobody writes, or the one that all do.
+                if is_renamed { node.rename_column(until, 1) } else { node.add_column(until, 2) }
+            }
         }
         if schedule.refuses {
             for node in &nodes {

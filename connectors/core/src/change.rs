@@ -41,7 +41,8 @@ impl std::fmt::Display for Key {
 }
 
 /// What happened to one row. Images are full: a reader that finds a partial one yields an
-/// [`LogEvent::Obstacle`] instead.
+/// [`LogEvent::Obstacle`] instead. Of the bridge's own writes they may hold the key alone, and
+/// [`Value::Unchanged`] beside it ([`crate::MappedTable::by_columns`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// A new row.
@@ -79,7 +80,7 @@ impl Operation {
 }
 
 /// From how many bytes on a value is worth a look at whether it is kept already.
-const SHARED_BYTES: usize = 64 << 10;
+pub const SHARED_BYTES: usize = 64 << 10;
 
 /// How an operation is written where it does not stay in memory: what an update left as it was is there once.
 #[derive(Serialize)]
@@ -132,8 +133,10 @@ pub struct Change {
     pub table: TableId,
     /// What happened.
     pub operation: Operation,
-    /// It was logged in the shape that the table had before a column was added, and what the row came to hold in that column the log
-    /// does not tell: what stands there is a guess, the same before and after. Whoever writes the row asks the source for it.
+    /// It was logged in the shape that the table had before a column was added, renamed or given another type, and what the row came to hold in
+    /// that column the log does not tell: what stands there is a guess, the same before and after, so that nothing may seem to be
+    /// changed. Or its columns stood in another order, and one of them may have been dropped and another added under its name.
+    /// Whoever writes the row asks the source for it.
     pub reshaped: bool,
 }
 
@@ -204,6 +207,8 @@ pub struct Progress {
     pub time: Option<i64>,
     /// Somebody waits for this position (`pontoon wait`): it is to become durable soon.
     pub barrier: bool,
+    /// Rows that were read of transactions that the operator said to pass over, and that the reader has passed over.
+    pub passed_over: u64,
 }
 
 /// Of a transaction that the log hands over before it is decided: PostgreSQL streams one that is too large for
@@ -352,6 +357,7 @@ mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         }
     }
 

@@ -22,6 +22,10 @@ pub enum Class {
     Fatal,
 }
 
+/// What to do about [`Code::TruncateSeen`].
+pub const TRUNCATE_HINT: &str = "to empty the other side too, but for what was written there since: `pontoon resync`, from this node; to leave \
+                                 its rows: pass over the transaction with `pontoon skip`";
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, exit $exit:literal, $explanation:literal;)*) => {
         /// The stable code of an error: what an operator searches for.
@@ -90,6 +94,9 @@ codes! {
     /// The state in the database was written by a newer version.
     FormatUnknown = "format-unknown", Fatal, exit 4,
         "The `pontoon` tables carry a format version that this binary does not know. Use the version that wrote them, or a later one.";
+    /// The state in the database was written by an older version.
+    FormatOld = "format-old", Fatal, exit 4,
+        "The `pontoon` tables carry the format version of an older pontoon. `pontoon setup` of this version brings them up to its own, and keeps what is in them; from then on processes of the older version are refused. Nothing was changed.";
     /// An operator named a place at which the log cannot be taken up.
     PositionUnfit = "position-unfit", Fatal, exit 4,
         "`pontoon setup --at` named a position at which the node's log cannot be taken up: in the middle of a transaction, behind the log's end, in a file that is purged, or before the place from which the slot has the log. The message says which. Nothing was set up by it. Take the dump again with its position, on PostgreSQL after `pontoon setup`, and name that: `docs/operations.md` has the steps.";
@@ -116,13 +123,13 @@ codes! {
         "The log holds a change that cannot be read as rows: it was logged as a statement, or a part of its transaction was undone afterwards. The message names the table or the database, and the setting to change. The bridge stops before that transaction.";
     /// A mapped table was truncated.
     TruncateSeen = "truncate-seen", Definite, exit 4,
-        "A mapped table was truncated. A truncate cannot be checked against concurrent rows, so it is not applied. The table is set aside before it and the others go on; where it is the only one the bridge stops. Truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`; the table goes on then.";
+        "A mapped table was truncated. A truncate names no rows that could be held against those that the other side writes, so it is not applied by itself. The table is set aside before it and the others go on; where it is the only one the bridge stops. To empty the other side too, but for what was written there since: `pontoon resync --from NODE --table TABLE --execute`. To leave the other side's rows: pass over the transaction with `pontoon skip`. The table goes on then.";
     /// Others are set up than are configured.
     TablesChanged = "tables-changed", Definite, exit 4,
         "The tables that the bridge is set up for are not those of the configuration: one was added to the file, or taken out, and `pontoon setup` has not been run since; or it was run with another file than this process has. `pontoon setup` takes up what is new from where the logs stand then, and leaves the rest as it is. A bridge that runs reads its file anew and goes on when the two agree (docs/operations.md, \"Tables come and go\").";
     /// A mapped table changed its shape.
     SchemaChanged = "schema-changed", Definite, exit 4,
-        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and sets the table aside, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was; the other tables go on meanwhile. With `--until-caught-up` it stops instead. Where the log holds rows in which a column had another name or type the table stays aside until that is taken back (docs/operations.md, \"A change of a table\").";
+        "A mapped table is not what it was when the bridge started. Where the pair of tables is fit as it is now (a wider column), the bridge goes on by itself. Else it has applied everything before the change and sets the table aside, with a line in its log that names the difference, until both sides agree: make the same change on the other side, and it goes on where it was; the other tables go on meanwhile. With `--until-caught-up` it stops instead. Where columns of the table have rules, and the log holds rows in which one had another name or type, it stays aside until that is taken back (docs/operations.md, \"A change of a table\").";
     /// The target refuses a row.
     RowRefused = "row-refused", Definite, exit 4,
         "The target server refuses a row: a constraint, a value out of range. Its key goes into quarantine with the change, and everything else goes on: `pontoon quarantine list`. Mend the row on the source or the obstacle on the target, and it heals by itself. With `on_error = \"stop\"` the bridge stops before the transaction, which is neither lost nor half applied: mend the obstacle and start again, or pass over it with `pontoon skip`.";

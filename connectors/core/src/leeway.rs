@@ -9,7 +9,10 @@
 //!
 //! Pure. Limits are those that both sides have, so that what is left fits on either.
 
-use std::cmp::Ordering;
+use std::{
+    cmp::Ordering,
+    sync::atomic::{self, AtomicU64},
+};
 
 use crate::{decimal, form::Form, kind::Kind, value::Value};
 
@@ -53,7 +56,73 @@ impl ValueRules {
     }
 }
 
-/// The rules of a pair of columns, with its limits. The same on both sides.
+/// What was the matter with a value that another one stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// [`ValueRules::zero_date`].
+    ZeroDate,
+    /// [`ValueRules::infinity`].
+    Infinity,
+    /// [`ValueRules::nul_byte`].
+    NulByte,
+    /// [`ValueRules::out_of_range`].
+    OutOfRange,
+    /// [`ValueRules::too_long`].
+    TooLong,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 5] = [Fault::ZeroDate, Fault::Infinity, Fault::NulByte, Fault::OutOfRange, Fault::TooLong];
+}
+
+/// The faults of one value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Faults(u8);
+
+impl Faults {
+    fn met(&mut self, fault: Fault) {
+        self.0 |= 1 << fault as u8;
+    }
+
+    fn has(self, fault: Fault) -> bool {
+        self.0 & 1 << fault as u8 != 0
+    }
+}
+
+/// How many values of one column were read to be written to the other side and are other values there, by their faults. No part of
+/// what a column is: two with other counts are equal, and a copy begins at none.
+#[derive(Debug, Default)]
+pub struct Counts([AtomicU64; Fault::ALL.len()]);
+
+impl Counts {
+    fn add(&self, faults: Faults) {
+        for (count, _) in self.0.iter().zip(Fault::ALL).filter(|(_, fault)| faults.has(*fault)) {
+            count.fetch_add(1, atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// What has been counted since this was asked last.
+    pub fn take(&self) -> [u64; Fault::ALL.len()] {
+        self.0.each_ref().map(|count| count.swap(0, atomic::Ordering::Relaxed))
+    }
+}
+
+impl Clone for Counts {
+    fn clone(&self) -> Self {
+        Counts::default()
+    }
+}
+
+impl PartialEq for Counts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Counts {}
+
+/// The rules of a pair of columns, with its limits. The same on both sides, but for what is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leeway {
     /// What is to become of values.
@@ -62,6 +131,8 @@ pub struct Leeway {
     pub range: Option<(Value, Value)>,
     /// How many characters both sides can hold.
     pub chars_max: Option<u32>,
+    /// What it has done to values of this side.
+    pub counts: Counts,
 }
 
 /// A rule that cannot be kept by a pair of columns: its name, and what it is for.
@@ -104,7 +175,7 @@ impl Leeway {
         if rules.infinity == Some(Instead::Limit) && !(is_day && range.is_some()) {
             return Err(Unfit("infinity = \"limit\"", "dates of which one side can hold fewer than the other"));
         }
-        Ok(Leeway { rules, range, chars_max })
+        Ok(Leeway { rules, range, chars_max, counts: Counts::default() })
     }
 
     /// Whether a column of this kind can hold values beyond the pair's range.
@@ -113,39 +184,68 @@ impl Leeway {
         range_of(kind, form).is_none_or(|(from, to)| is_less(&from, least) || is_less(greatest, &to))
     }
 
+    /// The server's value in the pair's common form, and what was the matter with it.
+    pub(crate) fn common(&self, value: Value, form: Form) -> (Value, Faults) {
+        let mut faults = Faults::default();
+        let value = form.convert(self.before(value, &mut faults));
+        match self.instead(&value, form) {
+            Some((fault, instead)) => {
+                faults.met(fault);
+                (instead, faults)
+            }
+            None => (value, faults),
+        }
+    }
+
+    /// The same of a value that is to be written to the other side: it is counted what was the matter with it.
+    pub(crate) fn crossing(&self, value: Value, form: Form) -> Value {
+        let (value, faults) = self.common(value, form);
+        if faults != Faults::default() {
+            self.counts.add(faults);
+        }
+        value
+    }
+
     /// A server's value before it is brought into common form: texts, of which that takes blanks.
-    pub(crate) fn before(&self, value: Value) -> Value {
+    fn before(&self, value: Value, faults: &mut Faults) -> Value {
         let Value::Text(text) = &value else { return value };
         let (nul, most) = (self.rules.nul_byte, self.chars_max.filter(|_| self.rules.too_long.is_some()));
         let is_long = |most: u32| text.chars().nth(most as usize).is_some();
-        if !(nul.is_some() && text.contains('\0') || most.is_some_and(is_long)) {
+        let has_nul = nul.is_some() && text.contains('\0');
+        if !(has_nul || most.is_some_and(is_long)) {
             return value;
         }
         let kept = text.chars().filter(|c| nul != Some(Instead::Remove) || *c != '\0');
-        let kept = kept.map(|c| if c == '\0' && nul == Some(Instead::Replace) { REPLACEMENT } else { c });
-        Value::Text(kept.take(most.map_or(usize::MAX, |most| most as usize)).collect::<String>().into())
+        let mut kept = kept.map(|c| if c == '\0' && nul == Some(Instead::Replace) { REPLACEMENT } else { c });
+        let cut: String = kept.by_ref().take(most.map_or(usize::MAX, |most| most as usize)).collect();
+        if has_nul {
+            faults.met(Fault::NulByte);
+        }
+        if kept.next().is_some() {
+            faults.met(Fault::TooLong);
+        }
+        Value::Text(cut.into())
     }
 
-    /// A value in common form, or without one.
-    pub(crate) fn after(&self, value: Value, form: Form) -> Value {
+    /// What stands for a value in common form, or without one, and why; `None` for itself.
+    fn instead(&self, value: &Value, form: Form) -> Option<(Fault, Value)> {
         let ValueRules { zero_date, infinity, out_of_range, .. } = self.rules;
-        match &value {
+        match value {
             Value::Unmapped(text) => match Special::of(text) {
-                Some(Special::Beyond) => match (&self.range, out_of_range) {
-                    (Some((_, greatest)), Some(instead)) => limit(instead, greatest),
-                    _ => value,
-                },
-                Some(special) => self.special(special, infinity).unwrap_or(value),
-                None if zero_date.is_some() && !is_time(form) => Value::Null,
-                None => value,
+                Some(Special::Beyond) => {
+                    let (_, greatest) = self.range.as_ref()?;
+                    Some((Fault::OutOfRange, limit(out_of_range?, greatest)))
+                }
+                Some(special) => Some((Fault::Infinity, self.special(special, infinity)?)),
+                None => (zero_date.is_some() && !is_time(form)).then_some((Fault::ZeroDate, Value::Null)),
             },
-            Value::Float32(x) if !x.is_finite() && infinity.is_some() => Value::Null,
-            Value::Float64(x) if !x.is_finite() && infinity.is_some() => Value::Null,
-            _ => match (&self.range, out_of_range) {
-                (Some((least, _)), Some(instead)) if is_less(&value, least) => limit(instead, least),
-                (Some((_, greatest)), Some(instead)) if is_less(greatest, &value) => limit(instead, greatest),
-                _ => value,
-            },
+            Value::Float32(x) if !x.is_finite() => infinity.map(|_| (Fault::Infinity, Value::Null)),
+            Value::Float64(x) if !x.is_finite() => infinity.map(|_| (Fault::Infinity, Value::Null)),
+            _ => {
+                let ((least, greatest), instead) = (self.range.as_ref()?, out_of_range?);
+                let nearest = [is_less(value, least).then_some(least), is_less(greatest, value).then_some(greatest)];
+                Some((Fault::OutOfRange, limit(instead, nearest.into_iter().flatten().next()?)))
+            }
         }
     }
 
@@ -265,7 +365,7 @@ mod tests {
     }
 
     fn common((leeway, form): &(Leeway, Form), value: Value) -> Value {
-        leeway.after(form.convert(leeway.before(value)), *form)
+        leeway.common(value, *form).0
     }
 
     fn out_of_range(instead: Instead) -> ValueRules {
@@ -341,6 +441,47 @@ mod tests {
         }
         let replaced = of(rules(Some(Instead::Replace), None), [&TEXT, &FIVE]).unwrap();
         assert_eq!(common(&replaced, text("a\0bcdefg")), text("a\u{FFFD}bcdefg"));
+    }
+
+    #[test]
+    fn what_crosses_is_counted_by_what_was_the_matter_with_it() {
+        let text = |text: &str| Value::Text(text.into());
+        let rules =
+            ValueRules { nul_byte: Some(Instead::Remove), too_long: Some(Instead::Cut), ..ValueRules::default() };
+        let (texts, form) = of(rules, [&TEXT, &FIVE]).unwrap();
+        let counted = |faults: &[(Fault, u64)]| {
+            let count = |fault| faults.iter().find(|(of, _)| *of == fault).map_or(0, |(_, count)| *count);
+            Fault::ALL.map(count)
+        };
+        for value in ["\0abcde", "abcdef", "\0abcdef", "abcde", "abcde   "] {
+            assert_eq!(texts.crossing(text(value), form), texts.common(text(value), form).0, "{value:?}");
+        }
+        // Blanks at the end are no part of such a text, but what is cut is cut before they are taken.
+        assert_eq!(texts.counts.take(), counted(&[(Fault::NulByte, 2), (Fault::TooLong, 3)]));
+        assert_eq!(texts.counts.take(), counted(&[]), "each once");
+
+        let (rich, poor) = (Kind::Date { days: (-2_000_000, 200_000_000) }, Kind::Date { days: (-719_162, 2_932_896) });
+        let rules = ValueRules {
+            zero_date: Some(Instead::Null),
+            infinity: Some(Instead::Null),
+            out_of_range: Some(Instead::Limit),
+            ..ValueRules::default()
+        };
+        let (days, form) = of(rules, [&rich, &poor]).unwrap();
+        for value in [
+            Value::Unmapped("0000-00-00".into()),
+            Value::Unmapped("infinity".into()),
+            Value::Unmapped("20000-01-01".into()),
+            Value::Date(-2_000_000),
+            Value::Date(0),
+            Value::Null,
+        ] {
+            days.crossing(value, form);
+        }
+        let copy = days.clone();
+        let expected = counted(&[(Fault::ZeroDate, 1), (Fault::Infinity, 1), (Fault::OutOfRange, 2)]);
+        assert_eq!(copy, days, "what is counted is no part of it");
+        assert_eq!((days.counts.take(), copy.counts.take()), (expected, counted(&[])));
     }
 
     #[test]

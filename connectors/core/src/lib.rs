@@ -21,6 +21,7 @@
 //! | [`history`] | settled conflicts as a node keeps them, for people |
 //! | [`quarantine`] | what is durable of keys that could not be applied |
 //! | [`new_key`] | what an operator asked of rows that are to have another key |
+//! | [`verified`] | what the last comparison of both sides came to |
 //! | [`record`] | rows and keys as text that reads back exactly |
 //! | [`neighbours`] | what else moves rows to or from a node: other bridges, native replication |
 //! | [`node`] | the traits: `Node`, `LogReader`, `Session`, `Lease`, `Scan`, `Admin` |
@@ -49,6 +50,7 @@ pub mod schema;
 pub mod sequences;
 pub mod state;
 pub mod value;
+pub mod verified;
 
 pub use change::{Change, Fragment, Held, Key, LogEvent, Operation, Origin, Progress, Row};
 pub use definition::{TableDefinition, TableDraft};
@@ -56,7 +58,7 @@ pub use digest::{Digest, Span};
 pub use error::{Class, Code, Error, Result};
 pub use form::Form;
 pub use kind::Kind;
-pub use leeway::{Instead, Leeway, ValueRules};
+pub use leeway::{Fault, Instead, Leeway, ValueRules};
 pub use position::{Beside, LogIdentity, Position};
 pub use schema::{Column, MappedColumn, MappedTable, TableId, TableName, TableSchema};
 pub use state::{Checkpoint, CopyState, Resolution, Tag};

@@ -24,8 +24,9 @@ use crate::{
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     sequences::{GeneratedKey, Standing},
-    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Resolution, Tag},
+    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Resolution, Tag, Throttle},
     value::Value,
+    verified::Verified,
 };
 
 /// The tables of a bridge as one side sees them; [`TableId`] is an index into it.
@@ -144,6 +145,12 @@ pub trait Node: Send + Sync {
     /// Whether an operator has said that nothing is to be applied on this node. To be asked after [`Lease::take_over`]: a word that is
     /// given later ends the token.
     async fn paused(&self) -> Result<Option<Pause>>;
+
+    /// What the last comparison came to, where one is noted on this node.
+    async fn verified(&self) -> Result<Option<Verified>>;
+
+    /// How fast an operator has said that is to be applied on this node; `None` where they have not, and the configuration counts.
+    async fn throttled(&self) -> Result<Option<Throttle>>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
@@ -413,8 +420,19 @@ pub trait Session: Send {
     /// [`Node::state`] is read.
     async fn commit(&mut self) -> Result<()>;
 
+    /// Commits as [`Session::commit`] does, but waits for no disk where the server can leave that out for a transaction. A crash of
+    /// the server may undo it, and then all that was committed there behind it: once a later commit is durable, so is this one.
+    async fn commit_in_order(&mut self) -> Result<()> {
+        self.commit().await
+    }
+
     /// Rolls back, explicitly. An error means that the connection is gone, and with it the transaction.
     async fn rollback(&mut self) -> Result<()>;
+
+    /// Whether its driver keeps buffers as large as a value that went through it: between two transactions a new session is had at less cost.
+    fn is_bloated(&self) -> bool {
+        false
+    }
 }
 
 /// What came of another attempt.
@@ -569,6 +587,14 @@ pub trait Admin: Send + Sync {
 
     /// Takes that back. Whether there was anything to take back.
     async fn resume(&self) -> Result<bool>;
+
+    /// Notes durably what a comparison came to, in the place of what was noted before; when both sides were last equal stays where they are not
+    /// now. Errors: not set up.
+    async fn note_verified(&self, verified: &Verified) -> Result<()>;
+
+    /// Notes durably how fast is to be applied on this node, in the place of an earlier word; `None` takes that back. A running bridge
+    /// looks with each heartbeat. Errors: not set up.
+    async fn throttle(&self, word: Option<Throttle>) -> Result<()>;
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;

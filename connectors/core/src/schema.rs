@@ -214,7 +214,7 @@ pub struct MappedColumn {
     pub kind: Kind,
     /// The common form of the pair.
     pub form: Form,
-    /// What else is poorer there, as an operator said it; the same on both sides.
+    /// What else is poorer there, as an operator said it; the same on both sides, but for what is counted.
     pub leeway: Option<Arc<Leeway>>,
 }
 
@@ -228,7 +228,15 @@ impl MappedColumn {
     pub fn common(&self, value: Value) -> Value {
         match &self.leeway {
             None => self.form.convert(value),
-            Some(leeway) => leeway.after(self.form.convert(leeway.before(value)), self.form),
+            Some(leeway) => leeway.common(value, self.form).0,
+        }
+    }
+
+    /// The same of a value that is to be written to the other side, where it is counted if another one stands for it.
+    pub fn crossing(&self, value: Value) -> Value {
+        match &self.leeway {
+            None => self.form.convert(value),
+            Some(leeway) => leeway.crossing(value, self.form),
         }
     }
 }
@@ -256,6 +264,20 @@ pub struct MappedTable {
     pub uniques: Vec<Unique>,
     /// The foreign keys of this side to mapped tables.
     pub references: Vec<Reference>,
+    /// A column of it has a rule of its own, or each has: what a log tells of single columns counts then, and the row itself does not tell it. Where
+    /// none has, a reader that is not a tail gives of the bridge's own rows no more than the key: nobody asks for the rest.
+    pub by_columns: bool,
+}
+
+/// Whether names that both lists have stand in another order in one than in the other. Then a column may have been dropped and
+/// another added under its name: no log tells which of the two a value was written to. (One that was the last, and is again,
+/// looks the same as before.)
+pub fn are_in_another_order<'a>(
+    before: impl Iterator<Item = &'a str> + Clone,
+    now: impl Iterator<Item = &'a str> + Clone,
+) -> bool {
+    let known = before.clone().filter(|name| now.clone().any(|known| known == *name));
+    !known.eq(now.clone().filter(|name| before.clone().any(|known| known == *name)))
 }
 
 /// A unique constraint of a mapped table.
@@ -358,6 +380,11 @@ impl MappedTable {
     pub fn to_common(&self, values: impl IntoIterator<Item = Value>) -> Row {
         Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.common(value)).collect())
     }
+
+    /// The same of a row that is to be written to the other side.
+    pub fn to_cross(&self, values: impl IntoIterator<Item = Value>) -> Row {
+        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.crossing(value)).collect())
+    }
 }
 
 #[cfg(test)]
@@ -365,6 +392,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn one_that_is_dropped_and_added_again_moves() {
+        let moved = |before: &str, now: &str| are_in_another_order(before.split(' '), now.split(' '));
+        assert!(moved("id name n", "id n name"));
+        assert!(moved("id old name n", "id n new name"));
+        for now in ["id name n", "id name", "id n", "new id name other n", "new"] {
+            assert!(!moved("id name n", now), "{now}");
+        }
+    }
 
     proptest! {
         #[test]

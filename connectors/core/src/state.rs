@@ -1,12 +1,13 @@
 //! What is durable: it lives inside the two databases, committed with the rows it describes.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, num::NonZeroU64, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::{
     change::{Key, Row},
+    error::{Code, Error, Result},
     node::SetUp,
     position::{LogIdentity, Position},
     quarantine::QuarantinedKey,
@@ -14,8 +15,30 @@ use crate::{
     value::Value,
 };
 
-/// The version of the layout of the `pontoon` tables. A binary refuses a higher one.
-pub const FORMAT_VERSION: i32 = 1;
+/// The version of the layout of the `pontoon` tables, and of what their rows mean. A binary refuses a higher one, and a lower one until `setup` has
+/// made it its own, in one transaction where the server's DDL is part of one.
+///
+/// | version | since |
+/// | --- | --- |
+/// | 1 | the first |
+/// | 2 | tables that are set aside (`aside:TABLE` of `control`): whoever does not know of them passes over what they wait for |
+pub const FORMAT_VERSION: i32 = 2;
+
+/// Whether tables of a format can be worked with. Errors: they are of a newer binary, or of an older one; there is none.
+pub fn check_format(found: Option<i64>) -> Result<()> {
+    let found = found.ok_or_else(|| Error::new(Code::NotSetUp, "the bridge is not set up in this database"));
+    let found = found.map_err(|error| error.hint("run `pontoon setup`; it is safe to repeat"))?;
+    let text = |knows: &str| {
+        format!("the pontoon tables have format {found}, and this version of pontoon {knows} {FORMAT_VERSION}")
+    };
+    match found.cmp(&FORMAT_VERSION.into()) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Error::new(Code::FormatUnknown, text("knows up to"))
+            .hint("use the version of pontoon that wrote them, or a later one")),
+        Ordering::Less => Err(Error::new(Code::FormatOld, text("works with"))
+            .hint("run `pontoon setup` with this version: it brings them up to it; whoever still runs an older one is shut out")),
+    }
+}
 
 /// Up to where a node has applied the *other* node's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +71,25 @@ impl Tag {
 pub struct Pause {
     /// When it ends by itself, by the node's clock, in microseconds since 1970 UTC; `None`: not before it is taken back.
     pub until: Option<i64>,
+}
+
+/// An operator's word on how fast a bridge is to apply on a node, in the place of what its configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// Rows of the source's log in a second; `None`: as many as it can.
+    pub rows_per_second: Option<NonZeroU64>,
+}
+
+impl Throttle {
+    /// As it is kept: 0 for no limit. What cannot have been written counts as that.
+    pub fn from_number(number: i64) -> Throttle {
+        Throttle { rows_per_second: u64::try_from(number).ok().and_then(NonZeroU64::new) }
+    }
+
+    /// The number that is kept.
+    pub fn number(self) -> i64 {
+        self.rows_per_second.map_or(0, |rows| i64::try_from(rows.get()).unwrap_or(i64::MAX))
+    }
 }
 
 /// The record of a settled conflict. It is committed on both nodes, first on A and then on B, each

@@ -100,6 +100,16 @@ pub struct Kept {
 /// A constraint: whether the database refuses a row.
 pub type Constraint = fn(&Place, &Row) -> bool;
 
+/// What the log does not tell of a column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reshaped {
+    /// Up to this entry.
+    pub(crate) until: u64,
+    pub(crate) column: usize,
+    /// Also in transactions that change it.
+    pub(crate) changes: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
     pub(crate) rows: BTreeMap<Place, Row>,
@@ -116,8 +126,8 @@ pub(crate) struct Inner {
     pub(crate) undecided: BTreeMap<u64, Undecided>,
     /// Readers that were opened while some were undecided.
     pub(crate) reopened: usize,
-    /// Up to here the log tells nothing of this column, which was added then.
-    pub(crate) added: Option<(u64, usize)>,
+    /// What the log does not tell of a column.
+    pub(crate) reshaped: Option<Reshaped>,
     last_id: u64,
     clock: i64,
 }
@@ -222,8 +232,13 @@ impl Database {
 
     /// The log up to an entry tells nothing of a column, as if it had been added then. What the rows hold in it they were given when
     /// they were inserted; a transaction that changes it was logged later.
-    pub fn add_column(&self, at: u64, column: usize) {
-        self.inner().added = Some((at, column));
+    pub fn add_column(&self, until: u64, column: usize) {
+        self.inner().reshaped = Some(Reshaped { until, column, changes: false });
+    }
+
+    /// The log up to an entry has a column under another name, and tells not even which transactions change it.
+    pub fn rename_column(&self, until: u64, column: usize) {
+        self.inner().reshaped = Some(Reshaped { until, column, changes: true });
     }
 
     /// The whole log.

@@ -9,7 +9,8 @@ use pontoon_core::{
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
-    state::{NodeState, Pause},
+    state::{NodeState, Pause, Throttle},
+    verified::Verified,
 };
 use tokio::time::Instant;
 
@@ -181,6 +182,16 @@ impl Node for MemoryNode {
             self.database.dice.call().await?;
         }
         Ok((paused == Some(true)).then_some(Pause { until: None }))
+    }
+
+    async fn verified(&self) -> Result<Option<Verified>> {
+        // The checkers compare, and note nothing.
+        Ok(None)
+    }
+
+    async fn throttled(&self) -> Result<Option<Throttle>> {
+        // No operator of a simulation says so: how fast it is applied changes nothing of what is.
+        Ok(None)
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -13,7 +13,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    database::{Database, Entry, Inner, LoggedChange},
+    database::{Database, Entry, Inner, LoggedChange, Reshaped},
     early::{Early, What},
 };
 
@@ -60,7 +60,7 @@ impl MemoryReader {
         if let Some(early) = inner.early.get(self.early_at).filter(|early| early.at <= self.at) {
             self.early_at += 1;
             if !self.behind.contains(&early.transaction) {
-                let held = self.held(early, inner.added);
+                let held = self.held(early, inner.reshaped);
                 self.ready.push_back(held);
             }
             return true;
@@ -72,12 +72,12 @@ impl MemoryReader {
         true
     }
 
-    fn held(&self, early: &Early, added: Option<(u64, usize)>) -> LogEvent {
+    fn held(&self, early: &Early, reshaped: Option<Reshaped>) -> LogEvent {
         let id = early.name.to_string().into();
         let held = match &early.what {
             What::Undone { part } => Held::Undone { id, part: *part },
             What::Piece { part, changes } => {
-                Held::Piece { id, part: *part, changes: self.changes(changes, early.at, added) }
+                Held::Piece { id, part: *part, changes: self.changes(changes, early.at, reshaped, false) }
             }
         };
         LogEvent::Held(held)
@@ -104,10 +104,10 @@ impl MemoryReader {
             self.ready.push_back(LogEvent::Held(decided));
             return;
         }
-        let added = self.database.inner().added;
-        let changes = self.changes(&entry.changes, self.at, added);
+        let reshaped = self.database.inner().reshaped;
+        let changes = self.changes(&entry.changes, self.at, reshaped, fragment.origin == Origin::Own);
         if changes.is_empty() {
-            let progress = Progress { position, time: None, barrier: entry.barrier };
+            let progress = Progress { position, time: None, barrier: entry.barrier, passed_over: 0 };
             self.ready.push_back(LogEvent::Progress(progress));
             return;
         }
@@ -138,26 +138,31 @@ impl MemoryReader {
     }
 
     /// The changes of followed tables; a row that was moved from key to key is one update.
-    fn changes(&self, logged: &[LoggedChange], at: u64, added: Option<(u64, usize)>) -> Vec<Change> {
-        // What changes the column was logged after it was added.
+    fn changes(&self, logged: &[LoggedChange], at: u64, reshaped: Option<Reshaped>, own: bool) -> Vec<Change> {
+        // What changes a column was logged after it was added, but not after it was given another name.
         let changes_it = |column: usize| {
             let rows = logged.iter().filter_map(|change| change.before.as_ref().zip(change.after.as_ref()));
             rows.into_iter().any(|(before, after)| before.0[column] != after.0[column])
         };
-        let unknown = added.filter(|(until, column)| at <= *until && !changes_it(*column)).map(|(_, column)| column);
-        let as_told = |mut row: Row| {
-            if let Some(column) = unknown {
-                row.0[column] = Value::Null;
-            }
-            row
-        };
+        let is_unknown = |of: &Reshaped| at <= of.until && (of.changes || !changes_it(of.column));
+        let unknown = reshaped.filter(is_unknown).map(|of| of.column);
         let mut changes = Vec::new();
         for (at, change) in logged.iter().enumerate() {
             let table = change.place.0;
             let moved = logged.get(at + 1).is_some_and(|next| next.moved_from.as_ref() == Some(&change.place));
-            if moved || !self.tables.get(table.index()).is_some_and(|mapped| mapped.followed) {
+            let Some(mapped) = self.tables.get(table.index()).filter(|mapped| mapped.followed && !moved) else {
                 continue;
-            }
+            };
+            let as_told = |mut row: Row| {
+                for (place, value) in row.0.iter_mut().enumerate() {
+                    if own && !mapped.by_columns && !mapped.key.contains(&place) {
+                        *value = Value::Unchanged;
+                    } else if unknown == Some(place) {
+                        *value = Value::Null;
+                    }
+                }
+                row
+            };
             let from = change.moved_from.as_ref().and_then(|_| logged.get(at - 1));
             let before = from.map_or_else(|| change.before.clone(), |from| from.before.clone());
             let operation = match (before.map(as_told), change.after.clone().map(as_told)) {
@@ -183,7 +188,8 @@ impl LogReader for MemoryReader {
             let changed = self.database.clone();
             let changed = changed.changed.notified();
             if !self.advance() && tokio::time::timeout(IDLE, changed).await.is_err() {
-                let progress = Progress { position: Position::Index(self.at), time: None, barrier: false };
+                let progress =
+                    Progress { position: Position::Index(self.at), time: None, barrier: false, passed_over: 0 };
                 return Ok(LogEvent::Progress(progress));
             }
         }

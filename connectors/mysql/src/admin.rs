@@ -21,6 +21,8 @@ use pontoon_core::{
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
     sequences::{GeneratedKey, Standing},
+    state::Throttle,
+    verified::Verified,
 };
 
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
     node::{MysqlNode, identity},
     pause, quarantine,
     quote::{Ident, Table},
-    reader, requests, sequences, start, state, surroundings, tables,
+    reader, requests, sequences, start, state, surroundings, tables, throttle, verified,
 };
 
 #[async_trait]
@@ -50,8 +52,13 @@ impl Admin for MysqlNode {
             }
             other => other,
         };
+        let mut found = None;
         let (account, flavour) = match client {
-            Ok(mut client) => (account(&mut client).await?, Some(client.server.flavour)),
+            Ok(mut client) => {
+                // Who may not look there is given the right by these statements.
+                found = state::format(&mut client).await.ok().flatten();
+                (account(&mut client).await?, Some(client.server.flavour))
+            }
             Err(error) if error.code() == Code::LoginRefused => (format!("{}@'%'", encode::text(self.user())), None),
             Err(error) => return Err(error),
         };
@@ -65,6 +72,7 @@ impl Admin for MysqlNode {
             _ => {}
         }
         sql.extend(tables::create());
+        sql.extend(found.into_iter().flat_map(tables::migration));
         sql.extend(tables::create_rows(self.bridge()));
         Ok(sql)
     }
@@ -173,6 +181,21 @@ impl Admin for MysqlNode {
         let mut client = self.client(Purpose::Look).await?;
         state::check_format(&mut client).await?;
         pause::take_back(&mut client, self.bridge()).await
+    }
+
+    async fn note_verified(&self, verified: &Verified) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        verified::note(&mut client, self.bridge(), verified).await
+    }
+
+    async fn throttle(&self, word: Option<Throttle>) -> Result<()> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        match word {
+            Some(word) => throttle::give(&mut client, self.bridge(), word).await,
+            None => throttle::take_back(&mut client, self.bridge()).await,
+        }
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {
@@ -298,6 +321,11 @@ pub(crate) async fn is_there(client: &mut Client) -> Result<bool> {
 async fn create(client: &mut Client, bridge: &str) -> Result<()> {
     if !is_there(client).await? {
         for statement in tables::create() {
+            client.run(statement).await?;
+        }
+    }
+    if let Some(found) = state::format(client).await? {
+        for statement in tables::migration(found) {
             client.run(statement).await?;
         }
     }

@@ -23,9 +23,12 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use mysql_async::{ClientIdentity, Conn, DriverError, OptsBuilder, SslOpts, prelude::Queryable};
 use pontoon_core::{Code, Error, Result, calendar, node::NodeOptions};
 use pontoon_tls::{MYSQL, Mode, Tls};
+use tokio::sync::mpsc;
 
 use crate::{
     error, inspect,
@@ -368,6 +371,26 @@ impl Client {
             let let_go = conn.query_drop(format!("SET {}", none.join(", "))).await;
             let answers = done?;
             let_go.map(|()| answers)
+        };
+        answered(&self.target, connection, within(work)).await
+    }
+
+    /// Runs a `LOAD DATA LOCAL` whose file comes in these pieces: the rows that it wrote, and the warnings that it gave. Whether
+    /// the server asks for the file is its own affair: it is not read from then on.
+    pub(crate) async fn load(
+        &mut self,
+        statement: String,
+        mut file: mpsc::Receiver<Bytes>,
+    ) -> Result<(u64, u16), mysql_async::Error> {
+        let connection = self.conn.id();
+        self.conn.set_infile_handler(async move {
+            let pieces = stream::poll_fn(move |context| file.poll_recv(context).map(|piece| piece.map(Ok)));
+            Ok(pieces.boxed())
+        });
+        let conn = &mut self.conn;
+        let work = async {
+            conn.query_drop(statement).await?;
+            Ok((conn.affected_rows(), conn.get_warnings()))
         };
         answered(&self.target, connection, within(work)).await
     }

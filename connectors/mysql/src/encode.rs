@@ -7,7 +7,7 @@
 //! number, and a single-precision value is written as the double that it is (`f <=> 0.1` is false for
 //! a FLOAT that holds 0.1). Dates and times are typed literals.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pontoon_core::{Kind, Value, calendar, decimal};
@@ -29,20 +29,24 @@ pub(crate) fn text(value: &str) -> String {
 fn push_text(sql: &mut String, value: &str) {
     sql.reserve(value.len() + REST_BYTES);
     sql.push('\'');
-    let mut rest = value;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'\'' | 0)) {
-        // All three are characters of one byte.
-        let (plain, special) = rest.split_at(at);
-        sql.push_str(plain);
-        sql.push_str(match special.as_bytes()[0] {
-            b'\\' => "\\\\",
-            b'\'' => "\\'",
-            _ => "\\0",
-        });
-        rest = &special[1..];
-    }
-    sql.push_str(rest);
+    push_escaped(sql, value, |byte| match byte {
+        b'\\' => Some("\\\\"),
+        b'\'' => Some("\\'"),
+        0 => Some("\\0"),
+        _ => None,
+    });
     sql.push('\'');
+}
+
+/// Writes a text, and what stands for some of its characters, which are all of one byte.
+pub(crate) fn push_escaped(out: &mut impl Write, value: &str, escape: impl Fn(u8) -> Option<&'static str>) {
+    let mut rest = value;
+    while let Some((at, special)) = rest.bytes().enumerate().find_map(|(at, byte)| Some((at, escape(byte)?))) {
+        // Into memory it cannot fail.
+        let _ = out.write_str(&rest[..at]).and_then(|()| out.write_str(special));
+        rest = &rest[at + 1..];
+    }
+    let _ = out.write_str(rest);
 }
 
 /// Room behind a value for what usually follows it in its statement, so that a large one is not moved for it.
@@ -62,63 +66,102 @@ fn push_bytes(sql: &mut String, bytes: &[u8]) {
         sql.push_str("')");
         return;
     }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     sql.reserve(bytes.len() * 2 + REST_BYTES);
     sql.push_str("x'");
-    for byte in bytes {
-        sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        sql.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    push_hex(sql, bytes);
     sql.push('\'');
+}
+
+/// Writes bytes as digits to the base 16.
+pub(crate) fn push_hex(out: &mut impl Write, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            // Into memory it cannot fail.
+            let _ = out.write_char(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
 }
 
 /// Writes a value in common form for a column of this kind. `false` where the server has no literal for
 /// it, and so no row can hold it; nothing is written then.
 #[must_use]
 pub(crate) fn push(sql: &mut String, value: &Value, kind: &Kind) -> bool {
-    match value {
-        Value::Null => sql.push_str("NULL"),
-        Value::Unchanged | Value::Unmapped(_) => return false,
-        Value::Boolean(b) => sql.push(if *b { '1' } else { '0' }),
-        Value::Integer(n) => written(sql, format_args!("{n}")),
+    let open = match value {
+        Value::Null => {
+            sql.push_str("NULL");
+            return true;
+        }
+        // As a number: in a list of rows, bits of a literal would be bytes.
+        Value::Text(_) if matches!(kind, Kind::Bits { .. }) => "",
+        Value::Text(text) | Value::Json(text) => {
+            push_text(sql, text);
+            return true;
+        }
+        Value::Bytes(bytes) => {
+            push_bytes(sql, bytes);
+            return true;
+        }
+        Value::Uuid(bytes) => {
+            match kind {
+                Kind::Bytes { .. } => push_bytes(sql, bytes),
+                _ => push_text(sql, &pontoon_core::value::format_uuid(bytes)),
+            }
+            return true;
+        }
+        Value::Date(_) => "DATE'",
+        Value::Time(_) => "TIME'",
+        Value::DateTime(_) | Value::Instant(_) => "TIMESTAMP'",
+        _ => "",
+    };
+    let before = sql.len();
+    sql.push_str(open);
+    let has_form = push_plain(sql, value, kind);
+    match has_form {
+        true if !open.is_empty() => sql.push('\''),
+        true => {}
+        false => sql.truncate(before),
+    }
+    has_form
+}
+
+/// Writes the characters of a number, a date or a time, which need no quoting. `false`, and perhaps a part of them, where
+/// the server has none.
+#[must_use]
+pub(crate) fn push_plain(out: &mut impl Write, value: &Value, kind: &Kind) -> bool {
+    let written = match value {
+        Value::Boolean(b) => out.write_char(if *b { '1' } else { '0' }),
+        // The wider type takes several times as long to divide.
+        Value::Integer(n) => match i64::try_from(*n) {
+            Ok(n) => write!(out, "{n}"),
+            Err(_) => write!(out, "{n}"),
+        },
         Value::Decimal(number) => {
             let (whole, scale) = (decimal::integer_digits(number), decimal::scale(number));
             if whole + scale > DECIMAL_DIGITS_MAX || scale > DECIMAL_SCALE_MAX {
                 return false;
             }
-            sql.push_str(number);
+            out.write_str(number)
         }
-        Value::Float32(x) if x.is_finite() => written(sql, format_args!("{:e}", f64::from(*x))),
-        Value::Float64(x) if x.is_finite() => written(sql, format_args!("{x:e}")),
-        Value::Float32(_) | Value::Float64(_) => return false,
-        // As a number: in a list of rows, bits of a literal would be bytes.
+        Value::Float32(x) if x.is_finite() => write!(out, "{:e}", f64::from(*x)),
+        Value::Float64(x) if x.is_finite() => write!(out, "{x:e}"),
         Value::Text(text) if matches!(kind, Kind::Bits { .. }) => match u64::from_str_radix(text, 2) {
-            Ok(bits) => written(sql, format_args!("{bits}")),
+            Ok(bits) => write!(out, "{bits}"),
             Err(_) => return false,
         },
-        Value::Text(text) | Value::Json(text) => push_text(sql, text),
-        Value::Bytes(bytes) => push_bytes(sql, bytes),
-        Value::Uuid(bytes) if matches!(kind, Kind::Bytes { .. }) => push_bytes(sql, bytes),
-        Value::Uuid(bytes) => push_text(sql, &pontoon_core::value::format_uuid(bytes)),
         Value::Date(days) => match calendar::format_date(*days) {
-            date if date.len() == 10 => written(sql, format_args!("DATE'{date}'")),
+            date if date.len() == 10 => out.write_str(&date),
             _ => return false,
         },
-        Value::Time(micros) if micros.abs() <= TIME_MICROS_MAX => {
-            written(sql, format_args!("TIME'{}'", calendar::format_time(*micros)));
-        }
-        Value::Time(_) => return false,
+        Value::Time(micros) if micros.abs() <= TIME_MICROS_MAX => out.write_str(&calendar::format_time(*micros)),
         Value::DateTime(micros) | Value::Instant(micros) => match datetime(*micros) {
-            Some(text) => written(sql, format_args!("TIMESTAMP'{text}'")),
+            Some(text) => out.write_str(&text),
             None => return false,
         },
-    }
-    true
-}
-
-/// Writing into a text cannot fail.
-fn written(sql: &mut String, text: fmt::Arguments<'_>) {
-    let _ = sql.write_fmt(text);
+        _ => return false,
+    };
+    // Into memory it cannot fail.
+    written.is_ok()
 }
 
 /// `2026-11-23 10:00:00.123456`, always with six digits; `None` outside of years 0 to 9999.

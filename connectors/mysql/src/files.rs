@@ -32,22 +32,30 @@ pub(crate) async fn files(client: &mut Client) -> Result<Vec<File>> {
     Ok(rows.iter().filter_map(|row| Some(File { name: text(row, 0)?, bytes: number(row, 1)? })).collect())
 }
 
-/// Bytes from a place in the log to its end, and of all files.
-pub(crate) async fn log_bytes(
-    client: &mut Client,
-    since: Option<&Position>,
-    end: &Position,
-) -> Result<(Option<u64>, u64)> {
+/// Sizes of a log, in bytes.
+pub(crate) struct Sizes {
+    /// From a place to the end, where the place is known.
+    pub(crate) behind: Option<u64>,
+    /// From the beginning of the file that the place is in, which goes as a whole.
+    pub(crate) needed: Option<u64>,
+    /// Of all files.
+    pub(crate) all: u64,
+}
+
+/// How long the log is, and what is behind a place.
+pub(crate) async fn sizes(client: &mut Client, since: Option<&Position>, end: &Position) -> Result<Sizes> {
     let files = files(client).await?;
     let all = files.iter().map(|file| file.bytes).sum();
-    let Some(since) = since else { return Ok((None, all)) };
-    if let Some(bytes) = end.bytes_since(since) {
-        return Ok((Some(bytes), all));
-    }
-    let (Some(first), Position::Binlog { offset, .. }) = (since.binlog_file(), since) else { return Ok((None, all)) };
-    let Some(at) = files.iter().position(|file| file.name == first) else { return Ok((None, all)) };
-    let from: u64 = files[at..].iter().map(|file| file.bytes).sum();
-    Ok((Some(from.saturating_sub(*offset)), all))
+    let Some(since @ Position::Binlog { offset, .. }) = since else {
+        return Ok(Sizes { behind: None, needed: None, all });
+    };
+    let in_files = since.binlog_file().and_then(|name| {
+        let at = files.iter().position(|file| file.name == name)?;
+        Some(files[at..].iter().map(|file| file.bytes).sum::<u64>().saturating_sub(*offset))
+    });
+    // The last file may be longer than it is said to be.
+    let behind = end.bytes_since(since).or(in_files);
+    Ok(Sizes { behind, needed: behind.map(|behind| behind + offset), all })
 }
 
 /// The log's end, now.

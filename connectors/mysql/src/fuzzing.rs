@@ -215,6 +215,7 @@ fn tables(flavour: Flavour) -> Tables {
         uniques: Vec::new(),
         left: Vec::new(),
         references: Vec::new(),
+        by_columns: false,
     };
     vec![table].into()
 }

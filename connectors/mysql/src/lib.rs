@@ -18,11 +18,14 @@
 //! | `start` | whether the log can be taken up at a place that an operator names |
 //! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
 //! | `pause` | an operator's word that nothing is to be applied |
+//! | `throttle` | an operator's word on how fast |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
+//! | `load` | many rows at once |
 //! | `scan` · `digest` | whole tables; their spans and checksums |
 //! | `definition` · `create` · `types` | what a table is in whole; how its like is made, and of which types |
 //! | `admin` · `findings` · `surroundings` · `sequences` | setup, teardown, grants, skip; what check looks at; what else moves rows; generators of keys |
 //! | `fuzzing` | the decoders as functions of bytes, for tests |
+//! | `verified` | what the last comparison of both sides came to |
 //!
 //! # Facts about the servers that this rests on
 //!
@@ -46,6 +49,7 @@ mod history;
 mod inspect;
 mod lease;
 mod leeway;
+mod load;
 mod log;
 mod node;
 mod pause;
@@ -63,8 +67,10 @@ mod state;
 mod statement;
 mod surroundings;
 mod tables;
+mod throttle;
 mod ties;
 mod types;
+mod verified;
 mod version;
 mod watch;
 

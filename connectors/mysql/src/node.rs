@@ -8,19 +8,22 @@ use pontoon_core::{
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
     quarantine::Asked,
     requests::Requests,
-    state::{NodeState, Pause},
+    state::{NodeState, Pause, Throttle},
+    verified::Verified,
 };
 use pontoon_tls::Mode;
 
 use crate::{
     catalog,
     connect::{Client, Flavour, Purpose, Target, number, text},
-    encode, files, lease, pause, quarantine,
+    encode,
+    files::{self, Sizes},
+    lease, pause, quarantine,
     reader::{self, Reader, Role},
     requests,
     scan::TableScan,
     session::ApplySession,
-    state, tables, ties,
+    state, tables, throttle, ties, verified,
 };
 
 /// A node: where it is and for which bridge. Every method opens a connection of its own.
@@ -81,14 +84,14 @@ pub(crate) async fn identity(client: &mut Client) -> Result<LogIdentity> {
     }
 }
 
-/// Bytes that can be written before the server takes files away by size; by time it does so too, which no
-/// number of bytes tells.
-async fn headroom(client: &mut Client, retained: u64) -> Result<Option<u64>> {
+/// Bytes that can be written before the server takes away by size what is `needed`, where it has such a limit: the oldest files go first, and
+/// whole ones. By time it does so too, which no number of bytes tells.
+async fn headroom(client: &mut Client, needed: u64) -> Result<Option<u64>> {
     let limits = client
         .rows("SHOW GLOBAL VARIABLES WHERE variable_name IN ('max_binlog_total_size', 'binlog_space_limit')")
         .await?;
     let limit = limits.iter().filter_map(|row| number::<u64>(row, 1)).find(|&limit| limit > 0);
-    Ok(limit.map(|limit| limit.saturating_sub(retained)))
+    Ok(limit.map(|limit| limit.saturating_sub(needed)))
 }
 
 #[async_trait]
@@ -207,13 +210,24 @@ impl Node for MysqlNode {
         pause::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
     }
 
+    async fn verified(&self) -> Result<Option<Verified>> {
+        verified::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+    }
+
+    async fn throttled(&self) -> Result<Option<Throttle>> {
+        throttle::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+    }
+
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         let mut client = self.client(Purpose::Look).await?;
         let end = files::log_end(&mut client).await?;
-        let (behind_bytes, all) = files::log_bytes(&mut client, since, &end).await?;
-        let headroom_bytes = headroom(&mut client, all).await?;
+        let Sizes { behind, needed, all } = files::sizes(&mut client, since, &end).await?;
+        let headroom_bytes = match needed {
+            Some(needed) => headroom(&mut client, needed).await?,
+            None => None,
+        };
         let clock = reader::clock(&mut client).await?;
-        Ok(LogStatus { end, behind_bytes, retained_bytes: Some(all), headroom_bytes, clock })
+        Ok(LogStatus { end, behind_bytes: behind, retained_bytes: Some(all), headroom_bytes, clock })
     }
 }
 

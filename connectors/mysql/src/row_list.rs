@@ -12,8 +12,9 @@ use pontoon_core::Value;
 
 use crate::{connect::Flavour, encode, statement::ColumnSql};
 
-/// Rows in one statement: enough that its fixed cost does not count, few enough to plan and to lock.
-pub(crate) const ROWS_MAX: usize = 1000;
+/// Rows in one statement: enough that its fixed cost does not count, few enough to plan and to lock, and to be made while the server
+/// works on as many before them.
+pub(crate) const ROWS_MAX: usize = 500;
 
 /// The most bytes of literals in one statement, unless a single row has more. A quarter of the smallest default of
 /// `max_allowed_packet` (16 MiB), since several statements share a packet.
@@ -39,7 +40,7 @@ pub(crate) struct Expecting {
 impl Expecting {
     /// The most bytes that are sent at a time for it.
     pub(crate) fn packet_bytes(&self) -> usize {
-        self.large.iter().map(|large| large.bytes.len() + PARAMETER_BYTES).chain([self.sql.len()]).max().unwrap_or(0)
+        self.large.iter().map(Large::packet_bytes).chain([self.sql.len()]).max().unwrap_or(0)
     }
 }
 
@@ -77,6 +78,11 @@ impl Large {
             }
             _ => None,
         }
+    }
+
+    /// The most bytes that are sent at a time for it.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        self.bytes.len() + PARAMETER_BYTES
     }
 
     /// What stands for it in a statement.

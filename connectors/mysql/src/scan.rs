@@ -16,7 +16,7 @@ use crate::{
     decode, encode,
     node::MysqlNode,
     row_list::Impossible,
-    session::{common, prepare, rows_of},
+    session::{common, crossing, prepare, rows_of},
     state,
     statement::TableSql,
     tables::VISIBLE,
@@ -72,9 +72,11 @@ impl Scan for TableScan {
         if answers.first().map(|answer| answer.affected) != Some(1) {
             return Err(state::missing(&self.bridge));
         }
-        let rows = self.chunk(table, Span::behind(after), limit).await?;
+        let (sql, span) = (of(&self.tables, table)?, Span::behind(after));
+        let statement = bounded(sql, span, sql.chunk(span, limit))?;
+        let rows: Vec<Row> = self.client.each(statement, |row| crossing(row, sql)).await?;
         let last = rows.last().filter(|_| rows.len() == limit);
-        let up_to = last.map(|row| Ok(of(&self.tables, table)?.table.key_of(row))).transpose()?;
+        let up_to = last.map(|row| sql.table.key_of(row));
         Ok(Settled { rows, up_to })
     }
 

@@ -8,9 +8,9 @@
 //! leave locks behind; between two it is long.
 //!
 //! Durability of a commit is a setting of the server alone here (`innodb_flush_log_at_trx_commit`,
-//! `sync_binlog`), which no session can change; `check` looks at it.
+//! `sync_binlog`), which no session can change; `check` looks at it. So each commit is, also one that need only be in order.
 
-use std::{borrow::Borrow, collections::HashMap};
+use std::{borrow::Borrow, collections::HashMap, iter::Peekable};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -27,11 +27,12 @@ use crate::{
     catalog,
     connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
     decode, encode, error, files, history, lease,
+    load::{self, Files},
     node::MysqlNode,
     quarantine, requests,
-    row_list::{BYTES_MAX, Expecting, ROWS_MAX},
+    row_list::{Expecting, Large, ROWS_MAX},
     state,
-    statement::TableSql,
+    statement::{TableSql, Unmade},
     tables::LEASE,
     ties,
 };
@@ -43,6 +44,47 @@ pub(crate) struct ApplySession {
     applier: Applier,
     token: i64,
     tables: Vec<TableSql>,
+    files: Files,
+    is_bloated: bool,
+}
+
+/// A packet stands in a buffer of the driver's connection that stays as large as it ever was (`Framed` of tokio-util). From so many
+/// bytes of a value on that is too much to be kept.
+const BLOAT_BYTES: usize = 16 << 20;
+
+/// Statements go together in one packet up to so many bytes: what more there is, is made while the server works on them.
+const PACKET_BYTES: usize = 128 << 10;
+
+/// Statements that go to the server together, and the rows that each must find.
+struct Packet {
+    script: Script,
+    expected: Vec<u64>,
+    large: Vec<Large>,
+}
+
+impl Packet {
+    /// The next one; a statement that is larger, or has large values, goes by itself.
+    fn next(
+        statements: &mut Peekable<impl Iterator<Item = Result<Expecting, Unmade>>>,
+    ) -> Option<Result<Packet, Unmade>> {
+        let Expecting { sql, rows, large } = match statements.next()? {
+            Ok(first) => first,
+            Err(unmade) => return Some(Err(unmade)),
+        };
+        let mut packet = Packet { script: Script::from(sql), expected: vec![rows], large };
+        let mut room = PACKET_BYTES.saturating_sub(packet.script.bytes());
+        let joins = |next: &Result<Expecting, Unmade>, room: usize| {
+            next.as_ref().is_ok_and(|next| next.large.is_empty() && next.sql.len() <= room)
+        };
+        while packet.large.is_empty()
+            && let Some(Ok(more)) = statements.next_if(|next| joins(next, room))
+        {
+            room -= more.sql.len();
+            packet.script.push(more.sql);
+            packet.expected.push(more.rows);
+        }
+        Some(Ok(packet))
+    }
 }
 
 /// The SQL of the mapped tables. Errors: one is gone, or its columns are.
@@ -85,8 +127,17 @@ pub(crate) async fn rows_of(client: &mut Client, sql: &TableSql, keys: &[Key], l
 
 /// A row of a result in common form.
 pub(crate) fn common(row: Vec<Field>, sql: &TableSql) -> Row {
+    sql.table.to_common(values(row, sql))
+}
+
+/// The same of a row that is to be written to the other side.
+pub(crate) fn crossing(row: Vec<Field>, sql: &TableSql) -> Row {
+    sql.table.to_cross(values(row, sql))
+}
+
+fn values(row: Vec<Field>, sql: &TableSql) -> impl Iterator<Item = Value> {
     let kinds = sql.table.columns.iter().map(|column| &column.kind);
-    sql.table.to_common(row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind)))
+    row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind))
 }
 
 /// A null for a counter or a timestamp that takes none is not refused by the servers but replaced: by the next
@@ -131,7 +182,15 @@ impl ApplySession {
         let tables = prepare(&mut client, tables).await?;
         // A DELETE by an alias wants some default database, though it names the table's (error 1046).
         client.run("USE `pontoon`").await.map_err(state::not_set_up)?;
-        Ok(ApplySession { client, bridge: node.bridge().to_owned(), applier, token, tables })
+        Ok(ApplySession {
+            client,
+            bridge: node.bridge().to_owned(),
+            applier,
+            token,
+            tables,
+            files: Files::default(),
+            is_bloated: false,
+        })
     }
 
     fn table(&self, table: TableId) -> Result<&TableSql> {
@@ -150,27 +209,29 @@ impl ApplySession {
         )
     }
 
-    /// Runs statements in as few packets as fit, and compares what they found. One with large values goes by itself.
-    async fn expect(&mut self, statements: Vec<Expecting>) -> Result<Applied, mysql_async::Error> {
-        let packet = (self.client.server.packet_bytes_max / 2).min(2 * BYTES_MAX);
-        let (mut script, mut expected, mut bytes) = (Script::default(), Vec::new(), 0);
-        let mut statements = statements.into_iter().peekable();
-        while let Some(statement) = statements.next() {
-            bytes += statement.sql.len();
-            expected.push(statement.rows);
-            let large = statement.large;
-            script.push(statement.sql);
-            let joins = |next: &Expecting| next.large.is_empty() && bytes + next.sql.len() <= packet;
-            if large.is_empty() && statements.peek().is_some_and(joins) {
-                continue;
-            }
-            bytes = 0;
-            let answers = self.client.run_with(std::mem::take(&mut script), large).await?;
-            if answers.iter().map(|answer| answer.affected).ne(expected.drain(..)) {
-                return Ok(Applied::Missed);
+    /// Runs the statements of a batch in packets, each made while the server works on the one before, and compares what they found.
+    async fn carry_out(&mut self, table: TableId, batch: &TableBatch) -> Result<Result<Applied, mysql_async::Error>> {
+        let ApplySession { client, tables, is_bloated, .. } = self;
+        let sql = tables.get(table.index()).ok_or_else(not_mapped)?;
+        let mut statements = sql.batch(batch).peekable();
+        let mut next = Packet::next(&mut statements);
+        while let Some(packet) = next {
+            let Packet { script, expected, large } = match packet {
+                Ok(packet) => packet,
+                Err(Unmade::NotThere) => return Ok(Ok(Applied::Missed)),
+                Err(Unmade::NoLiteral) => return Err(no_literal(sql, &batch.inserts)),
+            };
+            let largest = large.iter().map(Large::packet_bytes).chain([script.bytes()]).max().unwrap_or(0);
+            client.ensure_fits(largest).map_err(|error| error.at(&sql.table.name))?;
+            *is_bloated |= large.iter().any(|large| large.bytes.len() >= BLOAT_BYTES);
+            let (answers, made) = tokio::join!(client.run_with(script, large), async { Packet::next(&mut statements) });
+            match answers {
+                Ok(answers) if answers.iter().map(|answer| answer.affected).eq(expected) => next = made,
+                Ok(_) => return Ok(Ok(Applied::Missed)),
+                Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(Applied::All)
+        Ok(Ok(Applied::All))
     }
 
     /// What became of statements on one table, the last of which insert these rows.
@@ -250,17 +311,7 @@ impl Session for ApplySession {
             group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
         });
         no_null_is_replaced(sql, batch.inserts.iter().flat_map(all_of).chain(updated))?;
-        let Ok(mut statements) = sql.deletes(&batch.deletes) else { return Ok(Applied::Missed) };
-        for group in &batch.updates {
-            let Ok(updates) = sql.updates(group) else { return Ok(Applied::Missed) };
-            statements.extend(updates);
-        }
-        for insert in sql.inserts(&batch.inserts) {
-            statements.push(insert.map_err(|_| no_literal(sql, &batch.inserts))?);
-        }
-        let largest = statements.iter().map(Expecting::packet_bytes).max().unwrap_or(0);
-        self.client.ensure_fits(largest).map_err(|error| error.at(&sql.table.name))?;
-        let written = self.expect(statements).await;
+        let written = self.carry_out(table, batch).await?;
         self.written(table, written, &batch.inserts).await
     }
 
@@ -375,6 +426,18 @@ impl Session for ApplySession {
     async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
+        if self.files.take(&mut self.client, table, rows).await? {
+            let written = load::by_file(&mut self.client, sql, rows).await;
+            match &written {
+                Ok(Applied::Missed) => self.files.no_more_of(table),
+                Err(error) if load::is_refused(error) => {
+                    self.files.no_more();
+                    return Ok(Applied::Missed);
+                }
+                _ => {}
+            }
+            return self.written(table, written, rows).await;
+        }
         let mut written = Ok(Applied::All);
         let mut statements = sql.inserts(rows);
         let mut next = statements.next();
@@ -431,5 +494,9 @@ impl Session for ApplySession {
         script.push(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
         self.client.run(script).await?;
         Ok(())
+    }
+
+    fn is_bloated(&self) -> bool {
+        self.is_bloated
     }
 }

@@ -9,7 +9,7 @@ use pontoon_core::{
     neighbours::Carried,
     node::{SetUp, Tables},
     record::{key_from_text, key_to_text, row_to_text, stored_row},
-    state::{Arrangement, FORMAT_VERSION, NodeState},
+    state::{Arrangement, NodeState},
 };
 
 use crate::{
@@ -36,23 +36,16 @@ pub(crate) fn not_set_up(error: Error) -> Error {
     }
 }
 
-/// Fails where the tables are of a newer version.
+/// Fails where the tables are of another version.
 pub(crate) async fn check_format(client: &mut Client) -> Result<()> {
-    let found = client
-        .scalar(format!("SELECT number FROM `pontoon`.`control` WHERE bridge = '' AND name = '{FORMAT}'"))
-        .await
-        .map_err(not_set_up)?;
-    match found.and_then(|text| text.parse::<i32>().ok()) {
-        Some(version) if version > FORMAT_VERSION => Err(Error::new(
-            Code::FormatUnknown,
-            format!("the pontoon tables have format {version}, this binary knows {FORMAT_VERSION}"),
-        )
-        .hint("use the version that wrote them, or a later one")),
-        Some(_) => Ok(()),
-        None => {
-            Err(Error::new(Code::NotSetUp, "the pontoon tables have no format version").hint("run `pontoon setup`"))
-        }
-    }
+    pontoon_core::state::check_format(format(client).await?.map(i64::from))
+}
+
+/// The format of the tables; `None` where they do not say. Errors: among others, they are not there.
+pub(crate) async fn format(client: &mut Client) -> Result<Option<i32>> {
+    let statement = format!("SELECT number FROM `pontoon`.`control` WHERE bridge = '' AND name = '{FORMAT}'");
+    let found = client.scalar(statement).await.map_err(not_set_up)?;
+    Ok(found.and_then(|text| text.parse().ok()))
 }
 
 /// Everything of one bridge.

@@ -16,7 +16,7 @@ use std::{borrow::Borrow, sync::Arc};
 
 use pontoon_core::{
     Form, Key, Kind, Leeway, MappedTable, Row, Span, Value,
-    node::{Sum, UpdateGroup},
+    node::{Sum, TableBatch, UpdateGroup},
 };
 
 use crate::{
@@ -24,9 +24,18 @@ use crate::{
     connect::Flavour,
     encode,
     quote::{Ident, Table},
-    row_list::{BYTES_MAX, Expecting, Impossible, Large, Listed, RowList, in_list},
+    row_list::{BYTES_MAX, Expecting, Impossible, Large, Listed, ROWS_MAX, RowList, in_list},
     version::Server,
 };
+
+/// Why a statement is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmade {
+    /// A row that is to be there cannot be.
+    NotThere,
+    /// A value that is to be written has no literal.
+    NoLiteral,
+}
 
 /// A mapped table with all that its SQL depends on.
 pub(crate) struct TableSql {
@@ -174,14 +183,32 @@ impl TableSql {
     }
 
     /// Removes rows that are exactly like this.
-    pub(crate) fn deletes(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
+    fn deletes(&self, rows: &[Row]) -> Result<Vec<Expecting>, Impossible> {
         let rest = |listed: Listed<'_>| format!(" STRAIGHT_JOIN {} ON {}", self.from(), self.is_as(&[], listed));
         self.lists(rows.iter().map(|row| (row, None)), &[], &[], ("DELETE t FROM ", &rest))
     }
 
-    /// Changes columns of rows that are as before, and adds to others.
-    pub(crate) fn updates(&self, group: &UpdateGroup) -> Result<Vec<Expecting>, Impossible> {
-        let UpdateGroup { changed, sums, rows } = group;
+    /// The statements of a batch, each made when it is asked for.
+    pub(crate) fn batch<'a>(
+        &'a self,
+        batch: &'a TableBatch,
+    ) -> impl Iterator<Item = Result<Expecting, Unmade>> + Send + 'a {
+        let deletes = batch.deletes.chunks(ROWS_MAX).map(|rows| self.deletes(rows));
+        let updates = batch
+            .updates
+            .iter()
+            .flat_map(move |group| group.rows.chunks(ROWS_MAX).map(move |rows| self.updates(group, rows)));
+        let each = |made: Result<Vec<Expecting>, Impossible>| match made {
+            Ok(statements) => statements.into_iter().map(Ok).collect(),
+            Err(Impossible) => vec![Err(Unmade::NotThere)],
+        };
+        let inserts = self.inserts(&batch.inserts).map(|made| made.map_err(|Impossible| Unmade::NoLiteral));
+        deletes.chain(updates).flat_map(each).chain(inserts)
+    }
+
+    /// Changes columns of rows of a group that are as before, and adds to others.
+    fn updates(&self, group: &UpdateGroup, rows: &[(Row, Row)]) -> Result<Vec<Expecting>, Impossible> {
+        let UpdateGroup { changed, sums, .. } = group;
         let written: Vec<usize> = changed.iter().copied().chain(group.added().map(|sum| sum.at)).collect();
         let rest = |listed: Listed<'_>| self.update(group, listed);
         self.lists(rows.iter().map(|(before, after)| (before, Some(after))), &written, sums, ("UPDATE ", &rest))
@@ -447,6 +474,7 @@ pub(crate) mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };
         let server = Server::sample(flavour, 1 << 24);
@@ -461,7 +489,7 @@ pub(crate) mod tests {
     fn updates_are_conditional_and_keep_moving_columns() {
         let rows = vec![(row(1, "a"), row(1, "b'"))];
         let group = UpdateGroup { changed: vec![1], rows, ..UpdateGroup::default() };
-        let statements = items(Flavour::Mysql).updates(&group).unwrap();
+        let statements = items(Flavour::Mysql).updates(&group, &group.rows).unwrap();
         assert_eq!(
             statements,
             [Expecting {
@@ -492,7 +520,7 @@ pub(crate) mod tests {
         }
         let group =
             UpdateGroup { changed: vec![1], rows: vec![(row(1, &large), row(1, &large))], ..UpdateGroup::default() };
-        let updates = items(Flavour::Mysql).updates(&group).unwrap();
+        let updates = items(Flavour::Mysql).updates(&group, &group.rows).unwrap();
         let updated = &updates[0].sql;
         assert!(updated.starts_with("UPDATE (VALUES ROW(1,NULL,NULL,NULL)) AS r("), "{updated}");
         assert!(updated.contains("<=> CAST(CONVERT(@pontoon_0 USING utf8mb4) AS BINARY) AND"), "{updated}");
@@ -505,11 +533,8 @@ pub(crate) mod tests {
     fn lists_are_cut_into_chunks() {
         let rows: Vec<Row> = (0..2500).map(|id| row(id, "a")).collect();
         let counts = |statements: Vec<Expecting>| statements.iter().map(|one| one.rows).collect::<Vec<_>>();
-        assert_eq!(counts(items(Flavour::Mysql).deletes(&rows).unwrap()), [1000, 1000, 500]);
-        assert_eq!(
-            counts(items(Flavour::Mariadb).inserts(&rows).collect::<Result<_, _>>().unwrap()),
-            [1000, 1000, 500]
-        );
+        assert_eq!(counts(items(Flavour::Mysql).deletes(&rows).unwrap()), [500; 5]);
+        assert_eq!(counts(items(Flavour::Mariadb).inserts(&rows).collect::<Result<_, _>>().unwrap()), [500; 5]);
         let large = "x".repeat(3 << 20);
         let rows: Vec<Row> = (0..3).map(|id| row(id, &large)).collect();
         assert_eq!(counts(items(Flavour::Mysql).inserts(&rows).collect::<Result<_, _>>().unwrap()), [1, 1, 1]);

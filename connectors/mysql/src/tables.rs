@@ -2,7 +2,8 @@
 //!
 //! InnoDB, so that they commit with the rows they describe; utf8mb4 with a binary collation, so that a
 //! name is itself and nothing else. Every table is keyed by bridge. Times are microseconds since 1970
-//! UTC. The format version is the row of `control` without a bridge.
+//! UTC. The format version is the row of `control` without a bridge: another one than this binary's is refused
+//! ([`crate::state::check_format`]), and an older one is brought up to it by [`migration`].
 
 use pontoon_core::state::FORMAT_VERSION;
 
@@ -37,6 +38,8 @@ pub(crate) const EPOCH: &str = "epoch";
 pub(crate) const OTHER_EPOCH: &str = "other_epoch";
 /// The row of `control` that says that nothing is to be applied here, and until when.
 pub(crate) const PAUSE: &str = "pause";
+/// The row of `control` that says how many rows are to be applied here in a second.
+pub(crate) const THROTTLE: &str = "throttle";
 /// How rows of `control` begin that name a transaction to pass over.
 pub(crate) const SKIP: &str = "skip:";
 /// How rows of `control` begin that say how far the copy of a table has come.
@@ -117,9 +120,9 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, barrier, visible, epoch, other_epoch, pause, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of pause when it ends in microseconds since 1970 UTC or 0, of a key 0 asked, 1 refused, 2 given', \
-             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, as JSON', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, since:TABLE, aside:TABLE, barrier, visible, epoch, other_epoch, pause, throttle, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, verified, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of pause when it ends in microseconds since 1970 UTC or 0, of throttle rows in a second or 0 for no limit, of a key 0 asked, 1 refused, 2 given, of verified when both sides were last found equal or 0', \
+             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, of verified how many rows differed, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"
         ),
@@ -128,6 +131,33 @@ pub(crate) fn create() -> Vec<String> {
              WHERE NOT EXISTS (SELECT 1 FROM `pontoon`.`control` WHERE bridge = '' AND name = '{FORMAT}')"
         ),
     ]
+}
+
+/// What each format has that the one before has not, the first excepted. Statements of these servers that define something commit by themselves: so they
+/// can be repeated, and are no hindrance for an older binary.
+const STEPS: [(i32, &[&str]); 1] = [
+    // What is new is a kind of rows.
+    (2, &[]),
+];
+
+/// What brings tables of an older format up to this one. The last statements, in one transaction, shut out whoever works with the older one: each holds the
+/// lease row of its bridge shared in all that it writes, and looks at the format before it takes the lease again. Nothing where they are of this one.
+pub(crate) fn migration(found: i32) -> Vec<String> {
+    if found >= FORMAT_VERSION {
+        return Vec::new();
+    }
+    let later = STEPS.iter().filter(|(version, _)| *version > found);
+    let steps = later.flat_map(|(_, statements)| statements.iter().map(|sql| (*sql).to_owned()));
+    let last = [
+        "START TRANSACTION".to_owned(),
+        format!("UPDATE `pontoon`.`control` SET number = number + 1 WHERE name = '{LEASE}'"),
+        format!(
+            "UPDATE `pontoon`.`control` SET number = {FORMAT_VERSION} \
+             WHERE bridge = '' AND name = '{FORMAT}' AND number < {FORMAT_VERSION}"
+        ),
+        "COMMIT".to_owned(),
+    ];
+    steps.chain(last).collect()
 }
 
 /// Creates the rows of a bridge that are missing. Those of the lease and the barrier are there before
@@ -153,4 +183,14 @@ pub(crate) fn create_rows(bridge: &str) -> Vec<String> {
 pub(crate) fn remove_rows(bridge: &str) -> Vec<String> {
     let bridge = encode::text(bridge);
     ALL.iter().map(|table| format!("DELETE FROM `pontoon`.`{table}` WHERE bridge = {bridge}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_format_has_its_step() {
+        assert!(STEPS.iter().map(|(version, _)| *version).eq(2..=FORMAT_VERSION));
+    }
 }

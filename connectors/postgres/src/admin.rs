@@ -19,6 +19,8 @@ use pontoon_core::{
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
     sequences::{GeneratedKey, Standing},
+    state::Throttle,
+    verified::Verified,
 };
 use tokio_postgres::{Client, Transaction, types::PgLsn};
 
@@ -31,7 +33,7 @@ use crate::{
     node::{self, PostgresNode},
     pause, quarantine,
     quote::{Ident, List, Literal, Table},
-    requests, sequences, slot, start, state, surroundings, tables,
+    requests, sequences, slot, start, state, surroundings, tables, throttle, verified,
     version::Version,
 };
 
@@ -73,7 +75,10 @@ impl Admin for PostgresNode {
     async fn setup_sql(&self, plan: &SetupPlan) -> Result<Vec<String>> {
         let link = self.link("check").await?;
         let version = self.at(Version::of(&link.client).await)?;
-        Ok(setup_sql(&self.names, self.user(), version, plan))
+        let mut sql = setup_sql(&self.names, self.user(), version, plan);
+        // Where there are none, or it may not look, there is nothing that it could bring up.
+        sql.extend(tables::migration(&link.client).await.unwrap_or_default());
+        Ok(sql)
     }
 
     async fn define_tables(&self, names: &[TableName]) -> Result<Vec<Option<TableDefinition>>> {
@@ -159,6 +164,21 @@ impl Admin for PostgresNode {
         let link = self.admin_link().await?;
         self.at(tables::format_check(&link.client).await)?;
         self.at(pause::take_back(&link.client, &self.names.bridge).await)
+    }
+
+    async fn note_verified(&self, verified: &Verified) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(verified::note(&link.client, &self.names.bridge, verified).await)
+    }
+
+    async fn throttle(&self, word: Option<Throttle>) -> Result<()> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(match word {
+            Some(word) => throttle::give(&link.client, &self.names.bridge, word).await,
+            None => throttle::take_back(&link.client, &self.names.bridge).await,
+        })
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {
@@ -300,6 +320,7 @@ fn right_to_lock(table: &MappedTable) -> String {
 async fn setup(client: &Client, names: &Names, plan: &SetupPlan) -> Result<Checkpoint> {
     let identity = slot::identity(client).await?;
     create_tables(client).await?;
+    migrate(client).await?;
     tables::format_check(client).await?;
     create_origins(client, names).await?;
     let position = if plan.followed {
@@ -309,6 +330,28 @@ async fn setup(client: &Client, names: &Names, plan: &SetupPlan) -> Result<Check
         insert_lsn(client).await?
     };
     Ok(Checkpoint { position: Position::Lsn(position), log: identity })
+}
+
+/// Brings the tables up to this version's format.
+async fn migrate(client: &Client) -> Result<()> {
+    let sql = tables::migration(client).await?;
+    if sql.is_empty() {
+        return Ok(());
+    }
+    let done = client.batch_execute(&sql.join(";\n")).await;
+    if done.is_err() {
+        // Where the connection is lost, so is the transaction.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    done.map_err(|error| privileged(&error, "bring the tables of the schema pontoon up to this version's format"))?;
+    // For people, and for the owner alone to write.
+    for sql in tables::comments() {
+        if let Err(error) = client.batch_execute(&sql).await {
+            tracing::debug!(%error, "the comments of the schema pontoon are left as they are");
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Creates the tables, unless all are there: a schema that is another's is not touched without need.

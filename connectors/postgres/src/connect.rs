@@ -24,6 +24,7 @@ use pontoon_tls::{Mode, POSTGRES, Tls};
 
 use crate::{
     error,
+    login::in_the_clear,
     socket::{self, Address, Socket},
     watch::{self, Asked, WatchedSocket},
 };
@@ -129,7 +130,7 @@ impl Target {
         let socket = Socket::open(&self.address, &self.tls).await?;
         let certificate_expiry = socket.certificate_expiry();
         let asked = Arc::<Asked>::default();
-        let socket = WatchedSocket { socket, asked: asked.clone() };
+        let socket = WatchedSocket::new(socket, asked.clone());
         let mut config = tokio_postgres::Config::new();
         // The socket is encrypted by now, or is not to be.
         config
@@ -141,8 +142,11 @@ impl Target {
         if let Some(password) = &self.password {
             config.password(password.reveal());
         }
-        let (client, connection) =
-            config.connect_raw(socket, NoTls).await.map_err(|error| login(error::of_statement(&error), self))?;
+        let connected = config.connect_raw(socket, NoTls).await;
+        let (client, connection) = connected.map_err(|error| match asked.in_the_clear.was_asked_for() {
+            true => login(in_the_clear(), self),
+            false => login(error::of_statement(&error), self),
+        })?;
         let (goodbye, dropped) = oneshot::channel::<()>();
         let (target, role, watched) = (self.clone(), role.clone(), asked.clone());
         let driver = tokio::spawn(async move {

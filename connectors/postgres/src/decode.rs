@@ -13,6 +13,14 @@ pub(crate) fn common(column: &MappedColumn, text: &[u8]) -> Value {
     column.common(value(&column.kind, text))
 }
 
+/// The same of a value that is to be written to the other side.
+pub(crate) fn crossing(column: &MappedColumn, text: &[u8]) -> Value {
+    column.crossing(value(&column.kind, text))
+}
+
+/// [`common`] or [`crossing`].
+pub(crate) type Decode = fn(&MappedColumn, &[u8]) -> Value;
+
 /// A value as the column has it.
 pub(crate) fn value(kind: &Kind, raw: &[u8]) -> Value {
     let Ok(text) = std::str::from_utf8(raw) else {

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use pontoon_core::{Kind, MappedColumn, Value, value::format_uuid};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -46,7 +46,12 @@ pub(crate) struct Array {
     element: Type,
     count: i32,
     body: BytesMut,
+    /// Large values, and before which byte of the body each belongs: they are copied once, where they are sent from.
+    large: Vec<(usize, Bytes)>,
 }
+
+/// From how many bytes on a value is not copied without need.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// Values never appear in a log, and the driver logs its parameters.
 impl fmt::Debug for Array {
@@ -58,12 +63,12 @@ impl fmt::Debug for Array {
 impl Array {
     /// An empty array for a column.
     pub(crate) fn new(column: &MappedColumn) -> Array {
-        Array { element: element_type(&column.kind), count: 0, body: BytesMut::new() }
+        Array { element: element_type(&column.kind), count: 0, body: BytesMut::new(), large: Vec::new() }
     }
 
     /// An empty array of exact numbers as text.
     pub(crate) fn of_numbers() -> Array {
-        Array { element: Type::TEXT, count: 0, body: BytesMut::new() }
+        Array { element: Type::TEXT, count: 0, body: BytesMut::new(), large: Vec::new() }
     }
 
     /// Appends an exact number as text.
@@ -79,11 +84,20 @@ impl Array {
 
     /// Bytes so far.
     pub(crate) fn bytes(&self) -> usize {
-        self.body.len()
+        self.body.len() + self.large.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
     /// Appends a value of the column.
     pub(crate) fn push(&mut self, column: &MappedColumn, value: &Value) -> Result<(), Misfit> {
+        match (&column.kind, value) {
+            (Kind::Bytes { .. }, Value::Bytes(bytes)) if bytes.len() >= LARGE_BYTES => {
+                self.body.put_i32(i32::try_from(bytes.len()).map_err(|_| Misfit)?);
+                self.large.push((self.body.len(), bytes.clone()));
+                self.count += 1;
+                return Ok(());
+            }
+            _ => {}
+        }
         field(&mut self.body, value, |out| element(out, &column.kind, value))?;
         self.count += 1;
         Ok(())
@@ -158,7 +172,7 @@ fn put_text(out: &mut BytesMut, text: &str) -> Result<(), Misfit> {
 /// The binary form of an array (`array_send` of the server's arrayfuncs.c).
 impl ToSql for Array {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.reserve(self.body.len() + 20);
+        out.reserve(self.bytes() + 20);
         out.put_i32(i32::from(self.count > 0));
         // The server takes this flag from the values themselves.
         out.put_i32(1);
@@ -166,7 +180,13 @@ impl ToSql for Array {
         if self.count > 0 {
             out.put_i32(self.count);
             out.put_i32(1);
-            out.put_slice(&self.body);
+            let mut from = 0;
+            for (at, bytes) in &self.large {
+                out.put_slice(&self.body[from..*at]);
+                out.put_slice(bytes);
+                from = *at;
+            }
+            out.put_slice(&self.body[from..]);
         }
         Ok(IsNull::No)
     }
@@ -203,6 +223,23 @@ pub(crate) mod tests {
         let expected = [1, 1, 20, 2, 1, 8, 0, 5, -1].map(|n: i32| n.to_be_bytes()).concat();
         assert_eq!(out.as_ref(), expected);
         assert!(!format!("{array:?}").contains('5'));
+    }
+
+    #[test]
+    fn large_values_are_in_their_places() {
+        let column = column(Kind::Bytes { bytes_max: None, fixed: false }, "x", Form::Bytes);
+        let values = [3, LARGE_BYTES, 0, LARGE_BYTES + 1, 2].map(|length| Bytes::from(vec![length as u8; length]));
+        let mut array = Array::new(&column);
+        let mut expected = [1, 1, 17, values.len() as i32, 1].map(|n: i32| n.to_be_bytes()).concat();
+        for value in &values {
+            array.push(&column, &Value::Bytes(value.clone())).unwrap();
+            expected.extend((value.len() as i32).to_be_bytes());
+            expected.extend(&value[..]);
+        }
+        let mut out = BytesMut::new();
+        array.to_sql(&Type::BYTEA_ARRAY, &mut out).unwrap();
+        assert!(out == expected, "the values are too large to be shown");
+        assert_eq!(array.bytes(), expected.len() - 20);
     }
 
     #[test]

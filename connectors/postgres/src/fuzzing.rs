@@ -6,7 +6,7 @@
 //! there are no more rows than bytes; what is passed on is whole and in the form of its column.
 
 use pontoon_core::{
-    Change, Column, Error, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Result, TableId, TableName,
+    Change, Column, Error, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Result, TableId, TableName,
     node::Tables,
 };
 use pontoon_corpus::{kinds, sound, sound_row};
@@ -94,9 +94,12 @@ fn read(mut input: &[u8]) -> Result<Read> {
 }
 
 fn seen(event: &LogEvent, read: &mut Read, tables: &Tables) {
-    let changes: &[Change] = match event {
-        LogEvent::Fragment(fragment) | LogEvent::Held(Held::Decided { fragment, .. }) => &fragment.changes,
-        LogEvent::Held(Held::Piece { changes, .. }) => changes,
+    // Of a transaction of the bridge itself the key is enough, and of pieces it is not known yet whose they are.
+    let (changes, whole): (&[Change], bool) = match event {
+        LogEvent::Fragment(fragment) | LogEvent::Held(Held::Decided { fragment, .. }) => {
+            (&fragment.changes, fragment.origin != Origin::Own)
+        }
+        LogEvent::Held(Held::Piece { changes, .. }) => (changes, false),
         LogEvent::Held(Held::Undone { .. }) | LogEvent::Progress(_) => return,
         LogEvent::Obstacle(_) => {
             read.obstacles += 1;
@@ -109,7 +112,9 @@ fn seen(event: &LogEvent, read: &mut Read, tables: &Tables) {
             assert!(read.rows <= read.bytes, "more rows than bytes");
             let bytes = row.memory_bytes();
             assert!(bytes <= ROW_BYTES + BYTES_PER_BYTE * read.bytes, "{bytes} bytes for a row of {}", read.bytes);
-            sound_row(&tables[change.table.index()], row);
+            if whole {
+                sound_row(&tables[change.table.index()], row);
+            }
         }
     }
 }
@@ -139,6 +144,7 @@ fn tables() -> Tables {
         uniques: Vec::new(),
         left: Vec::new(),
         references: Vec::new(),
+        by_columns: false,
     };
     vec![table].into()
 }

@@ -14,7 +14,9 @@
 //! | `start` | whether the log can be taken up at a place that an operator names |
 //! | `log` | the replication connection and its formats, decoded without I/O |
 //! | `session`, `statement`, `encode` | the session that writes; its statements; its parameters |
+//! | `login` | no password in the clear where others can read it |
 //! | `pause` | an operator's word that nothing is to be applied |
+//! | `throttle` | an operator's word on how fast |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
 //! | `lease`, `admin`, `findings`, `sequences` | who works; set-up and teardown; what `check` looks at; generators of keys |
@@ -23,6 +25,7 @@
 //! | `fuzzing` | the decoders as functions of bytes, for tests |
 //! | `definition`, `create`, `types` | what a table is in whole; how its like is made, and of which types |
 //! | `tables`, `resolution` | the bridge's own tables; conflicts as text |
+//! | `verified` | what the last comparison of both sides came to |
 //!
 //! # What it relies on
 //!
@@ -78,6 +81,7 @@ mod lease;
 mod leeway;
 mod load;
 mod log;
+mod login;
 mod names;
 mod node;
 mod pause;
@@ -96,8 +100,10 @@ mod state;
 mod statement;
 mod surroundings;
 mod tables;
+mod throttle;
 mod ties;
 mod types;
+mod verified;
 mod version;
 mod watch;
 

@@ -15,7 +15,8 @@ use pontoon_core::{
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
-    state::{NodeState, Pause},
+    state::{NodeState, Pause, Throttle},
+    verified::Verified,
 };
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Client, GenericClient, Row, types::PgLsn};
@@ -30,7 +31,7 @@ use crate::{
     requests,
     scan::{self, PostgresScan},
     session::PostgresSession,
-    slot, state, tables, ties,
+    slot, state, tables, throttle, ties, verified,
 };
 
 /// A mark or a look at the log that takes longer is given up with its connection: a server that does
@@ -202,6 +203,16 @@ impl Node for PostgresNode {
 
     async fn paused(&self) -> Result<Option<Pause>> {
         let read = self.with_helper(async |client| pause::read(client, &self.names.bridge).await).await;
+        self.at(read)
+    }
+
+    async fn verified(&self) -> Result<Option<Verified>> {
+        let read = self.with_helper(async |client| verified::read(client, &self.names.bridge).await).await;
+        self.at(read)
+    }
+
+    async fn throttled(&self) -> Result<Option<Throttle>> {
+        let read = self.with_helper(async |client| throttle::read(client, &self.names.bridge).await).await;
         self.at(read)
     }
 

@@ -20,7 +20,8 @@ use tokio_postgres::{Client, Statement, types::ToSql};
 use crate::{
     catalog::get,
     connect::{Link, Role},
-    decode, digest,
+    decode::{self, Decode},
+    digest,
     encode::Array,
     error,
     statement::{self, Bounds, Locking},
@@ -60,7 +61,7 @@ impl PostgresScan {
         let mut rows = std::pin::pin!(rows);
         let mut found = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|error| of_table(&error, table))? {
-            found.push((row_of(table, &row, 0)?, get::<bool>(&row, table.columns.len())?));
+            found.push((row_of(table, &row, 0, decode::crossing)?, get::<bool>(&row, table.columns.len())?));
         }
         Ok(found)
     }
@@ -195,7 +196,8 @@ pub(crate) async fn numbered_rows(
 ) -> Result<Vec<(usize, Row)>> {
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
     let rows = client.query(statement, &parameters).await.map_err(|error| of_table(&error, table))?;
-    let numbered = |row| Ok((usize::try_from(get::<i64>(row, 0)?).unwrap_or_default(), row_of(table, row, 1)?));
+    let numbered =
+        |row| Ok((usize::try_from(get::<i64>(row, 0)?).unwrap_or_default(), row_of(table, row, 1, decode::common)?));
     rows.iter().map(numbered).collect()
 }
 
@@ -219,10 +221,10 @@ pub(crate) fn arrays_of(table: &MappedTable, columns: &[usize], values: &[Key]) 
 }
 
 /// A row of texts in common form.
-fn row_of(table: &MappedTable, row: &tokio_postgres::Row, first: usize) -> Result<Row> {
+fn row_of(table: &MappedTable, row: &tokio_postgres::Row, first: usize, decode: Decode) -> Result<Row> {
     let value = |(at, column)| {
         let text = get::<Option<&str>>(row, first + at)?;
-        Ok(text.map_or(Value::Null, |text| decode::common(column, text.as_bytes())))
+        Ok(text.map_or(Value::Null, |text| decode(column, text.as_bytes())))
     };
     Ok(Row(table.columns.iter().enumerate().map(value).collect::<Result<_>>()?))
 }

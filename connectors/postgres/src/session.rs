@@ -19,7 +19,7 @@ use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
     history::Retention,
     new_key::{Answer, NewKey},
-    node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried},
+    node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{Stored, StoredWrite},
     record::{key_to_text, row_to_text},
     repair::Repair,
@@ -43,8 +43,9 @@ use crate::{
     ties,
 };
 
-/// Rows that one statement carries at most: enough that its round trip costs nothing beside them.
-const STATEMENT_ROWS_MAX: usize = 1000;
+/// Rows that one statement carries at most: enough that its round trip costs nothing beside them, and few enough that they can be made
+/// into parameters while the server works on as many before them.
+const STATEMENT_ROWS_MAX: usize = 500;
 
 /// Bytes of parameters after which a statement is closed, so that neither side holds much at once.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
@@ -62,8 +63,15 @@ const IDLE: &str = "120s";
 /// How long the opening waits for the origin of a predecessor that is being ended.
 const ORIGIN_FREE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a predecessor that is ending by itself, as one of our own does, is left to it.
+const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_millis(250);
+
 /// The pause between two tries.
 const ORIGIN_FREE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is sent stands in a buffer of the driver's client and in one of its connection, and both stay as large as they ever were
+/// (`InnerClient::with_buf` of tokio-postgres, `Framed` of tokio-util). From so many bytes of a statement on that is too much to be kept.
+const BLOAT_BYTES: usize = 16 << 20;
 
 /// Whether a transaction is under way, and fit to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +103,7 @@ pub(crate) struct PostgresSession {
     state: State,
     /// The transaction has a savepoint.
     savepoint: bool,
+    is_bloated: bool,
 }
 
 const LEASE_SQL: &str = "SELECT 1 FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
@@ -140,6 +149,7 @@ impl PostgresSession {
             statements: HashMap::new(),
             state: State::Idle,
             savepoint: false,
+            is_bloated: false,
         })
     }
 
@@ -178,39 +188,41 @@ impl PostgresSession {
         Ok(statement)
     }
 
-    /// Runs one statement for as many rows as it takes, until all are through.
-    async fn apply_all(&mut self, what: Prepared, table: TableId, rows: &[Written<'_>]) -> Result<Applied> {
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let tables = self.tables.clone();
-            let table = &tables[table.index()];
-            let Some((arrays, count)) = arrays_of(table, &what, rest)? else { return Ok(Applied::Missed) };
-            let statement = self.prepared(what.clone()).await?;
-            let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-            let written = self.link.client.execute(&statement, &parameters).await;
-            if written.map_err(|error| of_table(&error, table))? != count as u64 {
-                return Ok(Applied::Missed);
-            }
-            rest = &rest[count..];
+    /// The statements of a batch, prepared, each with its rows.
+    async fn steps<'a>(&mut self, table: TableId, batch: &'a TableBatch) -> Result<Vec<Step<'a>>> {
+        let deletes = batch.deletes.iter().map(|row| Written { before: Some(row), after: None });
+        let mut wanted = vec![(Prepared::Delete(table), deletes.collect::<Vec<_>>())];
+        for UpdateGroup { changed, sums, rows } in &batch.updates {
+            let rows = rows.iter().map(|(before, after)| Written { before: Some(before), after: Some(after) });
+            wanted.push((Prepared::Update(table, changed.clone(), sums.clone()), rows.collect()));
         }
-        Ok(Applied::All)
+        let inserts = batch.inserts.iter().map(|row| Written { before: None, after: Some(row) });
+        wanted.push((Prepared::Insert(table), inserts.collect()));
+        let mut steps = Vec::new();
+        for (what, rows) in wanted.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            steps.push(Step { statement: self.prepared(what.clone()).await?, what, rows });
+        }
+        Ok(steps)
     }
 
+    /// Runs the statements of a batch, the parameters of each made while the server works on the one before.
     async fn apply_batch(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
-        let deletes: Vec<_> = batch.deletes.iter().map(|row| Written { before: Some(row), after: None }).collect();
-        if self.apply_all(Prepared::Delete(table), table, &deletes).await? == Applied::Missed {
-            return Ok(Applied::Missed);
-        }
-        for group in &batch.updates {
-            let rows: Vec<_> =
-                group.rows.iter().map(|(before, after)| Written { before: Some(before), after: Some(after) }).collect();
-            let what = Prepared::Update(table, group.changed.clone(), group.sums.clone());
-            if self.apply_all(what, table, &rows).await? == Applied::Missed {
+        let steps = self.steps(table, batch).await?;
+        let (tables, client) = (&self.tables, &self.link.client);
+        let table = &tables[table.index()];
+        let mut pieces = steps.iter().flat_map(|step| step.pieces(table));
+        let mut next = pieces.next();
+        while let Some(piece) = next {
+            let Some(Piece { statement, arrays, rows }) = piece? else { return Ok(Applied::Missed) };
+            self.is_bloated |= arrays.iter().map(Array::bytes).sum::<usize>() >= BLOAT_BYTES;
+            let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+            let (written, made) = tokio::join!(client.execute(statement, &parameters), async { pieces.next() });
+            if written.map_err(|error| of_table(&error, table))? != rows as u64 {
                 return Ok(Applied::Missed);
             }
+            next = made;
         }
-        let inserts: Vec<_> = batch.inserts.iter().map(|row| Written { before: None, after: Some(row) }).collect();
-        self.apply_all(Prepared::Insert(table), table, &inserts).await
+        Ok(Applied::All)
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key], locking: Locking) -> Result<Vec<Option<Row>>> {
@@ -309,12 +321,13 @@ async fn set_up_origin(client: &Client, names: &Names, applier: Applier, applica
     const END_PREDECESSORS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()";
     let origin = names.origin(applier.number());
-    let give_up = Instant::now() + ORIGIN_FREE_TIMEOUT;
+    let (give_up, grace) = (Instant::now() + ORIGIN_FREE_TIMEOUT, Instant::now() + PREDECESSOR_ENDS_WITHIN);
     loop {
         let done = client.execute("SELECT pg_replication_origin_session_setup($1)", &[&origin]).await;
         let Err(error) = done else { return Ok(()) };
         let error = error::of_statement(&error);
         match error.code() {
+            Code::Contention if Instant::now() < grace => sleep(ORIGIN_FREE_INTERVAL).await,
             Code::Contention if Instant::now() < give_up => {
                 let ended = client.execute(END_PREDECESSORS, &[&application_name]).await;
                 let count = ended.map_err(|error| error::of_statement(&error))?;
@@ -334,6 +347,36 @@ async fn set_up_origin(client: &Client, names: &Names, applier: Applier, applica
 struct Written<'a> {
     before: Option<&'a Row>,
     after: Option<&'a Row>,
+}
+
+/// A statement for rows.
+struct Step<'a> {
+    what: Prepared,
+    statement: Statement,
+    rows: Vec<Written<'a>>,
+}
+
+/// What of it goes to the server at a time: parameters for so many rows.
+struct Piece<'a> {
+    statement: &'a Statement,
+    arrays: Vec<Array>,
+    rows: usize,
+}
+
+impl Step<'_> {
+    /// All of it, each piece made when it is asked for; `None` where a row must be as this table cannot have one.
+    fn pieces<'a>(&'a self, table: &'a MappedTable) -> impl Iterator<Item = Result<Option<Piece<'a>>>> + Send + 'a {
+        let mut rest = &self.rows[..];
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let made = arrays_of(table, &self.what, rest);
+            rest = made.as_ref().ok().and_then(Option::as_ref).map_or(&[][..], |(_, rows)| &rest[*rows..]);
+            let piece = |(arrays, rows)| Piece { statement: &self.statement, arrays, rows };
+            Some(made.map(|made| made.map(piece)))
+        })
+    }
 }
 
 /// The parameters for the first rows, and how many these are; `None` where a row must be as this table
@@ -592,10 +635,24 @@ impl Session for PostgresSession {
         Ok(())
     }
 
+    /// A commit flushes the log up to its own record, and so all before it; one that does not is written by the walwriter within
+    /// three of its delays (manual, "Asynchronous Commit").
+    async fn commit_in_order(&mut self) -> Result<()> {
+        self.enter()?;
+        let sql = "SET LOCAL synchronous_commit = off; COMMIT";
+        self.link.client.batch_execute(sql).await.map_err(|error| error::of_statement(&error))?;
+        self.state = State::Idle;
+        Ok(())
+    }
+
     async fn rollback(&mut self) -> Result<()> {
         self.state = State::Failed;
         self.link.client.batch_execute("ROLLBACK").await.map_err(|error| error::of_statement(&error))?;
         self.state = State::Idle;
         Ok(())
+    }
+
+    fn is_bloated(&self) -> bool {
+        self.is_bloated
     }
 }

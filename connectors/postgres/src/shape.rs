@@ -2,22 +2,24 @@
 //! are held.
 //!
 //! A Relation tells the shape as of its place in the log. That of a transaction which commits before the place where
-//! the shapes were loaded may be older: a schema change that is already part of what was loaded must pass. A type that
-//! was narrower has the same text form, and what cannot be read becomes unmapped. A column that was added since holds, in
+//! the shapes were loaded may be older: a schema change that is already part of what was loaded must pass. A column that was added since holds, in
 //! rows that were there, the constant that the server keeps for them, or null ("Modifying Tables: Adding a Column" in the manual;
 //! `getmissingattr` of heaptuple.c); where neither is so the row itself has to be asked
-//! ([`pontoon_core::Change::reshaped`]). A column that is gone is of no interest; where one is gone and another new they may be one, and
-//! nothing is guessed. Of a transaction that commits later the shape must be exactly what was loaded.
+//! ([`pontoon_core::Change::reshaped`]), and so it has where the columns stood in another order, since a column that is dropped and added
+//! again under its name moves to the end; where one is gone and another new, which may be one under two names; and where a column had another type, since
+//! `ALTER COLUMN ... TYPE ... USING` makes anything of its values. But what a change did to a single column the row does not tell, so where columns have rules a
+//! name of before is refused, and a value of before is read as text: an integer of another width has the same, and what cannot be
+//! read becomes unmapped. A column that is gone is of no interest. Of a transaction that commits later the shape must be exactly what was loaded.
 
 use std::collections::HashMap;
 
-use pontoon_core::{Code, Error, MappedTable, Result, TableName, Value, node::Tables};
+use pontoon_core::{Code, Error, MappedTable, Result, TableName, Value, node::Tables, schema::are_in_another_order};
 use tokio_postgres::Client;
 
 use crate::{
     catalog::{self, get, text},
     decode, error,
-    log::pgoutput::Relation,
+    log::pgoutput::{Relation, RelationColumn},
 };
 
 /// A column's name, type and modifier.
@@ -60,7 +62,7 @@ pub(crate) struct Layout {
     pub(crate) places: Vec<Option<u16>>,
     /// What stands in the columns that were added since.
     pub(crate) added: Vec<(usize, Value)>,
-    /// Some of that is a guess.
+    /// The row itself is to be asked ([`pontoon_core::Change::reshaped`]).
     pub(crate) reshaped: bool,
     /// Why only the bridge's own rows may be read by it: these have the shape of before, and of them the key is
     /// enough.
@@ -78,7 +80,8 @@ const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname
     JOIN pg_namespace n ON n.nspname = want.nspname
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-    JOIN pg_type t ON t.oid = a.atttypid";
+    JOIN pg_type t ON t.oid = a.atttypid
+    ORDER BY a.attnum";
 
 impl Shapes {
     /// Of one table, by its number in the log.
@@ -152,10 +155,10 @@ impl Shapes {
 
 /// Errors: schema changed, where not even the key can be read.
 fn layout(relation: &Relation<'_>, table: &MappedTable, shape: &Shape) -> Result<Layout> {
-    let columns = relation.columns.iter();
-    let places: Vec<Option<u16>> =
-        columns.map(|column| table.place(column.name).and_then(|place| u16::try_from(place).ok())).collect();
-    let mut layout = Layout { places, added: Vec::new(), reshaped: false, former: None };
+    let names = relation.columns.iter().map(|column| column.name);
+    let reshaped = are_in_another_order(names, shape.columns.iter().map(|(name, ..)| name.as_str()));
+    let mut layout = Layout { places: Vec::new(), added: Vec::new(), reshaped, former: None };
+    layout.places = relation.columns.iter().map(|column| read_at(column, table, shape)).collect();
     // One that is gone may be one that is new, under another name: then its values are not to be lost.
     let only_added = relation.columns.iter().all(|column| shape.columns.iter().any(|(name, ..)| name == column.name));
     for (place, mapped) in table.columns.iter().enumerate() {
@@ -167,16 +170,26 @@ fn layout(relation: &Relation<'_>, table: &MappedTable, shape: &Shape) -> Result
         if table.key.contains(&place) {
             return Err(error);
         }
-        if !only_added {
+        if !only_added && table.by_columns {
             layout.former.get_or_insert(error);
             continue;
         }
-        let added = shape.added.get(name);
+        let is_there = relation.columns.iter().any(|column| column.name == name);
+        let added = shape.added.get(name).filter(|_| only_added && !is_there);
         layout.reshaped |= added.is_none();
         let text = added.and_then(Option::as_deref);
         layout.added.push((place, text.map_or(Value::Null, |text| decode::common(mapped, text.as_bytes()))));
     }
     Ok(layout)
+}
+
+/// The place that a column of the log is read into, if it is. One of another type is not: what was made of its values, by whatever expression, the
+/// row tells. Of the key, and where columns have rules, the text is taken for what it was: an integer of another width.
+fn read_at(column: &RelationColumn<'_>, table: &MappedTable, shape: &Shape) -> Option<u16> {
+    let place = table.place(column.name)?;
+    let is_as_it_was = |(name, oid, _): &ShapeColumn| name == column.name && *oid == column.type_oid;
+    let is_read = table.by_columns || table.key.contains(&place) || shape.columns.iter().any(is_as_it_was);
+    u16::try_from(place).ok().filter(|_| is_read)
 }
 
 /// In which column a Relation differs, if in any.

@@ -375,6 +375,7 @@ pub(crate) mod tests {
             uniques: Vec::new(),
             left: Vec::new(),
             references: Vec::new(),
+            by_columns: false,
         }
     }
 

@@ -1,9 +1,12 @@
 //! The bridge's own tables in the schema `pontoon`: the same in every database that a bridge joins.
 //!
-//! All statements can be repeated. A higher format version than this binary's is refused by
-//! [`format_check`], before anything else of the schema is believed.
+//! All statements can be repeated. Another format version than this binary's is refused by
+//! [`format_check`], before anything else of the schema is believed; an older one is brought up to it by [`migration`].
 
-use pontoon_core::{Code, Error, Result, state::FORMAT_VERSION};
+use pontoon_core::{
+    Code, Error, Result,
+    state::{FORMAT_VERSION, check_format},
+};
 use tokio_postgres::Client;
 
 use crate::{catalog::get, error, quote::Literal};
@@ -157,15 +160,15 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; since:TABLE: up to where the other node's log is passed over for a table; aside:TABLE: up to where it is applied for a table that waits until both sides agree on it; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; throttle: how fast; since:TABLE: up to where the other node's log is passed over for a table; aside:TABLE: up to where it is applied for a table that waits until both sides agree on it; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal; verified: what the last comparison of both sides came to",
     ),
     (
         "COLUMN pontoon.control.number",
-        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen; pause: when it ends, in microseconds since 1970 UTC, or 0",
+        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen; pause: when it ends, in microseconds since 1970 UTC, or 0; throttle: rows in a second, or 0 for no limit; verified: when both sides were last found equal, likewise",
     ),
     (
         "COLUMN pontoon.control.value",
-        "lease: host and process of the holder; pair: names and logs, JSON; table: its name on both nodes, JSON",
+        "lease: host and process of the holder; pair: names and logs, JSON; table: its name on both nodes, JSON; verified: how many rows differed, JSON",
     ),
     ("COLUMN pontoon.control.updated_at", "When the row was last written"),
 ];
@@ -173,32 +176,54 @@ const COMMENTS: &[(&str, &str)] = &[
 /// Everything that creates the tables and notes their format.
 pub(crate) fn create() -> Vec<String> {
     let tables = TABLES.iter().map(|sql| (*sql).to_string());
-    let comments = COMMENTS.iter().map(|(what, text)| format!("COMMENT ON {what} IS {}", Literal(text)));
     let format = format!(
         "INSERT INTO pontoon.control (bridge, name, number) VALUES ('', 'format', {FORMAT_VERSION}) \
          ON CONFLICT (bridge, name) DO NOTHING"
     );
-    tables.chain(comments).chain([format]).collect()
+    tables.chain(comments()).chain([format]).collect()
 }
 
-/// Whether the schema is there and of a format that this binary knows. Errors: not set up, format
-/// unknown.
+/// What the tables and columns are for, as statements.
+pub(crate) fn comments() -> impl Iterator<Item = String> {
+    COMMENTS.iter().map(|(what, text)| format!("COMMENT ON {what} IS {}", Literal(text)))
+}
+
+/// What each format has that the one before has not, the first excepted. These statements can be repeated as well.
+const STEPS: [(i32, &[&str]); 1] = [
+    // What is new is a kind of rows.
+    (2, &[]),
+];
+
+/// What brings tables of an older format up to this one, in one transaction, and shuts out whoever works with the older one: each holds the lease row of its
+/// bridge shared in all that it writes, and looks at the format before it takes the lease again. Nothing where they are of this one.
+pub(crate) async fn migration(client: &Client) -> Result<Vec<String>> {
+    let Some(found) = format(client).await?.filter(|found| *found < i64::from(FORMAT_VERSION)) else {
+        return Ok(Vec::new());
+    };
+    let later = STEPS.iter().filter(|(version, _)| i64::from(*version) > found);
+    let raise = "UPDATE pontoon.control SET number = number + 1 WHERE name = 'lease'";
+    let note = format!(
+        "UPDATE pontoon.control SET number = {FORMAT_VERSION} \
+         WHERE bridge = '' AND name = 'format' AND number < {FORMAT_VERSION}"
+    );
+    let steps = later.flat_map(|(_, statements)| statements.iter().map(|sql| (*sql).to_owned()));
+    let begin = ["BEGIN", raise].map(str::to_owned);
+    Ok(begin.into_iter().chain(steps).chain([note, "COMMIT".to_owned()]).collect())
+}
+
+/// Whether the schema is there and of this binary's format. Errors: not set up, format unknown, format old.
 pub(crate) async fn format_check(client: &Client) -> Result<()> {
+    check_format(format(client).await?)
+}
+
+/// The format of the tables; `None` where they do not say. Errors: among others, they are not there.
+async fn format(client: &Client) -> Result<Option<i64>> {
     const SQL: &str = "SELECT number FROM pontoon.control WHERE bridge = '' AND name = 'format'";
     let row = client.query_opt(SQL, &[]).await.map_err(|error| match error::of_statement(&error) {
         error if error.code() == Code::NotSetUp => not_set_up(),
         error => error,
     })?;
-    let found: Option<i64> = row.as_ref().map(|row| get(row, 0)).transpose()?.flatten();
-    match found {
-        Some(found) if found <= i64::from(FORMAT_VERSION) => Ok(()),
-        Some(found) => {
-            let text = format!("the pontoon tables have format {found}, this version knows up to {FORMAT_VERSION}");
-            Err(Error::new(Code::FormatUnknown, text)
-                .hint("use the version of pontoon that wrote them, or a later one"))
-        }
-        None => Err(not_set_up()),
-    }
+    Ok(row.as_ref().map(|row| get(row, 0)).transpose()?.flatten())
 }
 
 /// What is missing without `setup`.
@@ -210,6 +235,11 @@ pub(crate) fn not_set_up() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_format_has_its_step() {
+        assert!(STEPS.iter().map(|(version, _)| *version).eq(2..=FORMAT_VERSION));
+    }
 
     #[test]
     fn every_column_is_explained() {

@@ -28,6 +28,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::{
     connect::{Role, Target},
     error,
+    login::{InTheClear, Scan},
     socket::Socket,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Asked {
     since: Mutex<Option<Instant>>,
     /// The number of the backend.
     pub(crate) backend: OnceLock<i32>,
+    /// The login would have sent the password where others can read it.
+    pub(crate) in_the_clear: InTheClear,
 }
 
 impl Asked {
@@ -60,17 +63,32 @@ impl Asked {
     }
 }
 
-/// A socket that notes when something is asked, and when something is answered.
+/// A socket that notes when something is asked, and when something is answered; and that ends before a password is sent in the clear.
 pub(crate) struct WatchedSocket {
-    pub(crate) socket: Socket,
-    pub(crate) asked: Arc<Asked>,
+    socket: Socket,
+    asked: Arc<Asked>,
+    /// Where others can read what is sent, until the login is done.
+    login: Option<Scan>,
+}
+
+impl WatchedSocket {
+    /// One on which nothing has been said.
+    pub(crate) fn new(socket: Socket, asked: Arc<Asked>) -> WatchedSocket {
+        let login = matches!(socket, Socket::Tcp(_)).then(Scan::default);
+        WatchedSocket { socket, asked, login }
+    }
 }
 
 impl AsyncRead for WatchedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let WatchedSocket { socket, asked, login } = &mut *self;
+        let before = buf.filled().len();
+        let done = Pin::new(socket).poll_read(cx, buf);
         if done.is_ready() {
-            self.asked.set(None);
+            asked.set(None);
+            if let Some(login) = login {
+                login.take(&buf.filled()[before..], asked)?;
+            }
         }
         done
     }

@@ -1,14 +1,17 @@
 //! The series of one direction.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    num::NonZeroU64,
+    sync::{Mutex, MutexGuard},
+};
 
 use pontoon_core::{Error, Position, Result};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
 use tokio::time::Instant;
 
 use super::{
-    ApplyStage, By, ConflictKind, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
-    failed, families::Families, lock,
+    ApplyStage, By, ConflictKind, ConversionReason, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts,
+    SkipReason, Stage, failed, families::Families, lock,
 };
 use crate::observe::rate::Rate;
 
@@ -23,6 +26,10 @@ pub(in crate::observe) struct DirectionWords {
     pub(in crate::observe) applied: Option<Position>,
     /// The last error, until something is applied again.
     pub(in crate::observe) error: Option<Error>,
+    /// When the last pause ends by itself, or ended, in microseconds since 1970 UTC.
+    pub(in crate::observe) paused_until: Option<i64>,
+    /// The limit that holds it back.
+    pub(in crate::observe) throttled_to: Option<NonZeroU64>,
 }
 
 /// The lag at the last news, and when that was.
@@ -47,6 +54,7 @@ pub struct DirectionMetrics {
     rows_received: By<IntCounter>,
     rows_applied: By<IntCounter>,
     rows_skipped: By<IntCounter>,
+    values_converted: By<IntCounter>,
     copy_rows: IntCounter,
     copy_estimated_rows: Gauge,
     received_bytes: IntCounter,
@@ -117,6 +125,7 @@ impl DirectionMetrics {
             rows_received: counters(&families.rows_received, RowCounts::OPERATIONS)?,
             rows_applied: counters(&families.rows_applied, RowCounts::OPERATIONS)?,
             rows_skipped: counters(&families.rows_skipped, SkipReason::TEXTS)?,
+            values_converted: counters(&families.values_converted, ConversionReason::TEXTS)?,
             copy_rows: counter(&families.copy_rows)?,
             copy_estimated_rows: gauge(&families.copy_estimated_rows)?,
             received_bytes: counter(&families.received_bytes)?,
@@ -171,9 +180,24 @@ impl DirectionMetrics {
         DirectionState::ALL.get(at).copied().unwrap_or(DirectionState::Stopped)
     }
 
-    /// Whether the direction is used at all: no table goes this way otherwise, and nothing is expected of it.
+    /// When its pause ends by itself, in microseconds since 1970 UTC; `None`: not before it is taken back.
+    pub fn paused_until(&self, until: Option<i64>) {
+        self.words().paused_until = until;
+    }
+
+    /// Which limit on its rows in a second holds it back.
+    pub fn throttled_to(&self, rows_per_second: Option<NonZeroU64>) {
+        self.words().throttled_to = rows_per_second;
+    }
+
+    /// Whether the direction is used at all: no table goes this way otherwise, and nothing is expected of it. What was known of one
+    /// that is not any more is forgotten, or its lag would grow for ever.
     pub fn set_used(&self, used: bool) {
         *lock(&self.used) = used;
+        if !used {
+            self.set_state(DirectionState::Stopped);
+            *lock(&self.news) = None;
+        }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -275,6 +299,13 @@ impl DirectionMetrics {
     pub fn skipped(&self, reason: SkipReason, rows: u64) {
         if let Some(counter) = self.rows_skipped.at(reason as usize) {
             counter.inc_by(rows);
+        }
+    }
+
+    /// Values are others on the target.
+    pub fn converted(&self, reason: ConversionReason, values: u64) {
+        if let Some(counter) = self.values_converted.at(reason as usize) {
+            counter.inc_by(values);
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) struct Families {
     pub(super) rows_received: IntCounterVec,
     pub(super) rows_applied: IntCounterVec,
     pub(super) rows_skipped: IntCounterVec,
+    pub(super) values_converted: IntCounterVec,
     pub(super) copy_rows: IntCounterVec,
     pub(super) copy_estimated_rows: GaugeVec,
     pub(super) received_bytes: IntCounterVec,
@@ -128,6 +129,11 @@ impl Families {
             rows_received: counter("rows_received_total", "User rows read", with(D, &["op"]))?,
             rows_applied: counter("rows_applied_total", "User rows applied", with(D, &["op"]))?,
             rows_skipped: counter("rows_skipped_total", "User rows read and left out", with(D, &["reason"]))?,
+            values_converted: counter(
+                "values_converted_total",
+                "Values read that are others on the target, by the rule of their column for what it cannot hold",
+                with(D, &["reason"]),
+            )?,
             copy_rows: counter("copy_rows_total", "User rows looked at by first loads", with(D, &[]))?,
             copy_estimated_rows: gauge(
                 "copy_estimated_rows",
@@ -162,7 +168,11 @@ impl Families {
                 "Rows that went into quarantine because the target refused them",
                 with(D, &["reason"]),
             )?,
-            errors: counter("errors_total", "Errors, also those that were tried again", with(D, &["stage", "class"]))?,
+            errors: counter(
+                "errors_total",
+                "Errors, also those that were tried again; rows that a target refuses are counted by quarantined_total",
+                with(D, &["stage", "class"]),
+            )?,
             apply_retries: counter(
                 "apply_retries_total",
                 "Transactions rolled back and tried again",

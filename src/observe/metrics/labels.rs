@@ -114,6 +114,22 @@ labels! {
 }
 
 labels! {
+    /// Why another value stands for one on the other side: the column's rule of this name.
+    ConversionReason {
+        /// A date with a year, month or day of zero, or one that no calendar has.
+        ZeroDate = "zero_date",
+        /// Infinity, and what is no number.
+        Infinity = "infinity",
+        /// A NUL character in a text.
+        NulByte = "nul_byte",
+        /// A number, date or time beyond what one side can hold.
+        OutOfRange = "out_of_range",
+        /// A text of more characters than one side can hold.
+        TooLong = "too_long",
+    }
+}
+
+labels! {
     /// Why a key went into quarantine.
     QuarantineReason {
         /// The target refused a change: a constraint, a trigger, a row too large.

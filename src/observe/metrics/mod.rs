@@ -16,15 +16,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use pontoon_core::{Code, Error, Position, Result};
+use pontoon_core::{Code, Error, Position, Result, verified::Verified};
 use prometheus::{Encoder, Gauge, GaugeVec, IntCounterVec, Registry, TextEncoder};
 
 use self::families::{Builder, Families};
 pub use self::{
     direction::DirectionMetrics,
     labels::{
-        ApplyStage, ConflictKind, ConnectResult, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts,
-        SkipReason, Stage,
+        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionState, Outcome, QuarantineReason,
+        RetryReason, RowCounts, SkipReason, Stage,
     },
     node::NodeMetrics,
 };
@@ -63,6 +63,10 @@ pub struct Metrics {
     /// How many tables are bridged, and how many are set aside.
     tables: [Gauge; 2],
     aside: Mutex<Vec<SetAside>>,
+    /// When a comparison last found both sides equal.
+    verified: Gauge,
+    /// What the last one found to differ: on both, only on A, only on B.
+    differing: [Gauge; 3],
     spill_bytes: Gauge,
     spill_limit_bytes: Gauge,
     log_messages: Mutex<IntCounterVec>,
@@ -96,6 +100,16 @@ impl Metrics {
             gauge.set(f64::NAN);
             Ok::<_, Error>(gauge)
         };
+        let differing = GaugeVec::new(
+            builder.options("verify_rows_different", "Rows that the last comparison of all tables found to differ"),
+            &["bridge", "kind"],
+        );
+        let differing = builder.register(differing.map_err(failed)?)?;
+        let differing_in = |kind: &str| {
+            let gauge = differing.get_metric_with_label_values(&[bridge, kind]).map_err(failed)?;
+            gauge.set(f64::NAN);
+            Ok::<_, Error>(gauge)
+        };
         let info =
             GaugeVec::new(builder.options("build_info", "Which build this is; always 1"), &["version", "revision"]);
         let info = builder.register(info.map_err(failed)?)?;
@@ -114,6 +128,15 @@ impl Metrics {
             ),
             tables: [tables_in("bridged")?, tables_in("set_aside")?],
             aside: Mutex::default(),
+            verified: gauge(
+                "verify_last_success_timestamp_seconds",
+                "When a comparison of all tables last found both sides equal",
+            )?,
+            differing: [
+                differing_in("different")?,
+                differing_in(&format!("only on {a}"))?,
+                differing_in(&format!("only on {b}"))?,
+            ],
             active: gauge("active", "This process holds the lease and works; others stand by")?,
             spill_bytes: gauge("spill_bytes", "Read and not yet applied, in spill files")?,
             spill_limit_bytes: gauge("spill_limit_bytes", "What may be in spill files; at the limit the reader stops")?,
@@ -186,6 +209,15 @@ impl Metrics {
 
     pub(super) fn aside(&self) -> Vec<SetAside> {
         lock(&self.aside).clone()
+    }
+
+    /// What the last comparison came to.
+    pub fn set_verified(&self, verified: &Verified) {
+        self.verified.set(verified.equal_at.map_or(f64::NAN, |at| at as f64 / 1e6));
+        let found = [verified.different, verified.only_a, verified.only_b];
+        for (gauge, rows) in self.differing.iter().zip(found) {
+            gauge.set(rows as f64);
+        }
     }
 
     /// Since when the oldest entry in quarantine is there, in microseconds since 1970 UTC; `None` for no entry.
@@ -319,6 +351,9 @@ mod tests {
         ("transaction_size_bytes", "histogram", 2),
         ("transactions_applied_total", "counter", 2),
         ("transactions_received_total", "counter", 2),
+        ("values_converted_total", "counter", 10),
+        ("verify_last_success_timestamp_seconds", "gauge", 1),
+        ("verify_rows_different", "gauge", 3),
     ];
 
     fn metrics() -> Metrics {
@@ -378,6 +413,25 @@ mod tests {
         assert_eq!(value(&page, &format!("pontoon_transactions_applied_total{both}")), 0.0);
         assert!(page.contains("pontoon_conflicts_total{bridge=\"shop-stock\",outcome=\"target\",source=\"stock\",target=\"shop\",type=\"update_deleted\"} 0"));
         assert!(page.contains("pontoon_build_info{revision=\"unknown\",version=\"0.1.0\"} 1") || REVISION.is_some());
+    }
+
+    #[test]
+    fn what_was_compared_last_is_shown() {
+        let metrics = metrics();
+        let shown = |metrics: &Metrics| {
+            let page = metrics.encode().unwrap();
+            let kinds = ["different", "only on shop", "only on stock"];
+            let rows = |kind| format!("pontoon_verify_rows_different{{bridge=\"shop-stock\",kind=\"{kind}\"}}");
+            let equal = value(&page, "pontoon_verify_last_success_timestamp_seconds{bridge=\"shop-stock\"}");
+            (equal, kinds.map(|kind| value(&page, &rows(kind))))
+        };
+        let (equal, rows) = shown(&metrics);
+        assert!(equal.is_nan() && rows.iter().all(|rows| rows.is_nan()));
+        metrics.set_verified(&Verified { equal_at: Some(5_500_000), different: 1, only_a: 2, only_b: 3 });
+        assert_eq!(shown(&metrics), (5.5, [1.0, 2.0, 3.0]));
+        metrics.set_verified(&Verified { different: 7, ..Verified::default() });
+        let (equal, rows) = shown(&metrics);
+        assert!(equal.is_nan() && rows == [7.0, 0.0, 0.0], "{rows:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,8 +46,13 @@ fn program() -> Command {
 
 /// Runs a command to its end, which must come. (Where it does not, it is told to end, and what it had said is shown.)
 pub(crate) async fn pontoon(config: &Path, arguments: &[&str]) -> Ended {
+    pontoon_with(config, arguments, &[]).await
+}
+
+/// The same with variables of the environment.
+pub(crate) async fn pontoon_with(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let mut command = tokio::process::Command::from(program());
-    command.arg("--config").arg(config).args(arguments);
+    command.arg("--config").arg(config).args(arguments).envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().unwrap();
     let id = child.id().unwrap().to_string();
@@ -77,6 +82,13 @@ pub(crate) struct Bridge {
 impl Bridge {
     pub(crate) fn start(config: &Path, folder: &Path) -> Bridge {
         Bridge::command(config, folder, &["run"])
+    }
+
+    /// With variables of the environment.
+    pub(crate) fn start_with(config: &Path, folder: &Path, variables: &[(&str, &str)]) -> Bridge {
+        let mut command = program();
+        command.envs(variables.iter().copied());
+        Bridge::spawn(command, config, folder, &["run"])
     }
 
     /// With a disk of so many bytes for what is spilled, which nobody else sees.

@@ -9,7 +9,7 @@ use pontoon_servers::{Options, Release};
 
 use super::{
     Bridge, DEADLINE, Database, Tail,
-    bridge::{Ended, pontoon},
+    bridge::{Ended, pontoon, pontoon_with},
     proxy::Proxy,
 };
 
@@ -143,7 +143,12 @@ impl Link {
         pontoon(&self.config(), arguments).await
     }
 
-    /// The same, where anything but success fails the test.
+    /// The same with variables of the environment.
+    pub(crate) async fn command_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
+        pontoon_with(&self.config(), arguments, variables).await
+    }
+
+    /// A command, where anything but success fails the test.
     pub(crate) async fn succeed(&self, arguments: &[&str]) -> String {
         let ended = self.command(arguments).await;
         assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");

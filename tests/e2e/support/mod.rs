@@ -8,7 +8,7 @@ pub(crate) mod rounds;
 pub(crate) mod tree;
 pub(crate) mod workload;
 
-pub(crate) use bridge::{Bridge, Ended, Tail};
+pub(crate) use bridge::{Bridge, Ended, Tail, pontoon_with};
 pub(crate) use database::{DEADLINE, Database, eventually};
 pub(crate) use link::{Link, LinkOptions};
 pub(crate) use tree::Tree;

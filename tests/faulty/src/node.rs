@@ -15,7 +15,8 @@ use pontoon_core::{
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
-    state::{Arrangement, NodeState, Pause},
+    state::{Arrangement, NodeState, Pause, Throttle},
+    verified::Verified,
 };
 
 use crate::sites::{Due, Fault, Sites};
@@ -201,6 +202,14 @@ impl Node for FaultyNode {
 
     async fn paused(&self) -> Result<Option<Pause>> {
         call!(self.caller, "paused", self.node.paused())
+    }
+
+    async fn verified(&self) -> Result<Option<Verified>> {
+        call!(self.caller, "verified", self.node.verified())
+    }
+
+    async fn throttled(&self) -> Result<Option<Throttle>> {
+        call!(self.caller, "throttled", self.node.throttled())
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

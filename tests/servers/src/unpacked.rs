@@ -4,9 +4,12 @@
 //! `postgres`, `mariadb-install-db` runs `mariadbd`. So the script puts a few lines of shell in the place of each, which start
 //! the program itself by that loader, wherever the folder is. Here they are programs like any other.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::account::Account;
+use crate::account::{Account, bound_command};
 use crate::{ServerError, folder, server};
 
 /// The folder in the cache folder that has them, and what there is in it, one folder each. The script names all of them too.
@@ -14,9 +17,51 @@ const FOLDER: &str = "unpacked";
 pub(crate) const MYSQL: &str = "mysql-9.7";
 pub(crate) const NEWER_MARIADB: &str = "mariadb-11.8";
 pub(crate) const NEWER_POSTGRES: &str = "postgres-18";
+const PROMTOOL: &str = "promtool";
 
 /// The parts of such a folder that servers use.
 const PARTS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib", "usr/share"];
+
+/// A command of one of MySQL's own tools, of the same version as the servers that are started. Arguments that are added are the tool's.
+///
+/// # Errors
+///
+/// [`ServerError::MissingProgram`]
+pub fn mysql_tool(program: &str) -> Result<Command, ServerError> {
+    let missing = ServerError::MissingProgram { program: "a tool of MySQL", hint: "run scripts/install-servers" };
+    let Some(unpacked) = Unpacked::find(&folder::cache()?, MYSQL, &format!("usr/bin/{program}")) else {
+        return folder::find_program(program, &["/usr/bin"]).ok_or(missing).and_then(bound_command);
+    };
+    // Nothing stands in its place, as for the programs that servers are made of.
+    let Some(libraries) = the_one_in(&unpacked.own_path("usr/lib"), "-linux-gnu") else { return Err(missing) };
+    let Some(loader) = the_one_in(&libraries, "ld-linux") else { return Err(missing) };
+    let mut command = bound_command(loader)?;
+    command.arg("--library-path").arg(libraries).arg(unpacked.own_path(&format!("usr/bin/{program}")));
+    Ok(command)
+}
+
+/// A command of Prometheus's tool, in `$PATH` or in the cache folder. Arguments that are added are the tool's.
+///
+/// # Errors
+///
+/// [`ServerError::MissingProgram`]
+pub fn promtool() -> Result<Command, ServerError> {
+    let unpacked = Unpacked::find(&folder::cache()?, PROMTOOL, "usr/bin/promtool");
+    let unpacked = || unpacked.map(|unpacked| unpacked.own_path("usr/bin/promtool"));
+    let program = folder::find_program("promtool", &[]).or_else(unpacked).ok_or(ServerError::MissingProgram {
+        program: "promtool of Prometheus",
+        hint: "run scripts/install-servers, which fetches it into the cache folder",
+    })?;
+    bound_command(program)
+}
+
+/// What in a folder has this in its name.
+fn the_one_in(folder: &Path, part: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)))
+}
 
 /// A folder with a server and all that it needs.
 #[derive(Debug)]

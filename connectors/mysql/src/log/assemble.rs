@@ -126,7 +126,7 @@ impl Assembler {
         }
         let time = self.logged_time.take()?;
         Some(self.pending.take().map_or_else(
-            || Progress { position: self.position(), time: Some(time), barrier: false },
+            || Progress { position: self.position(), time: Some(time), barrier: false, passed_over: 0 },
             |pending| Progress { time: pending.time.or(Some(time)), ..pending },
         ))
     }
@@ -239,6 +239,7 @@ impl Assembler {
             self.progress(transaction.logged_time.filter(|_| self.reading.flavour == Flavour::Mysql));
             if let Some(progress) = &mut self.pending {
                 progress.barrier |= transaction.barrier;
+                progress.passed_over += transaction.passed_over;
             }
             return;
         }
@@ -265,6 +266,10 @@ impl Assembler {
             return;
         }
         transaction.passed = true;
+        if let Some(held) = &transaction.held {
+            let before = held.iter().map(|fragment| fragment.changes.len()).sum::<usize>();
+            transaction.passed_over = (before + transaction.changes.len()) as u64;
+        }
         transaction.changes.clear();
         if transaction.xa {
             transaction.hindrance = Some(error);

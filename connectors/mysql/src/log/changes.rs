@@ -32,17 +32,21 @@ impl Assembler {
                 let (_, map) = table_map::parse(body).map_err(|error| error.at(&here))?;
                 let names = map.columns.iter().map(|column| column.name.as_str());
                 let shape = self.reading.shapes.get(index).map_or(&[][..], Vec::as_slice);
-                let known = names.eq(shape.iter().map(|name| &**name));
-                if let Some((_, error)) = self.doubts.remove(&index).filter(|_| !known) {
+                let names_are_known = names.eq(shape.iter().map(|name| &**name));
+                let plan = plan(&map, &self.reading.tables[index], shape, &self.reading.charsets);
+                let is_known = names_are_known && plan.as_ref().is_ok_and(|plan| !plan.reshaped);
+                if let Some((_, error)) = self.doubts.remove(&index).filter(|_| !is_known) {
                     self.maps.insert(id, (body.to_vec(), Arc::new(Target::Unfit(error))));
                     return Ok(());
                 }
-                match plan(&map, &self.reading.tables[index], shape, &self.reading.charsets) {
-                    Ok(plan) => Target::Mapped { index, map, plan },
-                    Err(error) => match key_plan(&map, &self.reading.tables[index], &self.reading.charsets) {
-                        Some(plan) => Target::Former { index, map, plan, error },
-                        None => Target::Unfit(error),
-                    },
+                let table = &self.reading.tables[index];
+                match (plan, key_plan(&map, table)) {
+                    (Ok(plan), own) => {
+                        let own = own.filter(|_| !self.reading.all && !table.by_columns);
+                        Target::Mapped { index, map, plan, own }
+                    }
+                    (Err(error), Some(plan)) => Target::Former { index, map, plan, error },
+                    (Err(error), None) => Target::Unfit(error),
                 }
             }
             (None, Some(table @ (tables::CHECKPOINT | tables::CONTROL))) => {
@@ -95,7 +99,10 @@ impl Assembler {
                     }
                 }
             }
-            Some(Target::Mapped { index, map, plan }) => self.mapped(rows, *index, map, plan, &charsets)?,
+            Some(Target::Mapped { index, map, plan, own }) => {
+                let plan = own.as_ref().filter(|_| is_own).unwrap_or(plan);
+                self.mapped(rows, *index, map, plan, &charsets)?;
+            }
         }
         Ok(())
     }
@@ -138,12 +145,13 @@ impl Assembler {
         }
         while let Some((before, after)) = rows.next(map, plan, charsets).map_err(|error| error.at(&here))? {
             let row = |values: Option<Vec<Value>>| table.to_common(values.unwrap_or_default());
+            let crossing = |values: Option<Vec<Value>>| table.to_cross(values.unwrap_or_default());
             let operation = match rows.verb {
-                Verb::Insert => Operation::Insert { after: row(after) },
-                Verb::Update => Operation::update(row(before), row(after), Vec::new()),
+                Verb::Insert => Operation::Insert { after: crossing(after) },
+                Verb::Update => Operation::update(row(before), crossing(after), Vec::new()),
                 Verb::Delete => Operation::Delete { before: row(before) },
             };
-            self.change(Change { table: table.id, operation, reshaped: !plan.added.is_empty() });
+            self.change(Change { table: table.id, operation, reshaped: plan.reshaped });
         }
         Ok(())
     }

@@ -97,8 +97,9 @@ impl Assembler {
     /// Remembers that nothing is to be applied up to here; only between transactions.
     pub(super) fn progress(&mut self, time: Option<i64>) {
         if self.transaction.is_none() && !self.is_behind() {
-            let barrier = self.pending.take().is_some_and(|progress| progress.barrier);
-            self.pending = Some(Progress { position: self.position(), time, barrier });
+            let before = self.pending.take().map(|progress| (progress.barrier, progress.passed_over));
+            let (barrier, passed_over) = before.unwrap_or_default();
+            self.pending = Some(Progress { position: self.position(), time, barrier, passed_over });
         }
     }
 }

@@ -64,7 +64,7 @@ impl Assembler {
                             Code::TruncateSeen,
                             format!("{label}: the table, or a part of it, was truncated or dropped"),
                         )
-                        .hint("do the same on the other side if that is meant, then pass over it with `pontoon skip`")
+                        .hint(pontoon_core::error::TRUNCATE_HINT)
                         .of_table(&label),
                     );
                 }

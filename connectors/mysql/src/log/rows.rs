@@ -1,6 +1,6 @@
 //! Row events: which table, which columns, and the images of the rows.
 
-use pontoon_core::{Kind, Value};
+use pontoon_core::{Kind, Value, change::SHARED_BYTES};
 
 #[cfg(test)]
 use super::table_map::MapColumn;
@@ -85,8 +85,10 @@ pub(crate) struct Plan {
     pub(crate) places: Vec<Option<usize>>,
     /// What it is there.
     pub(crate) kinds: Vec<Kind>,
-    /// The columns that were added since: null stands for what nobody can tell.
+    /// The columns that were added since, or are something else: null stands for what the log does not tell.
     pub(crate) added: Vec<usize>,
+    /// The row itself is to be asked ([`pontoon_core::Change::reshaped`]).
+    pub(crate) reshaped: bool,
 }
 
 /// A row before and after, as far as an event has it.
@@ -113,16 +115,37 @@ impl<'a> Rows<'a> {
         if map.columns.len() != self.columns {
             return Err(malformed("a row event has another number of columns than its table map"));
         }
-        let one = self.image(self.first, map, plan, charsets, None)?;
+        let mut large = Vec::new();
+        let one = self.image(self.first, map, plan, charsets, None, &mut large)?;
         Ok(Some(match self.verb {
             Verb::Insert => (None, Some(one)),
             Verb::Delete => (Some(one), None),
             Verb::Update => {
                 let parts = if self.partial { self.parts(map)? } else { None };
-                let after = self.image(self.second, map, plan, charsets, parts.map(|parts| (parts, one.as_slice())))?;
+                let before = Before { values: &one, parts };
+                let after = self.image(self.second, map, plan, charsets, Some(before), &mut large)?;
                 (Some(one), Some(after))
             }
         }))
+    }
+
+    /// A large value that stands here as it did before. It is passed over then.
+    fn unchanged(
+        &mut self,
+        column_type: &ColumnType,
+        before: Before<'_>,
+        place: usize,
+        large: &[(usize, &[u8])],
+    ) -> Result<Option<Value>, Malformed> {
+        let Some((_, was)) = large.iter().find(|(of, _)| *of == place) else { return Ok(None) };
+        let mut behind = Cursor(self.rest.0);
+        values::skip(&mut behind, column_type)?;
+        let raw = &self.rest.0[..self.rest.0.len() - behind.0.len()];
+        if raw != *was {
+            return Ok(None);
+        }
+        self.rest = behind;
+        Ok(before.values.get(place).cloned())
     }
 
     /// The next image's values as they stand there, `None` for nulls, where it holds all columns.
@@ -152,14 +175,16 @@ impl<'a> Rows<'a> {
         Ok(Some(self.rest.take(documents.div_ceil(8))?))
     }
 
-    /// One image; `parts` are the documents that it holds in part, and the row before.
+    /// One image. `large` are the large values of the row as they stand there, by their places: a value that is as it was before is not
+    /// made twice.
     fn image(
         &mut self,
         present: &[u8],
         map: &TableMap,
         plan: &Plan,
         charsets: &Charsets,
-        parts: Option<(&[u8], &[Value])>,
+        before: Option<Before<'_>>,
+        large: &mut Vec<(usize, &'a [u8])>,
     ) -> Result<Vec<Value>, Malformed> {
         let held = (0..self.columns).filter(|&column| bit(present, column)).count();
         let nulls = self.rest.take(held.div_ceil(8))?;
@@ -175,7 +200,8 @@ impl<'a> Rows<'a> {
         }
         let (mut index, mut document) = (0, 0);
         for (column, described) in map.columns.iter().enumerate() {
-            let part = parts.filter(|(parts, _)| is_document(&described.column_type) && bit(parts, document));
+            let is_part = |parts: &[u8]| is_document(&described.column_type) && bit(parts, document);
+            let part = before.filter(|before| before.parts.is_some_and(is_part));
             document += usize::from(is_document(&described.column_type));
             if !bit(present, column) {
                 continue;
@@ -186,24 +212,44 @@ impl<'a> Rows<'a> {
             match (place, part) {
                 (Some(place), _) if null => values[place] = Value::Null,
                 (None, _) if null => {}
-                (place, Some((_, before))) => {
+                (place, Some(Before { values: were, .. })) => {
                     let length = self.rest.little(4)? as usize;
                     let operations = self.rest.take(length)?;
                     if let Some(place) = place {
-                        let Some(Value::Json(before)) = before.get(place) else {
+                        let Some(Value::Json(before)) = were.get(place) else {
                             return Err(malformed("a part of a document has no document before"));
                         };
                         values[place] = Value::Json(json_diff::apply(before, operations)?.into());
                     }
                 }
                 (Some(place), None) => {
-                    values[place] = values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?
+                    let here = self.rest.0;
+                    let known = match before.filter(|_| !large.is_empty()) {
+                        Some(before) => self.unchanged(&described.column_type, before, place, large)?,
+                        None => None,
+                    };
+                    values[place] = match known {
+                        Some(known) => known,
+                        None => values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?,
+                    };
+                    let raw = &here[..here.len() - self.rest.0.len()];
+                    if before.is_none() && raw.len() >= SHARED_BYTES && matches!(values[place], Value::Bytes(_)) {
+                        large.push((place, raw));
+                    }
                 }
                 (None, None) => values::skip(&mut self.rest, &described.column_type)?,
             }
         }
         Ok(values)
     }
+}
+
+/// The row before, for its image after.
+#[derive(Clone, Copy)]
+struct Before<'v> {
+    values: &'v [Value],
+    /// Which of the table's documents the image after holds in part.
+    parts: Option<&'v [u8]>,
 }
 
 fn is_document(column_type: &ColumnType) -> bool {

@@ -1,6 +1,6 @@
 //! What the tables of the log are to the bridge: mapped, its own, or another's; and what stands in the way.
 
-use pontoon_core::{Code, Error, Kind, MappedTable, Result};
+use pontoon_core::{Code, Error, Kind, MappedTable, Result, schema::are_in_another_order};
 
 use super::{
     rows::Plan,
@@ -18,6 +18,8 @@ pub(crate) enum Target {
         index: usize,
         map: TableMap,
         plan: Plan,
+        /// For the bridge's own rows.
+        own: Option<Plan>,
     },
     Unfit(Error),
     /// A mapped table in another shape than it has now. Of the bridge's own rows the key is enough.
@@ -36,13 +38,17 @@ pub(crate) fn no_metadata(label: &str) -> Error {
 
 /// Which column of the log becomes which of the mapped table. What rows that were there hold in one that was added since, no
 /// table of the server tells for certain (its default may be another by now), so the row itself is asked
-/// ([`pontoon_core::Change::reshaped`]). Where one is gone and another new they may be one under two names, and nothing is guessed.
+/// ([`pontoon_core::Change::reshaped`]). Where one is gone and another new they may be one under two names, and one of another type holds
+/// what the server made of its values: that the row tells, too, but not what was changed in which column. So it is refused where
+/// columns have rules.
 pub(crate) fn plan(map: &TableMap, table: &MappedTable, shape: &[Box<str>], charsets: &Charsets) -> Result<Plan> {
     if !map.named {
         return Err(no_metadata(&table.label));
     }
     let kinds = table.columns.iter().map(|column| column.kind.clone()).collect();
     let mut plan = Plan { places: vec![None; map.columns.len()], kinds, ..Plan::default() };
+    let names = map.columns.iter().map(|column| column.name.as_str());
+    plan.reshaped = are_in_another_order(names, shape.iter().map(|name| &**name));
     let only_added = map.columns.iter().all(|column| shape.iter().any(|known| **known == *column.name));
     for (place, mapped) in table.columns.iter().enumerate() {
         let changed = |what: &str| {
@@ -54,34 +60,26 @@ pub(crate) fn plan(map: &TableMap, table: &MappedTable, shape: &[Box<str>], char
             .of_table(&table.label)
         };
         let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
-        let Some(at) = at else {
-            if !only_added || table.key.contains(&place) {
-                return Err(changed("is not there"));
-            }
-            plan.added.push(place);
+        let read = at.filter(|&at| values::agrees(&map.columns[at].column_type, &mapped.kind, charsets));
+        if let Some(at) = read {
+            plan.places[at] = Some(place);
             continue;
-        };
-        if !values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) {
-            return Err(changed("has another type"));
         }
-        plan.places[at] = Some(place);
+        if table.key.contains(&place) || table.by_columns && (at.is_some() || !only_added) {
+            return Err(changed(if at.is_some() { "has another type" } else { "is not there" }));
+        }
+        plan.added.push(place);
+        plan.reshaped = true;
     }
     Ok(plan)
 }
 
-/// The same for a table in another shape than it has now: the key, and of the rest what is as it was.
-pub(crate) fn key_plan(map: &TableMap, table: &MappedTable, charsets: &Charsets) -> Option<Plan> {
+/// The same for the bridge's own rows, whatever shape the table had: the key.
+pub(crate) fn key_plan(map: &TableMap, table: &MappedTable) -> Option<Plan> {
     let mut places = vec![None; map.columns.len()];
-    for (place, mapped) in table.columns.iter().enumerate() {
-        let at = map.columns.iter().position(|column| *column.name == *mapped.column.name);
-        let is_key = table.key.contains(&place);
-        match at {
-            Some(at) if is_key || values::agrees(&map.columns[at].column_type, &mapped.kind, charsets) => {
-                places[at] = Some(place);
-            }
-            None if is_key => return None,
-            _ => {}
-        }
+    for &place in &table.key {
+        let name = &*table.columns[place].column.name;
+        places[map.columns.iter().position(|column| *column.name == *name)?] = Some(place);
     }
     let kinds = table.columns.iter().map(|column| column.kind.clone()).collect();
     map.named.then_some(Plan { places, kinds, ..Plan::default() })

@@ -48,6 +48,8 @@ pub(crate) struct Transaction {
     pub(crate) held: Option<Vec<Fragment>>,
     /// Something was in its way and it is passed over.
     pub(crate) passed: bool,
+    /// Its rows before that, where the operator said to pass over it.
+    pub(crate) passed_over: u64,
 }
 
 impl Transaction {
@@ -78,6 +80,7 @@ impl Transaction {
             begun: false,
             held: reading.skips.contains(&first).then(Vec::new),
             passed: false,
+            passed_over: 0,
             first,
             begins,
             behind,

@@ -268,20 +268,7 @@ async fn values_round_trip(server: &Server) {
     assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
     session.commit().await.unwrap();
     same_rows(&scan.chunk(TableId(1), Span::default(), 100).await.unwrap(), &logged, &tables);
-    let columns_equal: Vec<String> = (0..columns.len())
-        .map(|at| match tables[0].columns[at + 1].kind {
-            Kind::Json { .. } => format!("(s.c{at} IS NULL) = (t.c{at} IS NULL)"),
-            _ => format!("s.c{at} <=> t.c{at}"),
-        })
-        .collect();
-    let equal: Option<u32> = root
-        .query_first(format!(
-            "SELECT COUNT(*) FROM d.source s JOIN d.target t USING (id) WHERE {}",
-            columns_equal.join(" AND ")
-        ))
-        .await
-        .unwrap();
-    assert_eq!(equal, Some(logged.len() as u32));
+    assert_eq!(equal_rows(&mut root, &tables).await, logged.len());
     let echo = transaction(&mut reader).await;
     same_rows(&echo.changes.iter().map(|change| change.after().unwrap().clone()).collect::<Vec<_>>(), &logged, &tables);
 
@@ -299,6 +286,156 @@ async fn values_round_trip(server: &Server) {
     assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
     session.commit().await.unwrap();
     assert_eq!(scan.chunk(TableId(1), Span::default(), 100).await.unwrap(), []);
+
+    // And written by the rows' own way of many at once, which is another than a statement's where the server takes a file.
+    for by_file in [true, false] {
+        run(&mut root, &[&format!("SET GLOBAL local_infile = {by_file}")]).await;
+        let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+        let before = files_loaded(&mut root).await;
+        begin(&mut session).await;
+        let rows: Vec<&Row> = logged.iter().collect();
+        assert_eq!(session.load(TableId(1), &rows).await.unwrap(), Applied::All, "none goes another way");
+        session.commit().await.unwrap();
+        assert_eq!(files_loaded(&mut root).await - before, u64::from(by_file));
+        same_rows(&scan.chunk(TableId(1), Span::default(), 100).await.unwrap(), &logged, &tables);
+        assert_eq!(equal_rows(&mut root, &tables).await, logged.len());
+        // A key that is there is one that was not expected, and then nothing of the rest is there either.
+        begin(&mut session).await;
+        assert_eq!(session.load(TableId(1), &rows[..1]).await.unwrap(), Applied::Missed);
+        session.rollback().await.unwrap();
+        run(&mut root, &["DELETE FROM d.target"]).await;
+    }
+}
+
+/// Rows that are as large as a packet of the server, or larger than what is sent of a file at a time.
+#[tokio::test]
+async fn rows_are_loaded_within_packets() {
+    for kind in [ServerKind::Mariadb, ServerKind::Mysql] {
+        let server = start_with(kind, &[("local_infile", "ON"), ("max_allowed_packet", "1048576")]).await;
+        let mut root = root(&server).await;
+        run(&mut root, &["CREATE DATABASE wide", "CREATE TABLE wide.t (id int PRIMARY KEY, bytes longblob)"]).await;
+        let node = node(&server, "wide", "wide");
+        let tables = map(&node, &[TableName::new("wide", "t")]).await;
+        set_up(&node, &tables).await;
+        let (_lease, token) = token(&node).await;
+        let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+        let bytes =
+            |id: i128, length: usize| Row(vec![int(id), Value::Bytes((0..length).map(|at| at as u8).collect())]);
+        for (lengths, by_file) in [(vec![200_000, 3, 131_072, 250_000, 0], 1), (vec![700_000, 3], 0)] {
+            let rows: Vec<Row> = (1..).zip(&lengths).map(|(id, length)| bytes(id, *length)).collect();
+            let before = files_loaded(&mut root).await;
+            begin(&mut session).await;
+            assert_eq!(
+                session.load(TableId(0), &rows.iter().collect::<Vec<_>>()).await.unwrap(),
+                Applied::All,
+                "{kind}"
+            );
+            let keys: Vec<_> = rows.iter().map(|row| tables[0].key_of(row)).collect();
+            assert_eq!(differing(&session.read(TableId(0), &keys).await.unwrap(), rows.iter()), [], "{kind}");
+            session.rollback().await.unwrap();
+            assert_eq!(files_loaded(&mut root).await - before, by_file, "{kind} {lengths:?}");
+        }
+        let beyond = bytes(1, 1_040_000);
+        begin(&mut session).await;
+        let refused = session.load(TableId(0), &[&beyond]).await.unwrap_err();
+        assert!(refused.to_string().contains("max_allowed_packet"), "{kind} {refused}");
+        session.rollback().await.unwrap();
+    }
+}
+
+/// Files that sessions have written from.
+async fn files_loaded(root: &mut Conn) -> u64 {
+    let (_, count): (String, u64) = root.query_first("SHOW GLOBAL STATUS LIKE 'Com_load'").await.unwrap().unwrap();
+    count
+}
+
+/// Rows that source and target have alike, by the server's own comparison.
+async fn equal_rows(root: &mut Conn, tables: &Tables) -> usize {
+    let columns: Vec<String> = tables[0].columns[1..]
+        .iter()
+        .map(|mapped| match (&mapped.kind, &mapped.column.name) {
+            (Kind::Json { .. }, name) => format!("(s.{name} IS NULL) = (t.{name} IS NULL)"),
+            (_, name) => format!("s.{name} <=> t.{name}"),
+        })
+        .collect();
+    let joined = format!("SELECT COUNT(*) FROM d.source s JOIN d.target t USING (id) WHERE {}", columns.join(" AND "));
+    root.query_first(joined).await.unwrap().unwrap()
+}
+
+/// A file is never refused in its middle: what does not fit is told all the same, beside rows that do.
+#[tokio::test]
+async fn misfits_are_never_loaded() {
+    for kind in [ServerKind::Mariadb, ServerKind::Mysql] {
+        let server = start_with(kind, &[("local_infile", "ON")]).await;
+        let mut root = root(&server).await;
+        let columns = "id int PRIMARY KEY, small tinyint, short varchar(3), latin varchar(9) CHARACTER SET latin1, \
+                       exact decimal(5,2), single float, day date, moment datetime, stamp timestamp NULL, span time, \
+                       word enum('a','b'), words set('a','b'), document json, bytes binary(2), flag bit(1), \
+                       bits bit(9), born year, one int UNIQUE, must int NOT NULL, CHECK (must > 0)";
+        run(&mut root, &["CREATE DATABASE misfits", &format!("CREATE TABLE misfits.t ({columns})")]).await;
+        let node = node(&server, "misfits", "misfits");
+        let tables = map(&node, &[TableName::new("misfits", "t")]).await;
+        set_up(&node, &tables).await;
+        let (_lease, token) = token(&node).await;
+        let place = |name: &str| tables[0].columns.iter().position(|mapped| &*mapped.column.name == name).unwrap();
+        let row = |id: i128, name: &str, value: Value| {
+            let mut row = Row(vec![Value::Null; tables[0].columns.len()]);
+            (row.0[0], row.0[place("must")], row.0[place("one")]) = (int(id), int(1), int(id));
+            row.0[place(name)] = value;
+            row
+        };
+        let micros = |year: i64| (year - 1970) * 31_556_952_000_000;
+        let misfits = [
+            ("small", int(128)),
+            ("short", text("four")),
+            ("latin", text("☃")),
+            ("exact", Value::Decimal("1000.5".into())),
+            ("single", Value::Float64(1e300)),
+            ("single", Value::Float64(f64::NAN)),
+            ("day", Value::Date(9_000_000)),
+            ("moment", Value::DateTime(micros(20_000))),
+            ("stamp", Value::Instant(micros(2_500))),
+            ("span", Value::Time(1 << 50)),
+            ("word", text("c")),
+            ("words", text("a,c")),
+            ("document", Value::Json("{".into())),
+            ("bytes", Value::Bytes(vec![1, 2, 3].into())),
+            ("flag", int(2)),
+            ("bits", text("1000000000")),
+            ("born", int(1800)),
+            ("one", int(1)),
+            ("id", int(1)),
+            ("must", int(-1)),
+            ("must", Value::Null),
+        ];
+        for (name, value) in misfits {
+            let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+            let before = files_loaded(&mut root).await;
+            let rows = [row(1, "one", int(1)), row(2, name, value.clone()), row(3, "one", int(3))];
+            begin(&mut session).await;
+            let loaded = session.load(TableId(0), &rows.each_ref()).await;
+            assert!(!matches!(loaded, Ok(Applied::All)), "{kind} {name} {value:?}");
+            session.rollback().await.unwrap();
+            // Null for a column that takes none is found before; all else was in a file.
+            assert_eq!(files_loaded(&mut root).await - before, u64::from(value != Value::Null), "{kind} {name}");
+            // Whatever it was, the rest can be written, by statements where the file gave warnings.
+            begin(&mut session).await;
+            let rest = [&rows[0], &rows[2]];
+            assert_eq!(session.load(TableId(0), &rest).await.unwrap(), Applied::All, "{kind} {name}");
+            session.rollback().await.unwrap();
+        }
+        // The server comes to take no files.
+        let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+        let first = row(1, "one", int(1));
+        for (setting, expected) in [("ON", Applied::All), ("OFF", Applied::Missed), ("OFF", Applied::All)] {
+            run(&mut root, &[&format!("SET GLOBAL local_infile = {setting}")]).await;
+            begin(&mut session).await;
+            assert_eq!(session.load(TableId(0), &[&first]).await.unwrap(), expected, "{kind} {setting}");
+            session.rollback().await.unwrap();
+        }
+        let kept: Option<u64> = root.query_first("SELECT COUNT(*) FROM misfits.t").await.unwrap();
+        assert_eq!(kept, Some(0));
+    }
 }
 
 fn same_rows(a: &[Row], b: &[Row], tables: &Tables) {

@@ -41,7 +41,8 @@ use super::{
     transaction::{Commit, Transaction},
 };
 use crate::{
-    decode, error,
+    decode::{self, Decode},
+    error,
     names::Names,
     quote::Table,
     shape::{Layout, Shapes, Told},
@@ -102,6 +103,15 @@ impl Flow {
         }
     }
 
+    /// Counts a change that is not wanted, where that is since its transaction is skipped.
+    fn passes_over(&mut self, relation: u32) {
+        if let Some((transaction, _)) = self.whole.as_mut().filter(|(transaction, _)| transaction.skipped)
+            && self.relations.contains_key(&relation)
+        {
+            transaction.rows += 1;
+        }
+    }
+
     fn wants(&self, relation: u32) -> bool {
         match self.block.and_then(|xid| self.streamed.get(&xid)) {
             Some((_, relations)) => relations.contains_key(&relation),
@@ -139,7 +149,7 @@ impl Assembler {
         match *frame {
             Frame::Keepalive { end, reply_wanted } => {
                 if self.flow.whole.is_none() && self.flow.block.is_none() {
-                    self.progress(end, None, false);
+                    self.progress(end, None, false, 0);
                 }
                 Ok(reply_wanted)
             }
@@ -195,6 +205,7 @@ impl Assembler {
             Message::Origin { name } => self.flow.current()?.0.origin = self.reading.names.origin_of(name),
             Message::Logical { transactional: true, prefix, content } => self.logical(prefix, content)?,
             Message::Logical { .. } | Message::Other => {}
+            Message::Unwanted { relation } => self.flow.passes_over(relation),
             Message::Relation(relation) => self.relation(&relation)?,
             Message::Insert { relation, new } => self.insert(part, relation, &new)?,
             Message::Update { relation, old, new } => self.update(part, relation, &old, &new)?,
@@ -224,9 +235,9 @@ impl Assembler {
         }
         if skipped || transaction.is_empty() {
             let time = (transaction.origin == Origin::Local).then_some(commit.time);
-            let barrier = transaction.barrier;
+            let (barrier, passed_over) = (transaction.barrier, transaction.rows);
             transaction.undo(&mut self.out);
-            return self.progress(commit.end, time, barrier);
+            return self.progress(commit.end, time, barrier, passed_over);
         }
         self.received = commit.end;
         transaction.commit(commit, &mut self.out);
@@ -261,10 +272,10 @@ impl Assembler {
         })
     }
 
-    fn progress(&mut self, position: u64, time: Option<i64>, barrier: bool) {
+    fn progress(&mut self, position: u64, time: Option<i64>, barrier: bool, passed_over: u64) {
         self.received = self.received.max(position);
         let position = Position::Lsn(self.received);
-        self.out.push_back(LogEvent::Progress(Progress { position, time, barrier }));
+        self.out.push_back(LogEvent::Progress(Progress { position, time, barrier, passed_over }));
     }
 
     fn logical(&mut self, prefix: &str, content: &[u8]) -> Result<()> {
@@ -290,7 +301,7 @@ impl Assembler {
     }
 
     fn insert(&mut self, part: u32, relation: u32, new: &[Datum<'_>]) -> Result<()> {
-        let Some((table, row)) = self.row(part, relation, new)? else { return Ok(()) };
+        let Some((table, row)) = self.row(part, relation, new, decode::crossing)? else { return Ok(()) };
         match row {
             Image::Full(after) => self.push(part, relation, table, Operation::Insert { after }),
             Image::Partial(_) => self.partial(part, table),
@@ -300,11 +311,11 @@ impl Assembler {
     fn update(&mut self, part: u32, relation: u32, old: &Old<'_>, new: &[Datum<'_>]) -> Result<()> {
         let Some((table, before)) = self.old_row(part, relation, old)? else { return Ok(()) };
         let Image::Full(before) = before else { return self.partial(part, table) };
-        let Some((_, after)) = self.row(part, relation, new)? else { return Ok(()) };
+        let Some((_, after)) = self.row(part, relation, new, decode::crossing)? else { return Ok(()) };
         let mut after = after.into_row();
         let mut unchanged = Vec::new();
         for (place, (value, was)) in after.0.iter_mut().zip(&before.0).enumerate() {
-            if *value == Value::Unchanged {
+            if *value == Value::Unchanged && *was != Value::Unchanged {
                 value.clone_from(was);
                 unchanged.push(u16::try_from(place).map_err(|_| error::protocol("a row of too many columns"))?);
             }
@@ -323,14 +334,20 @@ impl Assembler {
     /// The row before, as far as the log has it.
     fn old_row(&mut self, part: u32, relation: u32, old: &Old<'_>) -> Result<Option<(usize, Image)>> {
         if let Old::Full(values) = old {
-            return self.row(part, relation, values);
+            return self.row(part, relation, values, decode::common);
         }
         let (_, relations, _) = self.flow.current()?;
         Ok(relations.get(&relation).map(|told| (told.table, Image::Partial(Row(Vec::new())))))
     }
 
     /// A row in the pair's order and form; `None` for one that is not wanted, or cannot be read.
-    fn row(&mut self, part: u32, relation: u32, values: &[Datum<'_>]) -> Result<Option<(usize, Image)>> {
+    fn row(
+        &mut self,
+        part: u32,
+        relation: u32,
+        values: &[Datum<'_>],
+        decode: Decode,
+    ) -> Result<Option<(usize, Image)>> {
         let (transaction, relations, _) = self.flow.current()?;
         let Some(told) = relations.get(&relation) else { return Ok(None) };
         if let Some((error, settled)) = &told.changed {
@@ -341,7 +358,11 @@ impl Assembler {
             transaction.meet(part, former, false);
             return Ok(None);
         }
-        let row = image(&self.reading.tables[told.table], layout, values)?;
+        let table = &self.reading.tables[told.table];
+        // Of our own rows nobody asks for more.
+        let only_key = transaction.origin == Origin::Own
+            && (layout.former.is_some() || !self.reading.everything && !table.by_columns);
+        let row = image(table, layout, values, only_key, decode)?;
         Ok(Some((told.table, row)))
     }
 
@@ -372,10 +393,8 @@ impl Assembler {
             }
             if told.layout.is_some() {
                 let table = &self.reading.tables[told.table];
-                let error = Error::new(Code::TruncateSeen, format!("table {} was truncated", table.name)).hint(
-                    "truncate the other side by hand if that is meant, then pass over the transaction with `pontoon skip`",
-                );
-                let error = error.of_table(&table.label);
+                let error = Error::new(Code::TruncateSeen, format!("table {} was truncated", table.name));
+                let error = error.hint(pontoon_core::error::TRUNCATE_HINT).of_table(&table.label);
                 transaction.meet(part, &error, false);
             }
         }
@@ -397,25 +416,25 @@ impl Image {
     }
 }
 
-fn image(table: &MappedTable, layout: &Layout, values: &[Datum<'_>]) -> Result<Image> {
+fn image(table: &MappedTable, layout: &Layout, values: &[Datum<'_>], only_key: bool, decode: Decode) -> Result<Image> {
     if values.len() != layout.places.len() {
         return Err(error::protocol("a row in the log has not the columns of its table"));
     }
-    // Of a former shape only the bridge's own rows are read, of which the key is enough.
-    let absent = if layout.former.is_some() { Value::Null } else { Value::Unchanged };
-    let mut row = vec![absent; table.columns.len()];
+    let mut row = vec![Value::Unchanged; table.columns.len()];
     for (place, value) in &layout.added {
         row[*place] = value.clone();
     }
     for (datum, place) in values.iter().zip(&layout.places) {
-        let Some(place) = place.map(usize::from) else { continue };
+        let Some(place) = place.map(usize::from).filter(|place| !only_key || table.key.contains(place)) else {
+            continue;
+        };
         row[place] = match datum {
             Datum::Null => Value::Null,
             Datum::Unchanged => Value::Unchanged,
-            Datum::Text(text) => decode::common(&table.columns[place], text),
+            Datum::Text(text) => decode(&table.columns[place], text),
         };
     }
-    let partial = row.contains(&Value::Unchanged);
+    let partial = !only_key && row.contains(&Value::Unchanged);
     Ok(if partial { Image::Partial(Row(row)) } else { Image::Full(Row(row)) })
 }
 

@@ -40,8 +40,10 @@ pub(crate) enum Message<'a> {
     Logical { transactional: bool, prefix: &'a str, content: &'a [u8] },
     /// The shape of a table, before the first change of it and after each change of its shape.
     Relation(Relation<'a>),
-    /// Nothing that is needed: the name of a type, or a change of a table that is not wanted.
+    /// Nothing that is needed: the name of a type.
     Other,
+    /// A change of a table that is not wanted.
+    Unwanted { relation: u32 },
     /// A new row.
     Insert { relation: u32, new: Tuple<'a> },
     /// A changed row; `old` is what the replica identity has of the row before.
@@ -144,7 +146,7 @@ fn content<'a>(kind: u8, cursor: &mut Cursor<'a>, wanted: impl Fn(u32) -> bool) 
         change @ (b'I' | b'U' | b'D') => {
             let relation = cursor.u32()?;
             if !wanted(relation) {
-                return Ok(Message::Other);
+                return Ok(Message::Unwanted { relation });
             }
             return row_change(change, relation, cursor);
         }
@@ -319,6 +321,6 @@ mod tests {
             new: vec![Datum::Unchanged, Datum::Text(b"ab")],
         };
         assert_eq!(decode(&bytes, false, |_| true), Ok((0, expected)));
-        assert_eq!(decode(&bytes, false, |relation| relation != 5), Ok((0, Message::Other)));
+        assert_eq!(decode(&bytes, false, |relation| relation != 5), Ok((0, Message::Unwanted { relation: 5 })));
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Transaction {
     held: bool,
     /// The operator said to pass over it. Of one that is held that is known at its commit only.
     pub(super) skipped: bool,
+    /// Its rows so far.
+    pub(super) rows: u64,
     /// Somebody waits for it to be read.
     pub(super) barrier: bool,
     /// The publication's tables, where a mark tells them.
@@ -50,6 +52,7 @@ impl Transaction {
             origin: Origin::Local,
             held,
             skipped: false,
+            rows: 0,
             barrier: false,
             members: None,
             part: 0,
@@ -66,6 +69,7 @@ impl Transaction {
             self.flush(time, out);
             self.part = part;
         }
+        self.rows += 1;
         self.bytes += change.memory_bytes();
         self.changes.push(change);
         if self.bytes >= FRAGMENT_BYTES {

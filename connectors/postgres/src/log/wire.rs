@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     connect::{self, Role, Target},
     error::{self, Report},
+    login::in_the_clear,
     socket::Socket,
 };
 
@@ -80,8 +81,7 @@ impl Wire {
                 Message::AuthenticationOk => {}
                 Message::AuthenticationCleartextPassword => {
                     if matches!(self.socket, Socket::Tcp(_)) {
-                        return Err(Error::new(Code::LoginRefused, "the server wants the password in clear text")
-                            .hint("use scram-sha-256 in pg_hba.conf, or TLS"));
+                        return Err(in_the_clear());
                     }
                     self.password(password(target)?.as_bytes())?;
                 }
@@ -205,10 +205,12 @@ impl Wire {
     /// The next message but for notices, which may come at any time.
     async fn any_message(&mut self) -> Result<Message> {
         loop {
-            match Message::parse(&mut self.input).map_err(|error| error::of_socket(&error))? {
+            let mut frame = self.take_frame().await?;
+            match Message::parse(&mut frame).map_err(|error| error::of_socket(&error))? {
                 Some(Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::NotificationResponse(_)) => {}
                 Some(message) => return Ok(message),
-                None => self.fill().await?,
+                // A frame is a whole message.
+                None => return Err(unexpected()),
             }
         }
     }
@@ -220,7 +222,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes one message that is not known to `postgres-protocol`.
+    /// Takes one message, of whatever kind. Cancel safe.
     async fn take_frame(&mut self) -> Result<BytesMut> {
         loop {
             let header = backend::Header::parse(&self.input).map_err(|error| error::of_socket(&error))?;
@@ -233,8 +235,9 @@ impl Wire {
                 }
                 return Ok(frame);
             }
-            // Room for all of it at once: a large one is not moved again and again. What is not written to takes no memory.
-            self.input.reserve(length.saturating_sub(self.input.len()));
+            // Room for all of it at once: a large one is not moved again and again. What is not written to takes no memory. And for
+            // what is read beyond it: else the last read would move it after all.
+            self.input.reserve((length + READ_BYTES).saturating_sub(self.input.len()));
             self.fill().await?;
         }
     }

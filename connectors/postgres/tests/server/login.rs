@@ -55,9 +55,9 @@ async fn a_silent_server_is_unreachable_in_time() {
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
 }
 
-/// The reader's own login: by each method that a server may ask for, in the clear and by TLS.
+/// The reader's own login and the driver's, by each method that a server may ask for.
 #[tokio::test]
-async fn the_replication_connection_logs_in_by_every_method() {
+async fn connections_log_in_by_every_method_that_does_not_tell_the_password() {
     let mut bench =
         Bench::start("CREATE TABLE items (id int PRIMARY KEY); ALTER TABLE items REPLICA IDENTITY FULL", &["items"])
             .await;
@@ -74,8 +74,12 @@ async fn the_replication_connection_logs_in_by_every_method() {
         if method == "password" {
             // In clear text over a connection that anybody can read: not by us.
             assert_eq!(opened.err().unwrap().code(), Code::LoginRefused);
+            let refused = node.connect().await.unwrap_err();
+            assert_eq!(refused.code(), Code::LoginRefused);
+            assert!(refused.message().contains("clear text"), "{refused}");
         } else {
             opened.unwrap_or_else(|error| panic!("{method}: {error}"));
+            node.connect().await.unwrap_or_else(|error| panic!("{method}: {error}"));
         }
     }
     bench.server.stop().await.unwrap();

@@ -88,9 +88,16 @@ pub(crate) async fn map(node: &PostgresNode, names: &[TableName], poorer: &[(&st
             followed: true,
             uniques: Vec::new(),
             references: Vec::new(),
+            // What the tests write themselves they read back whole.
+            by_columns: true,
         }
     });
     tables.collect::<Vec<_>>().into()
+}
+
+/// The same without rules for columns.
+pub(crate) fn without_rules(tables: &Tables) -> Tables {
+    tables.iter().map(|table| MappedTable { by_columns: false, ..table.clone() }).collect()
 }
 
 pub(crate) fn other() -> Checkpoint {

@@ -1,0 +1,144 @@
+//! The next run of a backlog, gathered and planned while the server works on the one before it: what the bridge and what the
+//! server have to do for a row takes about as long, and need not be done one after the other.
+//!
+//! Only where a run was as large as a run may be: at rest nothing is at hand that would not be more a moment later.
+//!
+//! Why the plan is the one that would be made in its turn: besides the log, which does not change, a plan depends on what is
+//! settled, on what is in quarantine, and on what the watchdog suspects. It is taken only if none of that has changed when its keys
+//! are in hand, from when on nobody else changes it for them (rule `Ahead`).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use pontoon_core::{Change, Error, Result};
+use tokio::task::JoinHandle;
+
+use super::{
+    apply::Direction,
+    gather::{self, Gathered, Piece, Run},
+    plan::{Batches, Hold, InLog, Net, Place, Plan},
+    stored,
+};
+use crate::{bridge::Shared, rules::Rule, side::Side};
+
+/// A run of a backlog and what it does.
+pub(super) struct Ahead {
+    pub(super) run: Run,
+    /// The keys of its changes.
+    pub(super) keys: Arc<BTreeSet<Place>>,
+    pub(super) plan: Plan,
+    /// Of each stage of the plan.
+    pub(super) batches: Vec<Batches>,
+    basis: Basis,
+}
+
+/// What the plan was made on.
+#[derive(PartialEq, Eq)]
+struct Basis {
+    resolutions: u64,
+    quarantine: u64,
+    /// The watchdog suspects nothing.
+    quiet: bool,
+}
+
+impl Basis {
+    fn now(shared: &Shared) -> Basis {
+        let (resolutions, quarantine) = (shared.resolutions.version(), shared.quarantine.version());
+        Basis { resolutions, quarantine, quiet: shared.watchdog.is_quiet() }
+    }
+}
+
+impl Ahead {
+    /// Whether the plan would be the same if it were made now.
+    pub(super) fn is_current(&self, shared: &Shared) -> bool {
+        !shared.rules.has(Rule::Ahead) || self.basis.quiet && self.basis == Basis::now(shared)
+    }
+}
+
+/// A plan that is under way beside the applier. It is given up with it.
+pub(super) struct UnderWay(JoinHandle<Result<Option<Ahead>>>);
+
+impl UnderWay {
+    /// Begins with event number `at` of a direction.
+    pub(super) fn begin(shared: &Arc<Shared>, source: Side, at: u64) -> UnderWay {
+        let shared = shared.clone();
+        UnderWay(tokio::spawn(async move { plan(&shared, source, at) }))
+    }
+
+    /// What came of it: `None` where it has to be made in its turn.
+    pub(super) async fn done(mut self) -> Result<Option<Ahead>> {
+        match (&mut self.0).await {
+            Ok(planned) => planned,
+            // It is made again in the applier's own task, where a fault is that of the direction.
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn plan(shared: &Shared, source: Side, at: u64) -> Result<Option<Ahead>> {
+    let basis = Basis::now(shared);
+    let queue = &shared.queues[source];
+    let Gathered::Run(run) = gather::gather(queue, at, shared.gathering(source, usize::MAX))? else { return Ok(None) };
+    if run.is_large() || run.changes == 0 {
+        return Ok(None);
+    }
+    let (pieces, _) = run.chunk(queue, at)?;
+    let keys = keys_of(shared, source, &pieces)?;
+    let mut hold = Unheld { shared, met: false };
+    let plan = shared.planner(source.other(), |planner| planner.plan(&pieces, &mut hold))?;
+    if hold.met {
+        return Ok(None);
+    }
+    let batches = plan.batches(&shared.policies);
+    Ok(Some(Ahead { run, keys: Arc::new(keys), plan, batches, basis }))
+}
+
+/// The keys that changes touch.
+pub(super) fn keys_of(shared: &Shared, source: Side, pieces: &[Piece]) -> Result<BTreeSet<Place>> {
+    let mut keys = BTreeSet::new();
+    for fragment in pieces.iter().filter_map(Piece::fragment) {
+        keys.extend(stored::places_of(&shared.tables[source.other()], fragment)?);
+    }
+    Ok(keys)
+}
+
+/// A run with changes that are stored is planned in its turn.
+struct Unheld<'a> {
+    shared: &'a Shared,
+    met: bool,
+}
+
+impl Hold for Unheld<'_> {
+    fn holds(&self, place: &Place) -> bool {
+        stored::is_held(self.shared, place)
+    }
+
+    fn store(&mut self, _: &Change, _: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
+        self.met = true;
+        Ok(())
+    }
+}
+
+impl Direction {
+    /// Plans what follows a run beside it, where there is a backlog that is to be applied as fast as can be.
+    pub(super) fn plan_ahead(&mut self, run: &Run) {
+        let wanted = run.is_full(self.shared.queues[self.source].limits()) && self.throttle.rows_per_second().is_none();
+        self.under_way = wanted.then(|| UnderWay::begin(&self.shared, self.source, run.events.1));
+    }
+
+    /// The run that was planned ahead, if it is the next one. Its plan is kept for the first attempt at it.
+    pub(super) async fn planned_ahead(&mut self) -> Result<Option<Run>> {
+        let Some(under_way) = self.under_way.take().filter(|_| self.throttle.rows_per_second().is_none()) else {
+            return Ok(None);
+        };
+        let ahead = under_way.done().await?.filter(|ahead| ahead.run.events.0 == self.at);
+        let run = ahead.as_ref().map(|ahead| ahead.run.clone());
+        self.ahead = ahead;
+        Ok(run)
+    }
+}
