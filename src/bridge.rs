@@ -731,6 +731,12 @@ impl Shared {
         self.tables[Side::A].get(table.index()).map_or("?", |table| &*table.label)
     }
 
+    /// Whether foreign keys tie a table of a side to mapped ones.
+    pub(crate) fn is_tied(&self, side: Side, table: TableId) -> bool {
+        let refers = self.tables[side].get(table.index()).is_none_or(|table| !table.references.is_empty());
+        refers || self.referring[side].get(table.index()).is_none_or(|referring| !referring.is_empty())
+    }
+
     /// What is looked at for references that are broken on a side.
     pub(crate) fn looking(&self, side: Side) -> Looking<'_> {
         Looking { tables: &self.tables[side], referring: &self.referring[side], policies: &self.policies }

@@ -3,8 +3,9 @@
 //! Every rule that keeps a promise of the sync protocol has a name here and stands in the code as
 //! `rules.has(Rule::X)`. In production all are in force; the simulation takes one out at a time and
 //! shows schedules that then fail, so that no rule is there without need and none without a test.
-//! (The model's `exact`, `order` and `yield` speak of several appliers in one direction; they come with those. The condition on the before image, and the token, are kept
-//! by the connectors' sessions.)
+//! (Of the model's rules for several appliers in one direction, `order` is kept by the registry; two take turns with neighbouring runs and the next one is
+//! given up where the first fails, so that `exact` and `yield` have nothing to do. The condition on the before image, and the token, are kept by the
+//! connectors' sessions.)
 
 /// One rule of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Rule {
     Skip,
     /// What was planned ahead of its turn is planned again where what it was planned on has changed since.
     Ahead,
+    /// A run that is written beside the one before it is committed after it.
+    Turn,
     /// A delete compares every column, additive ones too: it would take along what the other side added meanwhile.
     Delete,
     /// A rendezvous waits till both logs are read up to its fences.
@@ -71,12 +74,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 29] = [
+    pub const ALL: [Rule; 30] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
         Rule::Skip,
         Rule::Ahead,
+        Rule::Turn,
         Rule::Delete,
         Rule::Fence,
         Rule::Reread,

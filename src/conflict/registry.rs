@@ -3,10 +3,11 @@
 //! An absent row has no lock on a real server, and a commit whose answer is outstanding has released
 //! its locks already. So an applier claims the keys of its run until its commit is known, and a
 //! rendezvous claims its keys on both sides and waits for the appliers that have them (rule
-//! `Registry`). A rendezvous that waits keeps new claims of its keys away: it cannot starve.
+//! `Registry`). A rendezvous that waits keeps new claims of its keys away: it cannot starve. Runs that are written beside each
+//! other have no key in common.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -47,9 +48,19 @@ impl Claim {
 
 #[derive(Default)]
 struct Inner {
-    /// Of the applier that writes to each side.
-    appliers: Pair<Option<Claim>>,
+    /// Of the runs that are being written to each side, by a number of each.
+    runs: Pair<BTreeMap<u64, Claim>>,
+    next: u64,
     settling: BTreeSet<Place>,
+}
+
+impl Inner {
+    fn take(&mut self, registry: &Arc<Registry>, target: Side, claim: Claim) -> InHand {
+        let number = self.next;
+        self.next += 1;
+        self.runs[target].insert(number, claim);
+        InHand { registry: registry.clone(), target, number }
+    }
 }
 
 /// The registry of keys of one bridge.
@@ -71,12 +82,19 @@ impl Registry {
             {
                 let mut inner = self.inner();
                 if !claim.touches(&inner.settling) {
-                    inner.appliers[target] = Some(claim);
-                    return InHand { registry: self.clone(), target };
+                    return inner.take(self, target, claim);
                 }
             }
             changed.await;
         }
+    }
+
+    /// Takes keys into the hands of an applier that writes to `target` beside another: at once, or not at all where somebody has one of them or wants it.
+    pub(crate) fn claim_beside(self: &Arc<Self>, target: Side, keys: Arc<BTreeSet<Place>>) -> Option<InHand> {
+        let mut inner = self.inner();
+        let claim = Claim::Keys(keys.clone());
+        let is_free = !claim.touches(&inner.settling) && !inner.runs[target].values().any(|run| run.touches(&keys));
+        is_free.then(|| inner.take(self, target, claim))
     }
 
     /// Takes keys for a rendezvous, once no applier has them in hand.
@@ -85,7 +103,7 @@ impl Registry {
         let settling = Settling { registry: self.clone() };
         loop {
             let changed = self.changed.notified();
-            if !wait || !self.inner().appliers.iter().flatten().any(|claim| claim.touches(keys)) {
+            if !wait || !self.inner().runs.iter().flat_map(BTreeMap::values).any(|claim| claim.touches(keys)) {
                 break;
             }
             changed.await;
@@ -98,11 +116,12 @@ impl Registry {
 pub(crate) struct InHand {
     registry: Arc<Registry>,
     target: Side,
+    number: u64,
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        self.registry.inner().appliers[self.target] = None;
+        self.registry.inner().runs[self.target].remove(&self.number);
         self.registry.changed.notify_waiters();
     }
 }

@@ -39,7 +39,7 @@ impl Lane {
         let mut lane = match lane.filter(|lane| lane.used.elapsed() < SESSION_IDLE_MAX) {
             Some(lane) => lane,
             None => {
-                let session = shared.open_session(target, Applier::Loader).await?;
+                let session = shared.open_session(target, Applier::Beside).await?;
                 Lane { session, used: Instant::now(), is_open: false }
             }
         };

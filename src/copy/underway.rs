@@ -25,6 +25,11 @@ impl Underway {
         }
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables().is_empty()
+    }
+
     /// Whether a table is among them.
     pub(crate) fn has(&self, table: TableId) -> bool {
         self.tables().contains(&table)

@@ -13,7 +13,6 @@ use pontoon_core::{Change, Error, Result};
 use tokio::task::JoinHandle;
 
 use super::{
-    apply::Direction,
     gather::{self, Gathered, Piece, Run},
     plan::{Batches, Hold, InLog, Net, Place, Plan},
     stored,
@@ -121,24 +120,5 @@ impl Hold for Unheld<'_> {
     fn store(&mut self, _: &Change, _: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
         self.met = true;
         Ok(())
-    }
-}
-
-impl Direction {
-    /// Plans what follows a run beside it, where there is a backlog that is to be applied as fast as can be.
-    pub(super) fn plan_ahead(&mut self, run: &Run) {
-        let wanted = run.is_full(self.shared.queues[self.source].limits()) && self.throttle.rows_per_second().is_none();
-        self.under_way = wanted.then(|| UnderWay::begin(&self.shared, self.source, run.events.1));
-    }
-
-    /// The run that was planned ahead, if it is the next one. Its plan is kept for the first attempt at it.
-    pub(super) async fn planned_ahead(&mut self) -> Result<Option<Run>> {
-        let Some(under_way) = self.under_way.take().filter(|_| self.throttle.rows_per_second().is_none()) else {
-            return Ok(None);
-        };
-        let ahead = under_way.done().await?.filter(|ahead| ahead.run.events.0 == self.at);
-        let run = ahead.as_ref().map(|ahead| ahead.run.clone());
-        self.ahead = ahead;
-        Ok(run)
     }
 }

@@ -32,7 +32,8 @@ use tokio::{
 };
 
 use super::{
-    ahead::{self, Ahead, UnderWay},
+    ahead::{self, Ahead},
+    beside::{Beside, Following},
     gather::{self, Gathered, Gathering, Piece, Run},
     plan::{self, Batches, Hold, Net, Place, Plan, Planner},
     stored::{Holding, StoredHere},
@@ -118,8 +119,10 @@ pub(crate) struct Direction {
     chunks: mpsc::Receiver<Chunk>,
     /// The next of them, until the log is applied up to where it was read.
     chunk: Option<Chunk>,
-    session: Option<Box<dyn Session>>,
+    pub(super) session: Option<Box<dyn Session>>,
     pub(super) used: Instant,
+    /// The other session, that of [`Applier::Beside`], while it has nothing to do, and when it was used last.
+    pub(super) second: Option<(Box<dyn Session>, Instant)>,
     /// Beside the session, for what a copy brings.
     pub(crate) lane: Option<Lane>,
     /// How far a copy has come, where that is not yet noted durably.
@@ -131,9 +134,13 @@ pub(crate) struct Direction {
     held_back: Option<Instant>,
     /// From this event on, what follows has been waited for.
     pub(super) read_on: Option<u64>,
-    /// The plan of what comes next, while it is made, and until it is tried.
-    pub(super) under_way: Option<UnderWay>,
+    /// What comes next, planned and written as far as it can be before its turn.
+    pub(super) following: Option<Following>,
+    /// The run in hand where it was that, and whether it has its keys in hand; and its plan, where it is to be written yet.
+    pub(super) beside: Option<(Beside, bool)>,
     pub(super) ahead: Option<Ahead>,
+    /// How many runs are to be written by themselves.
+    pub(super) rest: u32,
 }
 
 impl Shared {
@@ -173,14 +180,17 @@ impl Direction {
             chunk: None,
             session: None,
             used,
+            second: None,
             lane: None,
             unnoted: None,
             at: 0,
             throttle,
             held_back: None,
             read_on: None,
-            under_way: None,
+            following: None,
+            beside: None,
             ahead: None,
+            rest: 0,
         }
     }
 
@@ -211,6 +221,8 @@ impl Direction {
                 && let Some(chunk) = self.due_chunk()
             {
                 let rows = chunk.rows();
+                self.alone().await;
+                self.second = None;
                 self.arrive(chunk).await?;
                 self.throttle.applied(rows, Instant::now());
                 continue;
@@ -292,6 +304,7 @@ impl Direction {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.alone().await;
         self.note_arrived().await?;
         let passed = self.shared.passed[self.source].get();
         if passed == self.shared.durable[self.source].get() {
@@ -395,8 +408,12 @@ impl Direction {
         let (held, took) = loop {
             match self.attempt(run, way).await {
                 Ok(Attempt::Committed(held, took)) => break (held, took),
-                Ok(Attempt::Conflicts(keys)) => self.settle(keys, false).await,
+                Ok(Attempt::Conflicts(keys)) => {
+                    self.alone().await;
+                    self.settle(keys, false).await;
+                }
                 Ok(Attempt::Fruitless(tried)) => {
+                    self.alone().await;
                     fruitless += 1;
                     if fruitless == FRUITLESS_MAX {
                         return Err(self.incomparable(run));
@@ -406,9 +423,13 @@ impl Direction {
                         self.settle(tried, false).await;
                     }
                 }
-                Err(error) if error.code() == Code::Contention => self.back_off(&error).await?,
+                Err(error) if error.code() == Code::Contention => {
+                    self.back_off(&error).await?;
+                    self.alone().await;
+                }
                 Err(error) if error.class() == Class::Definite => {
                     self.roll_back().await?;
+                    self.alone().await;
                     return Err(error);
                 }
                 Err(error) => return Err(error),
@@ -437,6 +458,9 @@ impl Direction {
 
     /// One transaction on the target. The claim ends with it: when this returns, the outcome is known.
     async fn attempt(&mut self, run: &Run, way: Way) -> Result<Attempt> {
+        if let Some(committed) = self.in_turn(run).await? {
+            return Ok(committed);
+        }
         let ahead = self.ahead.take().filter(|ahead| way == Way::Collapsed && ahead.run.events == run.events);
         let claimed = match self.claim(run, ahead.as_ref()).await? {
             Ok(claimed) => claimed,
@@ -450,6 +474,7 @@ impl Direction {
         let session = self.session().await?;
         let began = Instant::now();
         session.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
+        self.follow(Applier::Direction);
         let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
@@ -490,6 +515,18 @@ impl Direction {
         if session.is_bloated() {
             self.session = None;
         }
+        self.committed(run, holding, stored, took).await
+    }
+
+    /// What is known once a run is committed.
+    pub(super) async fn committed(
+        &mut self,
+        run: &Run,
+        holding: Holding<'_>,
+        stored: StoredHere,
+        took: Took,
+    ) -> Result<Attempt> {
+        let shared = self.shared.clone();
         // Before the claim is given up: a rendezvous must not take for pending what is applied.
         shared.durable[self.source].set(run.position.clone());
         if !shared.rules.has(Rule::Quarantine) {

@@ -20,6 +20,7 @@
 
 mod ahead;
 pub(crate) mod apply;
+mod beside;
 mod block;
 pub(crate) mod gather;
 mod hold;

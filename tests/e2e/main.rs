@@ -9,6 +9,7 @@ mod anew;
 mod aside;
 mod at;
 mod at_rest;
+mod backlog;
 mod call_sites;
 mod chaos;
 mod column_names;

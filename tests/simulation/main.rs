@@ -299,6 +299,7 @@ fn shapes_for(rule: Rule) -> &'static [(Topology, Workload, bool, f64)] {
         Rule::Delete => {
             &[(Topology::Pair, Workload::Counters, true, 0.0), (Topology::Pair, Workload::Counters, true, 0.3)]
         }
+        Rule::Turn => &[(Topology::Pair, Workload::Ledger, false, 0.3), (Topology::Pair, Workload::Ledger, false, 1.0)],
         Rule::Since => &[(Topology::Pair, Workload::Added, false, 0.0)],
         Rule::Aside => &[(Topology::Pair, Workload::Aside, true, 0.0)],
         Rule::Pause => &[(Topology::Pair, Workload::Paused, false, 0.0)],
@@ -348,6 +349,7 @@ rules_are_needed! {
     without_undo_some_schedule_fails: Undo,
     without_skip_some_schedule_fails: Skip,
     without_ahead_some_schedule_fails: Ahead,
+    without_turn_some_schedule_fails: Turn,
     without_delete_some_schedule_fails: Delete,
     without_fence_some_schedule_fails: Fence,
     without_reread_some_schedule_fails: Reread,

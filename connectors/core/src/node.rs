@@ -164,17 +164,18 @@ pub enum Applier {
     Direction,
     /// The one that settles conflicts.
     Rendezvous,
-    /// The one that helps the first with the rows of a copy.
-    Loader,
+    /// The one that works beside the first: on the run that follows in a backlog, or on rows of a copy. Their runs are
+    /// committed one after the other, so the later of both positions is the checkpoint.
+    Beside,
 }
 
 impl Applier {
     /// The number in the `checkpoint` table and in the origin's name.
-    pub fn number(self) -> i32 {
+    pub const fn number(self) -> i32 {
         match self {
             Applier::Direction => 0,
             Applier::Rendezvous => 1,
-            Applier::Loader => 2,
+            Applier::Beside => 2,
         }
     }
 }

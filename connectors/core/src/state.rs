@@ -22,7 +22,8 @@ use crate::{
 /// | --- | --- |
 /// | 1 | the first |
 /// | 2 | tables that are set aside (`aside:TABLE` of `control`): whoever does not know of them passes over what they wait for |
-pub const FORMAT_VERSION: i32 = 2;
+/// | 3 | two sessions that apply one log in turn (`position` of `checkpoint` where `applier` is 2): whoever does not know of the second applies again what it applied |
+pub const FORMAT_VERSION: i32 = 3;
 
 /// Whether tables of a format can be worked with. Errors: they are of a newer binary, or of an older one; there is none.
 pub fn check_format(found: Option<i64>) -> Result<()> {
@@ -47,6 +48,15 @@ pub struct Checkpoint {
     pub position: Position,
     /// The log that the position is in.
     pub log: LogIdentity,
+}
+
+impl Checkpoint {
+    /// Of the two appliers that apply one log in turn. Their transactions are committed in the order of the log, so the later position is the one up to
+    /// which all is applied.
+    pub fn later(first: Position, beside: Option<Position>, log: LogIdentity) -> Checkpoint {
+        let position = beside.filter(|beside| beside.covers(&first)).unwrap_or(first);
+        Checkpoint { position, log }
+    }
 }
 
 /// What marks a transaction as the bridge's own. It is written at the beginning of every transaction,

@@ -457,7 +457,10 @@ fn commit(database: &Database, bridge: &str, transaction: &Transaction) {
 fn keep(inner: &mut Inner, bridge: &str, transaction: &Transaction, tag: &Tag) {
     let tables = inner.bridge(bridge);
     tables.applied = true;
-    if let (Some(position), Some(checkpoint)) = (&tag.position, &mut tables.checkpoint) {
+    if let (Some(position), Some(checkpoint)) = (&tag.position, &mut tables.checkpoint)
+        && position.covers(&checkpoint.position)
+    {
+        // Two appliers take turns, each with a position of its own; the later counts.
         checkpoint.position = position.clone();
     }
     for (resolution, in_force) in &mut tables.resolutions {

@@ -383,8 +383,8 @@ async fn install(
     let source = encode::text(&plan.other_name);
     script.push(format!("UPDATE `pontoon`.`checkpoint` SET source = {source} WHERE bridge = {bridge}"));
     // Nothing came here before: what the other node's log has until now stays there.
-    let unless_set = if changed.from_nothing { "" } else { " AND `log` IS NULL" };
-    script.push(format!("{}{unless_set}", state::set_checkpoint(node.bridge(), other)));
+    let set = if changed.from_nothing { state::set_checkpoint } else { state::begin_checkpoint };
+    script.push(set(node.bridge(), other));
     script.push("COMMIT");
     client.run(script).await.map_err(privileged)?;
     Ok(())

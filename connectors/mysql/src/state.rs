@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
     neighbours::Carried,
-    node::{SetUp, Tables},
+    node::{Applier, SetUp, Tables},
     record::{key_from_text, key_to_text, row_to_text, stored_row},
     state::{Arrangement, NodeState},
 };
@@ -17,6 +17,10 @@ use crate::{
     encode, quarantine,
     tables::{ASIDE, COPY, EPOCH, FORMAT, OTHER_EPOCH, SINCE, SKIP, TABLE},
 };
+
+/// The numbers of the two appliers that apply the other node's log.
+const FIRST: i32 = Applier::Direction.number();
+const BESIDE: i32 = Applier::Beside.number();
 
 /// The tables are not there.
 pub(crate) fn missing(node: &str) -> Error {
@@ -53,7 +57,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     check_format(client).await?;
     let name = encode::text(bridge);
     let mut script = Script::from(format!(
-        "SELECT `position`, `log` FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND applier = 0"
+        "SELECT `position`, `log` FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND applier IN ({FIRST}, {BESIDE}) \
+         ORDER BY applier"
     ));
     script.push(format!("{} AND in_force = 1 ORDER BY id", resolutions_of(bridge)));
     script.push(format!("SELECT name FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
@@ -81,7 +86,8 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     if let Some(row) = checkpoint.rows.first()
         && let (Some(position), Some(log)) = (text(row, 0), text(row, 1))
     {
-        state.checkpoint = Some(Checkpoint { position: position.parse()?, log: LogIdentity(log.into()) });
+        let beside = checkpoint.rows.get(1).and_then(|row| text(row, 0)).map(|text| text.parse()).transpose()?;
+        state.checkpoint = Some(Checkpoint::later(position.parse()?, beside, LogIdentity(log.into())));
     }
     for row in &resolutions.rows {
         state.resolutions.extend(resolution(row, &**tables)?);
@@ -128,10 +134,21 @@ fn label(row: &[Field], prefix: &str) -> Arc<str> {
     text(row, 0).as_deref().and_then(|name| name.strip_prefix(prefix)).unwrap_or_default().into()
 }
 
-/// The statement that sets the checkpoint.
+/// The statement that sets the checkpoint, wherever it was.
 pub(crate) fn set_checkpoint(bridge: &str, other: &Checkpoint) -> String {
+    let (position, log) = (encode::text(&other.position.durable()), encode::text(&other.log.0));
     format!(
-        "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} WHERE bridge = {} AND applier = 0",
+        "UPDATE `pontoon`.`checkpoint` SET `position` = IF(applier = {FIRST}, {position}, NULL), \
+         `log` = IF(applier = {FIRST}, {log}, NULL) WHERE bridge = {} AND applier IN ({FIRST}, {BESIDE})",
+        encode::text(bridge)
+    )
+}
+
+/// The statement that sets it where there is none.
+pub(crate) fn begin_checkpoint(bridge: &str, other: &Checkpoint) -> String {
+    format!(
+        "UPDATE `pontoon`.`checkpoint` SET `position` = {}, `log` = {} \
+         WHERE bridge = {} AND applier = {FIRST} AND `log` IS NULL",
         encode::text(&other.position.durable()),
         encode::text(&other.log.0),
         encode::text(bridge)

@@ -63,7 +63,7 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`checkpoint` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge', \
-             applier int NOT NULL COMMENT '0 applies the other node''s log, 1 settles conflicts, 2 helps with a copy', \
+             applier int NOT NULL COMMENT '0 applies the other node''s log, 1 settles conflicts, 2 works beside the first', \
              source varchar(255) NULL COMMENT 'the other node''s name', \
              `position` varchar(255) NULL COMMENT 'all of the other node''s log up to here is applied here', \
              `log` varchar(255) NULL COMMENT 'which log that is', \
@@ -135,9 +135,11 @@ pub(crate) fn create() -> Vec<String> {
 
 /// What each format has that the one before has not, the first excepted. Statements of these servers that define something commit by themselves: so they
 /// can be repeated, and are no hindrance for an older binary.
-const STEPS: [(i32, &[&str]); 1] = [
+const STEPS: [(i32, &[&str]); 2] = [
     // What is new is a kind of rows.
     (2, &[]),
+    // And a column that counts in one more row.
+    (3, &[]),
 ];
 
 /// What brings tables of an older format up to this one. The last statements, in one transaction, shut out whoever works with the older one: each holds the

@@ -49,7 +49,7 @@ pub(crate) const ORIGIN_FUNCTIONS: [&str; 4] = [
 ];
 
 /// The sessions that write.
-pub(crate) const APPLIERS: [Applier; 3] = [Applier::Direction, Applier::Rendezvous, Applier::Loader];
+pub(crate) const APPLIERS: [Applier; 3] = [Applier::Direction, Applier::Rendezvous, Applier::Beside];
 
 impl PostgresNode {
     async fn admin_link(&self) -> Result<Link> {
@@ -481,7 +481,11 @@ async fn install_checkpoint(
     const LEASE: &str = "INSERT INTO pontoon.control (bridge, name, number) VALUES ($1, 'lease', 0) ON CONFLICT (bridge, name) DO NOTHING";
     const CHECKPOINT: &str = "INSERT INTO pontoon.checkpoint AS c (bridge, applier, source, position, log) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (bridge, applier) DO UPDATE SET source = excluded.source, position = excluded.position, log = excluded.log,
-            updated_at = now() WHERE c.log IS NULL OR $6 AND excluded.log IS NOT NULL";
+            updated_at = now() WHERE c.log IS NULL OR $6";
+    // The row of the applier beside the first has a position as well, which counts until the first has another.
+    const OTHERS: &str = "INSERT INTO pontoon.checkpoint AS c (bridge, applier, source) VALUES ($1, $2, $3)
+        ON CONFLICT (bridge, applier) DO UPDATE SET source = excluded.source,
+            position = CASE WHEN $4 THEN NULL ELSE c.position END, updated_at = now()";
     tables::format_check(client).await?;
     let log = slot::identity(client).await?;
     let pair = Joined::of(node_name, &log, plan).to_text();
@@ -503,15 +507,16 @@ async fn install_checkpoint(
     transaction.execute(CARRY, &[&names.bridge, &rows, &values]).await.map_err(failed)?;
     let (position, log) = (other.position.durable(), other.log.to_string());
     for applier in APPLIERS {
-        let (position, log) = match applier {
-            Applier::Direction => (Some(&position), Some(&log)),
-            Applier::Rendezvous | Applier::Loader => (None, None),
+        let (bridge, number, source) = (&names.bridge, applier.number(), &plan.other_name);
+        let set = match applier {
+            Applier::Direction => {
+                transaction.execute(CHECKPOINT, &[bridge, &number, source, &position, &log, &anew]).await
+            }
+            Applier::Rendezvous | Applier::Beside => {
+                transaction.execute(OTHERS, &[bridge, &number, source, &anew]).await
+            }
         };
-        let number = applier.number();
-        transaction
-            .execute(CHECKPOINT, &[&names.bridge, &number, &plan.other_name, &position, &log, &anew])
-            .await
-            .map_err(failed)?;
+        set.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
 }

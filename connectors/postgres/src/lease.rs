@@ -12,7 +12,7 @@ use pontoon_core::{
     state::Arrangement,
 };
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::ToSql};
 
 use crate::{
     catalog::get,
@@ -28,6 +28,11 @@ const IDLE_TIMEOUT: &str = "10s";
 /// How long a take-over waits for transactions of the holder before: longer than their own idle
 /// time-out in a transaction (20 s).
 const TAKE_OVER_TIMEOUT: &str = "30s";
+
+/// Sets the checkpoint, wherever it was: the row of the first applier ($2), and nothing in that of the one beside it ($3).
+const SET_CHECKPOINT: &str = "UPDATE pontoon.checkpoint
+    SET position = CASE applier WHEN $2 THEN $4 END, log = CASE applier WHEN $2 THEN $5 END, updated_at = now()
+    WHERE bridge = $1 AND applier IN ($2, $3)";
 
 /// A renewal that takes longer is none.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,38 +130,37 @@ impl Lease for PostgresLease {
     }
 
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
-        const SQL: &str = "UPDATE pontoon.checkpoint SET position = $3, log = $4, updated_at = now()
-            WHERE bridge = $1 AND applier = $2";
-        let (number, position) = (Applier::Direction.number(), other.position.durable());
-        let log = other.log.to_string();
-        match in_time(self.link.client.execute(SQL, &[&self.names.bridge, &number, &position, &log])).await? {
-            1 => Ok(()),
-            _ => Err(tables::not_set_up()),
+        let (first, beside) = (Applier::Direction.number(), Applier::Beside.number());
+        let (position, log) = (other.position.durable(), other.log.to_string());
+        let parameters: [&(dyn ToSql + Sync); 5] = [&self.names.bridge, &first, &beside, &position, &log];
+        match in_time(self.link.client.execute(SET_CHECKPOINT, &parameters)).await? {
+            0 => Err(tables::not_set_up()),
+            _ => Ok(()),
         }
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
         const HELD: &str = "SELECT FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
-        const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($5::text[], $6::text[]) AS kept (name, value)),
+        const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($2::text[], $3::text[]) AS kept (name, value)),
             gone AS (DELETE FROM pontoon.control
-                WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept)),
-            noted AS (INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value FROM kept
-                ON CONFLICT (bridge, name) DO UPDATE SET value = excluded.value, updated_at = now())
-            UPDATE pontoon.checkpoint SET position = $3, log = $4, updated_at = now() WHERE bridge = $1 AND applier = $2";
+                WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept))
+            INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value FROM kept
+                ON CONFLICT (bridge, name) DO UPDATE SET value = excluded.value, updated_at = now()";
         let Arrangement { checkpoint, since, aside } = arrangement;
         let rows = since.iter().map(|row| ("since", row)).chain(aside.iter().map(|row| ("aside", row)));
         let (names, values): (Vec<String>, Vec<String>) =
             rows.map(|(what, (label, position))| (format!("{what}:{label}"), position.durable())).unzip();
-        let (number, position) = (Applier::Direction.number(), checkpoint.position.durable());
-        let log = checkpoint.log.to_string();
+        let (first, beside) = (Applier::Direction.number(), Applier::Beside.number());
+        let (position, log) = (checkpoint.position.durable(), checkpoint.log.to_string());
         let bridge = &self.names.bridge;
         let transaction = in_time(self.link.client.transaction()).await?;
         if in_time(transaction.query_opt(HELD, &[bridge, &self.token])).await?.is_none() {
             return Err(lost());
         }
-        match in_time(transaction.execute(SQL, &[bridge, &number, &position, &log, &names, &values])).await? {
-            1 => in_time(transaction.commit()).await,
-            _ => Err(tables::not_set_up()),
+        in_time(transaction.execute(SQL, &[bridge, &names, &values])).await?;
+        match in_time(transaction.execute(SET_CHECKPOINT, &[bridge, &first, &beside, &position, &log])).await? {
+            0 => Err(tables::not_set_up()),
+            _ => in_time(transaction.commit()).await,
         }
     }
 }

@@ -268,18 +268,20 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
 
 /// The checkpoint, and whether a transaction of the bridge has been committed here.
 async fn checkpoint(client: &Client, names: &Names) -> Result<(Option<Checkpoint>, bool)> {
-    const SQL: &str = "SELECT applier = $2 AND position IS NOT NULL AND log IS NOT NULL, position, log, sequence > 0
-        FROM pontoon.checkpoint WHERE bridge = $1";
-    let number = Applier::Direction.number();
-    let rows = client.query(SQL, &[&names.bridge, &number]).await.map_err(|error| error::of_statement(&error))?;
-    let (mut checkpoint, mut applied) = (None, false);
+    const SQL: &str = "SELECT applier, position, log, sequence > 0 FROM pontoon.checkpoint WHERE bridge = $1";
+    let rows = client.query(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    let (mut first, mut beside, mut applied) = (None, None, false);
     for row in &rows {
-        if get(row, 0)? {
-            checkpoint =
-                Some(Checkpoint { position: position(&text(row, 1)?)?, log: LogIdentity(text(row, 2)?.into()) });
+        let (applier, log): (i32, Option<String>) = (get(row, 0)?, get(row, 2)?);
+        let position = get::<Option<String>>(row, 1)?.map(|text| position(&text)).transpose()?;
+        if applier == Applier::Direction.number() {
+            first = position.zip(log);
+        } else if applier == Applier::Beside.number() {
+            beside = position;
         }
         applied |= get::<bool>(row, 3)?;
     }
+    let checkpoint = first.map(|(first, log)| Checkpoint::later(first, beside, LogIdentity(log.into())));
     Ok((checkpoint, applied))
 }
 

@@ -92,7 +92,10 @@ const COMMENTS: &[(&str, &str)] = &[
         "Up to where this database has the other node's log applied; one row per bridge and session that writes",
     ),
     ("COLUMN pontoon.checkpoint.bridge", "The bridge's name"),
-    ("COLUMN pontoon.checkpoint.applier", "0 applies the other node's log, 1 settles conflicts, 2 helps with a copy"),
+    (
+        "COLUMN pontoon.checkpoint.applier",
+        "0 applies the other node's log, 1 settles conflicts, 2 works beside the first",
+    ),
     ("COLUMN pontoon.checkpoint.source", "The other node's name in the configuration"),
     ("COLUMN pontoon.checkpoint.position", "All of the other node's log up to here is applied"),
     ("COLUMN pontoon.checkpoint.log", "The identity of the log that the position is in"),
@@ -189,9 +192,11 @@ pub(crate) fn comments() -> impl Iterator<Item = String> {
 }
 
 /// What each format has that the one before has not, the first excepted. These statements can be repeated as well.
-const STEPS: [(i32, &[&str]); 1] = [
+const STEPS: [(i32, &[&str]); 2] = [
     // What is new is a kind of rows.
     (2, &[]),
+    // And a column that counts in one more row.
+    (3, &[]),
 ];
 
 /// What brings tables of an older format up to this one, in one transaction, and shuts out whoever works with the older one: each holds the lease row of its
