@@ -30,20 +30,25 @@ use pontoon_core::{
 
 use crate::{
     bridge::Plan,
-    rules::Rule,
+    rules::{Rule, Rules},
     side::{Pair, Side},
 };
 
-/// What has to be written on each node so that just the plan's tables are set aside; the states become what they are after it.
-pub(crate) fn arrangements(plan: &Plan, states: &mut Pair<NodeState>) -> Pair<Option<Arrangement>> {
-    let notes_since = plan.rules.has(Rule::Aside);
-    let made = Pair::from_fn(|side| arrangement(&plan.aside, &plan.tables[side], &states[side], notes_since));
+/// What has to be written on each node so that just `aside` of the tables are set aside; the states become what they are after it.
+pub(crate) fn arrangements(
+    aside: &[Arc<str>],
+    tables: &Pair<Tables>,
+    rules: Rules,
+    states: &mut Pair<NodeState>,
+) -> Pair<Option<Arrangement>> {
+    let notes_since = rules.has(Rule::Aside);
+    let made = Pair::from_fn(|side| arrangement(aside, &tables[side], &states[side], notes_since));
     for side in Side::BOTH {
         let Some(Arrangement { checkpoint, since, aside }) = made[side].clone() else { continue };
         let state = &mut states[side];
         (state.checkpoint, state.aside) = (Some(checkpoint), aside);
         for (label, position) in since {
-            let Some(table) = plan.tables[side].iter().find(|table| table.label == label) else { continue };
+            let Some(table) = tables[side].iter().find(|table| table.label == label) else { continue };
             state.since.retain(|(id, _)| *id != table.id);
             state.since.push((table.id, position));
         }

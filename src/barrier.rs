@@ -23,10 +23,17 @@ const MARK_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether a process works for the bridge, by the lease on A.
 pub(crate) async fn is_running(nodes: &Pair<Arc<dyn Node>>) -> Result<bool> {
+    Ok(holder(nodes).await?.is_some())
+}
+
+/// The process that works for the bridge, by the lease on A.
+pub(crate) async fn holder(nodes: &Pair<Arc<dyn Node>>) -> Result<Option<String>> {
     // Taken and given back at once: who does not get it knows that somebody works.
     let node = &nodes[Side::A];
-    let attempt = node.try_lease().await.map_err(|error| error.at(node.name()))?;
-    Ok(matches!(attempt, LeaseAttempt::HeldBy(_)))
+    Ok(match node.try_lease().await.map_err(|error| error.at(node.name()))? {
+        LeaseAttempt::Ours(_) => None,
+        LeaseAttempt::HeldBy(holder) => Some(holder),
+    })
 }
 
 /// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside.

@@ -249,14 +249,14 @@ async fn session(
     epoch::check(&plan.nodes, &states)?;
     epoch::raise(&plan.nodes, &mut leases).await?;
     let before = Pair::from_fn(|side| states[side].aside.clone());
-    let arrangements = aside::arrangements(plan, &mut states);
+    let arrangements = aside::arrangements(&plan.aside, &plan.tables, plan.rules, &mut states);
     let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
     let is_paused = heed_pauses(plan, &shared).await?;
     heed_throttles(&shared).await?;
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
     for source in shared.read_sides() {
-        let start = checkpoint(plan, &states, source)?;
+        let start = checkpoint(&plan.nodes, &states, source)?;
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
         let name = plan.nodes[source].name();
         let taken_back = before[source.other()].iter().map(|(label, _)| label.clone());
@@ -414,9 +414,13 @@ pub(crate) fn are_set_up(
 }
 
 /// Up to where the log of `source` is applied: the checkpoint is on the other node.
-fn checkpoint<'a>(plan: &Plan, states: &'a Pair<NodeState>, source: Side) -> Result<&'a Checkpoint> {
+pub(crate) fn checkpoint<'a>(
+    nodes: &Pair<Arc<dyn Node>>,
+    states: &'a Pair<NodeState>,
+    source: Side,
+) -> Result<&'a Checkpoint> {
     states[source.other()].checkpoint.as_ref().ok_or_else(|| {
-        Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", plan.nodes[source.other()].name()))
+        Error::new(Code::NotSetUp, format!("{} has no checkpoint of this bridge", nodes[source.other()].name()))
             .hint("run pontoon setup")
     })
 }
@@ -590,7 +594,7 @@ impl Shared {
         stopping: level::Receiver<bool>,
         dice: Arc<Mutex<SmallRng>>,
     ) -> Result<Self> {
-        let starts = Pair::new(checkpoint(plan, states, Side::A), checkpoint(plan, states, Side::B));
+        let starts = Pair::new(checkpoint(&plan.nodes, states, Side::A), checkpoint(&plan.nodes, states, Side::B));
         let start = |side: Side| match &starts[side] {
             Ok(checkpoint) => Ok(checkpoint.position.clone()),
             Err(_) if !plan.reads[side] => Ok(Position::Index(0)),

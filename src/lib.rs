@@ -9,6 +9,7 @@ pub mod conflict;
 mod copy;
 pub mod create;
 pub mod direction;
+mod dry_run;
 mod epoch;
 pub mod event;
 pub mod human;

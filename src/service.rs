@@ -364,6 +364,11 @@ fn is_tied(label: &str, to: &str) -> Error {
     Error::new(Code::TableUnfit, format!("{label}: a foreign key ties it to {to}, which is set aside"))
 }
 
+/// The pairs of tables as a bridge would begin with them that waits for no change. Errors: as of [`run`].
+pub(crate) async fn paired(config: &Config, opened: &Nodes) -> Result<Mapping> {
+    Ok(prepare(config, opened, Until::CaughtUp).await?.mapping)
+}
+
 /// Connects to both nodes and pairs their tables. Errors: among others, tables go round another way.
 async fn prepare(config: &Config, opened: &Nodes, until: Until) -> Result<Bridged> {
     let Nodes { nodes, admins } = opened;

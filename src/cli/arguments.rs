@@ -205,11 +205,19 @@ pub struct ResyncArgs {
 #[command(after_help = "Examples:
   pontoon run
   pontoon --log-format json --log warn run
-  pontoon run --until-caught-up                  for cron and timers")]
+  pontoon run --until-caught-up                  for cron and timers
+  pontoon run --dry-run                          what it would write, and which conflicts it would meet")]
 pub struct RunArgs {
     /// End when both logs are applied up to where they stood at the start
     #[arg(long)]
     pub until_caught_up: bool,
+    /// Write nothing: count which rows would be inserted, updated and deleted by what both logs hold, and which conflicts would arise. For a bridge that
+    /// does not run or is paused. Exit code 1 where not all of both logs could be counted
+    #[arg(long, conflicts_with = "until_caught_up")]
+    pub dry_run: bool,
+    /// One JSON document for programs, of a dry run
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
 }
 
 /// Shows both directions: state, position, lag, rates, conflicts, headroom

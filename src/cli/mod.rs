@@ -6,6 +6,7 @@
 
 pub mod arguments;
 mod debezium;
+mod dry_run;
 mod new_key;
 pub mod terminal;
 

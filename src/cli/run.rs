@@ -6,7 +6,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Context, DONE, RunArgs};
+use super::{Context, DONE, RunArgs, dry_run};
 use crate::{
     bridge::{self, Until},
     config::Config,
@@ -18,6 +18,9 @@ use crate::{
 
 pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
+    if arguments.dry_run {
+        return dry_run::run(&config, arguments.json, context).await;
+    }
     let shutdown = told_to_stop()?;
     let until = if arguments.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     service::run(&config, &nodes::open(&config)?, until, None, Manager::of_this_process(), shutdown).await?;

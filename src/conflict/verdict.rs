@@ -14,7 +14,7 @@ use pontoon_core::{
 use serde_json::{Map, Value as Json};
 
 use super::{
-    chain::{Chain, Last},
+    chain::Chain,
     decide::{self, Brought, Decision, HalfDone, KeyState, Reason},
     merge::{Outcome, Taken},
     pending::{History, Pending},
@@ -74,16 +74,15 @@ impl Verdict {
     }
 }
 
-/// What a direction met: its last write of the key against the row on the other side.
-fn kind(last: Option<Last>, target: Option<&Row>, target_deleted: bool) -> ConflictKind {
-    let (before, after) = last.map_or((true, true), |write| (write.before, write.after));
+/// What a direction met: its last write of the key, by whether it found and left a row, against the row on the other side, by whether there is one.
+pub(crate) fn kind((before, after): (bool, bool), target: bool, target_deleted: bool) -> ConflictKind {
     match (before, after, target) {
         (false, _, _) => ConflictKind::InsertExists,
-        (true, true, Some(_)) => ConflictKind::UpdateOriginDiffers,
-        (true, true, None) if target_deleted => ConflictKind::UpdateDeleted,
-        (true, true, None) => ConflictKind::UpdateMissing,
-        (true, false, Some(_)) => ConflictKind::DeleteOriginDiffers,
-        (true, false, None) => ConflictKind::DeleteMissing,
+        (true, true, true) => ConflictKind::UpdateOriginDiffers,
+        (true, true, false) if target_deleted => ConflictKind::UpdateDeleted,
+        (true, true, false) => ConflictKind::UpdateMissing,
+        (true, false, true) => ConflictKind::DeleteOriginDiffers,
+        (true, false, false) => ConflictKind::DeleteMissing,
     }
 }
 
@@ -289,7 +288,10 @@ impl Case<'_> {
                 Some(Adjusted::GaveWay { .. }) => ConflictKind::MultipleUniqueConflicts,
                 Some(Adjusted::Restored { .. } | Adjusted::Removed { .. }) => ConflictKind::ReferenceBroken,
                 None if !outcome.crossed.is_empty() => ConflictKind::FloorCrossed,
-                None => kind(own, self.row(source.other(), place).as_ref(), deleted),
+                None => {
+                    let last = own.map_or((true, true), |write| (write.before, write.after));
+                    kind(last, self.row(source.other(), place).is_some(), deleted)
+                }
             }
         };
         Verdict {

@@ -18,6 +18,7 @@ mod commands;
 mod conflicts;
 mod copy;
 mod create;
+mod dry_run;
 mod formats;
 mod generated_values;
 mod held;

@@ -157,6 +157,7 @@ async fn everything_works(link: &Link) {
         link.b.run(&format!("UPDATE items SET quantity = quantity + 1, name = '{node}' WHERE id = 4")).await;
         let out = link.succeed(&["tail", node, "--from", &position, "--limit", "1"]).await;
         assert_eq!(out.lines().count(), 1, "{out}");
+        link.succeed(&["run", "--dry-run"]).await;
         link.catch_up().await;
         // A skip needs no more than a look at the log.
         let ended = link.command(&["skip", node, &position]).await;

@@ -121,8 +121,13 @@ pub trait Node: Send + Sync {
     async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>>;
 
     /// Opens the log for looking only: takes nothing from a running bridge. From the log's present end
-    /// where no position is given.
-    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>>;
+    /// where no position is given. Tables that are not followed are read too; `skips` as of [`Node::open_reader`].
+    async fn open_tail(
+        &self,
+        start: Option<&Position>,
+        tables: &Tables,
+        skips: &[Position],
+    ) -> Result<Box<dyn LogReader>>;
 
     /// Opens a session that writes, as applier `applier` of the bridge, under the lease's token.
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>>;

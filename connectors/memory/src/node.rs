@@ -128,7 +128,12 @@ impl Node for MemoryNode {
         Ok(Box::new(MemoryReader::new(self.database.clone(), &self.bridge, &start.position, tables)?))
     }
 
-    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
+    async fn open_tail(
+        &self,
+        start: Option<&Position>,
+        tables: &Tables,
+        _skips: &[Position],
+    ) -> Result<Box<dyn LogReader>> {
         self.database.dice.call().await?;
         let end = Position::Index(self.database.inner().log.len() as u64);
         Ok(Box::new(MemoryReader::new(self.database.clone(), &self.bridge, start.unwrap_or(&end), tables)?))

@@ -163,8 +163,13 @@ impl Node for MysqlNode {
         Ok(Box::new(Reader::open(self, role, Some(&start.position), tables, skips).await?))
     }
 
-    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
-        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, &[]).await?))
+    async fn open_tail(
+        &self,
+        start: Option<&Position>,
+        tables: &Tables,
+        skips: &[Position],
+    ) -> Result<Box<dyn LogReader>> {
+        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, skips).await?))
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {

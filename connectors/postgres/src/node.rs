@@ -38,6 +38,10 @@ use crate::{
 /// not answer is to be noticed within half a minute.
 const HELPER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
+/// The header of a page of the log, and that of a file's first page (`XLogPageHeaderData`, `XLogLongPageHeaderData` of xlog_internal.h).
+const SHORT_HEADER: u64 = 24;
+const LONG_HEADER: u64 = 40;
+
 /// A PostgreSQL database.
 pub struct PostgresNode {
     name: String,
@@ -160,9 +164,14 @@ impl Node for PostgresNode {
         Ok(Box::new(self.at(reader)?))
     }
 
-    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
+    async fn open_tail(
+        &self,
+        start: Option<&Position>,
+        tables: &Tables,
+        skips: &[Position],
+    ) -> Result<Box<dyn LogReader>> {
         let link = self.link("opener").await?;
-        let reader = slot::open_tail(&self.target, &self.names, &link.client, start, tables).await;
+        let reader = slot::open_tail(&self.target, &self.names, &link.client, start, tables, skips).await;
         Ok(Box::new(self.at(reader)?))
     }
 
@@ -219,12 +228,13 @@ impl Node for PostgresNode {
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         // safe_wal_size: null where max_slot_wal_keep_size sets no limit.
         const SQL: &str = "SELECT pg_current_wal_insert_lsn(), s.restart_lsn, s.safe_wal_size,
-                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+                current_setting('wal_block_size')::bigint, pg_size_bytes(current_setting('wal_segment_size'))
             FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $1";
         let name = &self.names.slot;
         let looked = self.with_helper(async |client| {
             let row = client.query_one(SQL, &[name]).await.map_err(|error| error::of_statement(&error))?;
-            let end = u64::from(get::<PgLsn>(&row, 0)?);
+            let end = end_of_log(get::<PgLsn>(&row, 0)?.into(), get(&row, 4)?, get(&row, 5)?);
             let retained_from = get::<Option<PgLsn>>(&row, 1)?.map(u64::from);
             let headroom = get::<Option<i64>>(&row, 2)?;
             Ok((end, retained_from, headroom, get::<i64>(&row, 3)?))
@@ -238,6 +248,18 @@ impl Node for PostgresNode {
             clock,
         })
     }
+}
+
+/// Where the last record ends. Behind the end of a page the next one is inserted after the header that it will have (`XLogBytePosToRecPtr` of xlog.c): no
+/// reader comes there before there is one.
+fn end_of_log(insert: u64, block: i64, segment: i64) -> u64 {
+    let into = |unit: i64| u64::try_from(unit).ok().and_then(|unit| insert.checked_rem(unit));
+    let header = match (into(segment), into(block)) {
+        (Some(LONG_HEADER), _) => LONG_HEADER,
+        (_, Some(SHORT_HEADER)) => SHORT_HEADER,
+        _ => 0,
+    };
+    insert - header
 }
 
 /// Commits are flushed whatever the server's default is, but need not have reached a standby.
@@ -376,4 +398,19 @@ async fn other_bridges(client: &Client, names: &Names) -> Result<Vec<String>> {
 /// A position that the bridge itself wrote down.
 fn position(text: &str) -> Result<Position> {
     text.parse().map_err(|_| Error::new(Code::Internal, format!("{text:?} in the pontoon tables is no position")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_ends_before_a_header_that_nothing_stands_behind() {
+        let end = |insert| end_of_log(insert, 8192, 16 << 20);
+        assert_eq!(
+            (end(3 * 8192 + 24), end(3 * 8192 + 32), end(3 * 8192 + 40)),
+            (3 * 8192, 3 * 8192 + 32, 3 * 8192 + 40)
+        );
+        assert_eq!((end((16 << 20) + 40), end((16 << 20) + 48)), (16 << 20, (16 << 20) + 48));
+    }
 }

@@ -152,6 +152,7 @@ pub(crate) async fn open_tail(
     client: &Client,
     start: Option<&Position>,
     tables: &Tables,
+    skips: &[Position],
 ) -> Result<Reader> {
     let look = Look::take(client, names).await?;
     publication_check(client, names, Vec::new()).await?;
@@ -178,7 +179,8 @@ pub(crate) async fn open_tail(
     }
     start_streaming(&mut wire, names, &slot, from).await?;
     let members = Members::new(look.members, shapes.followed(tables));
-    let (names, tables, skips) = (names.clone(), tables.clone(), Vec::new());
+    let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
+    let (names, tables) = (names.clone(), tables.clone());
     Ok(Reader::new(
         wire,
         Reading { names, tables, shapes, members, start: from, skips, everything: true },

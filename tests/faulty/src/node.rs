@@ -173,8 +173,13 @@ impl Node for FaultyNode {
         Ok(Box::new(FaultyReader(self.caller.opened(reader))))
     }
 
-    async fn open_tail(&self, start: Option<&Position>, tables: &Tables) -> Result<Box<dyn LogReader>> {
-        self.node.open_tail(start, tables).await
+    async fn open_tail(
+        &self,
+        start: Option<&Position>,
+        tables: &Tables,
+        skips: &[Position],
+    ) -> Result<Box<dyn LogReader>> {
+        self.node.open_tail(start, tables, skips).await
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {

@@ -140,7 +140,7 @@ async fn changes_are_whole(server: &Server) {
     let mut again = node.open_reader(&here, &tables, &[]).await.unwrap();
     assert_eq!(transaction(&mut again).await, second);
     // A tail without position begins at the end, beside the reader.
-    let mut tail = node.open_tail(None, &tables).await.unwrap();
+    let mut tail = node.open_tail(None, &tables, &[]).await.unwrap();
     run(&mut root, &[&format!("INSERT INTO {table} (`i``d`) VALUES (9)")]).await;
     let third = transaction(&mut reader).await;
     assert_eq!(transaction(&mut tail).await, third);

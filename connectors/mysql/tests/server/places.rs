@@ -102,7 +102,7 @@ async fn checksums_come_and_go(server: &Server, node: &Arc<MysqlNode>, tables: &
                 break;
             }
         }
-        let other = node.open_tail(None, tables).await.unwrap();
+        let other = node.open_tail(None, tables, &[]).await.unwrap();
         drop(other);
     }
     // All of it once more, as a backlog.

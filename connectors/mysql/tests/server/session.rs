@@ -518,7 +518,7 @@ async fn a_plain_user_can_do_it_all(server: &Server) {
     assert_eq!(apply(&mut session, TableBatch { deletes: vec![two], ..Default::default() }).await, Ok(Applied::All));
     plain.mark(Mark::Barrier).await.unwrap();
     assert_eq!(read_to(&mut reader, &fence).await.len(), 1);
-    let mut tail = plain.open_tail(Some(&fence), &tables).await.unwrap();
+    let mut tail = plain.open_tail(Some(&fence), &tables, &[]).await.unwrap();
     assert_eq!(transaction(&mut tail).await, transaction(&mut reader).await);
     plain.log_status(Some(&fence)).await.unwrap();
     plain.skip(&fence).await.unwrap();

@@ -208,8 +208,8 @@ async fn a_tail_takes_nothing_from_the_bridge() {
     let bench = Bench::start(ITEMS, &["items"]).await;
     bench.run("INSERT INTO items VALUES (1)").await;
     let mut reader = bench.reader().await;
-    let mut old = bench.node.open_tail(Some(&bench.start.position), bench.tables()).await.unwrap();
-    let mut new = bench.node.open_tail(None, bench.tables()).await.unwrap();
+    let mut old = bench.node.open_tail(Some(&bench.start.position), bench.tables(), &[]).await.unwrap();
+    let mut new = bench.node.open_tail(None, bench.tables(), &[]).await.unwrap();
     bench.run("INSERT INTO items VALUES (2)").await;
     assert_eq!(bench.fragments(&mut old).await.len(), 2);
     assert_eq!(bench.fragments(&mut new).await.len(), 1);
