@@ -283,7 +283,8 @@ fn containers_ask_for_the_bridge_s_health() {
 
 /// Runs promtool in a folder, which has to end well.
 fn check(folder: &Path, arguments: &[&str]) {
-    let ended = pontoon_servers::promtool().unwrap().args(arguments).current_dir(folder).output().unwrap();
+    let ended =
+        pontoon_servers::of_prometheus("promtool").unwrap().args(arguments).current_dir(folder).output().unwrap();
     let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     assert!(ended.status.success(), "promtool {}: {}\n{said}", arguments.join(" "), ended.status);
 }

@@ -37,6 +37,7 @@ mod new_keys;
 mod newer;
 mod paused;
 mod privileges;
+mod prometheus;
 mod quarantine;
 mod readme;
 mod refusals;

@@ -17,7 +17,7 @@ const FOLDER: &str = "unpacked";
 pub(crate) const MYSQL: &str = "mysql-9.7";
 pub(crate) const NEWER_MARIADB: &str = "mariadb-11.8";
 pub(crate) const NEWER_POSTGRES: &str = "postgres-18";
-const PROMTOOL: &str = "promtool";
+const PROMETHEUS: &str = "prometheus";
 
 /// The parts of such a folder that servers use.
 const PARTS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib", "usr/share"];
@@ -40,16 +40,17 @@ pub fn mysql_tool(program: &str) -> Result<Command, ServerError> {
     Ok(command)
 }
 
-/// A command of Prometheus's tool, in `$PATH` or in the cache folder. Arguments that are added are the tool's.
+/// A command of Prometheus's package, `prometheus` or `promtool`, in `$PATH` or in the cache folder. Arguments that are added are the program's.
 ///
 /// # Errors
 ///
 /// [`ServerError::MissingProgram`]
-pub fn promtool() -> Result<Command, ServerError> {
-    let unpacked = Unpacked::find(&folder::cache()?, PROMTOOL, "usr/bin/promtool");
-    let unpacked = || unpacked.map(|unpacked| unpacked.own_path("usr/bin/promtool"));
-    let program = folder::find_program("promtool", &[]).or_else(unpacked).ok_or(ServerError::MissingProgram {
-        program: "promtool of Prometheus",
+pub fn of_prometheus(program: &str) -> Result<Command, ServerError> {
+    let path = format!("usr/bin/{program}");
+    let unpacked = Unpacked::find(&folder::cache()?, PROMETHEUS, &path);
+    let unpacked = || unpacked.map(|unpacked| unpacked.own_path(&path));
+    let program = folder::find_program(program, &[]).or_else(unpacked).ok_or(ServerError::MissingProgram {
+        program: "Prometheus (prometheus and promtool)",
         hint: "run scripts/install-servers, which fetches it into the cache folder",
     })?;
     bound_command(program)
