@@ -81,7 +81,7 @@ async fn least_privileges(kinds: [Kind; 2]) {
 }
 
 /// A file of `deploy/sql` is run as its head says, and the account gets its password.
-async fn run_shipped(node: &Database, password: &str) {
+pub(crate) async fn run_shipped(node: &Database, password: &str) {
     let file = match node.kind {
         Kind::Postgres => "postgres.sql",
         Kind::Mariadb => "mariadb.sql",

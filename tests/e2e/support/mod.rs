@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod database;
+pub(crate) mod documented;
 pub(crate) mod link;
 pub(crate) mod proxy;
 pub(crate) mod rounds;
