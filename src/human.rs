@@ -1,4 +1,4 @@
-//! Numbers for people: sizes, rates, times; and times from people.
+//! Numbers for people: sizes, rates, times; and times from people. Texts that may hold anything, made fit to be shown.
 
 use std::time::Duration;
 
@@ -96,6 +96,28 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = after.trim_start();
     }
     Ok(total)
+}
+
+/// The text as [`printable`], or what stands for none.
+pub fn printable_or(text: &Option<String>, none: &str) -> String {
+    text.as_deref().map_or_else(|| none.to_owned(), printable)
+}
+
+/// The text with everything escaped that would move the cursor, change colours, or turn the direction of
+/// what follows: a table's name can hold all of that.
+pub fn printable(text: &str) -> String {
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    };
+    if !text.contains(bad) {
+        return text.to_owned();
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if bad(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
 }
 
 #[cfg(test)]

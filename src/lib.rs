@@ -18,6 +18,7 @@ pub mod logging;
 pub mod mapping;
 pub mod nodes;
 pub mod observe;
+mod operate;
 pub mod rings;
 pub mod rules;
 pub mod service;

@@ -27,7 +27,7 @@ use crate::{
     event::{EngineEvent, Observer, SetAside},
     mapping::{self, Mapping, Survey, Surveyed},
     nodes::Nodes,
-    observe::{self, Manager, Metrics},
+    observe::{self, Manager, Metrics, Site},
     rings,
     rules::Rules,
     setup,
@@ -63,7 +63,14 @@ pub async fn run(
     };
     let page = async {
         if let Some(listen) = &config.server.listen {
-            observe::serve_when_free(listen, metrics.clone(), ended(stopped.clone())).await;
+            let site = Arc::new(Site::page(config, opened, metrics.clone()));
+            observe::serve_when_free(listen, site, ended(stopped.clone())).await;
+        }
+    };
+    let numbers = async {
+        if let Some(listen) = &config.server.metrics_listen {
+            let site = Arc::new(Site::metrics(metrics.clone()));
+            observe::serve_when_free(listen, site, ended(stopped.clone())).await;
         }
     };
     let poll = observe::poll(nodes.clone(), metrics.clone(), ended(stopped.clone()));
@@ -82,7 +89,7 @@ pub async fn run(
         stop.send_replace(true);
         done
     };
-    let ((), (), (), done) = tokio::join!(page, poll, tell, work);
+    let ((), (), (), (), done) = tokio::join!(page, numbers, poll, tell, work);
     done
 }
 

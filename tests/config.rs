@@ -19,6 +19,8 @@ use pontoon_core::{Code, Error, TableName};
 
 const PASSWORD: &str = "hunter2-never-shown";
 
+const TOKEN: &str = "0123456789abcdef-never-shown";
+
 fn variable(name: &str) -> Option<String> {
     match name {
         "CREDENTIALS_DIRECTORY" => Some("/run/credentials".into()),
@@ -38,6 +40,9 @@ fn read(path: &Path) -> io::Result<String> {
         Some("/run/credentials/shop") => Ok(format!("{PASSWORD}\n")),
         Some("/etc/pontoon/secret") => Ok(PASSWORD.into()),
         Some("/run/credentials/empty") => Ok("\n".into()),
+        Some("/run/credentials/token") => Ok(format!("{TOKEN}\n")),
+        Some("/etc/pontoon/short") => Ok("0123456789abcde".into()),
+        Some("/etc/pontoon/spaced") => Ok("0123456789 abcdef".into()),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
@@ -100,6 +105,34 @@ fn the_sample_loads_and_shows_the_defaults() {
     assert_eq!(bare.defaults.direction, Direction::Both);
 }
 
+/// The page listens where others reach it with TLS and the token alone; whoever reaches `metrics_listen` needs nothing.
+#[test]
+fn the_page_is_for_this_host_unless_it_is_guarded() {
+    let made = rcgen::generate_simple_self_signed(["bridge.example".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("page.crt"), folder.path().join("page.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = format!("tls_cert = \"{}\"\ntls_key = \"{}\"\n", certificate.display(), key.display());
+    let token = "token_file = \"${CREDENTIALS_DIRECTORY}/token\"\n";
+    let file = |server: &str| with(&format!("[[tables]]\nname = \"t\"\n[server]\n{server}"));
+    let far =
+        parse(&file(&format!("listen = \"0.0.0.0:9787\"\nhost_names = [\"bridge.example\"]\n{tls}{token}"))).unwrap();
+    assert!(far.server.tls.is_some() && !far.server.is_local());
+    assert_eq!(far.server.token.as_ref().map(|token| token.reveal()), Some(TOKEN));
+    assert!(!format!("{far:?}").contains(TOKEN));
+    assert_eq!(far.server.host_names, ["bridge.example"]);
+    assert!(parse(&file(&format!("listen = \"0.0.0.0:9787\"\n{tls}"))).is_err(), "the token is missing");
+    assert!(parse(&file(&format!("listen = \"0.0.0.0:9787\"\n{token}"))).is_err(), "the token would go in the clear");
+    let invalid = parse(&file("listen = \"10.1.2.3:9787\"\n")).unwrap_err();
+    let hint = Error::from(invalid).remedy().unwrap().to_owned();
+    assert!(hint.contains("give token_file, tls_cert, tls_key") && hint.contains("metrics_listen = "), "{hint}");
+    let near = parse(&file(&format!("metrics_listen = \"0.0.0.0:9788\"\n{token}"))).unwrap();
+    assert!(near.server.is_local() && near.server.tls.is_none());
+    assert_eq!(near.server.metrics_listen.as_deref(), Some("0.0.0.0:9788"));
+    assert!(parse(&file("listen = \"off\"\nmetrics_listen = \"[::]:0\"\n")).unwrap().server.listen.is_none());
+}
+
 /// The examples of the README are files that load.
 #[test]
 fn the_readme_s_examples_load() {
@@ -116,6 +149,13 @@ fn the_readme_s_examples_load() {
 #[test]
 fn the_examples_of_deployments_load() {
     let password = |_: &Path| Ok(PASSWORD.into());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("page-cert"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("page-key"), made.signing_key.serialize_pem()).unwrap();
+    let credentials = folder.path().to_str().unwrap().to_owned();
+    let variable =
+        |name: &str| if name == "CREDENTIALS_DIRECTORY" { Some(credentials.clone()) } else { variable(name) };
     let environment = Environment { variable: &variable, read: &password };
     for example in ["docker/pontoon.toml", "deploy/systemd/shop-stock.toml", "deploy/kubernetes/common/pontoon.toml"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(example)).unwrap();
@@ -400,6 +440,45 @@ fn refusals_name_place_key_and_remedy() {
         (with(&format!("{tables}[limits]\nspill_dir = \"${{NOWHERE}}/x\"\n")), "NOWHERE is not set"),
         (with(&format!("{tables}[server]\nlisten = \"9787\"\n")), "is no address with a port"),
         (with(&format!("{tables}[server]\nlisten = \"of\"\n")), "did you mean \"off\"?"),
+        (
+            with(&format!("{tables}[server]\nlisten = \"0.0.0.0:9787\"\n")),
+            "pontoon.toml:7:10: server.listen: other hosts reach this address, and token_file, tls_cert, tls_key is missing",
+        ),
+        (
+            with(&format!("{tables}[server]\nlisten = \"db-1:9787\"\ntoken_file = \"/run/credentials/token\"\n")),
+            "server.listen: other hosts reach this address, and tls_cert, tls_key is missing",
+        ),
+        (with(&format!("{tables}[server]\nlisten = \"[::]:9787\"\n")), "server.listen: other hosts reach this address"),
+        (
+            with(&format!("{tables}[server]\nmetrics_listen = \"9787\"\n")),
+            "server.metrics_listen: \"9787\" is no address",
+        ),
+        (
+            with(&format!("{tables}[server]\nmetrics_listen = \"127.0.0.1:9787\"\n")),
+            "server.metrics_listen: is listen too",
+        ),
+        (with(&format!("{tables}[server]\ntls_cert = \"/x\"\n")), "server.tls_cert: stands alone"),
+        (with(&format!("{tables}[server]\ntls_key = \"/x\"\n")), "server.tls_key: stands alone"),
+        (
+            with(&format!("{tables}[server]\ntls_cert = \"/no/such.crt\"\ntls_key = \"/no/such.key\"\n")),
+            "server.tls_cert: /no/such.crt cannot be read",
+        ),
+        (
+            with(&format!("{tables}[server]\ntoken_file = \"/etc/pontoon/short\"\n")),
+            "server.token_file: what the file holds is no token",
+        ),
+        (
+            with(&format!("{tables}[server]\ntoken_file = \"/etc/pontoon/spaced\"\n")),
+            "server.token_file: what the file holds is no token",
+        ),
+        (
+            with(&format!("{tables}[server]\nhost_names = [\"https://b.example\"]\n")),
+            "\"https://b.example\" is no name of a host",
+        ),
+        (
+            with(&format!("{tables}[server]\nhost_names = \"b.example\"\n")),
+            "server.host_names: must be a list of texts",
+        ),
         (with(&format!("{tables}[server]\nready_lag_seconds = true\n")), "must be a number, found true or false"),
         (with(&format!("defaults = 3\n{tables}")), "pontoon.toml:4:12: defaults: must be a table [defaults]"),
         ("bridge = \"Shop\"\n".into(), "pontoon.toml:1:10: bridge: \"Shop\" is not 1 to 32 of the characters"),

@@ -281,6 +281,35 @@ fn containers_ask_for_the_bridge_s_health() {
     }
 }
 
+/// Who asks from another host asks where metrics and probes are and nothing else is, at the port that the files open.
+#[test]
+fn scrapes_and_probes_ask_where_nothing_else_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let listens = |file: &str| {
+        let text = read(file);
+        let line = text.lines().find_map(|line| line.strip_prefix("metrics_listen = \"0.0.0.0:")).unwrap();
+        line.split('"').next().unwrap().to_owned()
+    };
+    let [in_docker, in_kubernetes] = ["docker/pontoon.toml", "deploy/kubernetes/common/pontoon.toml"].map(listens);
+    assert!(read("docker/prometheus.yml").contains(&format!("\"pontoon:{in_docker}\"")));
+    assert!(DOCKERFILE.lines().any(|line| line.starts_with("EXPOSE ") && line.contains(&in_docker)));
+    for file in ["base/deployment.yaml", "overlays/scheduled/cronjob.yaml"] {
+        let text = read(&format!("deploy/kubernetes/{file}"));
+        let port = text.split("- name: metrics\n").nth(1).and_then(|rest| rest.lines().next()).map(str::trim);
+        assert_eq!(port, Some(format!("containerPort: {in_kubernetes}").as_str()), "{file}");
+    }
+    for file in [
+        "base/deployment.yaml",
+        "base/service.yaml",
+        "common/networkpolicy.yaml",
+        "components/monitoring/servicemonitor.yaml",
+    ] {
+        let text = read(&format!("deploy/kubernetes/{file}"));
+        assert!(!text.contains("http\n") && !text.contains("port: http ") && text.contains("metrics"), "{file}");
+    }
+}
+
 /// Runs promtool in a folder, which has to end well.
 fn check(folder: &Path, arguments: &[&str]) {
     let ended =

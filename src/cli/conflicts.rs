@@ -15,11 +15,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     ConflictsArgs, ConflictsCommand, ConflictsListArgs, Context, DONE, NO, new_key, stored_json,
-    terminal::{Style, Table, printable, printable_or},
+    terminal::{Style, Table},
 };
 use crate::{
     config::Config,
-    human,
+    human::{self, printable, printable_or},
     nodes::{self, Nodes},
     setup,
     side::{Pair, Side},

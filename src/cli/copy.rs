@@ -17,7 +17,7 @@ use pontoon_core::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Context, CopyArgs, DONE, NO, chosen, run::beside, side,
+    Context, CopyArgs, DONE, NO, chosen, run::beside,
     terminal::{Table, Terminal},
 };
 use crate::{
@@ -39,7 +39,7 @@ const BAR_WIDTH: usize = 24;
 
 pub(crate) async fn run(arguments: CopyArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let source = side(&config, &arguments.from)?;
+    let source = config.named(&arguments.from)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;

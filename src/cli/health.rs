@@ -4,9 +4,10 @@
 
 use pontoon_core::Result;
 
-use super::{Context, DONE, HealthArgs, NO, terminal::printable};
+use super::{Context, DONE, HealthArgs, NO};
 use crate::{
     config::Config,
+    human::printable,
     observe::{Answer, ask},
 };
 
@@ -28,11 +29,12 @@ pub(crate) async fn run(arguments: HealthArgs, context: &Context) -> Result<u8> 
 
 /// What the bridge says where it is well, else why it is not.
 async fn health(config: &Config, arguments: &HealthArgs) -> Result<String, String> {
-    let Some(listen) = config.server.listen.as_deref() else {
-        return Err("server.listen is \"off\": no status page can be asked".to_owned());
+    let server = &config.server;
+    let Some(listen) = server.listen.as_deref().or(server.metrics_listen.as_deref()) else {
+        return Err("server.listen is \"off\", and so is metrics_listen: nothing can be asked".to_owned());
     };
     let path = if arguments.ready { "/readyz" } else { "/livez" };
-    let answer = ask(listen, path, arguments.timeout).await;
+    let answer = ask(server, listen, path, arguments.timeout).await;
     judge(config.bridge.as_str(), answer.map_err(|error| format!("{listen} does not answer: {error}"))?)
         .map_err(|reason| if reason.is_empty() { format!("{listen} gave no reason") } else { reason })
 }

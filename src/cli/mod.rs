@@ -20,8 +20,8 @@ use tracing::Level;
 use self::{arguments::*, terminal::Terminal};
 use crate::{
     config::{Config, Invalid, suggest},
+    human::printable,
     logging,
-    side::Side,
 };
 
 /// Everything went as asked.
@@ -163,15 +163,6 @@ fn chosen<'a>(tables: &'a [MappedTable], names: &[String]) -> Result<Vec<&'a Map
     names.iter().map(find).collect()
 }
 
-/// The side of a node by its name.
-fn side(config: &Config, name: &str) -> Result<Side> {
-    config.side(name).ok_or_else(|| {
-        let names = Side::BOTH.map(|side| config.node(side).name.as_str());
-        Error::new(Code::Config, format!("{name:?} is no node of the bridge"))
-            .hint(format!("its nodes are {} and {}", names[0], names[1]))
-    })
-}
-
 /// A document that a record or an entry keeps as text; null for none.
 fn stored_json(text: Option<&str>) -> serde_json::Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -261,9 +252,7 @@ fn last_lines(error: &Error) -> String {
 
 /// A server's message may have several lines, and anything in them.
 fn one_line(text: &str) -> String {
-    terminal::printable(
-        &text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "),
-    )
+    printable(&text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

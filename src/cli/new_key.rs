@@ -16,16 +16,14 @@ use pontoon_core::{
 };
 use serde_json::Value as Json;
 
-use super::{
-    Context, DONE, NO,
-    quarantine::{Found, Kept, mark, when},
-    terminal::printable,
-};
+use super::{Context, DONE, NO};
 use crate::{
     config::Config,
     conflict::lost::{Settled, rule_given},
+    human::printable,
     mapping::{self, Mapping},
     nodes::Nodes,
+    operate::quarantine::{Found, Kept, mark, when},
     side::{Pair, Side},
 };
 

@@ -1,18 +1,8 @@
-//! `pontoon quarantine`: what could not be applied, and what becomes of it.
-//!
-//! Each node keeps what it refused of the other one's changes, and what waits behind that. Requests are marks on these
-//! entries: a running bridge looks for them every second, one that does not run does when it starts.
+//! `pontoon quarantine`: what could not be applied, and what becomes of it ([`crate::operate::quarantine`]).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
-use pontoon_core::{
-    Code, Result, calendar,
-    node::Admin,
-    quarantine::{Ask, Entry, SETTLEMENT},
-};
+use pontoon_core::{Code, Result, calendar, quarantine::SETTLEMENT};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -20,169 +10,58 @@ use super::{
     Context, DONE, NO, QuarantineArgs, QuarantineCommand,
     new_key::Command,
     stored_json,
-    terminal::{Style, Table, printable, printable_or},
+    terminal::{Style, Table},
 };
 use crate::{
-    barrier,
-    config::Config,
-    nodes::{self, Nodes},
+    human::{printable, printable_or},
+    nodes,
+    operate::quarantine::{ENTRIES_MAX, Found, Kept, Named, reason},
     setup,
-    side::{Pair, Side},
+    side::Side,
 };
-
-/// Entries that are read of a node: what a person can look through, and a program in one piece.
-pub(super) const ENTRIES_MAX: usize = 10_000;
 
 /// The version of the document's form. Fields are added without a new one.
 const SCHEMA_VERSION: u32 = 1;
 
 pub(crate) async fn run(arguments: QuarantineArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let opened = nodes::open(&config)?;
-    let Nodes { nodes, admins } = &opened;
-    setup::connect(nodes).await?;
-    let found = Found::load(&config, admins).await?;
+    let nodes = nodes::open(&config)?;
+    setup::connect(&nodes.nodes).await?;
+    let found = Found::load(&config, &nodes.admins, ENTRIES_MAX).await?;
+    let side = |node: Option<String>| node.map(|node| config.named(&node)).transpose();
     match arguments.command {
         QuarantineCommand::List { json } => found.list(context, json),
         QuarantineCommand::Show { id, json } => found.show(context, id, json),
         QuarantineCommand::Retry { ids, take, key: Some(key) } => {
-            let take = take.map(|node| super::side(&config, &node)).transpose()?;
-            let command = Command { config: &config, nodes: &opened, context, found: &found, key: &key };
-            command.run(&ids, take).await
+            let command = Command { config: &config, nodes: &nodes, context, found: &found, key: &key };
+            command.run(&ids, side(take)?).await
         }
-        QuarantineCommand::Retry { ids, take: Some(node), key: None } => {
-            let side = super::side(&config, &node)?;
-            let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
-            let all = found.with_ties(&chosen);
-            mark(admins, &all, |of| if of == side { Ask::TakeOwn } else { Ask::TakeOther }).await?;
-            let (count, when) = (rows(found.keys(&all).len()), when(nodes).await?);
-            context.out.line(&format!("to be as on {node}: {count} {when}"))?;
-            Ok(DONE)
-        }
-        QuarantineCommand::Retry { ids, take: None, key: None } => {
-            let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
-            mark(admins, &chosen, |_| Ask::Retry).await?;
-            let when = when(nodes).await?;
-            context.out.line(&format!("to be tried again: {} {when}", rows(found.keys(&chosen).len())))?;
+        QuarantineCommand::Retry { ids, take, key: None } => {
+            let take = side(take)?;
+            let Some(chosen) = chosen(&found, &ids) else { return Ok(NO) };
+            context.out.line(&found.retry(&nodes, &chosen, take).await?)?;
             Ok(DONE)
         }
         QuarantineCommand::Discard { ids, execute } => {
-            let Some(chosen) = found.chosen(&ids) else { return Ok(NO) };
+            let Some(chosen) = chosen(&found, &ids) else { return Ok(NO) };
             let all = found.with_ties(&chosen);
             context.out.print(&context.out.table(&found.table(all.iter().copied(), true)))?;
-            if !execute {
-                eprintln!(
-                    "nothing is done; --execute drops these changes of {}, for which each node then keeps what it has",
-                    rows(found.keys(&all).len())
-                );
-                return Ok(DONE);
+            if execute {
+                context.out.line(&found.discard(&nodes, &chosen).await?)?;
+            } else {
+                eprintln!("nothing is done; --execute {}", found.would_discard(&chosen));
             }
-            mark(admins, &all, |_| Ask::Discard).await?;
-            let when = when(nodes).await?;
-            context.out.line(&format!("to be dropped: the changes of {} {when}", rows(found.keys(&all).len())))?;
             Ok(DONE)
         }
     }
 }
 
-fn rows(count: usize) -> String {
-    if count == 1 { "1 row".into() } else { format!("{count} rows") }
-}
-
-/// When a request is done.
-pub(super) async fn when(nodes: &Pair<Arc<dyn pontoon_core::node::Node>>) -> Result<&'static str> {
-    Ok(match barrier::is_running(nodes).await? {
-        true => "by the running bridge, within two seconds",
-        false => "when the bridge is started: it does not run",
-    })
-}
-
-/// The node that refused an entry is marked last, since the bridge begins where a refused one is marked.
-pub(super) async fn mark(admins: &Pair<Arc<dyn Admin>>, chosen: &[&Kept], ask: impl Fn(Side) -> Ask) -> Result<()> {
-    let of = |side: Side| chosen.iter().filter(move |kept| kept.side == side);
-    let mut order = Side::BOTH;
-    order.sort_by_key(|side| of(*side).any(|kept| kept.entry.code.is_some()));
-    for side in order {
-        let ids: Vec<i64> = of(side).map(|kept| kept.entry.id).collect();
-        if !ids.is_empty() {
-            admins[side].ask(&ids, ask(side)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// An entry and the node that keeps it.
-pub(super) struct Kept {
-    pub(super) side: Side,
-    pub(super) entry: Entry,
-}
-
-/// A row's place, as the entries write it.
-pub(super) type Named<'a> = (&'a str, &'a str);
-
-pub(super) struct Found {
-    pub(super) names: Pair<String>,
-    pub(super) kept: Vec<Kept>,
-    more: bool,
+/// `None`, said on standard error, where one is not there.
+fn chosen<'a>(found: &'a Found, ids: &[i64]) -> Option<Vec<&'a Kept>> {
+    found.chosen(ids).map_err(|why| eprintln!("{why}")).ok()
 }
 
 impl Found {
-    async fn load(config: &Config, admins: &Pair<Arc<dyn Admin>>) -> Result<Found> {
-        let names = Pair::from_fn(|side| config.node(side).name.clone());
-        let mut found = Found { names, kept: Vec::new(), more: false };
-        for side in Side::BOTH {
-            let entries = admins[side].quarantine(ENTRIES_MAX).await.map_err(|error| error.at(&found.names[side]))?;
-            found.more |= entries.len() == ENTRIES_MAX;
-            found.kept.extend(entries.into_iter().map(|entry| Kept { side, entry }));
-        }
-        found.kept.sort_by_key(|kept| kept.entry.id);
-        Ok(found)
-    }
-
-    fn place<'a>(kept: &'a Kept) -> Named<'a> {
-        (&kept.entry.table, &kept.entry.key)
-    }
-
-    pub(super) fn keys<'a>(&self, kept: &[&'a Kept]) -> BTreeSet<Named<'a>> {
-        kept.iter().map(|kept| Self::place(kept)).collect()
-    }
-
-    /// The entries of these ids; `None`, said on standard error, where one is not there.
-    fn chosen(&self, ids: &[i64]) -> Option<Vec<&Kept>> {
-        let mut chosen = Vec::new();
-        for id in ids {
-            match self.kept.iter().find(|kept| kept.entry.id == *id) {
-                Some(kept) => chosen.push(kept),
-                None => {
-                    eprintln!("there is no entry {id} in quarantine; it may have healed");
-                    return None;
-                }
-            }
-        }
-        Some(chosen)
-    }
-
-    /// All entries of the keys of these, and of the keys that they are tied to.
-    pub(super) fn with_ties(&self, chosen: &[&Kept]) -> Vec<&Kept> {
-        let mut keys: BTreeSet<(String, String)> =
-            chosen.iter().map(|kept| (kept.entry.table.clone(), kept.entry.key.clone())).collect();
-        loop {
-            let before = keys.len();
-            for Kept { entry, .. } in &self.kept {
-                let Some(moved) = &entry.moved_key else { continue };
-                let ends = [(entry.table.clone(), entry.key.clone()), (entry.table.clone(), moved.clone())];
-                if ends.iter().any(|end| keys.contains(end)) {
-                    keys.extend(ends);
-                }
-            }
-            if keys.len() == before {
-                break;
-            }
-        }
-        let of = |kept: &&Kept| keys.contains(&(kept.entry.table.clone(), kept.entry.key.clone()));
-        self.kept.iter().filter(of).collect()
-    }
-
     fn list(&self, context: &Context, json: bool) -> Result<u8> {
         if json {
             context.out.line(&super::json(&self.document(self.kept.iter()))?)?;
@@ -239,7 +118,7 @@ impl Found {
     }
 
     fn show(&self, context: &Context, id: i64, json: bool) -> Result<u8> {
-        let Some(chosen) = self.chosen(&[id]) else { return Ok(NO) };
+        let Some(chosen) = chosen(self, &[id]) else { return Ok(NO) };
         let all = self.with_ties(&chosen);
         let out = &context.out;
         if json {
@@ -304,19 +183,6 @@ impl Found {
         Ok(DONE)
     }
 
-    /// What an operator asked for, with the node's name.
-    fn asked(&self, kept: &Kept) -> Option<String> {
-        let take = |side: Side| format!("take {}", self.names[side]);
-        let request = kept.entry.request.as_deref()?;
-        Some(match Ask::of(request) {
-            Some(Ask::TakeOwn) => take(kept.side),
-            Some(Ask::TakeOther) => take(kept.side.other()),
-            Some(Ask::TakeOwnApart) => format!("{}, the other row under a new key", take(kept.side)),
-            Some(Ask::TakeOtherApart) => format!("{}, the other row under a new key", take(kept.side.other())),
-            Some(Ask::Retry | Ask::Discard) | None => printable(request),
-        })
-    }
-
     fn shown<'a>(&'a self, kept: &'a Kept) -> Shown<'a> {
         let Kept { side, entry } = kept;
         Shown {
@@ -340,15 +206,6 @@ impl Found {
             next_attempt: entry.next_attempt.map(calendar::format_instant),
             request: self.asked(kept),
         }
-    }
-}
-
-/// Why it is there, in a few words.
-fn reason(entry: &Entry) -> String {
-    match (&entry.code, &entry.constraint) {
-        (Some(code), Some(constraint)) => format!("{code}: {}", printable(constraint)),
-        (Some(code), None) => code.clone(),
-        (None, _) => "waits".into(),
     }
 }
 

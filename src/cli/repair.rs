@@ -12,7 +12,7 @@ use std::{
 use pontoon_core::{Code, Error, MappedTable, Result, repair::Repair};
 use tokio::time::sleep;
 
-use super::{Context, DONE, NO, RepairArgs, copy, run::beside, side, verify};
+use super::{Context, DONE, NO, RepairArgs, copy, run::beside, verify};
 use crate::{
     config::Config,
     human,
@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(arguments: RepairArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let from = side(&config, &arguments.from)?;
+    let from = config.named(&arguments.from)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;

@@ -8,13 +8,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::Result;
 
-use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::beside, side};
+use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::beside};
 use crate::{barrier::{all_applied, aside, others_applied, until_stuck}, mapping, nodes, setup};
 
 pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let ResyncArgs { from, tables: names, execute, timeout } = arguments;
-    let source = side(&config, &from)?;
+    let source = config.named(&from)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;

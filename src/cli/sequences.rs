@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) async fn run(arguments: SequencesArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let only = arguments.node.as_deref().map(|name| super::side(&config, name)).transpose()?;
+    let only = arguments.node.as_deref().map(|name| config.named(name)).transpose()?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;

@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: SetupArgs, context: &Context) -> Result<u8> {
 fn places(config: &Config, at: &[(String, Position)]) -> Result<Pair<Option<Position>>> {
     let mut places = Pair::<Option<Position>>::default();
     for (name, position) in at {
-        let place = &mut places[super::side(config, name)?];
+        let place = &mut places[config.named(name)?];
         if place.replace(position.clone()).is_some() {
             return Err(Error::new(Code::Config, format!("{name:?} is named twice by --at"))
                 .hint("its log is taken up at one place"));

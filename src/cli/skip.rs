@@ -13,7 +13,7 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let side = super::side(&config, &arguments.node)?;
+    let side = config.named(&arguments.node)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;

@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: StatusArgs, context: &Context) -> Result<u8> 
 /// another bridge's.
 async fn ask_bridge(config: &Config) -> Option<StatusSnapshot> {
     let listen = config.server.listen.as_deref()?;
-    let answer = ask(listen, "/api/status", ANSWER_WITHIN).await.ok()?;
+    let answer = ask(&config.server, listen, "/api/status", ANSWER_WITHIN).await.ok()?;
     if answer.code != 200 {
         return None;
     }

@@ -13,7 +13,7 @@ use pontoon_core::{
 };
 use tokio::time::timeout;
 
-use super::{Context, DONE, NO, SwitchoverArgs, pause::words, sequences, terminal::Style};
+use super::{Context, DONE, NO, SwitchoverArgs, sequences, terminal::Style};
 use crate::{
     barrier::{all_applied, is_running},
     bridge,
@@ -22,6 +22,7 @@ use crate::{
     human,
     mapping::{self, Mapping},
     nodes::{self, Nodes},
+    operate::pause::words,
     setup,
     side::Side,
 };
@@ -31,7 +32,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(arguments: SwitchoverArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let to = super::side(&config, &arguments.to)?;
+    let to = config.named(&arguments.to)?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
     let mapping = mapping::map(&config, &nodes.nodes).await?.require()?;

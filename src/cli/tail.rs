@@ -11,7 +11,7 @@ use crate::{config::Config, direction::look::Look, mapping, nodes, observe::now_
 
 pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
-    let side = super::side(&config, &arguments.node)?;
+    let side = config.named(&arguments.node)?;
     let nodes = nodes::open(&config)?.nodes;
     let peers = crate::setup::connect(&nodes).await?;
     let tables = mapping::map(&config, &nodes).await?.require()?.tables[side].clone();

@@ -9,6 +9,8 @@ use std::{
 use pontoon_core::{Code, Error, Result};
 use unicode_width::UnicodeWidthStr;
 
+use crate::human::printable;
+
 /// The width of lines where the terminal does not tell its own.
 const WIDTH: usize = 100;
 
@@ -211,28 +213,6 @@ impl Table {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
-}
-
-/// The text as [`printable`], or what stands for none.
-pub fn printable_or(text: &Option<String>, none: &str) -> String {
-    text.as_deref().map_or_else(|| none.to_owned(), printable)
-}
-
-/// The text with everything escaped that would move the cursor, change colours, or turn the direction of
-/// what follows: a table's name can hold all of that.
-pub fn printable(text: &str) -> String {
-    let bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
-    };
-    if !text.contains(bad) {
-        return text.to_owned();
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if bad(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    safe
 }
 
 #[cfg(test)]

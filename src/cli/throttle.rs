@@ -1,14 +1,14 @@
 //! `pontoon throttle`: how many rows are applied in a second, in one direction or both.
 //!
-//! The word is left on the node that the direction goes to, as that of [`super::pause`] is. It changes nothing of what is applied, so
+//! The word is left on the node that the direction goes to, as that of [`crate::operate::pause`] is. It changes nothing of what is applied, so
 //! that nothing has to be waited for: the bridge looks with each heartbeat.
 
 use std::num::NonZeroU64;
 
 use pontoon_core::{Result, state::Throttle};
 
-use super::{Context, DONE, ThrottleArgs, pause};
-use crate::nodes;
+use super::{Context, DONE, ThrottleArgs};
+use crate::{nodes, operate::pause};
 
 pub(crate) async fn run(arguments: ThrottleArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;

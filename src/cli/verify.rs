@@ -8,13 +8,13 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     Context, DONE, NO, VerifyArgs, chosen,
-    quarantine::ENTRIES_MAX,
     terminal::{Style, Table},
 };
 use crate::{
     config::Config,
     human, mapping, nodes,
     observe::now_micros,
+    operate::quarantine::ENTRIES_MAX,
     setup,
     side::{Pair, Side},
     verify::{Compared, Comparison, Difference, Kind, Limits, Way},

@@ -249,8 +249,37 @@ pub(super) const SERVER: Section = Section {
             "listen",
             "text",
             Preset::Value("\"127.0.0.1:9787\""),
-            "Address and port of `/metrics`, `/livez`, `/readyz`, `/` and `/api/status`; `off` for none. `${VARIABLE}` is replaced from \
-             the environment. There is no login: keep it on an address that only operators reach.",
+            "Address and port of the page at `/`, of `/api/status`, `/metrics`, `/livez` and `/readyz`; `off` for none. `${VARIABLE}` is replaced from \
+             the environment. On a loopback address whoever is on the host may read; another one is refused without token_file, tls_cert and tls_key, and \
+             there nothing is read without the token.",
+        ),
+        key(
+            "metrics_listen",
+            "text",
+            Preset::Value("\"off\""),
+            "Another address and port, of `/metrics`, `/livez` and `/readyz` alone: for Prometheus and probes on other hosts. Whoever reaches it may read them, \
+             in the clear: they have no rows, but names of nodes and tables, numbers and the last errors. `${VARIABLE}` is replaced from the environment.",
+        ),
+        key(
+            "token_file",
+            "path",
+            Preset::None("nobody can act"),
+            "A file that holds the token: who has it may do from the page what `pontoon pause`, `resume` and `quarantine` do, and see the rows of conflicts. \
+             16 characters or more; a line end after it does not count. The path is made as that of password_file is. Read at the start.",
+        ),
+        key(
+            "tls_cert",
+            "path",
+            Preset::None("HTTP"),
+            "The page's certificate in PEM form, then what is between it and its authority. Read for every connection, so that a renewed one needs no restart.",
+        ),
+        key("tls_key", "path", Preset::None("HTTP"), "Its key in PEM form, readable to pontoon alone."),
+        key(
+            "host_names",
+            "list of texts",
+            Preset::Value("[]"),
+            "Names by which browsers reach the page, where that is not an address, `localhost` or the name in listen: of the host, or of a proxy before it. \
+             A request for another name is refused, so that no other site can have a browser read the page under its own name (DNS rebinding).",
         ),
         key(
             "ready_lag_seconds",
@@ -260,6 +289,9 @@ pub(super) const SERVER: Section = Section {
         ),
     ],
 };
+
+/// What has to be there for the page to listen where others reach it.
+pub(super) const GUARDS: [&str; 3] = ["token_file", "tls_cert", "tls_key"];
 
 /// All sections in the order of the reference page.
 pub(super) const SECTIONS: &[Section] = &[ROOT, NODE, DEFAULTS, TABLE, LIMITS, SERVER];

@@ -35,9 +35,11 @@ use std::{
 };
 
 use pontoon_core::{
+    Code, Error,
     history::Retention,
     node::{NodeOptions, Secret},
 };
+use pontoon_tls::Own;
 
 pub use self::{
     columns::{ColumnRules, Columns, name_across},
@@ -286,10 +288,25 @@ pub enum ApplyOrder {
 /// `[server]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
-    /// Address and port, or `None` for no server.
+    /// Address and port of the page and everything beside it, or `None` for no page.
     pub listen: Option<String>,
+    /// Address and port where whoever reaches it may read metrics and probes, and nothing else; `None` for none.
+    pub metrics_listen: Option<String>,
+    /// Names by which browsers reach the page.
+    pub host_names: Vec<String>,
+    /// Who has it may act.
+    pub token: Option<Secret>,
+    /// What the page is served with; `None` for HTTP.
+    pub tls: Option<Own>,
     /// Further behind than this is not ready.
     pub ready_lag_seconds: f64,
+}
+
+impl Server {
+    /// Whether the page listens where only this host reaches it, so that it may be read without the token.
+    pub fn is_local(&self) -> bool {
+        self.listen.as_deref().is_none_or(parse::is_loopback)
+    }
 }
 
 /// What the configuration may ask of the process around it; a test brings its own.
@@ -379,6 +396,15 @@ impl Config {
     /// The side of a node's name.
     pub fn side(&self, node: &str) -> Option<Side> {
         Side::BOTH.into_iter().find(|side| self.nodes[*side].name == node)
+    }
+
+    /// The side of a name that has to be one of a node's. Errors (configuration): it is not.
+    pub(crate) fn named(&self, node: &str) -> Result<Side, Error> {
+        self.side(node).ok_or_else(|| {
+            let names = Side::BOTH.map(|side| self.node(side).name.as_str());
+            Error::new(Code::Config, format!("{node:?} is no node of the bridge"))
+                .hint(format!("its nodes are {} and {}", names[0], names[1]))
+        })
     }
 
     /// What a connector needs to reach a node.

@@ -1,12 +1,14 @@
 //! From the text of the file to a [`Config`].
 
 use std::{
+    net::SocketAddr,
     num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use pontoon_core::{history::Retention, node::Secret};
+use pontoon_tls::Own;
 use toml::de::DeTable;
 
 use super::{
@@ -32,6 +34,9 @@ const HISTORY_DAYS: i64 = 365;
 const HISTORY_RECORDS: i64 = 1_000_000;
 const LISTEN: &str = "127.0.0.1:9787";
 const READY_LAG_SECONDS: f64 = 30.0;
+
+/// A shorter token can be guessed, at the pace at which the page answers: 64 bits, where it is hexadecimal.
+const TOKEN_LENGTH_MIN: usize = 16;
 
 pub(super) fn parse(text: &str, file: &str, environment: &Environment<'_>) -> Result<Config, Invalid> {
     let mut problems = Problems::new(text);
@@ -203,7 +208,7 @@ impl Parser<'_, '_> {
         }
         let mut password = None;
         if let Some(item) = &file {
-            password = self.password_file(item);
+            password = self.secret_file(item);
         }
         if let Some(item) = variable.as_ref().filter(|_| file.is_none()) {
             password = self.password_variable(item);
@@ -248,7 +253,7 @@ impl Parser<'_, '_> {
         Some((node, address.hosts))
     }
 
-    fn password_file(&mut self, item: &Item<'_, '_>) -> Option<Secret> {
+    fn secret_file(&mut self, item: &Item<'_, '_>) -> Option<Secret> {
         let path = self.path(item)?;
         let text = match (self.environment.read)(&path) {
             Ok(text) => text,
@@ -553,22 +558,107 @@ impl Parser<'_, '_> {
     }
 
     fn server(&mut self, root: &Fields<'_, '_>) -> Server {
-        let mut server = Server { listen: Some(LISTEN.to_owned()), ready_lag_seconds: READY_LAG_SECONDS };
+        let mut server = Server {
+            listen: Some(LISTEN.to_owned()),
+            metrics_listen: None,
+            host_names: Vec::new(),
+            token: None,
+            tls: None,
+            ready_lag_seconds: READY_LAG_SECONDS,
+        };
         let Some(section) = self.section(root, "server", &keys::SERVER) else { return server };
-        if let Some((item, text)) = section.get("listen").and_then(|item| {
-            let text = item.text(&mut self.problems)?;
-            Some((item, text))
-        }) {
-            server.listen = self.listen(&item, text).unwrap_or(server.listen);
+        let tls = self.tls(&section);
+        server.token = section.get("token_file").and_then(|item| self.token(&item));
+        if let Some(item) = section.get("listen") {
+            server.listen = self.listen(&item).unwrap_or(server.listen);
+            self.guarded(&item, &section, server.listen.as_deref());
+        }
+        if let Some(item) = section.get("metrics_listen") {
+            server.metrics_listen = self.listen(&item).flatten();
+            if server.metrics_listen.is_some() && server.metrics_listen == server.listen {
+                item.contradicts(&mut self.problems, "is listen too", "give each a port of its own");
+            }
+        }
+        if let Some(item) = section.get("host_names") {
+            server.host_names = self.host_names(&item);
         }
         if let Some(seconds) = section.get("ready_lag_seconds").and_then(|item| item.number(1e9, &mut self.problems)) {
             server.ready_lag_seconds = seconds;
         }
-        server
+        Server { tls, ..server }
+    }
+
+    /// At an address that others reach nothing is read without TLS and the token, and nothing done.
+    fn guarded(&mut self, item: &Item<'_, '_>, section: &Fields<'_, '_>, listen: Option<&str>) {
+        let missing: Vec<_> = keys::GUARDS.into_iter().filter(|name| section.get(name).is_none()).collect();
+        if listen.is_none_or(is_loopback) || missing.is_empty() {
+            return;
+        }
+        item.contradicts(
+            &mut self.problems,
+            format!("other hosts reach this address, and {} is missing", missing.join(", ")),
+            format!(
+                "give {} as well; or keep listen on a loopback address, and let probes and Prometheus read without them: \
+                 metrics_listen = \"0.0.0.0:9788\"",
+                keys::GUARDS.join(", ")
+            ),
+        );
+    }
+
+    fn tls(&mut self, section: &Fields<'_, '_>) -> Option<Own> {
+        let items = [section.get("tls_cert"), section.get("tls_key")];
+        let (certificate, key) = match &items {
+            [Some(certificate), Some(key)] => (certificate, key),
+            [Some(lone), None] | [None, Some(lone)] => {
+                let hint = "a certificate is of use only with its key: name both files, or neither";
+                lone.contradicts(&mut self.problems, "stands alone", hint);
+                return None;
+            }
+            [None, None] => return None,
+        };
+        let (certificate_path, key_path) = (self.path(certificate)?, self.path(key)?);
+        match Own::new(&certificate_path, &key_path) {
+            Ok(own) => Some(own),
+            Err(error) => {
+                // The message begins with the key that it is of.
+                let (name, what) = error.message().split_once(": ").unwrap_or(("", error.message()));
+                let item = if name == "tls_cert" { certificate } else { key };
+                item.refuse_with(&mut self.problems, what, error.remedy().unwrap_or_default());
+                None
+            }
+        }
+    }
+
+    fn token(&mut self, item: &Item<'_, '_>) -> Option<Secret> {
+        let token = self.secret_file(item)?;
+        if token.reveal().len() < TOKEN_LENGTH_MIN || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+            item.refuse_with(
+                &mut self.problems,
+                format!("what the file holds is no token: {TOKEN_LENGTH_MIN} letters, digits and signs or more, without spaces"),
+                "write one that nobody guesses: openssl rand -hex 24",
+            );
+            return None;
+        }
+        Some(token)
+    }
+
+    fn host_names(&mut self, list: &Item<'_, '_>) -> Vec<String> {
+        let mut names = Vec::new();
+        for item in list.texts(&mut self.problems) {
+            let Some(name) = item.text(&mut self.problems) else { continue };
+            if is_host_name(name) {
+                names.push(name.to_owned());
+            } else {
+                let hint = "write the name alone, as bridge.example; addresses and localhost are always right";
+                item.refuse_with(&mut self.problems, format!("{name:?} is no name of a host"), hint);
+            }
+        }
+        names
     }
 
     /// `Some(None)` for no server. What a variable holds is not repeated.
-    fn listen(&mut self, item: &Item<'_, '_>, written: &str) -> Option<Option<String>> {
+    fn listen(&mut self, item: &Item<'_, '_>) -> Option<Option<String>> {
+        let written = item.text(&mut self.problems)?;
         let text = match self.expand(written) {
             Ok(text) => text,
             Err(refusal) => {
@@ -598,16 +688,24 @@ fn is_variable_name(name: &str) -> bool {
 }
 
 fn is_listen_address(text: &str) -> bool {
-    if text.parse::<std::net::SocketAddr>().is_ok() {
+    if text.parse::<SocketAddr>().is_ok() {
         return true;
     }
-    // A host's name with a port; an address without brackets or a number alone is a slip.
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-            && host.bytes().any(|b| b.is_ascii_alphabetic())
-            && port.parse::<u16>().is_ok()
-    })
+    // An address without brackets or a number alone is a slip.
+    text.rsplit_once(':').is_some_and(|(host, port)| is_host_name(host) && port.parse::<u16>().is_ok())
+}
+
+fn is_host_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// Whether only this host reaches an address to listen on. A name other than `localhost` may come to be any address.
+pub(super) fn is_loopback(listen: &str) -> bool {
+    match listen.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => listen.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
+    }
 }
 
 #[cfg(test)]
@@ -630,6 +728,17 @@ mod tests {
         assert_eq!(documented(&keys::LIMITS, "appliers"), APPLIERS.to_string());
         assert_eq!(documented(&keys::SERVER, "listen"), format!("{LISTEN:?}"));
         assert_eq!(documented(&keys::SERVER, "ready_lag_seconds"), READY_LAG_SECONDS.to_string());
+    }
+
+    #[test]
+    fn only_a_loopback_address_is_for_this_host_alone() {
+        for local in ["127.0.0.1:9787", "127.8.0.1:1", "[::1]:0", "[::ffff:127.0.0.1]:1", "localhost:1", "LocalHost:1"]
+        {
+            assert!(is_loopback(local), "{local}");
+        }
+        for far in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost.example:1", "db-1:1"] {
+            assert!(!is_loopback(far), "{far}");
+        }
     }
 
     #[test]

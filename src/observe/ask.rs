@@ -7,12 +7,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use super::server::BRIDGE;
+use super::site::BRIDGE;
+use crate::config::Server;
 
 /// The largest answer that is read: a status document is a few KiB.
 const ANSWER_MAX: u64 = 1 << 20;
@@ -27,18 +28,32 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Asks the page that listens at an address of the configuration. Errors: nobody answers within the time, or not in HTTP.
-pub(crate) async fn ask(listen: &str, path: &str, within: Duration) -> io::Result<Answer> {
-    let answer = timeout(within, get(listen, path)).await.map_err(|_| {
+/// Asks what listens at an address of the configuration: its page, with all that this takes, or what answers anybody. Errors: nobody answers within the time, or not
+/// as the configuration has it.
+pub(crate) async fn ask(server: &Server, listen: &str, path: &str, within: Duration) -> io::Result<Answer> {
+    let answer = timeout(within, get(server, listen, path)).await.map_err(|_| {
         io::Error::new(io::ErrorKind::TimedOut, format!("there was no whole answer within {within:?}"))
     })??;
     read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of HTTP"))
 }
 
+async fn get(server: &Server, listen: &str, path: &str) -> io::Result<String> {
+    let is_page = server.listen.as_deref() == Some(listen);
+    let stream = TcpStream::connect(reached_at(listen)).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nConnection: close\r\n");
+    match server.tls.as_ref().filter(|_| is_page) {
+        None => exchange(stream, &format!("{request}\r\n")).await,
+        Some(tls) => {
+            let stream = tls.connect(stream).await.map_err(|error| io::Error::other(error.message().to_owned()))?;
+            let token = server.token.as_ref().map(|token| format!("Authorization: Bearer {}\r\n", token.reveal()));
+            exchange(stream, &format!("{request}{}\r\n", token.unwrap_or_default())).await
+        }
+    }
+}
+
 /// One request of HTTP/1.0, whose answer ends with the connection.
-async fn get(listen: &str, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(reached_at(listen)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
     String::from_utf8(answer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -103,7 +118,15 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nali").await.unwrap();
             std::future::pending::<()>().await;
         });
-        let error = ask(&address, "/livez", Duration::from_millis(100)).await.unwrap_err();
+        let server = Server {
+            listen: Some(address.clone()),
+            metrics_listen: None,
+            host_names: Vec::new(),
+            token: None,
+            tls: None,
+            ready_lag_seconds: 1.0,
+        };
+        let error = ask(&server, &address, "/livez", Duration::from_millis(100)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
         silent.abort();
     }

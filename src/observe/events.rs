@@ -703,6 +703,8 @@ impl SpillFull {
 
 /// A server with a status page is there, or cannot be.
 pub struct Listening<'a> {
+    /// What is served there.
+    pub what: &'a str,
     /// Where.
     pub address: &'a str,
 }
@@ -710,7 +712,7 @@ pub struct Listening<'a> {
 impl Listening<'_> {
     /// Logs it.
     pub fn emit(self) {
-        info!(address = self.address, "status page, metrics and probes");
+        info!(address = self.address, "serving the {}", self.what);
     }
 }
 

@@ -11,21 +11,29 @@
 //! | `rate.rs` | how much per second, lately |
 //! | `poll.rs` | the task that asks both nodes where their logs and clocks stand, and what was compared last |
 //! | `manager.rs` | what a service manager is told: ready, alive, stopping |
-//! | `page.rs` | the status as a page for people |
-//! | `server.rs` | the HTTP server |
+//! | `hour.rs` | what each direction did in the last hour |
+//! | `server.rs` | the HTTP server: connections, TLS, limits |
+//! | `guard.rs` | who may ask the page what |
+//! | `site.rs` | what is answered, by path |
+//! | `desk.rs` | what the page asks of the databases, and what an operator does from it |
+//! | `page/` | the page for people |
 //! | `ask.rs` | asking that of another process |
 //!
-//! No row's value is ever shown here.
+//! No row's value is ever shown here, but for keys, and on the page the rows of a conflict or an entry in quarantine, one at a time and to who has the token.
 
 mod ask;
+mod desk;
 mod engine;
 pub mod events;
+mod guard;
+mod hour;
 mod manager;
 mod metrics;
 mod page;
 mod poll;
 mod rate;
 mod server;
+mod site;
 mod status;
 
 pub(crate) use self::ask::{Answer, ask};
@@ -37,6 +45,7 @@ pub use self::{
     },
     poll::poll,
     server::{StatusServer, serve_when_free},
+    site::Site,
     status::{DirectionStatus, NodeStatus, Positions, Rates, SetAsideStatus, StatusError, StatusSnapshot},
 };
 

@@ -1,5 +1,5 @@
 //! The task that asks both nodes where their logs and clocks stand, and what was compared last, whether the bridge itself is at work
-//! or not: what it shows is true also when the engine hangs.
+//! or not: what it shows is true also when the engine hangs. Beside it each direction's last hour is kept.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use tracing::debug;
 use super::{
     Metrics,
     events::{Connected, Disconnected},
+    hour,
 };
 use crate::side::{Pair, Side};
 
@@ -33,6 +34,7 @@ pub async fn poll(nodes: Pair<Arc<dyn Node>>, metrics: Arc<Metrics>, shutdown: i
         () = shutdown => {}
         () = ask(&nodes, &metrics, Side::A) => {}
         () = ask(&nodes, &metrics, Side::B) => {}
+        () = hour::follow(&metrics) => {}
     }
 }
 

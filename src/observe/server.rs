@@ -1,33 +1,37 @@
-//! The HTTP server: metrics, probes, status. It reads, and changes nothing.
+//! The HTTP server: takes connections, within limits, and hands requests to the [`Site`] that the port is for.
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    rt::{Read, Write},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pontoon_core::{Code, Error, Result};
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tracing::{debug, warn};
 
-use super::{Metrics, events::Listening, page};
+use super::{events::Listening, site::Site};
 
 /// Connections served at a time. A scraper and a few browsers need less; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Who opens a connection and sends no request does not hold it for longer.
+/// Who opens a connection and comes to no request does not hold it for longer.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection is given up after this long, whatever it is doing.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
-/// Every answer says in this header whose page it is: at a port that is written twice another bridge answers.
-pub(super) const BRIDGE: &str = "pontoon-bridge";
+/// A request's line and headers. Browsers send one or two KiB, and no cookies of ours.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Headers of a request. Browsers send some twenty.
+const HEADERS_MAX: usize = 64;
 
 /// How often a port that someone else holds is asked for again.
 const RETRY_PORT: Duration = Duration::from_secs(1);
@@ -50,7 +54,7 @@ impl StatusServer {
     }
 
     /// Serves until `shutdown` completes.
-    pub async fn serve(self, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(self, site: Arc<Site>, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         loop {
@@ -68,37 +72,51 @@ impl StatusServer {
                     continue;
                 }
             };
-            let metrics = metrics.clone();
-            connections.spawn(async move {
-                let service = service_fn(|request| {
-                    let response = of_bridge(respond(&request, &metrics), &metrics);
-                    async { Ok::<_, Infallible>(response) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(REQUEST_WITHIN)
-                    .serve_connection(TokioIo::new(stream), service);
-                // A client that goes away is none of our business.
-                let _ = tokio::time::timeout(CONNECTION_LIFE, connection).await;
-            });
+            let site = site.clone();
+            // A client that goes away is none of our business.
+            connections.spawn(async move { drop(timeout(CONNECTION_LIFE, connected(stream, &site)).await) });
         }
+    }
+}
+
+async fn connected(stream: TcpStream, site: &Site) {
+    let Some(tls) = site.tls() else { return answered(TokioIo::new(stream), site).await };
+    match timeout(REQUEST_WITHIN, tls.accept(stream)).await {
+        Ok(Ok(stream)) => answered(TokioIo::new(stream), site).await,
+        // Whoever asks for HTTP, or does not trust the certificate; or a file that is under renewal.
+        Ok(Err(error)) => debug!(%error, "no connection to the status page"),
+        Err(_) => debug!("a connection to the status page came to no handshake"),
+    }
+}
+
+async fn answered(stream: impl Read + Write + Unpin, site: &Site) {
+    let service = service_fn(|request| async { Ok::<_, Infallible>(site.answer(request).await) });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_WITHIN)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(stream, service);
+    if let Err(error) = connection.await {
+        debug!(%error, "a connection to the status page broke");
     }
 }
 
 /// Serves until `shutdown` completes, and waits for the port if someone else has it: the process that
 /// works, while this one stands by on the same host with the same configuration. Says so once.
-pub async fn serve_when_free(listen: &str, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) {
+pub async fn serve_when_free(listen: &str, site: Arc<Site>, shutdown: impl Future<Output = ()>) {
     tokio::pin!(shutdown);
     let mut told = false;
     loop {
         match StatusServer::bind(listen).await {
             Ok(server) => {
                 let address = server.address().map_or_else(|| listen.to_owned(), |address| address.to_string());
-                Listening { address: &address }.emit();
-                return server.serve(metrics, shutdown).await;
+                Listening { what: site.what(), address: &address }.emit();
+                return server.serve(site, shutdown).await;
             }
             Err(error) if !told => {
-                warn!(%error, hint = error.remedy(), "no status page; trying again until the port is free");
+                let what = site.what();
+                warn!(what, %error, hint = error.remedy(), "not served; trying again until the port is free");
                 told = true;
             }
             Err(_) => {}
@@ -118,93 +136,45 @@ fn refused(listen: &str, error: &io::Error) -> Error {
         _ => format!("cannot be used: {error}"),
     };
     Error::new(Code::Config, format!("server.listen: {listen} {what}"))
-        .hint("give [server] listen another address and port, or \"off\"; two bridges on one host need two ports")
+        .hint("give [server] another address and port, or \"off\"; two bridges on one host need two ports")
 }
-
-fn respond<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    let (status, kind, body) = match request.uri().path() {
-        _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-            let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        "/metrics" => match metrics.encode() {
-            Ok(page) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-        },
-        "/livez" => (StatusCode::OK, TEXT, "alive\n".to_owned()),
-        "/readyz" => match metrics.not_ready() {
-            reasons if reasons.is_empty() => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-            reasons => (StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.join("\n") + "\n"),
-        },
-        "/api/status" => match serde_json::to_string(&metrics.status()) {
-            Ok(document) => (StatusCode::OK, "application/json", document + "\n"),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-        },
-        "/" => (StatusCode::OK, "text/html; charset=utf-8", page::render(&metrics.status())),
-        _ => (StatusCode::NOT_FOUND, TEXT, "there are / /metrics /livez /readyz and /api/status\n".to_owned()),
-    };
-    answer(status, kind, body)
-}
-
-/// With the name of the bridge.
-fn of_bridge(mut response: Response<Full<Bytes>>, metrics: &Metrics) -> Response<Full<Bytes>> {
-    if let Ok(name) = HeaderValue::from_str(&metrics.bridge) {
-        response.headers_mut().insert(BRIDGE, name);
-    }
-    response
-}
-
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-// The service's type, so that a change of hyper's body is met here.
-const _: fn(&Request<Incoming>, &Metrics) -> Response<Full<Bytes>> = respond::<Incoming>;
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::{
         observe::{
-            DirectionState,
+            DirectionState, Metrics,
             events::{Active, Connected, StateChanged},
         },
         side::Side,
     };
 
     async fn get(address: SocketAddr, request: &str) -> String {
+        send(address, &format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    }
+
+    async fn send(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     }
 
     #[tokio::test]
-    async fn the_pages_are_served_until_the_end() {
+    async fn metrics_and_probes_are_served_until_the_end() {
         let metrics = Arc::new(Metrics::new("b", ["shop", "stock"]).unwrap());
         let server = StatusServer::bind("127.0.0.1:0").await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(metrics.clone(), async { stopped.await.unwrap_or_default() }));
+        let site = Arc::new(Site::metrics(metrics.clone()));
+        let served = tokio::spawn(server.serve(site, async { stopped.await.unwrap_or_default() }));
 
         assert!(get(address, "GET /livez").await.starts_with("HTTP/1.1 200 OK"));
-        for path in ["/livez", "/", "/nothing"] {
+        for path in ["/livez", "/nothing"] {
             assert!(get(address, &format!("GET {path}")).await.contains("\r\npontoon-bridge: b\r\n"), "{path}");
         }
         let ready = get(address, "GET /readyz").await;
@@ -224,19 +194,45 @@ mod tests {
         let page = get(address, "GET /metrics").await;
         assert!(page.contains("content-type: text/plain; version=0.0.4"), "{page}");
         assert!(page.contains("pontoon_active{bridge=\"b\"} 1"));
-        let status = get(address, "GET /api/status?x=1").await;
-        let body = status.split("\r\n\r\n").nth(1).unwrap();
-        let status: super::super::StatusSnapshot = serde_json::from_str(body).unwrap();
-        assert!(status.ready && status.active);
-        assert!(get(address, "GET /").await.contains("<h1>b "));
-        assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404 "));
+        for path in ["/", "/api/status", "/page.js", "/rows/conflict/1", "/api/pause", "/nothing"] {
+            assert!(get(address, &format!("GET {path}")).await.starts_with("HTTP/1.1 404 "), "{path}");
+        }
         assert!(get(address, "POST /metrics").await.starts_with("HTTP/1.1 405 "));
+        assert!(get(address, "POST /api/pause").await.starts_with("HTTP/1.1 404 "));
         let head = get(address, "HEAD /metrics").await;
         assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
 
         stop.send(()).unwrap();
         served.await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_has_limits() {
+        let metrics = Arc::new(Metrics::new("b", ["shop", "stock"]).unwrap());
+        let server = StatusServer::bind("127.0.0.1:0").await.unwrap();
+        let address = server.address().unwrap();
+        let served = tokio::spawn(server.serve(Arc::new(Site::metrics(metrics)), std::future::pending()));
+        let long = "y".repeat(HEAD_BYTES_MAX);
+        let answer = send(address, &format!("GET /livez HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let headers: String = (0..HEADERS_MAX).map(|number| format!("x-{number}: y\r\n")).collect();
+        assert!(
+            send(address, &format!("GET /livez HTTP/1.1\r\nhost: x\r\n{headers}\r\n"))
+                .await
+                .starts_with("HTTP/1.1 431 ")
+        );
+        // Those that wait and say nothing do not keep it from others for ever, and what is too much waits.
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let waiting = tokio::spawn(get(address, "GET /livez"));
+        sleep(Duration::from_millis(300)).await;
+        assert!(!waiting.is_finished(), "one more than are served at a time");
+        drop(silent);
+        assert!(timeout(REQUEST_WITHIN, waiting).await.unwrap().unwrap().contains("alive"));
+        served.abort();
     }
 
     #[tokio::test]
@@ -248,8 +244,8 @@ mod tests {
         assert_eq!(error.code(), Code::Config);
         assert_eq!(error.message(), format!("server.listen: {listen} is in use by another process"));
 
-        let metrics = Arc::new(Metrics::new("b", ["shop", "stock"]).unwrap());
-        let second = tokio::spawn(async move { serve_when_free(&listen, metrics, std::future::pending()).await });
+        let site = Arc::new(Site::metrics(Arc::new(Metrics::new("b", ["shop", "stock"]).unwrap())));
+        let second = tokio::spawn(async move { serve_when_free(&listen, site, std::future::pending()).await });
         sleep(Duration::from_millis(50)).await;
         drop(first);
         while TcpStream::connect(address).await.is_err() {

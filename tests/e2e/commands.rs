@@ -523,8 +523,8 @@ async fn health(kinds: [Kind; 2]) {
 
     // What listens at all addresses is asked at loopback.
     let port = address.rsplit(':').next().unwrap();
-    let everywhere = format!("listen = \"0.0.0.0:{port}\"");
-    link.edit(&format!("listen = \"{address}\""), &everywhere);
+    let everywhere = format!("metrics_listen = \"0.0.0.0:{port}\"");
+    link.edit(&format!("listen = \"{address}\""), &format!("listen = \"off\"\n{everywhere}"));
     let bridge = link.run();
     eventually("it is alive", async || link.command(&["health"]).await.code == 0).await;
     assert_eq!(link.succeed(&["health"]).await, "alive\n");
@@ -549,7 +549,7 @@ async fn health(kinds: [Kind; 2]) {
     link.edit("bridge = \"e2e\"", "bridge = \"other\"");
     refused(&link, &["health"], "the bridge that answers is e2e, not other").await;
     link.edit("bridge = \"other\"", "bridge = \"e2e\"");
-    link.edit(&everywhere, "listen = \"off\"");
+    link.edit(&everywhere, "");
     refused(&link, &["health"], "server.listen is \"off\"").await;
     assert_eq!(bridge.stop().await, 0);
 }

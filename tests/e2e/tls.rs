@@ -260,7 +260,7 @@ async fn files(bench: &mut Bench) {
     }
     let both = format!("{}&{}=good.pem", bench.verified("authority.pem"), words.certificate);
     for (key, says, remedy) in [
-        ("stranger.key".to_owned(), "is not the key of the client certificate", "belong together"),
+        ("stranger.key".to_owned(), "is not the key of the certificate", "belong together"),
         (keys.join("encrypted-pkcs8.pem").display().to_string(), "is encrypted", "openssl pkey -in"),
         ("good.pem".to_owned(), "holds no private key", "PKCS#8"),
     ] {
@@ -437,7 +437,7 @@ async fn metric(bridge: &Bridge, name: &str, labels: &[&str]) -> f64 {
     let log = bridge.log();
     let address = log.split("address=").nth(1).expect("the log tells the address").split_whitespace().next().unwrap();
     let mut stream = tokio::net::TcpStream::connect(address.trim_matches('"')).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).await.unwrap();
     let is_of = |line: &&str| line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label));

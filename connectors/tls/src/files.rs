@@ -25,7 +25,7 @@ pub struct Material {
     pub identity: Option<Identity>,
 }
 
-/// A client certificate.
+/// A certificate to show, with its key: a client's, or that of the status page.
 pub struct Identity {
     /// The certificate, and what is between it and its authority.
     pub chain: Vec<CertificateDer<'static>>,
@@ -69,11 +69,11 @@ pub(crate) fn system_authorities(words: &Words) -> Result<Vec<CertificateDer<'st
     Ok(found)
 }
 
-/// The client certificate of two files.
+/// The certificate of two files.
 pub(crate) fn identity(certificate: &Path, key: &Path, words: &Words) -> Result<Identity> {
     let unfit_certificate = |text: &str| {
         unfit(words.certificate, certificate, text)
-            .hint("the file has to hold the client certificate in PEM form, then what is between it and its authority")
+            .hint("the file has to hold the certificate in PEM form, then what is between it and its authority")
     };
     let chain_pem = read(certificate).map_err(|text| unfit_certificate(&text))?;
     let chain = certificates(&chain_pem).map_err(|text| unfit_certificate(&text))?;
@@ -95,6 +95,16 @@ pub(crate) fn identity(certificate: &Path, key: &Path, words: &Words) -> Result<
         })
     })?;
     Ok(Identity { chain, key, chain_pem, key_pem })
+}
+
+/// Why a key cannot be used with its certificate.
+pub(crate) fn not_of(key: &Path, error: &rustls::Error, words: &Words) -> Error {
+    match error {
+        rustls::Error::InconsistentKeys(_) => unfit(words.key, key, "is not the key of the certificate")
+            .hint(format!("{} and {} belong together", words.certificate, words.key)),
+        error => unfit(words.key, key, &format!("cannot be used: {error}"))
+            .hint("keys are RSA, ECDSA (P-256, P-384) or Ed25519"),
+    }
 }
 
 /// An error that names option and file.

@@ -1,4 +1,4 @@
-//! TLS for both connectors: which modes there are, what is verified, and what a refusal means.
+//! TLS for both connectors and the status page: which modes there are, what is verified, and what a refusal means.
 //!
 //! | `sslmode` | `ssl-mode` | TLS | authority | host |
 //! | --- | --- | --- | --- | --- |
@@ -21,6 +21,7 @@
 //! | --- | --- |
 //! | `options` | [`Options`]: what a URL says, and what follows from it |
 //! | `files` | reading authorities, certificates and keys |
+//! | `own` | a certificate of our own, for the status page |
 //! | `verify` | the verifier, which also remembers what it was shown |
 //! | `cause` | a refusal in words, with its remedy |
 //! | `x509` | names and times of a certificate |
@@ -28,10 +29,12 @@
 mod cause;
 mod files;
 mod options;
+mod own;
 mod verify;
 mod x509;
 
 pub use cause::{cause_in, explain};
 pub use files::{Identity, Material};
 pub use options::{MYSQL, Mode, Options, POSTGRES, Tls, Words};
+pub use own::Own;
 pub use x509::expiry_seconds;

@@ -233,14 +233,8 @@ impl Tls {
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         match (identity, &self.identity) {
             (Some(identity), Some((_, path))) => {
-                builder.with_client_auth_cert(identity.chain, identity.key).map_err(|error| match error {
-                    rustls::Error::InconsistentKeys(_) => {
-                        files::unfit(self.words.key, path, "is not the key of the client certificate")
-                            .hint(format!("{} and {} belong together", self.words.certificate, self.words.key))
-                    }
-                    error => files::unfit(self.words.key, path, &format!("cannot be used: {error}"))
-                        .hint("keys are RSA, ECDSA (P-256, P-384) or Ed25519"),
-                })
+                let configured = builder.with_client_auth_cert(identity.chain, identity.key);
+                configured.map_err(|error| files::not_of(path, &error, self.words))
             }
             _ => Ok(builder.with_no_client_auth()),
         }

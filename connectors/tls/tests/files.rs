@@ -107,8 +107,8 @@ fn every_form_of_a_key_is_read_or_named() {
     let whole = ("sslmode", "require");
     for (certificate, key, says) in [
         ("rsa-pkcs8.crt", "missing", "cannot be read"),
-        ("rsa-pkcs8.crt", "ec-sec1", "is not the key of the client certificate"),
-        ("ec-pkcs8.crt", "rsa-pkcs1", "is not the key of the client certificate"),
+        ("rsa-pkcs8.crt", "ec-sec1", "is not the key of the certificate"),
+        ("ec-pkcs8.crt", "rsa-pkcs1", "is not the key of the certificate"),
         ("rsa-pkcs8.crt", "encrypted-pkcs8", "is encrypted"),
         ("rsa-pkcs8.crt", "encrypted-pkcs1", "is encrypted"),
         ("rsa-pkcs8.crt", "authorities.pem", "holds no private key"),

@@ -180,6 +180,10 @@ fn write_files(servers: &Pair<Server>, passwords: &Pair<Passwords>, listen: Opti
         config += &format!("\n[[tables]]\nname = \"{table}\"\n");
     }
     config += &format!("\n[limits]\nspill_dir = \"spill\"\n\n[server]\nlisten = \"{}\"\n", listen.unwrap_or("off"));
+    if listen.is_some() {
+        write("page-token", &password())?;
+        config += "token_file = \"page-token\"\n";
+    }
     write("pontoon.toml", &config)
 }
 

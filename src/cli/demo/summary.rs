@@ -12,8 +12,8 @@ use super::{
     teller::Teller,
 };
 use crate::{
-    cli::terminal::{Style, printable},
-    human,
+    cli::terminal::Style,
+    human::{self, printable},
     side::{Pair, Side},
     verify::{Compared, Comparison, Kind as Difference, Limits},
 };
@@ -269,6 +269,7 @@ pub(super) fn invitation(stage: &Stage, teller: &Teller) -> Vec<String> {
     };
     if let Some(listen) = &stage.config.server.listen {
         add("page", format!("http://{listen}/"));
+        add("token", stage.config.server.token.as_ref().map_or("", |token| token.reveal()).to_owned());
     }
     add("config", file.to_string());
     add("try", format!("pontoon status --config {file}"));

@@ -28,7 +28,7 @@ pub use self::{
     },
     node::NodeMetrics,
 };
-use super::now_micros;
+use super::{hour::Hour, now_micros};
 use crate::{
     config::Config,
     event::SetAside,
@@ -72,6 +72,7 @@ pub struct Metrics {
     log_messages: Mutex<IntCounterVec>,
     holder: Mutex<Option<String>>,
     quarantined_since: Mutex<Option<i64>>,
+    hours: Pair<Hour>,
     ready_lag_seconds: f64,
     pub(super) conflict_lines: super::events::Throttle,
     pub(super) quarantine_lines: super::events::Throttle,
@@ -143,6 +144,7 @@ impl Metrics {
             log_messages: Mutex::new(log_messages),
             holder: Mutex::new(None),
             quarantined_since: Mutex::new(None),
+            hours: Pair::new(Hour::default(), Hour::default()),
             ready_lag_seconds: 30.0,
             conflict_lines: super::events::Throttle::new(),
             quarantine_lines: super::events::Throttle::new(),
@@ -171,6 +173,11 @@ impl Metrics {
     pub fn directions_of(&self, source: Option<Side>) -> impl Iterator<Item = &DirectionMetrics> {
         let named = Side::BOTH.into_iter().filter(move |side| source.is_none_or(|source| source == *side));
         named.map(|side| self.direction(side)).filter(|direction| direction.is_used())
+    }
+
+    /// The last hour of the direction from `source`.
+    pub(super) fn hour(&self, source: Side) -> &Hour {
+        &self.hours[source]
     }
 
     /// A node.
