@@ -323,7 +323,7 @@ mod tests {
             panic!()
         };
         assert_eq!((init.nodes.len(), init.tables.len(), init.bridge), (2, 2, None));
-        assert!(matches!(parse("run --until-caught-up").unwrap(), All::Run(RunArgs { until_caught_up: true })));
+        assert!(matches!(parse("run --until-caught-up").unwrap(), All::Run(RunArgs { until_caught_up: true, .. })));
         assert!(matches!(parse("status --watch").unwrap(), All::Status(StatusArgs { watch: true, .. })));
         let All::Health(health) = parse("health").unwrap() else { panic!() };
         assert_eq!((health.ready, health.timeout), (false, Duration::from_secs(2)));

@@ -52,8 +52,8 @@ impl Prometheus {
         let folder = tempfile::tempdir().unwrap();
         let mut scrape = SCRAPE.to_owned();
         for (shipped, here) in [
-            ("- bridge-1.example:9787", format!("- {}", pages[0])),
-            ("- bridge-2.example:9787", format!("- {}", pages[1])),
+            ("- bridge-1.example:9788", format!("- {}", pages[0])),
+            ("- bridge-2.example:9788", format!("- {}", pages[1])),
             ("bridge: shop-stock\n", "bridge: e2e\n".to_owned()),
             ("scrape_interval: 15s", "scrape_interval: 1s".to_owned()),
             ("evaluation_interval: 15s", "evaluation_interval: 1s".to_owned()),
