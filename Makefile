@@ -34,7 +34,7 @@ endef
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: ## Install what is missing: database servers and a C compiler, starting no service
+install: ## Install what is missing: database servers, a C compiler, a browser; starting no service
 	@scripts/install-servers
 
 build: ## Build the release binary, target/release/pontoon

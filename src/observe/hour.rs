@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(10);
 /// An hour of them: 6 KiB for both directions, whatever the bridge does.
 const SAMPLES_MAX: usize = 360;
 
+/// Five minutes: what a graph shows at least.
+const WIDTH_MIN: usize = 30;
+
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
@@ -43,11 +46,13 @@ impl Hour {
     pub(super) fn samples(&self) -> Vec<Sample> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
+}
 
-    /// A place in the hour, from 0 for an hour ago to 1 for now, where so many samples are there.
-    pub(super) fn at(index: usize, samples: usize) -> f32 {
-        1.0 - (samples - 1 - index) as f32 / (SAMPLES_MAX - 1) as f32
-    }
+/// How many samples a graph is wide that has so many, and in words: a bridge that has just begun shows more than a dot.
+pub(super) fn width(samples: usize) -> (usize, String) {
+    let wide = samples.clamp(WIDTH_MIN, SAMPLES_MAX);
+    let minutes = (wide as u64 * EVERY.as_secs()).div_ceil(60);
+    (wide, if wide == SAMPLES_MAX { "last hour".to_owned() } else { format!("last {minutes} min") })
 }
 
 /// Looks at both directions for as long as it is polled.
@@ -89,6 +94,8 @@ mod tests {
         assert!(metrics.hour(Side::A).samples()[0].lag_seconds.is_nan());
         assert!(tokio::time::timeout(Duration::from_secs(7200), follow(&metrics)).await.is_err());
         assert_eq!(metrics.hour(Side::A).samples().len(), SAMPLES_MAX);
-        assert_eq!((Hour::at(0, SAMPLES_MAX), Hour::at(8, 9)), (0.0, 1.0));
+        assert_eq!(width(0), (30, "last 5 min".to_owned()));
+        assert_eq!(width(100), (100, "last 17 min".to_owned()));
+        assert_eq!(width(SAMPLES_MAX), (360, "last hour".to_owned()));
     }
 }

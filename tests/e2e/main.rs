@@ -35,6 +35,7 @@ mod mended;
 mod names;
 mod new_keys;
 mod newer;
+mod page;
 mod paused;
 mod privileges;
 mod prometheus;

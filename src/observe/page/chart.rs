@@ -1,9 +1,9 @@
-//! The last hour as a line: as wide as an hour, however much of it is there, and as high as its highest value.
+//! The last hour, or as much of it as is there, as a line that is as high as its highest value.
 
 use std::fmt::{Result, Write};
 
 use super::escape;
-use crate::observe::hour::Hour;
+use crate::observe::hour;
 
 /// The chart's own units; the page stretches it.
 const WIDTH: f32 = 300.0;
@@ -20,7 +20,7 @@ pub(super) fn write(
     let values: Vec<f32> = values.collect();
     let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f32::max);
     let peak = if values.is_empty() { "nothing yet".to_owned() } else { format!("at most {}", words(most)) };
-    let (peak, what) = (escape(&peak), escape(what));
+    let (peak, what) = (escape(&peak), escape(&format!("{what}, {}", hour::width(values.len()).1)));
     write!(
         page,
         "<figure class=\"chart {kind}\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{what}: {peak}\">\
@@ -32,12 +32,14 @@ pub(super) fn write(
 fn path(values: &[f32], most: f32) -> String {
     let mut path = String::new();
     let mut pen = 'M';
+    let wide = (hour::width(values.len()).0 - 1) as f32;
     for (index, value) in values.iter().enumerate() {
         if !value.is_finite() {
             pen = 'M';
             continue;
         }
-        let (x, part) = (Hour::at(index, values.len()) * WIDTH, if most > 0.0 { value / most } else { 0.0 });
+        let ago = (values.len() - 1 - index) as f32 / wide;
+        let (x, part) = ((1.0 - ago) * WIDTH, if most > 0.0 { value / most } else { 0.0 });
         // A line has a width: neither end of the scale is cut.
         let y = HEIGHT - 1.5 - part * (HEIGHT - 3.0);
         path += &format!("{pen}{x:.1} {y:.1}");
@@ -54,6 +56,6 @@ mod tests {
     fn now_is_at_the_right_and_what_is_not_known_is_a_gap() {
         assert_eq!(path(&[], 0.0), "");
         assert_eq!(path(&[0.0], 0.0), "M300.0 38.5");
-        assert_eq!(path(&[2.0, f32::NAN, 1.0, 2.0], 2.0), "M297.5 1.5M299.2 20.0L300.0 1.5");
+        assert_eq!(path(&[2.0, f32::NAN, 1.0, 2.0], 2.0), "M269.0 1.5M289.7 20.0L300.0 1.5");
     }
 }

@@ -85,13 +85,13 @@ fn write_page(page: &mut String, view: &View<'_>) -> Result {
     Ok(())
 }
 
-/// What the script asks with. A dialog of the browser's own keeps the keyboard inside it and closes by Escape.
+/// What the script asks with. A dialog of the browser's own keeps the keyboard inside it and closes by Escape. Enter in a field is a click on the first button.
 const DIALOGS: &str = "<dialog id=\"rows\" aria-label=\"rows\"><div id=\"rows-shown\"></div>\
     <form method=\"dialog\" class=\"buttons\"><button autofocus>Close</button></form></dialog>\n\
     <dialog id=\"ask\" aria-labelledby=\"ask-title\"><form method=\"dialog\"><h2 id=\"ask-title\">Token</h2>\
     <p>Acting and seeing rows take the token that <code>[server] token_file</code> holds. It is kept until this tab is closed.</p>\
     <label>Token <input id=\"token\" type=\"password\" autocomplete=\"off\" spellcheck=\"false\" required></label>\
-    <div class=\"buttons\"><button value=\"\" formnovalidate>Cancel</button><button value=\"go\" class=\"go\">Go on</button></div></form></dialog>\n\
+    <div class=\"buttons\"><button value=\"go\" class=\"go\">Go on</button><button value=\"\" formnovalidate>Cancel</button></div></form></dialog>\n\
     <dialog id=\"sure\" aria-labelledby=\"sure-title\"><form method=\"dialog\"><h2 id=\"sure-title\">Discard?</h2><p id=\"sure-text\"></p>\
     <div class=\"buttons\"><button value=\"\" autofocus>Keep</button><button value=\"go\" class=\"danger\">Discard</button></div></form></dialog>\n";
 
@@ -138,9 +138,12 @@ fn write_node(page: &mut String, node: &NodeStatus) -> Result {
         escape(&state)
     )?;
     let rows = [
+        ("end of its log", or_unknown(node.log_position.clone(), |position| position)),
+        ("not applied yet", or_unknown(node.log_lag_bytes, human::bytes)),
         ("log kept", or_unknown(node.log_retained_bytes, human::bytes)),
         ("headroom", or_unknown(node.log_headroom_bytes, human::bytes)),
         ("clock", or_unknown(node.clock_offset_seconds, human::seconds)),
+        ("reconnects", human::count(node.reconnects)),
     ];
     for (name, value) in rows {
         writeln!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(&value))?;
@@ -165,12 +168,14 @@ fn write_direction(page: &mut String, view: &View<'_>, source: Side) -> Result {
         _ => "quiet",
     };
     let flows = if direction.rates.rows_applied_per_second >= 0.05 { " flows" } else { "" };
-    let (turned, line) =
-        if source == Side::A { ("", "M4 10H392M384 3l9 7-9 7") } else { (" back", "M396 10H8M16 3l-9 7 9 7") };
+    let (turned, [line, head]) = match source {
+        Side::A => ("", ["M4 10H390", "M384 3l9 7-9 7"]),
+        Side::B => (" back", ["M396 10H10", "M16 3l-9 7 9 7"]),
+    };
     write!(
         page,
         "<article class=\"way{turned}{flows}\">\n<h2>{} <span class=\"pill {state}\">{}</span></h2>\n\
-         <svg class=\"arrow\" viewBox=\"0 0 400 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><path d=\"{line}\"/></svg>\n\
+         <svg class=\"arrow\" viewBox=\"0 0 400 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><path class=\"shaft\" d=\"{line}\"/><path d=\"{head}\"/></svg>\n\
          <p class=\"live\"><span><b>{}</b> applied</span> <span><b>{}</b> behind</span></p>\n",
         escape(&way),
         escape(&direction.in_words()),
@@ -180,9 +185,9 @@ fn write_direction(page: &mut String, view: &View<'_>, source: Side) -> Result {
     let samples = view.metrics.hour(source).samples();
     page.push_str("<div class=\"charts\">\n");
     let rate = |rows: f32| human::rate(f64::from(rows), "rows");
-    chart::write(page, "rows", "applied, last hour", samples.iter().map(|sample| sample.rows_per_second), rate)?;
+    chart::write(page, "rows", "applied", samples.iter().map(|sample| sample.rows_per_second), rate)?;
     let lag = |seconds: f32| human::seconds(f64::from(seconds));
-    chart::write(page, "lag", "behind, last hour", samples.iter().map(|sample| sample.lag_seconds), lag)?;
+    chart::write(page, "lag", "behind", samples.iter().map(|sample| sample.lag_seconds), lag)?;
     page.push_str("</div>\n");
     if let Some(error) = &direction.error {
         writeln!(page, "<p class=\"bad\">{} [{}]</p>", escape(&error.message), escape(&error.code))?;

@@ -73,7 +73,11 @@ pub(super) fn write_quarantine(page: &mut String, view: &View<'_>) -> Result {
     };
     let refused: Vec<&Kept> = found.kept.iter().filter(|kept| kept.entry.code.is_some()).collect();
     let rows: u64 = view.status.directions.iter().filter_map(|direction| direction.quarantined).sum();
-    writeln!(page, "<h2 id=\"quarantine-title\">Quarantine <small>{rows} rows wait</small></h2>")?;
+    writeln!(
+        page,
+        "<h2 id=\"quarantine-title\">Quarantine <small>{rows} {}</small></h2>",
+        if rows == 1 { "row waits" } else { "rows wait" }
+    )?;
     if refused.is_empty() {
         return writeln!(page, "<p class=\"quiet\">Nothing is in quarantine.</p>");
     }

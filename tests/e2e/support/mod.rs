@@ -1,11 +1,13 @@
 //! Two servers, a configuration between them, and the bridge as a process.
 
 pub(crate) mod bridge;
+pub(crate) mod browser;
 pub(crate) mod database;
 pub(crate) mod documented;
 pub(crate) mod link;
 pub(crate) mod proxy;
 pub(crate) mod rounds;
+pub(crate) mod schema;
 pub(crate) mod tree;
 pub(crate) mod workload;
 
