@@ -72,9 +72,10 @@ impl Shown {
         serde_json::from_str(&self.link.succeed(&["status", "--json"]).await).unwrap()
     }
 
-    async fn states(&self) -> [String; 2] {
+    /// Which directions are paused. (What else they do the load decides, and the machine.)
+    async fn paused(&self) -> [bool; 2] {
         let status = self.status().await;
-        [0, 1].map(|at| status["directions"][at]["state"].as_str().unwrap().to_owned())
+        [0, 1].map(|at| status["directions"][at]["state"] == "paused")
     }
 
     async fn entries(&self) -> Vec<Json> {
@@ -105,7 +106,7 @@ async fn by_clicks_and_keys(kinds: [Kind; 2]) {
     browser.open(&format!("http://{}/", shown.address)).await;
     // Both ways, without anybody asking anew.
     browser.until("document.querySelectorAll('.way.flows').length === 2").await;
-    assert_eq!(browser.text("h1").await.replace('\n', " "), "shop-stock ready");
+    assert!(browser.text("h1").await.starts_with("shop-stock"));
 
     paused_and_resumed(&shown, &mut browser).await;
     conflicts_are_shown(&shown, &mut browser).await;
@@ -131,7 +132,7 @@ async fn paused_and_resumed(shown: &Shown, browser: &mut Browser) {
     browser
         .until("document.querySelector('#said').innerText.includes('the token is missing, or is another one')")
         .await;
-    assert_eq!(shown.states().await, ["streaming", "streaming"]);
+    assert_eq!(shown.paused().await, [false, false]);
 
     browser.click("#switch-0").await;
     browser.until("document.querySelector('#ask').open").await;
@@ -143,7 +144,7 @@ async fn paused_and_resumed(shown: &Shown, browser: &mut Browser) {
         )
         .await;
     browser.until("document.querySelector('#switch-0').innerText === 'Resume'").await;
-    eventually("it is paused", async || shown.states().await == ["paused", "streaming"]).await;
+    eventually("it is paused", async || shown.paused().await == [true, false]).await;
 }
 
 /// While one direction is paused both sides write a row; what came of it is shown as soon as it goes on, with both rows on request.
@@ -263,7 +264,7 @@ async fn by_the_keyboard(shown: &Shown, browser: &mut Browser) {
     browser
         .until("document.querySelector('#switch-1').innerText === 'Resume' && document.activeElement.id === 'switch-1'")
         .await;
-    eventually("it is paused", async || shown.states().await == ["streaming", "paused"]).await;
+    eventually("it is paused", async || shown.paused().await == [false, true]).await;
     browser.press("Enter").await;
     browser
         .until("document.querySelector('#switch-1').innerText === 'Pause' && document.activeElement.id === 'switch-1'")
@@ -276,7 +277,7 @@ async fn at_every_width(shown: &Shown, browser: &mut Browser) {
     browser.until("document.querySelectorAll('.way.flows').length === 2").await;
     if is_for_the_documents() {
         // So that the last minutes show something.
-        tokio::time::sleep(Duration::from_secs(240)).await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
     }
     browser.eval("document.activeElement.blur(), document.querySelector('#said').innerText = ''").await;
     for (name, width, height, scheme) in [
@@ -287,8 +288,8 @@ async fn at_every_width(shown: &Shown, browser: &mut Browser) {
     ] {
         browser.look(width, height, scheme).await;
         browser.until(&format!("innerWidth === {width}")).await;
-        let widest = browser.eval("document.documentElement.scrollWidth").await;
-        assert_eq!(widest, width, "{name}: no scrolling sideways");
+        let [widest, seen] = ["scrollWidth", "clientWidth"].map(|size| format!("document.documentElement.{size}"));
+        assert_eq!(browser.eval(&widest).await, browser.eval(&seen).await, "{name}: no scrolling sideways");
         let beyond = "[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.wide') && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML)";
         assert_eq!(browser.eval(beyond).await, json!([]), "{name}");
         grounds.push(browser.eval("getComputedStyle(document.body).backgroundColor").await);
@@ -334,7 +335,7 @@ async fn of_nothing_else(shown: &Shown, browser: &mut Browser) {
     assert_eq!(browser.eval(&ask(&with_token)).await, "refused");
     // This one is sent, and its answer kept from the page.
     assert_eq!(browser.eval(&ask("mode: 'no-cors'")).await, "refused");
-    assert_eq!(shown.states().await, ["streaming", "streaming"]);
+    assert_eq!(shown.paused().await, [false, false]);
     browser.open(&format!("http://{REBOUND}:{port}/")).await;
     assert!(browser.text("body").await.starts_with("no name of this page was asked for"));
 }
@@ -407,13 +408,13 @@ async fn refuses_who_may_not(kinds: [Kind; 2]) {
         assert_eq!(found, code, "{line} {headers:?}: {answer}");
         assert!(answer.contains("content-security-policy: default-src 'none'; "), "{answer}");
     }
-    assert_eq!(shown.states().await, ["streaming", "streaming"]);
+    assert_eq!(shown.paused().await, [false, false]);
     let (code, answer) = send(&address, "POST /api/pause", &right, "{\"direction\":\"stock->shop\"}").await;
     assert!(
         code == 200 && answer.contains("\"said\":[\"stock -> shop: nothing is applied, until pontoon resume\"]"),
         "{answer}"
     );
-    eventually("it is paused", async || shown.states().await == ["streaming", "paused"]).await;
+    eventually("it is paused", async || shown.paused().await == [false, true]).await;
     assert_eq!(shown.link.succeed(&["resume"]).await.lines().count(), 2, "one and the same word");
     assert!(!bridge.log().contains(TOKEN));
     assert_eq!(bridge.stop().await, 0);
