@@ -66,7 +66,7 @@ struct Told {
 #[derive(Default)]
 struct Done {
     session: Option<Box<dyn Session>>,
-    ahead: Option<Ahead>,
+    ahead: Option<Box<Ahead>>,
     /// It waits for its turn.
     written: Option<InTurn>,
 }
@@ -78,7 +78,7 @@ struct InTurn {
 
 impl Done {
     /// What is to be committed, if it is written and nothing has changed that concerns it: keys in quarantine concern all.
-    fn ready(self, shared: &Shared) -> Result<(Box<dyn Session>, Ahead, InTurn), Done> {
+    fn ready(self, shared: &Shared) -> Result<(Box<dyn Session>, Box<Ahead>, InTurn), Done> {
         match self {
             Done { session: Some(session), ahead: Some(ahead), written: Some(in_turn) }
                 if shared.quarantine.is_empty() =>
@@ -110,7 +110,7 @@ impl Beside {
             if let Some(in_hand) = in_hand {
                 done.written = write(&shared, source.other(), applier, &mut done.session, &ahead, in_hand).await;
             }
-            done.ahead = Some(ahead);
+            done.ahead = Some(Box::new(ahead));
             done
         };
         Beside { applier, told, work: tokio::spawn(work) }
@@ -290,7 +290,7 @@ impl Direction {
         if let Some(session) = done.session {
             self.keep(applier, session);
         }
-        self.ahead = done.ahead;
+        self.ahead = done.ahead.map(|ahead| *ahead);
         self.alone().await;
         if in_hand {
             self.rest = REST;
