@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install build lint test test-full demo bench chaos clean
+.PHONY: help install build package lint test test-full demo bench chaos clean
 # The demo's last line is to be the last. (For `make -C`, make heeds this from 4.4 on.)
 MAKEFLAGS += --no-print-directory
 
@@ -40,6 +40,10 @@ install: ## Install what is missing: database servers, a C compiler, a browser; 
 build: ## Build the release binary, target/release/pontoon
 	@cargo build --release --locked --target-dir target >&2
 
+package: ## Build the Debian package of a release build, in target/shipped
+	@scripts/install-servers package
+	@scripts/build-package
+
 lint: ## Check format, lints, documentation, and the licences of the dependencies
 	@cargo fmt --all --check >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings >&2
@@ -62,6 +66,7 @@ test-full: export PONTOON_KILLS ?= 20
 test-full: export NEXTEST_TEST_THREADS ?= 2
 test-full: install ## The same, and the tests that take longer, and those on newer servers
 	@scripts/install-servers newer
+	@scripts/install-servers package
 	$(call run_tests,--run-ignored all,--include-ignored)
 
 demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--pair mysql:mariadb')

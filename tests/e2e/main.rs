@@ -36,6 +36,7 @@ mod names;
 mod new_keys;
 mod newer;
 mod page;
+mod package;
 mod paused;
 mod privileges;
 mod prometheus;

@@ -21,10 +21,10 @@ pub(super) fn write(
     let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f32::max);
     let peak = if values.is_empty() { "nothing yet".to_owned() } else { format!("at most {}", words(most)) };
     let (peak, what) = (escape(&peak), escape(&format!("{what}, {}", hour::width(values.len()).1)));
-    write!(
+    writeln!(
         page,
         "<figure class=\"chart {kind}\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{what}: {peak}\">\
-         <path class=\"line\" d=\"{}\"/></svg><figcaption>{what} <span>{peak}</span></figcaption></figure>\n",
+         <path class=\"line\" d=\"{}\"/></svg><figcaption>{what} <span>{peak}</span></figcaption></figure>",
         path(&values, most)
     )
 }
