@@ -76,14 +76,21 @@ struct InTurn {
     took: Duration,
 }
 
+/// A run that only has to be committed.
+struct Ready {
+    session: Box<dyn Session>,
+    ahead: Box<Ahead>,
+    in_turn: InTurn,
+}
+
 impl Done {
     /// What is to be committed, if it is written and nothing has changed that concerns it: keys in quarantine concern all.
-    fn ready(self, shared: &Shared) -> Result<(Box<dyn Session>, Box<Ahead>, InTurn), Done> {
+    fn ready(self, shared: &Shared) -> Result<Ready, Done> {
         match self {
             Done { session: Some(session), ahead: Some(ahead), written: Some(in_turn) }
                 if shared.quarantine.is_empty() =>
             {
-                Ok((session, ahead, in_turn))
+                Ok(Ready { session, ahead, in_turn })
             }
             done => Err(done),
         }
@@ -262,7 +269,7 @@ impl Direction {
         if in_hand {
             self.follow(applier);
         }
-        let (mut session, ahead, in_turn) = match beside.done().await.ready(&self.shared) {
+        let Ready { mut session, ahead, in_turn } = match beside.done().await.ready(&self.shared) {
             Ok(ready) => ready,
             Err(done) => {
                 self.written_in_vain(applier, done, in_hand).await;
