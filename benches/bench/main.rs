@@ -15,6 +15,7 @@ mod copy;
 #[allow(dead_code)]
 #[path = "../../tests/e2e/support/database.rs"]
 mod database;
+mod live;
 mod measure;
 mod peers;
 mod report;
@@ -87,10 +88,11 @@ async fn main() -> ExitCode {
     let mut contests = copy::measure(&plan).await;
     contests.extend(capture::measure(&plan).await);
     contests.extend(stream::measure(&plan).await);
-    if contests.is_empty() {
+    let figures = live::measure(&plan).await;
+    if contests.is_empty() && figures.is_empty() {
         eprintln!("no workload has such a name");
         return ExitCode::from(2);
     }
-    print!("{}", if arguments.json { report::json(&contests) } else { report::table(&contests) });
+    print!("{}", if arguments.json { report::json(&contests, &figures) } else { report::tables(&contests, &figures) });
     ExitCode::SUCCESS
 }

@@ -67,6 +67,23 @@ pub(crate) async fn pgloader(nodes: [&Database; 2]) -> Run {
     bridge::measure(command, nodes).await
 }
 
+/// What is the peer's on a server has this name.
+pub(crate) const NAME: &str = "peer";
+
+/// A subscription to what is written from now on, with this setting of `synchronous_commit`, that is not yet enabled.
+pub(crate) async fn subscribe(source: &Database, target: &Database, durable: &str) {
+    publish(source, NAME).await;
+    let (user, password) = (source.server.superuser(), source.server.password());
+    let connection =
+        format!("host=127.0.0.1 port={} user={user} password={password} dbname=shop", source.server.port());
+    let options = format!(
+        "copy_data = false, enabled = false, create_slot = false, slot_name = '{NAME}', synchronous_commit = '{durable}'"
+    );
+    target
+        .run(&format!("CREATE SUBSCRIPTION {NAME} CONNECTION '{connection}' PUBLICATION {NAME} WITH ({options})"))
+        .await;
+}
+
 /// A publication of the table, and a slot of that name which holds what is written from now on.
 pub(crate) async fn publish(node: &Database, name: &str) {
     node.run(&format!("DROP PUBLICATION IF EXISTS {name}")).await;

@@ -1,6 +1,6 @@
 //! What was measured, as a table to read or as a document to keep.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use serde_json::json;
 
@@ -52,8 +52,58 @@ fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
     Spread::of(runs.iter().map(of)).median
 }
 
-/// A table in Markdown, one line a contest.
-pub(crate) fn table(contests: &[Contest]) -> String {
+/// How long single rows took.
+pub(crate) struct Times(pub(crate) Vec<Duration>);
+
+impl Times {
+    /// Milliseconds that this part of them took at most.
+    fn within(&self, part: f64) -> f64 {
+        let mut times = self.0.clone();
+        times.sort();
+        let at = (times.len() as f64 * part).ceil() as usize;
+        times.get(at.saturating_sub(1)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// What was found of one who does a workload at the rate that it comes.
+pub(crate) struct Figures {
+    workload: String,
+    who: &'static str,
+    times: Times,
+    beside: String,
+}
+
+impl Figures {
+    pub(crate) fn new(workload: &str, who: &'static str, times: Times) -> Figures {
+        Figures { workload: workload.to_owned(), who, times, beside: String::new() }
+    }
+
+    /// What else there is to say.
+    pub(crate) fn with(self, beside: &str) -> Figures {
+        Figures { beside: beside.to_owned(), ..self }
+    }
+}
+
+/// Tables in Markdown, as far as there is anything in them.
+pub(crate) fn tables(contests: &[Contest], figures: &[Figures]) -> String {
+    let mut text = if contests.is_empty() { String::new() } else { table(contests) };
+    if figures.is_empty() {
+        return text;
+    }
+    let rows = "| workload | who | rows | median, ms | p99, ms | most, ms | beside |\n| --- | --- | ---: | ---: | ---: | ---: | --- |\n";
+    text.push_str(rows);
+    for Figures { workload, who, times, beside } in figures {
+        let [median, p99, most] = [0.5, 0.99, 1.0].map(|part| match times.within(part) {
+            time if time.is_nan() => String::new(),
+            time => format!("{time:.1}"),
+        });
+        let _ = writeln!(text, "| {workload} | {who} | {} | {median} | {p99} | {most} | {beside} |", times.0.len());
+    }
+    text
+}
+
+/// One line a contest.
+fn table(contests: &[Contest]) -> String {
     let mut text = String::from(
         "| workload | peer | peer, rows/s | pontoon, rows/s | ratio (min to max) | processor seconds: pontoon, source, target \
          (peer: itself, source, target) | peak memory, MiB (peer) |\n| --- | --- | ---: | ---: | ---: | --- | ---: |\n",
@@ -90,7 +140,7 @@ pub(crate) fn table(contests: &[Contest]) -> String {
 }
 
 /// The same as a document.
-pub(crate) fn json(contests: &[Contest]) -> String {
+pub(crate) fn json(contests: &[Contest], figures: &[Figures]) -> String {
     let side = |contest: &Contest, runs: &[Run]| {
         json!({
             "rows_per_second": contest.rate(runs).json(),
@@ -112,5 +162,15 @@ pub(crate) fn json(contests: &[Contest]) -> String {
             "ratio": contest.ratio().json(),
         })
     });
-    format!("{:#}\n", json!({ "contests": contests.collect::<Vec<_>>() }))
+    let figures = figures.iter().map(|Figures { workload, who, times, beside }| {
+        json!({
+            "workload": workload,
+            "who": who,
+            "rows": times.0.len(),
+            "milliseconds": { "p50": times.within(0.5), "p99": times.within(0.99), "max": times.within(1.0) },
+            "beside": beside,
+        })
+    });
+    let figures: Vec<_> = figures.collect();
+    format!("{:#}\n", json!({ "contests": contests.collect::<Vec<_>>(), "figures": figures }))
 }

@@ -15,7 +15,7 @@ use crate::{
     bridge::{self, Bridge},
     database::Database,
     measure::Run,
-    peers,
+    peers::{self, NAME},
     report::Contest,
     servers::options,
     table,
@@ -183,8 +183,6 @@ enum Peer {
     Replica(Kind, u8),
 }
 
-const NAME: &str = "peer";
-
 impl Peer {
     fn of(kind: Kind) -> Vec<Peer> {
         match kind {
@@ -208,16 +206,7 @@ impl Peer {
         let (user, password) = (source.server.superuser(), source.server.password());
         match self {
             Peer::Subscription(durable) => {
-                peers::publish(source, NAME).await;
-                let connection = format!("host={host} port={port} user={user} password={password} dbname=shop");
-                let options = format!(
-                    "copy_data = false, enabled = false, create_slot = false, slot_name = '{NAME}', synchronous_commit = '{durable}'"
-                );
-                target
-                    .run(&format!(
-                        "CREATE SUBSCRIPTION {NAME} CONNECTION '{connection}' PUBLICATION {NAME} WITH ({options})"
-                    ))
-                    .await;
+                peers::subscribe(source, target, durable).await;
             }
             Peer::Replica(Kind::Mariadb, workers) => {
                 let place = source.value("SELECT @@gtid_binlog_pos").await;
