@@ -17,7 +17,6 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -57,9 +56,6 @@ use crate::{
 /// the server need not keep it. Much more than the few hundred bytes that doing so adds to the other
 /// node's log: or two idle nodes would keep each other busy.
 const IDLE_BYTES: u64 = 1 << 20;
-
-/// What is held back for less is not told: a burst that a limit spreads over a moment would change the state twice.
-const TOLD_FROM: Duration = Duration::from_millis(500);
 
 /// The longest random pause before a run is tried again.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -131,7 +127,7 @@ pub(crate) struct Direction {
     pub(super) at: u64,
     pub(super) throttle: Throttle,
     /// Since when the limit has held something back, without a moment in which there was nothing.
-    held_back: Option<Instant>,
+    pub(super) held_back: Option<Instant>,
     /// From this event on, what follows has been waited for.
     pub(super) read_on: Option<u64>,
     /// What comes next, planned and written as far as it can be before its turn.
@@ -266,31 +262,6 @@ impl Direction {
                     }
                 }
             }
-        }
-    }
-
-    /// How long nothing more may be applied under the limit that counts now.
-    fn heed(&mut self, rows_per_second: Option<NonZeroU64>) -> Duration {
-        let now = Instant::now();
-        self.throttle.limit(rows_per_second, now);
-        if rows_per_second.is_none() {
-            self.hold_nothing_back();
-        }
-        self.throttle.wait(now)
-    }
-
-    /// Says that the limit holds rows back, unless it is for a moment.
-    fn hold_back(&mut self, wait: Duration) {
-        let since = *self.held_back.get_or_insert_with(Instant::now);
-        if since.elapsed() + wait >= TOLD_FROM {
-            let rows_per_second = self.throttle.rows_per_second();
-            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second });
-        }
-    }
-
-    fn hold_nothing_back(&mut self) {
-        if self.held_back.take().is_some() {
-            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second: None });
         }
     }
 

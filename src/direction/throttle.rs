@@ -8,12 +8,18 @@ use std::{num::NonZeroU64, time::Duration};
 
 use tokio::time::Instant;
 
+use super::apply::Direction;
+use crate::event::EngineEvent;
+
 /// For how long a direction saves up what it does not use: what comes in bursts and is below the limit in the mean is not held up.
 const SAVED_MAX: Duration = Duration::from_secs(1);
 
 /// Into how many runs a second of rows is divided, where transactions are small: more only cost the target commits, fewer
 /// let it do nothing for most of a second and much at its end.
 const RUNS_PER_SECOND: u64 = 10;
+
+/// What is held back for less is not told: a burst that a limit spreads over a moment would change the state twice.
+const TOLD_FROM: Duration = Duration::from_millis(500);
 
 /// The longest wait that one transaction brings: of what would be longer nobody waits for the end, and a clock has one.
 const OWED_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -62,6 +68,33 @@ impl Throttle {
     pub(super) fn rows_at_once(&self) -> usize {
         self.rows_per_second
             .map_or(usize::MAX, |rows| usize::try_from(rows.get() / RUNS_PER_SECOND).unwrap_or(usize::MAX).max(1))
+    }
+}
+
+impl Direction {
+    /// How long nothing more may be applied under the limit that counts now.
+    pub(super) fn heed(&mut self, rows_per_second: Option<NonZeroU64>) -> Duration {
+        let now = Instant::now();
+        self.throttle.limit(rows_per_second, now);
+        if rows_per_second.is_none() {
+            self.hold_nothing_back();
+        }
+        self.throttle.wait(now)
+    }
+
+    /// Says that the limit holds rows back, unless it is for a moment.
+    pub(super) fn hold_back(&mut self, wait: Duration) {
+        let since = *self.held_back.get_or_insert_with(Instant::now);
+        if since.elapsed() + wait >= TOLD_FROM {
+            let rows_per_second = self.throttle.rows_per_second();
+            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second });
+        }
+    }
+
+    pub(super) fn hold_nothing_back(&mut self) {
+        if self.held_back.take().is_some() {
+            self.shared.observe(&EngineEvent::Throttled { source: self.source, rows_per_second: None });
+        }
     }
 }
 
