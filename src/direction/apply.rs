@@ -135,8 +135,9 @@ pub(crate) struct Direction {
     /// The run in hand where it was that, and whether it has its keys in hand; and its plan, where it is to be written yet.
     pub(super) beside: Option<(Beside, bool)>,
     pub(super) ahead: Option<Ahead>,
-    /// How many runs are to be written by themselves.
+    /// How many runs are to be written by themselves; and how many were, the last time.
     pub(super) rest: u32,
+    pub(super) last_rest: Option<u32>,
 }
 
 impl Shared {
@@ -187,6 +188,7 @@ impl Direction {
             beside: None,
             ahead: None,
             rest: 0,
+            last_rest: None,
         }
     }
 

@@ -35,8 +35,9 @@ use crate::{
     side::Side,
 };
 
-/// After one that was written in vain, so many runs are written by themselves: what was in its way is likely to be there still.
-const REST: u32 = 16;
+/// After one that was written in vain, so many runs are written by themselves: what was in its way is likely to be there still. Twice as many
+/// each time, up to the second figure, until one is committed: where a trigger has all writers meet in one row, each attempt costs a lock time-out.
+const REST: (u32, u32) = (16, 4096);
 
 /// What follows the run in hand.
 pub(super) enum Following {
@@ -283,6 +284,7 @@ impl Direction {
         }
         let took = Took { write: in_turn.took, commit: committing.elapsed(), ..Took::default() };
         self.keep(applier, session);
+        self.last_rest = None;
         let mut holding = Holding::new(&shared, self.target());
         holding.leaves_out(&ahead.plan);
         holding.wrote(&ahead.plan);
@@ -300,7 +302,7 @@ impl Direction {
         self.ahead = done.ahead.map(|ahead| *ahead);
         self.alone().await;
         if in_hand {
-            self.rest = REST;
+            self.take_rest();
         }
     }
 
@@ -323,7 +325,13 @@ impl Direction {
         if let Some(session) = session {
             self.keep(applier, session);
         }
-        self.rest = REST;
+        self.take_rest();
+    }
+
+    fn take_rest(&mut self) {
+        let (least, most) = REST;
+        self.rest = self.last_rest.map_or(least, |last| (2 * last).min(most));
+        self.last_rest = Some(self.rest);
     }
 
     /// A session of an applier that is not in use, if there is one.
