@@ -15,6 +15,7 @@ use pontoon_core::Row;
 
 use super::{
     chain::Chain,
+    lost::DISCARDED,
     merge::{self, Outcome},
     pending::History,
     policy::{Policy, RowRule},
@@ -114,7 +115,7 @@ impl Reason {
             Reason::Copied(_) => format!("copied from {name}"),
             Reason::Repaired(_) => format!("repaired from {name}"),
             Reason::Completed(_) => format!("completed after an interruption: {name}"),
-            Reason::Discarded(_) => format!("discarded by an operator: {name} keeps its row"),
+            Reason::Discarded(_) => format!("{DISCARDED}{name} keeps its row"),
             Reason::Chosen(_) => format!("decided by an operator: {name}"),
             Reason::Held => "held".to_owned(),
         }

@@ -8,6 +8,9 @@ use crate::side::Side;
 /// How the rule of every record begins in which an operator decided.
 const BY_HAND: &str = "decided by an operator: ";
 
+/// How the rule of every record begins that was dropped: each node kept its row.
+pub(crate) const DISCARDED: &str = "discarded by an operator: ";
+
 /// What stands in the rule where the row that was not chosen has a key of its own.
 const APART: &str = ", the other row under key (";
 
@@ -34,7 +37,7 @@ pub(crate) struct Settled<'a, T> {
 impl<'a, T: PartialEq> Settled<'a, T> {
     /// The row that lost, and whose it was. Errors: there is none, and why.
     pub(crate) fn lost(&self) -> Result<(Side, &'a T), &'static str> {
-        if self.rule.starts_with("discarded by an operator") {
+        if self.rule.starts_with(DISCARDED) {
             return Err("each node kept its row");
         }
         if self.rule.starts_with(BY_HAND) && self.rule.contains(APART) {

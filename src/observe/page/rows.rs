@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{View, escape, moment, write_button};
 use crate::{
+    conflict::lost::DISCARDED,
     operate::quarantine::{Found, Kept, reason},
     side::Side,
 };
@@ -56,6 +57,7 @@ pub(super) fn write_conflicts(page: &mut String, view: &View<'_>) -> Result {
 fn winner(record: &Record, [a, b]: [&str; 2]) -> (String, &'static str) {
     let is_verdict = |row: &Option<String>| *row == record.verdict;
     match (is_verdict(&record.own_row), is_verdict(&record.other_row)) {
+        _ if record.rule.starts_with(DISCARDED) => ("each its own".to_owned(), ""),
         (true, false) => (a.to_owned(), "of-a"),
         (false, true) => (b.to_owned(), "of-b"),
         (true, true) => ("both equal".to_owned(), ""),
@@ -264,6 +266,8 @@ mod tests {
         let line = "<tr class=\"differs\"><th scope=\"row\">name</th><td>&lt;img src=x onerror=alert(1)&gt;</td><td>no row</td>";
         assert!(page.contains(line) && !page.contains("<img"), "{page}");
         assert_eq!(winner(&record, ["shop", "stock"]), ("shop".to_owned(), "of-a"));
+        let dropped = Record { rule: format!("{DISCARDED}stock keeps its row"), ..record.clone() };
+        assert_eq!(winner(&dropped, ["shop", "stock"]).0, "each its own");
         let merged = Record { verdict: row("x"), ..record };
         assert_eq!(winner(&merged, ["shop", "stock"]).0, "merged");
         assert_eq!((cut("äöü", 2).as_str(), cut("äö", 2).as_str()), ("äö…", "äö"));
