@@ -38,24 +38,6 @@ pub(crate) async fn holder(nodes: &Pair<Arc<dyn Node>>) -> Result<Option<String>
 
 /// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside.
 pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, reads: Pair<bool>) -> Result<()> {
-    passed(nodes, tables, reads, |state| state.aside.is_empty()).await
-}
-
-/// The same, whatever is set aside: of those tables nothing is applied, and the checkpoints go on past what they wait for.
-pub(crate) async fn others_applied(
-    nodes: &Pair<Arc<dyn Node>>,
-    tables: &Pair<Tables>,
-    reads: Pair<bool>,
-) -> Result<()> {
-    passed(nodes, tables, reads, |_| true).await
-}
-
-async fn passed(
-    nodes: &Pair<Arc<dyn Node>>,
-    tables: &Pair<Tables>,
-    reads: Pair<bool>,
-    is_all: impl Fn(&NodeState) -> bool,
-) -> Result<()> {
     let sides: Vec<Side> = Side::BOTH.into_iter().filter(|side| reads[*side]).collect();
     let mut ends = Vec::<(Side, Position)>::new();
     for &side in &sides {
@@ -72,7 +54,7 @@ async fn passed(
             for (side, end) in ends {
                 let state = state(nodes, tables, side.other()).await?;
                 let checkpoint = state.checkpoint.as_ref().ok_or_else(|| no_checkpoint(&nodes[side.other()]))?;
-                if !(is_all(&state) && checkpoint.position.covers(&end)) {
+                if !(state.aside.is_empty() && checkpoint.position.covers(&end)) {
                     open.push((side, end));
                 }
             }
@@ -89,7 +71,7 @@ async fn passed(
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// The tables that are set aside on either node, by their labels.
-pub(crate) async fn aside(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<BTreeSet<Arc<str>>> {
+async fn aside(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<BTreeSet<Arc<str>>> {
     let mut aside = BTreeSet::new();
     for side in Side::BOTH {
         aside.extend(state(nodes, tables, side).await?.aside.into_iter().map(|(label, _)| label));

@@ -17,7 +17,7 @@ use std::{
 use pontoon_core::{
     Checkpoint, Class, Code, Error, Fault, Position, Result, TableId,
     history::Retention,
-    node::{Applier, Lease, LeaseAttempt, Mark, Node, Session, SetUp, Tables},
+    node::{Applier, Lease, LeaseAttempt, Mark, Node, PassedOver, Session, SetUp, Tables},
     quarantine::Stored,
     state::{NodeState, Pause},
 };
@@ -257,7 +257,8 @@ async fn session(
     let mut readers = Vec::new();
     for source in shared.read_sides() {
         let start = checkpoint(&plan.nodes, &states, source)?;
-        let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &states[source].skips).await;
+        let passed = passed_over(&states, source);
+        let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &passed).await;
         let name = plan.nodes[source].name();
         let taken_back = before[source.other()].iter().map(|(label, _)| label.clone());
         let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
@@ -411,6 +412,11 @@ pub(crate) fn are_set_up(
             .hint("run pontoon setup, with the configuration that is meant; what is set up already stays as it is"));
     }
     Ok(())
+}
+
+/// What of the log of `source` is passed over, by operators and since it is applied already or was there before.
+pub(crate) fn passed_over(states: &Pair<NodeState>, source: Side) -> PassedOver {
+    PassedOver { skips: states[source].skips.clone(), since: states[source.other()].since.clone() }
 }
 
 /// Up to where the log of `source` is applied: the checkpoint is on the other node.

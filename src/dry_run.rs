@@ -214,8 +214,8 @@ impl<'a> Counter<'a> {
             return Err(at(Error::new(Code::LogIdentityChanged, text)));
         }
         let from = start.position.clone();
-        let (tables, skips) = (&mapping.tables, states[source].skips.clone());
-        let reader = node.open_tail(Some(&from), &tables[source], &skips).await.map_err(at)?;
+        let (tables, passed) = (&mapping.tables, bridge::passed_over(states, source));
+        let reader = node.open_tail(Some(&from), &tables[source], &passed).await.map_err(at)?;
         let scan = target.open_scan(&tables[source.other()]).await.map_err(|error| error.at(target.name()))?;
         let limits = Limits::new(MEMORY_MAX, config.limits.spill_bytes);
         Ok(Counter {
@@ -224,7 +224,7 @@ impl<'a> Counter<'a> {
             policies: &mapping.policies,
             resolutions: Resolutions::new(states, true),
             quarantine: Quarantine::new(states, quarantine::KEYS_MAX)?,
-            skips,
+            skips: passed.skips,
             reader,
             scan,
             queue: Queue::new(from.clone(), limits, &config.limits.spill_dir),

@@ -128,7 +128,12 @@ pub async fn setup(config: &Config, nodes: &Nodes) -> Result<Mapping> {
 pub async fn setup_anew(config: &Config, nodes: &Nodes, source: Side, tables: &[Arc<str>]) -> Result<()> {
     let (_, mut plans) = prepare(config, nodes).await?;
     plans[source.other()].anew = tables.to_vec();
-    let starts = create(nodes, &plans).await?;
+    let mut starts = create(nodes, &plans).await?;
+    if let Position::Lsn(_) = starts[source].position {
+        // A slot that was there has the log from where it is still needed, which may be long ago. (A binary log is taken up where it stands.)
+        let node = &nodes.nodes[source];
+        starts[source].position = node.log_status(None).await.map_err(|error| error.at(node.name()))?.end;
+    }
     install(nodes, &plans, &starts).await
 }
 

@@ -7,7 +7,7 @@
 use std::{path::Path, process::Stdio, time::Instant};
 
 use pontoon::{config::Config, mapping, nodes, side::Side};
-use pontoon_core::{LogEvent, Position};
+use pontoon_core::{LogEvent, Position, node::PassedOver};
 use pontoon_servers::Kind;
 use tokio::process::Command;
 
@@ -89,7 +89,8 @@ pub(crate) async fn read_log(config: &Path) {
     let checkpoint = nodes[Side::B].state(&mapping.tables[Side::B]).await.unwrap().checkpoint.unwrap();
     let end = nodes[Side::A].log_status(None).await.unwrap().end;
     let began = Instant::now();
-    let mut reader = nodes[Side::A].open_reader(&checkpoint, &mapping.tables[Side::A], &[]).await.unwrap();
+    let mut reader =
+        nodes[Side::A].open_reader(&checkpoint, &mapping.tables[Side::A], &PassedOver::default()).await.unwrap();
     let mut rows = 0;
     loop {
         let reached: Option<Position> = match reader.next().await.unwrap() {

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use pontoon_core::Result;
 
 use super::{Context, NO, RepairArgs, ResyncArgs, copy, repair, run::beside};
-use crate::{barrier::{all_applied, aside, others_applied, until_stuck}, mapping, nodes, setup};
+use crate::{barrier::{all_applied, until_stuck}, mapping, nodes, setup};
 
 pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
@@ -27,12 +27,6 @@ pub(crate) async fn run(arguments: ResyncArgs, context: &Context) -> Result<u8> 
         return Ok(NO);
     }
     let (sides, mapped) = (&nodes.nodes, &mapping.tables);
-    let aside = aside(sides, mapped).await?;
-    if labels.iter().any(|label| aside.contains(label)) {
-        // So the log is not read again from before what they were set aside for, even where nothing else is written.
-        let others = others_applied(sides, mapped, mapping.reads);
-        beside(&config, &nodes, mapping.reads, others).await?;
-    }
     setup::setup_anew(&config, &nodes, source, &labels).await?;
     // What is on its way does not have to be looked at row by row. Where another table waits for a person, it is all the same.
     let crossed = async {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pontoon_core::{LogEvent, Origin, Position, Result, change::Event, state::NodeState};
+use pontoon_core::{LogEvent, Origin, Position, Result, change::Event, state::NodeState, node::PassedOver};
 use tokio::time::timeout;
 
 use super::{Context, DONE, SkipArgs};
@@ -19,7 +19,7 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
     let state = nodes.nodes[side.other()].state(&tables[side.other()]).await?;
     let start = start(&arguments.position, state);
-    let reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side], &[]).await?;
+    let reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side], &PassedOver::default()).await?;
     let mut look = Look::new(reader, &config.limits);
     let mut open = Vec::new();
     let looked = timeout(LOOK_MAX, async {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pontoon_core::{
     Code, Error, LogEvent, Origin, Result,
-    node::{Mark, Tables},
+    node::{PassedOver, Mark, Tables},
 };
 use tokio::time::timeout;
 
@@ -125,7 +125,7 @@ impl Over<'_> {
     async fn take_the_last_step(&self, patience: Duration) -> Result<u8> {
         let (nodes, tables) = (&self.nodes.nodes, &self.mapping.tables);
         let from = self.to.other();
-        let tail = nodes[from].open_tail(None, &tables[from], &[]).await.map_err(|error| error.at(self.name(from)))?;
+        let tail = nodes[from].open_tail(None, &tables[from], &PassedOver::default()).await.map_err(|error| error.at(self.name(from)))?;
         let look = Look::new(tail, &self.config.limits);
         if timeout(patience, all_applied(nodes, tables, self.mapping.reads)).await.map_or(Ok(false), |done| done.map(|()| true))? {
             self.line(Style::Good, "done", &format!("all that was written to {} is on {}", self.name(from), self.name(self.to)))?;

@@ -1,6 +1,6 @@
 //! `pontoon tail`: what a node's log holds, as JSON lines.
 
-use pontoon_core::{LogEvent, MappedTable, Position, Result, change::Event};
+use pontoon_core::{LogEvent, MappedTable, Position, Result, change::Event, node::PassedOver};
 
 use super::{
     Context, DONE, TailArgs, TailFormat,
@@ -16,7 +16,7 @@ pub(crate) async fn run(arguments: TailArgs, context: &Context) -> Result<u8> {
     let peers = crate::setup::connect(&nodes).await?;
     let tables = mapping::map(&config, &nodes).await?.require()?.tables[side].clone();
     let node = &nodes[side];
-    let opened = node.open_tail(arguments.from.as_ref(), &tables, &[]).await;
+    let opened = node.open_tail(arguments.from.as_ref(), &tables, &PassedOver::default()).await;
     let mut look = Look::new(opened.map_err(|error| error.at(node.name()))?, &config.limits);
     let envelopes = match arguments.format {
         TailFormat::Json => None,

@@ -46,7 +46,10 @@ async fn rows(node: &Database, first: u32) -> i64 {
 /// What the node's log has that is not read yet goes. A slot is dropped, or given up by its server.
 async fn lose(node: &Database, name: &str) {
     match (node.kind, name) {
-        (Kind::Postgres, "a") => node.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots").await,
+        (Kind::Postgres, "a") => {
+            node.slots_are_free().await;
+            node.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots").await;
+        }
         (Kind::Postgres, _) => node.outgrow_slot().await,
         (Kind::Mariadb | Kind::Mysql, _) => node.purge_logs().await,
     }

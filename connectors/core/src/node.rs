@@ -115,18 +115,18 @@ pub trait Node: Send + Sync {
     async fn try_lease(&self) -> Result<LeaseAttempt>;
 
     /// Opens the log after `start`. Before the first event it has made sure that the log is the one
-    /// named, and that nothing between `start` and what the server still has is missing. A transaction
-    /// with an obstacle whose position is in `skips` is passed over, as [`crate::change::Progress`].
-    /// Errors: log lost, identity changed, log behind, setting wrong, privilege missing.
-    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>>;
+    /// named, and that nothing between `start` and what the server still has is missing. What is in the way of the log is
+    /// passed over where `passed` says so. Errors: log lost, identity changed, log behind, setting wrong, privilege missing.
+    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, passed: &PassedOver)
+    -> Result<Box<dyn LogReader>>;
 
     /// Opens the log for looking only: takes nothing from a running bridge. From the log's present end
-    /// where no position is given. Tables that are not followed are read too; `skips` as of [`Node::open_reader`].
+    /// where no position is given. Tables that are not followed are read too; `passed` as of [`Node::open_reader`].
     async fn open_tail(
         &self,
         start: Option<&Position>,
         tables: &Tables,
-        skips: &[Position],
+        passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>>;
 
     /// Opens a session that writes, as applier `applier` of the bridge, under the lease's token.
@@ -159,6 +159,29 @@ pub trait Node: Send + Sync {
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;
+}
+
+/// What may be in the way of a log and is passed over all the same.
+#[derive(Debug, Clone, Default)]
+pub struct PassedOver {
+    /// Transactions: each whole, as [`crate::change::Progress`].
+    pub skips: Vec<Position>,
+    /// What concerns a table alone, up to a position: that is known of it already, or is not wanted. The rest of a transaction is read.
+    pub since: Vec<(TableId, Position)>,
+}
+
+impl PassedOver {
+    /// Transactions alone.
+    pub fn skips(skips: &[Position]) -> PassedOver {
+        PassedOver { skips: skips.to_vec(), ..PassedOver::default() }
+    }
+
+    /// Whether what an error says of a table, at a position, is of no matter.
+    pub fn covers(&self, tables: &Tables, error: &Error, position: &Position) -> bool {
+        let table = error.table().and_then(|label| tables.iter().find(|table| *table.label == *label));
+        let since = table.and_then(|table| self.since.iter().find(|(id, _)| *id == table.id));
+        since.is_some_and(|(_, up_to)| up_to.covers(position))
+    }
 }
 
 /// Which of the bridge's sessions on a node this is. Each has its own row in `checkpoint` and, on

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Tables},
+    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session, Tables},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
     state::{NodeState, Pause, Throttle},
@@ -119,7 +119,7 @@ impl Node for MemoryNode {
         &self,
         start: &Checkpoint,
         tables: &Tables,
-        _skips: &[Position],
+        _passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         self.database.dice.call().await?;
         if start.log != self.database.identity() {
@@ -132,7 +132,7 @@ impl Node for MemoryNode {
         &self,
         start: Option<&Position>,
         tables: &Tables,
-        _skips: &[Position],
+        _passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         self.database.dice.call().await?;
         let end = Position::Index(self.database.inner().log.len() as u64);

@@ -162,7 +162,7 @@ fn reading(flavour: Flavour, tables: &Tables) -> Reading {
         flavour,
         shapes: tables.iter().map(|table| table.columns.iter().map(|c| c.column.name.clone()).collect()).collect(),
         charsets: Arc::new(charset::sample()),
-        skips: Vec::new(),
+        passed: pontoon_core::node::PassedOver::default(),
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableName, TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, Tables},
+    node::{
+        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, Tables,
+    },
     quarantine::Asked,
     requests::Requests,
     state::{NodeState, Pause, Throttle},
@@ -158,18 +160,23 @@ impl Node for MysqlNode {
         lease::attempt(self).await
     }
 
-    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
+    async fn open_reader(
+        &self,
+        start: &Checkpoint,
+        tables: &Tables,
+        passed: &PassedOver,
+    ) -> Result<Box<dyn LogReader>> {
         let role = Role::Bridge { log: start.log.clone() };
-        Ok(Box::new(Reader::open(self, role, Some(&start.position), tables, skips).await?))
+        Ok(Box::new(Reader::open(self, role, Some(&start.position), tables, passed).await?))
     }
 
     async fn open_tail(
         &self,
         start: Option<&Position>,
         tables: &Tables,
-        skips: &[Position],
+        passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
-        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, skips).await?))
+        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, passed).await?))
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use pontoon_core::{
     Beside, Code, Error, LogEvent, LogIdentity, Position, Result, TableName,
-    node::{LogReader, Tables},
+    node::{LogReader, PassedOver, Tables},
 };
 
 use crate::{
@@ -106,7 +106,7 @@ impl Reader {
         role: Role,
         start: Option<&Position>,
         tables: &Tables,
-        skips: &[Position],
+        passed: &PassedOver,
     ) -> Result<Reader> {
         let target = node.target().clone();
         let mut client = target.connect(Purpose::Read).await?;
@@ -156,7 +156,7 @@ impl Reader {
             flavour: client.server.flavour,
             shapes: shape.iter().map(|table| column_names(table.as_ref())).collect(),
             charsets: charsets.into(),
-            skips: skips.to_vec(),
+            passed: passed.clone(),
         };
         let (base, number) = split(&file)?;
         let assembler = Assembler::new(reading, base, number, offset, &start);

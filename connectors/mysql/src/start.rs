@@ -15,7 +15,10 @@
 
 use std::collections::HashSet;
 
-use pontoon_core::{Beside, Code, Error, Position, Result, node::Tables};
+use pontoon_core::{
+    Beside, Code, Error, Position, Result,
+    node::{PassedOver, Tables},
+};
 
 use crate::{
     connect::Purpose,
@@ -47,7 +50,7 @@ pub(crate) async fn at(node: &MysqlNode, position: &Position) -> Result<Position
         Code::LogLost => unfit(&place, error.message()),
         _ => error,
     })?;
-    let mut reader = Reader::open(node, Role::Tail, Some(&place), &Tables::from([]), &[]).await?;
+    let mut reader = Reader::open(node, Role::Tail, Some(&place), &Tables::from([]), &PassedOver::default()).await?;
     let mut look = Look {
         begins: files::ends(&files, &place, &end),
         older: prepared.is_some_and(|count| count > 0),

@@ -127,7 +127,7 @@ fn reading(tables: &Tables) -> Result<Reading, Error> {
         shapes: Shapes::of(16_384, TableName::new("public", "fuzzed"), columns.to_vec()),
         members: Members::new("16384:00000000".into(), vec![(0, 16_384)]),
         start: 0,
-        skips: Vec::new(),
+        passed: pontoon_core::node::PassedOver::default(),
         everything: false,
     })
 }

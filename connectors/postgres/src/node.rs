@@ -11,7 +11,10 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, TableId, TableName,
     TableSchema,
     neighbours::Carried,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, Peer, Scan, Session, SetUp, Tables},
+    node::{
+        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, SetUp,
+        Tables,
+    },
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
@@ -158,9 +161,14 @@ impl Node for PostgresNode {
         self.at(lease::attempt(&self.target, &self.names).await)
     }
 
-    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
+    async fn open_reader(
+        &self,
+        start: &Checkpoint,
+        tables: &Tables,
+        passed: &PassedOver,
+    ) -> Result<Box<dyn LogReader>> {
         let link = self.link("opener").await?;
-        let reader = slot::open_reader(&self.target, &self.names, &link.client, start, tables, skips).await;
+        let reader = slot::open_reader(&self.target, &self.names, &link.client, start, tables, passed).await;
         Ok(Box::new(self.at(reader)?))
     }
 
@@ -168,10 +176,10 @@ impl Node for PostgresNode {
         &self,
         start: Option<&Position>,
         tables: &Tables,
-        skips: &[Position],
+        passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         let link = self.link("opener").await?;
-        let reader = slot::open_tail(&self.target, &self.names, &link.client, start, tables, skips).await;
+        let reader = slot::open_tail(&self.target, &self.names, &link.client, start, tables, passed).await;
         Ok(Box::new(self.at(reader)?))
     }
 

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use pontoon_core::{Checkpoint, Code, Error, LogIdentity, Position, Result, TableName, node::Tables};
+use pontoon_core::{
+    Checkpoint, Code, Error, LogIdentity, Position, Result, TableName,
+    node::{PassedOver, Tables},
+};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, types::PgLsn};
 
@@ -109,7 +112,7 @@ pub(crate) async fn open_reader(
     client: &Client,
     start: &Checkpoint,
     tables: &Tables,
-    skips: &[Position],
+    passed: &PassedOver,
 ) -> Result<Reader> {
     let identity = identity(client).await?;
     if identity != start.log {
@@ -134,12 +137,12 @@ pub(crate) async fn open_reader(
     let role = role(names, "reader");
     let mut wire = Wire::connect(target, &role).await?;
     start_streaming(&mut wire, names, &names.slot, from).await?;
-    let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
+    let passed = passed.clone();
     let members = Members::new(look.members, shapes.followed(tables));
     let (names, tables) = (names.clone(), tables.clone());
     Ok(Reader::new(
         wire,
-        Reading { names, tables, shapes, members, start: from, skips, everything: false },
+        Reading { names, tables, shapes, members, start: from, passed, everything: false },
         target,
         role,
     ))
@@ -152,7 +155,7 @@ pub(crate) async fn open_tail(
     client: &Client,
     start: Option<&Position>,
     tables: &Tables,
-    skips: &[Position],
+    passed: &PassedOver,
 ) -> Result<Reader> {
     let look = Look::take(client, names).await?;
     publication_check(client, names, Vec::new()).await?;
@@ -179,11 +182,11 @@ pub(crate) async fn open_tail(
     }
     start_streaming(&mut wire, names, &slot, from).await?;
     let members = Members::new(look.members, shapes.followed(tables));
-    let skips = skips.iter().map(lsn_of).collect::<Result<_>>()?;
+    let passed = passed.clone();
     let (names, tables) = (names.clone(), tables.clone());
     Ok(Reader::new(
         wire,
-        Reading { names, tables, shapes, members, start: from, skips, everything: true },
+        Reading { names, tables, shapes, members, start: from, passed, everything: true },
         target,
         role,
     ))

@@ -26,6 +26,7 @@ async fn lost_slots(kinds: [Kind; 2]) {
     assert!(slot.starts_with("pontoon"), "{slot}");
     let lost = async |sql: &str| {
         backlog(&link).await;
+        postgres.slots_are_free().await;
         for sql in sql.split(';') {
             postgres.run(&sql.replace("SLOT", &slot)).await;
         }

@@ -95,6 +95,12 @@ impl Database {
         })
     }
 
+    /// Waits until nobody reads a slot: PostgreSQL lets go of it a moment after its reader has gone.
+    pub(crate) async fn slots_are_free(&self) {
+        let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
+        eventually("nobody reads a slot", async || self.value(active).await == "0").await;
+    }
+
     /// Makes a log so long that the server gives up the slot that nobody reads.
     pub(crate) async fn outgrow_slot(&self) {
         self.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'").await;

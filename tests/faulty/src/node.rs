@@ -9,8 +9,8 @@ use pontoon_core::{
     history::Retention,
     new_key::{Answer, NewKey},
     node::{
-        Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, Peer, Scan, Session, Settled,
-        TableBatch, Tables, Tried,
+        Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session,
+        Settled, TableBatch, Tables, Tried,
     },
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
@@ -168,8 +168,13 @@ impl Node for FaultyNode {
         })
     }
 
-    async fn open_reader(&self, start: &Checkpoint, tables: &Tables, skips: &[Position]) -> Result<Box<dyn LogReader>> {
-        let reader = call!(self.caller, "open_reader", self.node.open_reader(start, tables, skips))?;
+    async fn open_reader(
+        &self,
+        start: &Checkpoint,
+        tables: &Tables,
+        passed: &PassedOver,
+    ) -> Result<Box<dyn LogReader>> {
+        let reader = call!(self.caller, "open_reader", self.node.open_reader(start, tables, passed))?;
         Ok(Box::new(FaultyReader(self.caller.opened(reader))))
     }
 
@@ -177,9 +182,9 @@ impl Node for FaultyNode {
         &self,
         start: Option<&Position>,
         tables: &Tables,
-        skips: &[Position],
+        passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
-        self.node.open_tail(start, tables, skips).await
+        self.node.open_tail(start, tables, passed).await
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {

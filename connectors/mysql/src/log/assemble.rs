@@ -13,7 +13,11 @@ use std::{
     sync::Arc,
 };
 
-use pontoon_core::{Code, Error, LogEvent, Position, Progress, Result, change::Obstacle, node::Tables};
+use pontoon_core::{
+    Code, Error, LogEvent, Position, Progress, Result,
+    change::Obstacle,
+    node::{PassedOver, Tables},
+};
 
 use super::{
     event::{Begin, FLAG_ARTIFICIAL, Frame, Message},
@@ -38,8 +42,8 @@ pub(crate) struct Reading {
     pub(crate) shapes: Vec<Vec<Box<str>>>,
     /// Its charsets.
     pub(crate) charsets: Arc<Charsets>,
-    /// Names of transactions (where their first event ends) to pass over if something is in their way.
-    pub(crate) skips: Vec<Position>,
+    /// What is passed over if something is in its way: of a transaction the name is where its first event ends.
+    pub(crate) passed: PassedOver,
 }
 
 /// Makes events into transactions.
@@ -262,7 +266,9 @@ impl Assembler {
     pub(super) fn obstacle(&mut self, error: Error) {
         let position = self.position();
         let Some(transaction) = &mut self.transaction else { return };
-        if transaction.is_passed_over() {
+        // Of one that is decided later it is not known yet where it will stand.
+        let is_known = !transaction.xa && self.reading.passed.covers(&self.reading.tables, &error, &position);
+        if is_known || transaction.is_passed_over() {
             return;
         }
         transaction.passed = true;
@@ -304,7 +310,7 @@ pub(super) mod tests {
             flavour,
             shapes: Vec::new(),
             charsets: Arc::new(sample()),
-            skips: skips.to_vec(),
+            passed: PassedOver::skips(skips),
         };
         Assembler::new(reading, "bin", 1, 100, &"bin.000001:100".parse().unwrap())
     }

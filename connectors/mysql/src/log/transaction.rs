@@ -78,7 +78,7 @@ impl Transaction {
             changes: Vec::new(),
             bytes: 0,
             begun: false,
-            held: reading.skips.contains(&first).then(Vec::new),
+            held: reading.passed.skips.contains(&first).then(Vec::new),
             passed: false,
             passed_over: 0,
             first,

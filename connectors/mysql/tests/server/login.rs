@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use pontoon_core::{
     Code, Error, LogEvent, TableName,
-    node::{Node, NodeOptions, Secret, Tables},
+    node::{Node, NodeOptions, PassedOver, Secret, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Encryption, Kind, Options, Server};
@@ -27,7 +27,7 @@ async fn works(server: &Server, node: &Arc<MysqlNode>) -> Result<(), Error> {
     node.connect().await?;
     let name = TableName::new("login", "t");
     let tables: Tables = map(node, &[name]).await;
-    let mut reader = node.open_tail(None, &tables, &[]).await?;
+    let mut reader = node.open_tail(None, &tables, &PassedOver::default()).await?;
     let mut conn = root(server).await;
     run(&mut conn, &["INSERT INTO login.t VALUES ()"]).await;
     loop {

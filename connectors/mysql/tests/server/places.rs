@@ -9,7 +9,7 @@ use std::{
 
 use pontoon_core::{
     Checkpoint, Code, LogEvent, TableName,
-    node::{LogReader, Node, Tables},
+    node::{LogReader, Node, PassedOver, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
@@ -102,7 +102,7 @@ async fn checksums_come_and_go(server: &Server, node: &Arc<MysqlNode>, tables: &
                 break;
             }
         }
-        let other = node.open_tail(None, tables, &[]).await.unwrap();
+        let other = node.open_tail(None, tables, &PassedOver::default()).await.unwrap();
         drop(other);
     }
     // All of it once more, as a backlog.
@@ -211,7 +211,7 @@ async fn damage_is_seen(server: &Server, node: &Arc<MysqlNode>, tables: &Tables)
                 file.write_all(&[byte]).unwrap();
             };
             flip(&mut file, byte[0] ^ 0x20);
-            let mut reader = node.open_reader(&before, tables, &[]).await.unwrap();
+            let mut reader = node.open_reader(&before, tables, &PassedOver::default()).await.unwrap();
             reads(&mut reader, 500..501).await;
             let error = loop {
                 match tokio::time::timeout(DEADLINE, reader.next()).await.unwrap() {
@@ -224,7 +224,7 @@ async fn damage_is_seen(server: &Server, node: &Arc<MysqlNode>, tables: &Tables)
             assert!(error.message().contains(&here.binlog_file().unwrap()), "{error}");
             flip(&mut file, byte[0]);
         }
-        let mut reader = node.open_reader(&before, tables, &[]).await.unwrap();
+        let mut reader = node.open_reader(&before, tables, &PassedOver::default()).await.unwrap();
         reads(&mut reader, 500..503).await;
     }
     run(&mut root(server).await, &["DO 1"]).await;
@@ -268,7 +268,7 @@ async fn a_reset_ends_the_reader(server: &Server, node: &Arc<MysqlNode>, tables:
             }
         };
         eprintln!("{}: {error} after {:?}", server.kind(), began.elapsed());
-        let error = match node.open_reader(&here, tables, &[]).await {
+        let error = match node.open_reader(&here, tables, &PassedOver::default()).await {
             Ok(mut reader) => reader.next().await.expect_err("it reads on in another log"),
             Err(error) => error,
         };

@@ -7,8 +7,8 @@ use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Span, TableId, TableName, Tag, Value,
     new_key::{Answer, NewKey, Of},
     node::{
-        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, Session, Severity, TableBatch, Tables, Tried,
-        UpdateGroup,
+        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, PassedOver, Session, Severity, TableBatch, Tables,
+        Tried, UpdateGroup,
     },
     quarantine::{Ask, Asked, Stored, StoredWrite, What},
     state::Arrangement,
@@ -518,7 +518,7 @@ async fn a_plain_user_can_do_it_all(server: &Server) {
     assert_eq!(apply(&mut session, TableBatch { deletes: vec![two], ..Default::default() }).await, Ok(Applied::All));
     plain.mark(Mark::Barrier).await.unwrap();
     assert_eq!(read_to(&mut reader, &fence).await.len(), 1);
-    let mut tail = plain.open_tail(Some(&fence), &tables, &[]).await.unwrap();
+    let mut tail = plain.open_tail(Some(&fence), &tables, &PassedOver::default()).await.unwrap();
     assert_eq!(transaction(&mut tail).await, transaction(&mut reader).await);
     plain.log_status(Some(&fence)).await.unwrap();
     plain.skip(&fence).await.unwrap();

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
     Code, LogEvent, Position, TableName,
-    node::{Admin, Node, Tables},
+    node::{Admin, Node, PassedOver, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
@@ -142,7 +142,7 @@ async fn what_was_prepared_before(server: &Server, node: &Arc<MysqlNode>, tables
     run(&mut other, &[&prepare("other", 11), "XA COMMIT 'other'"]).await;
     let (read_again, start) = earlier(&place).await;
     assert!(read_again, "it was committed");
-    let mut reader = node.open_reader(&start, tables, &[]).await.unwrap();
+    let mut reader = node.open_reader(&start, tables, &PassedOver::default()).await.unwrap();
     let mut committed = 0;
     while committed < 2 {
         committed += u32::from(matches!(next(&mut reader).await, LogEvent::Held(held) if is_commit(&held)));

@@ -9,7 +9,7 @@ use pontoon_core::{
     Change, Fragment, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId, TableName, Value,
     change::Obstacle,
     form::Form,
-    node::{Admin, LogReader, Node, NodeOptions, Secret, SetupPlan, Tables},
+    node::{Admin, LogReader, Node, NodeOptions, PassedOver, Secret, SetupPlan, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Options, Server};
@@ -117,7 +117,7 @@ pub(crate) async fn set_up(node: &MysqlNode, tables: &Tables) -> Box<dyn LogRead
     let here = node.setup(&plan(tables)).await.unwrap();
     let other = pontoon_core::Checkpoint { position: Position::Lsn(1), log: plan(tables).other_log };
     node.install_checkpoint(&plan(tables), &other).await.unwrap();
-    node.open_reader(&here, tables, &[]).await.unwrap()
+    node.open_reader(&here, tables, &PassedOver::default()).await.unwrap()
 }
 
 pub(crate) async fn next(reader: &mut Box<dyn LogReader>) -> LogEvent {

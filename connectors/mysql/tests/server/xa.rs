@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use pontoon_core::{
     Change, Checkpoint, Code, Fragment, Held, LogEvent, Origin, Position, TableName, Value,
     change::Obstacle,
-    node::{Admin, LogReader, Node, Severity, Tables},
+    node::{Admin, LogReader, Node, PassedOver, Severity, Tables},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
@@ -173,7 +173,7 @@ impl Two {
     async fn open(&self, position: &Position) -> Result<Log, pontoon_core::Error> {
         let position = position.durable().parse().unwrap();
         let at = Checkpoint { position, log: self.node.identity().await.unwrap() };
-        Ok(Log::new(self.node.open_reader(&at, &self.tables, &[]).await?))
+        Ok(Log::new(self.node.open_reader(&at, &self.tables, &PassedOver::default()).await?))
     }
 
     async fn rows_wait_for_their_decision(&self, server: &Server) {
@@ -305,7 +305,11 @@ impl Two {
             assert_eq!(met.error.code(), Code::RowImagePartial, "{}", met.error);
             // Passed over by the name that it was given, which is its decision's.
             let at = Checkpoint { position: start, log: self.node.identity().await.unwrap() };
-            let reader = self.node.open_reader(&at, &self.tables, std::slice::from_ref(&met.position)).await.unwrap();
+            let reader = self
+                .node
+                .open_reader(&at, &self.tables, &PassedOver::skips(std::slice::from_ref(&met.position)))
+                .await
+                .unwrap();
             let mut log = Log::new(reader);
             while log.next().await.unwrap().ids != [23] {}
             assert!(log.pieces.is_empty());

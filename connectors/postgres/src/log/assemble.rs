@@ -32,7 +32,8 @@ use std::collections::{HashMap, VecDeque};
 
 use pontoon_core::{
     Change, Code, Error, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Row, TableId, Value,
-    change::Obstacle, node::Tables,
+    change::Obstacle,
+    node::{PassedOver, Tables},
 };
 
 use super::{
@@ -57,7 +58,8 @@ pub(crate) struct Reading {
     /// The publication's tables when it was opened.
     pub(crate) members: Members,
     pub(crate) start: u64,
-    pub(crate) skips: Vec<u64>,
+    /// What is passed over if something is in its way.
+    pub(crate) passed: PassedOver,
     /// Changes of tables that are not followed are yielded too.
     pub(crate) everything: bool,
 }
@@ -165,7 +167,7 @@ impl Assembler {
         match message {
             Message::Begin { final_lsn, commit_time, xid } => {
                 let mut transaction = Transaction::new(xid, false);
-                transaction.skipped = self.reading.skips.contains(&final_lsn);
+                transaction.skipped = self.reading.passed.skips.contains(&Position::Lsn(final_lsn));
                 let commit = Commit { lsn: final_lsn, end: final_lsn, time: since_1970(commit_time) };
                 self.flow.whole = Some((transaction, commit));
             }
@@ -225,8 +227,8 @@ impl Assembler {
         if commit.end <= self.reading.start {
             return transaction.undo(&mut self.out);
         }
-        let skipped = self.reading.skips.contains(&commit.lsn);
-        if let Some(error) = self.in_the_way(&transaction, commit.lsn).filter(|_| !skipped) {
+        let skipped = self.reading.passed.skips.contains(&Position::Lsn(commit.lsn));
+        if let Some(error) = self.in_the_way(&transaction, commit).filter(|_| !skipped) {
             let position = Position::Lsn(commit.lsn);
             self.ended = true;
             let error = error.at(format!("the transaction at {position}"));
@@ -245,10 +247,13 @@ impl Assembler {
 
     /// Why a transaction cannot be passed on that commits at `lsn`. A change of a table's shape waits for all that
     /// have written to it: one that commits after the shapes were loaded has met them.
-    fn in_the_way(&self, transaction: &Transaction, lsn: u64) -> Option<Error> {
-        let settled = lsn >= self.reading.shapes.loaded_at;
+    fn in_the_way(&self, transaction: &Transaction, commit: Commit) -> Option<Error> {
+        let Reading { shapes, passed, tables, .. } = &self.reading;
+        let settled = commit.lsn >= shapes.loaded_at;
+        let end = Position::Lsn(commit.end);
         let told = || self.told(transaction.members.as_ref().filter(|_| settled)?);
-        transaction.obstacle(settled).cloned().or_else(told)
+        let mut obstacles = transaction.obstacles(settled).filter(|error| !passed.covers(tables, error, &end));
+        obstacles.next().cloned().or_else(told)
     }
 
     /// What a heartbeat says against a table.

@@ -136,16 +136,17 @@ impl Transaction {
         }
     }
 
-    /// Something cannot be passed on. What more is met of that subtransaction says nothing new; but what is none if
+    /// Something cannot be passed on. What more is met of that subtransaction and table says nothing new; but what is none if
     /// the transaction is old does not hide what is one.
     pub(super) fn meet(&mut self, part: u32, error: &Error, settled: bool) {
-        if !self.obstacles.iter().any(|met| met.part == part && (settled || !met.settled)) {
+        let is_known = |met: &Met| met.part == part && met.error.table() == error.table() && (settled || !met.settled);
+        if !self.obstacles.iter().any(is_known) {
             self.obstacles.push(Met { part, error: error.clone(), settled });
         }
     }
 
     /// What is in its way; `settled` says that it commits after the shapes were loaded.
-    pub(super) fn obstacle(&self, settled: bool) -> Option<&Error> {
-        self.obstacles.iter().find(|met| settled || !met.settled).map(|met| &met.error)
+    pub(super) fn obstacles(&self, settled: bool) -> impl Iterator<Item = &Error> {
+        self.obstacles.iter().filter(move |met| settled || !met.settled).map(|met| &met.error)
     }
 }

@@ -174,7 +174,10 @@ impl Wire {
     pub(crate) async fn receive(&mut self) -> Result<Bytes> {
         match self.message().await? {
             Message::CopyData(body) => Ok(body.into_bytes()),
-            Message::CopyDone => Err(Error::new(Code::ConnectionLost, "the server ended the replication stream")),
+            // A server that is shut down completes the command without ending the stream first (`WalSndDone` of walsender.c).
+            Message::CopyDone | Message::CommandComplete(_) => {
+                Err(Error::new(Code::ConnectionLost, "the server ended the replication stream"))
+            }
             _ => Err(unexpected()),
         }
     }

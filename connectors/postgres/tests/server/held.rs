@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pontoon_core::{
     Change, Code, Held, LogEvent, Operation, Origin, Position, Row, Value,
-    node::{LogReader, Mark, Node, TableBatch},
+    node::{LogReader, Mark, Node, PassedOver, TableBatch},
 };
 use tokio_postgres::Client;
 
@@ -226,7 +226,8 @@ async fn what_cannot_be_passed_on_stops_only_before_a_commit() {
         let skips = [obstacle.position.clone()];
         drop(reader);
         bench.plan.tables = map(&bench.node, &names(&["items"]), &[]).await;
-        let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &skips).await.unwrap();
+        let mut reader =
+            bench.node.open_reader(&bench.start, bench.tables(), &PassedOver::skips(&skips)).await.unwrap();
         let again = wholes(&bench, &mut reader, &mut Putting::default()).await;
         assert_eq!(again.len(), 3, "{bad}");
     }

@@ -2,7 +2,7 @@
 
 use pontoon_core::{
     Code,
-    node::{Node, NodeOptions, Secret},
+    node::{Node, NodeOptions, PassedOver, Secret},
 };
 
 use crate::support::{Bench, options};
@@ -70,7 +70,7 @@ async fn connections_log_in_by_every_method_that_does_not_tell_the_password() {
         bench.run(&format!("SET password_encryption = '{stored}'; ALTER ROLE \"bridge \"\"user\" PASSWORD 'it''s a secret'; SELECT pg_reload_conf()")).await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         let node = pontoon_postgres::node(options(&bench.server, crate::support::BRIDGE)).unwrap();
-        let opened = node.open_reader(&bench.start, bench.tables(), &[]).await;
+        let opened = node.open_reader(&bench.start, bench.tables(), &PassedOver::default()).await;
         if method == "password" {
             // In clear text over a connection that anybody can read: not by us.
             assert_eq!(opened.err().unwrap().code(), Code::LoginRefused);

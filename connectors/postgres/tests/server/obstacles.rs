@@ -3,7 +3,7 @@
 use pontoon_core::{
     Change, Checkpoint, Code, LogEvent, LogIdentity, Position, Value,
     change::Obstacle,
-    node::{Mark, Node},
+    node::{Mark, Node, PassedOver},
 };
 
 use crate::support::{Bench, map, names, next};
@@ -11,7 +11,7 @@ use crate::support::{Bench, map, names, next};
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
 
 async fn refusal(bench: &Bench, start: &Checkpoint) -> pontoon_core::Error {
-    match bench.node.open_reader(start, bench.tables(), &[]).await {
+    match bench.node.open_reader(start, bench.tables(), &PassedOver::default()).await {
         Ok(_) => panic!("the reader was opened"),
         Err(error) => error,
     }
@@ -118,10 +118,21 @@ async fn a_partial_image_stops_and_can_be_skipped() {
     let found = obstacle(&bench).await;
     assert_eq!(found.error.code(), Code::RowImagePartial);
     assert!(found.error.remedy().unwrap().contains("ALTER TABLE \"public\".\"items\" REPLICA IDENTITY FULL"));
+    let behind = bench.node.log_status(None).await.unwrap().end;
     bench.run("ALTER TABLE items REPLICA IDENTITY FULL; INSERT INTO items VALUES (2, 'c')").await;
     let skips = [found.position.clone()];
-    let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &skips).await.unwrap();
+    let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &PassedOver::skips(&skips)).await.unwrap();
     assert_eq!(bench.fragments(&mut reader).await.len(), 2);
+    drop(reader);
+    // As it is where the table counts from behind it, or from a place before.
+    let table = bench.tables()[0].id;
+    let passed = |up_to: &Position| PassedOver { since: vec![(table, up_to.clone())], ..PassedOver::default() };
+    let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &passed(&behind)).await.unwrap();
+    assert_eq!(bench.fragments(&mut reader).await.len(), 2);
+    drop(reader);
+    let before = passed(&bench.start.position);
+    let mut reader = bench.node.open_reader(&bench.start, bench.tables(), &before).await.unwrap();
+    while !matches!(reader.next().await.unwrap(), LogEvent::Obstacle(_)) {}
     drop(reader);
     use pontoon_core::node::Admin;
     bench.node.skip(&found.position).await.unwrap();
@@ -168,7 +179,7 @@ async fn a_schema_change_stops_the_running_reader_and_passes_after_a_restart() {
         assert_eq!(found.error.code(), Code::SchemaChanged, "{change}");
         drop(reader);
         // With the old schema still loaded, the change is seen before the first event.
-        let old = bench.node.open_reader(&bench.start, bench.tables(), &[]).await;
+        let old = bench.node.open_reader(&bench.start, bench.tables(), &PassedOver::default()).await;
         assert_eq!(old.err().unwrap().code(), Code::SchemaChanged, "{change}");
     }
 }

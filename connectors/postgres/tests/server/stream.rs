@@ -2,7 +2,7 @@
 
 use pontoon_core::{
     LogEvent, Operation, Origin, Row, Span, TableName, Value, calendar,
-    node::{Mark, Node, TableBatch, UpdateGroup},
+    node::{Mark, Node, PassedOver, TableBatch, UpdateGroup},
 };
 
 use crate::support::{Bench, next, tag, without_rules};
@@ -208,8 +208,9 @@ async fn a_tail_takes_nothing_from_the_bridge() {
     let bench = Bench::start(ITEMS, &["items"]).await;
     bench.run("INSERT INTO items VALUES (1)").await;
     let mut reader = bench.reader().await;
-    let mut old = bench.node.open_tail(Some(&bench.start.position), bench.tables(), &[]).await.unwrap();
-    let mut new = bench.node.open_tail(None, bench.tables(), &[]).await.unwrap();
+    let mut old =
+        bench.node.open_tail(Some(&bench.start.position), bench.tables(), &PassedOver::default()).await.unwrap();
+    let mut new = bench.node.open_tail(None, bench.tables(), &PassedOver::default()).await.unwrap();
     bench.run("INSERT INTO items VALUES (2)").await;
     assert_eq!(bench.fragments(&mut old).await.len(), 2);
     assert_eq!(bench.fragments(&mut new).await.len(), 1);

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use pontoon_core::{
     Change, Checkpoint, Form, Fragment, Held, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId,
     TableName, Tag,
-    node::{Admin, Applier, LeaseAttempt, LogReader, Mark, Node, NodeOptions, Secret, Session, SetupPlan, Tables},
+    node::{
+        Admin, Applier, LeaseAttempt, LogReader, Mark, Node, NodeOptions, PassedOver, Secret, Session, SetupPlan,
+        Tables,
+    },
 };
 use pontoon_postgres::PostgresNode;
 use pontoon_servers::{Kind, Options, Server};
@@ -149,7 +152,7 @@ impl Bench {
     }
 
     pub(crate) async fn reader(&self) -> Box<dyn LogReader> {
-        self.node.open_reader(&self.start, self.tables(), &[]).await.unwrap()
+        self.node.open_reader(&self.start, self.tables(), &PassedOver::default()).await.unwrap()
     }
 
     /// The token of a fresh lease, whose connection is dropped again.

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use pontoon_core::{
     Code, LogEvent,
-    node::{Admin, Node, NodeOptions, Secret},
+    node::{Admin, Node, NodeOptions, PassedOver, Secret},
 };
 use pontoon_servers::{Authority, Encryption, Kind, Options, Request, Server};
 use tokio_postgres::Client;
@@ -168,7 +168,7 @@ async fn a_client_certificate_opens_the_log_as_well() {
 
         let plan = plan_of(map(&node, &names(&["items"]), &[]).await);
         let start = node.setup(&plan).await.unwrap();
-        let mut reader = node.open_reader(&start, &plan.tables, &[]).await.unwrap();
+        let mut reader = node.open_reader(&start, &plan.tables, &PassedOver::default()).await.unwrap();
         sql.batch_execute("DELETE FROM items; INSERT INTO items SELECT generate_series(1, 20000)").await.unwrap();
         let mut count = 0;
         while count < 20_000 {
