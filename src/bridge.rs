@@ -177,7 +177,8 @@ async fn sessions(
     loop {
         let started = Instant::now();
         let Failure { stage, source, error } = match session(plan, stop, stopping.clone(), dice.clone()).await {
-            Ok(()) => return Ok(()),
+            Ok(Ended::Done) => return Ok(()),
+            Ok(Ended::Resumed) => continue,
             Err(failure) if failure.error.class() == Class::Transient => failure,
             Err(Failure { stage, source, error }) => {
                 plan.observer.observe(&EngineEvent::Failed { stage, source, error: &error });
@@ -209,6 +210,14 @@ fn random(dice: &Mutex<SmallRng>, max: Duration) -> Duration {
     Duration::from_millis(dice.lock().unwrap_or_else(PoisonError::into_inner).random_range(1..=millis))
 }
 
+/// How a session ends well.
+enum Ended {
+    /// As was asked for.
+    Done,
+    /// What was paused goes on: in another session, since tables may be others than they were when the logs were opened.
+    Resumed,
+}
+
 /// What ended a session, and what was being done.
 struct Failure {
     stage: Stage,
@@ -238,10 +247,10 @@ async fn session(
     stop: &level::Sender<bool>,
     mut stopping: level::Receiver<bool>,
     dice: Arc<Mutex<SmallRng>>,
-) -> Result<(), Failure> {
+) -> Result<Ended, Failure> {
     let mut leases = tokio::select! {
         biased;
-        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        _ = stopping.wait_for(|stop| *stop) => return Ok(Ended::Done),
         leases = leases(plan) => leases?,
     };
     let (tokens, mut states) = take_over(plan, &mut leases).await?;
@@ -250,8 +259,8 @@ async fn session(
     epoch::raise(&plan.nodes, &mut leases).await?;
     let before = Pair::from_fn(|side| states[side].aside.clone());
     let arrangements = aside::arrangements(&plan.aside, &plan.tables, plan.rules, &mut states);
-    let shared = Arc::new(Shared::new(plan, tokens, &states, stopping, dice)?);
-    let is_paused = heed_pauses(plan, &shared).await?;
+    let paused = pauses(plan).await?;
+    let shared = Arc::new(Shared::new(plan, tokens, &states, paused, stopping, dice)?);
     heed_throttles(&shared).await?;
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
@@ -288,16 +297,14 @@ async fn session(
     tasks.spawn(within(Stage::Connect, None, failing(keep(shared.clone(), leases))));
     tasks.spawn(within(Stage::Read, None, failing(heartbeat(shared.clone()))));
     plan.observer.observe(&EngineEvent::Active);
-    if is_paused {
-        tasks.spawn(within(Stage::Connect, None, failing(wait_for_resume(shared.clone()))));
-    }
+    let resuming = wait_for_resume(&shared);
     let ending = async {
         match plan.until {
             Until::Stopped => std::future::pending().await,
             Until::CaughtUp => caught_up(&shared).await,
         }
     };
-    tokio::pin!(ending);
+    tokio::pin!(ending, resuming);
     let mut directions = shared.read_sides().count();
     while directions > 0 {
         tokio::select! {
@@ -306,15 +313,16 @@ async fn session(
                 Some(Ok(Ok(()))) => directions -= 1,
                 Some(Ok(Err(failure))) => return Err(failure),
                 Some(Err(error)) => return Err(Error::new(Code::Internal, format!("a task ended: {error}")).into()),
-                None => return Ok(()),
+                None => return Ok(Ended::Done),
             },
+            resumed = &mut resuming, if !stop.get() => return Ok(resumed.map(|()| Ended::Resumed)?),
             done = &mut ending, if !stop.get() => {
                 done?;
                 stop.set(true);
             }
         }
     }
-    Ok(())
+    Ok(Ended::Done)
 }
 
 /// A task that never ends well: only the two directions do, when told to stop.
@@ -444,17 +452,18 @@ async fn keep(shared: Arc<Shared>, mut leases: Vec<Box<dyn Lease>>) -> Result<()
     }
 }
 
-/// Reads which nodes nothing is to be applied on. What is paused from now on ends this session's tokens. Whether any is. Errors: paused, where
+/// Reads which nodes nothing is to be applied on. What is paused from now on ends this session's tokens. Errors: paused, where
 /// the bridge is to end by itself, which it could not.
-async fn heed_pauses(plan: &Plan, shared: &Shared) -> Result<bool> {
-    for source in shared.read_sides().filter(|_| plan.rules.has(Rule::Pause)) {
+async fn pauses(plan: &Plan) -> Result<Pair<Option<Pause>>> {
+    let mut pauses = Pair::default();
+    for source in Side::BOTH.into_iter().filter(|side| plan.reads[*side] && plan.rules.has(Rule::Pause)) {
         let Some(pause) = pause_of(&plan.nodes, source).await? else { continue };
         if plan.until != Until::Stopped {
             return Err(paused(&plan.nodes, source));
         }
-        shared.paused[source.other()].set(Some(pause));
+        pauses[source.other()] = Some(pause);
     }
-    Ok(Side::BOTH.into_iter().any(|side| shared.paused[side].get().is_some()))
+    Ok(pauses)
 }
 
 /// An operator's word that nothing is to be applied in the direction from a side, if there is one.
@@ -492,19 +501,26 @@ async fn heed_throttles(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Tells what is paused, and looks whether it goes on.
-async fn wait_for_resume(shared: Arc<Shared>) -> Result<()> {
-    let paused = |side: Side| shared.paused[side].get();
-    for (side, pause) in Side::BOTH.into_iter().filter_map(|side| Some((side, paused(side)?))) {
-        shared.observe(&EngineEvent::Paused { source: side.other(), until: pause.until });
+/// Tells what is paused, and returns when some of it goes on; never where nothing is paused.
+async fn wait_for_resume(shared: &Shared) -> Result<()> {
+    let paused = || Side::BOTH.into_iter().filter_map(|side| Some((side.other(), shared.paused[side]?)));
+    for (source, pause) in paused() {
+        shared.observe(&EngineEvent::Paused { source, until: pause.until });
+    }
+    if paused().next().is_none() {
+        return std::future::pending().await;
     }
     loop {
         sleep(LOOK_FOR_RESUME_EVERY).await;
-        for side in Side::BOTH.into_iter().filter(|side| paused(*side).is_some()) {
-            if pause_of(&shared.nodes, side.other()).await?.is_none() {
-                shared.observe(&EngineEvent::Resumed { source: side.other() });
-                shared.paused[side].set(None);
+        let mut goes_on = false;
+        for (source, _) in paused() {
+            if pause_of(&shared.nodes, source).await?.is_none() {
+                shared.observe(&EngineEvent::Resumed { source });
+                goes_on = true;
             }
+        }
+        if goes_on {
+            return Ok(());
         }
     }
 }
@@ -576,8 +592,8 @@ pub(crate) struct Shared {
     pub(crate) chunk_rows: Option<usize>,
     /// The tables that are being copied.
     pub(crate) underway: Underway,
-    /// The word that nothing is to be applied on a side. In one session that only ever ends.
-    pub(crate) paused: Pair<level::Sender<Option<Pause>>>,
+    /// The word that nothing is to be applied on a side. When it ends, so does the session.
+    paused: Pair<Option<Pause>>,
     /// How many rows of a side's log are applied in a second, by the configuration and where nobody has said otherwise.
     rows_per_second: Option<NonZeroU64>,
     /// The same as it is now.
@@ -597,6 +613,7 @@ impl Shared {
         plan: &Plan,
         tokens: Pair<i64>,
         states: &Pair<NodeState>,
+        paused: Pair<Option<Pause>>,
         stopping: level::Receiver<bool>,
         dice: Arc<Mutex<SmallRng>>,
     ) -> Result<Self> {
@@ -633,7 +650,7 @@ impl Shared {
             windows: Pair::default(),
             chunk_rows: plan.chunk_rows,
             underway: Underway::default(),
-            paused: Pair::from_fn(|_| level::Sender::new(None)),
+            paused,
             rows_per_second: plan.rows_per_second,
             throttles: Pair::from_fn(|_| level::Sender::new(plan.rows_per_second)),
             begun: level::Sender::new(false),
@@ -665,10 +682,9 @@ impl Shared {
         }
     }
 
-    /// Waits until something is to be applied on a side.
-    pub(crate) async fn resumed(&self, side: Side) {
-        let mut paused = self.paused[side].subscribe();
-        paused.wait_for(Option::is_none).await;
+    /// Whether nothing is to be applied on a side for as long as this session lasts.
+    pub(crate) fn is_paused(&self, side: Side) -> bool {
+        self.paused[side].is_some()
     }
 
     /// Keeps readers from stopping at a full spill, until dropped.

@@ -165,8 +165,8 @@ impl Settler {
     pub(crate) async fn run(mut self) -> Result<()> {
         let shared = self.shared.clone();
         // A settlement writes on both.
-        for side in Side::BOTH {
-            shared.resumed(side).await;
+        if Side::BOTH.into_iter().any(|side| shared.is_paused(side)) {
+            return std::future::pending().await;
         }
         self.complete_all().await?;
         self.look_for_requests().await?;

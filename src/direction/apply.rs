@@ -203,10 +203,8 @@ impl Direction {
         let mut read = shared.queues[self.source].read_up_to();
         let mut stopping = shared.stopping.clone();
         let mut limit = shared.throttles[self.source].subscribe();
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => {}
-            () = shared.resumed(self.target()) => {}
+        if shared.is_paused(self.target()) {
+            stopping.wait_for(|stop| *stop).await;
         }
         loop {
             if stopping.get() {

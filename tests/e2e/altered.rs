@@ -21,6 +21,8 @@ first_pairing!(
     columns_come_and_go,
     a_table_is_swapped_for_another,
     a_column_is_dropped_and_another_added_under_its_name,
+    the_last_column_is_dropped_and_another_added_under_its_name,
+    so_is_one_of_columns_with_rules,
     a_column_gets_another_name_and_one_another_type,
 );
 
@@ -30,8 +32,9 @@ const OF_B: u32 = 1_000_000;
 /// What the bridge says when one side is not what the other is.
 const WAITS: &str = "waiting until both sides agree on the tables";
 
-async fn ready(kinds: [Kind; 2]) -> Link {
-    let options = LinkOptions { configuration: "[[tables]]\nname = \"items\"\n".into(), ..LinkOptions::default() };
+async fn ready(kinds: [Kind; 2], rules: &str) -> Link {
+    let configuration = format!("[[tables]]\nname = \"items\"\n{rules}");
+    let options = LinkOptions { configuration, ..LinkOptions::default() };
     let link = Link::start(kinds, options).await;
     link.create("items", "id int PRIMARY KEY, name varchar(40), n int").await;
     link.succeed(&["setup"]).await;
@@ -116,7 +119,7 @@ async fn cross(link: &Link) {
 }
 
 async fn columns_come_and_go(kinds: [Kind; 2]) {
-    let link = ready(kinds).await;
+    let link = ready(kinds, "").await;
     let (mut bridge, stop, writers) = written_on_both_sides(&link).await;
     for (at, step) in STEPS.iter().enumerate() {
         cross(&link).await;
@@ -153,7 +156,7 @@ async fn columns_come_and_go(kinds: [Kind; 2]) {
 
 /// What a log holds of the former does not become a value of the latter, even where it was made on what the latter holds.
 async fn a_column_is_dropped_and_another_added_under_its_name(kinds: [Kind; 2]) {
-    let link = written_before_it_is_altered(kinds).await;
+    let link = written_before_it_is_altered(kinds, "").await;
     link.both("ALTER TABLE items DROP COLUMN name").await;
     link.both("ALTER TABLE items ADD COLUMN name varchar(40) DEFAULT 'none'").await;
     link.a.run("UPDATE items SET name = 'of a' WHERE id = 10").await;
@@ -161,9 +164,41 @@ async fn a_column_is_dropped_and_another_added_under_its_name(kinds: [Kind; 2]) 
     crosses(&link, "SELECT id, n, name FROM items ORDER BY id", expected).await;
 }
 
+/// It stands where it stood, and in the logs rows of before look like those of now.
+async fn the_last_column_is_dropped_and_another_added_under_its_name(kinds: [Kind; 2]) {
+    let link = written_before_it_is_altered(kinds, "").await;
+    for node in link.nodes() {
+        another_last_column(node).await;
+    }
+    link.a.run("UPDATE items SET n = 8 WHERE id = 10").await;
+    let expected = ["1 of before 7", "2 of before 7", "3 of before 7", "10 of before 8", "20 of before 7"];
+    crosses(&link, "SELECT id, name, n FROM items ORDER BY id", expected).await;
+}
+
+/// One step a side, and a later change that takes no column away.
+pub(crate) async fn another_last_column(node: &Database) {
+    if node.is_postgres() {
+        node.run("ALTER TABLE items DROP COLUMN n").await;
+        node.run("ALTER TABLE items ADD COLUMN n int DEFAULT 7").await;
+    } else {
+        node.run("ALTER TABLE items DROP COLUMN n, ADD COLUMN n int DEFAULT 7").await;
+    }
+    node.run("CREATE INDEX items_n ON items (n)").await;
+}
+
+/// What was changed in the former is no change of the latter.
+async fn so_is_one_of_columns_with_rules(kinds: [Kind; 2]) {
+    let link = written_before_it_is_altered(kinds, "conflict = \"column_merge\"\n").await;
+    for node in link.nodes() {
+        another_last_column(node).await;
+    }
+    let expected = ["1 of before 7", "2 of before 7", "3 of before 7", "10 of before 7", "20 of before 7"];
+    crosses(&link, "SELECT id, name, n FROM items ORDER BY id", expected).await;
+}
+
 /// Rows under the name and of the type of before, which the log tells and no table does any more.
 async fn a_column_gets_another_name_and_one_another_type(kinds: [Kind; 2]) {
-    let link = written_before_it_is_altered(kinds).await;
+    let link = written_before_it_is_altered(kinds, "").await;
     link.both("ALTER TABLE items RENAME COLUMN name TO title").await;
     for node in link.nodes() {
         let change = if node.is_postgres() { "ALTER COLUMN n TYPE" } else { "MODIFY COLUMN n" };
@@ -176,8 +211,8 @@ async fn a_column_gets_another_name_and_one_another_type(kinds: [Kind; 2]) {
 
 /// Rows that are on both sides, and what either side writes while no bridge runs: an update of one column, of two, a row that
 /// comes, and one that goes.
-async fn written_before_it_is_altered(kinds: [Kind; 2]) -> Link {
-    let link = ready(kinds).await;
+async fn written_before_it_is_altered(kinds: [Kind; 2], rules: &str) -> Link {
+    let link = ready(kinds, rules).await;
     let bridge = link.run();
     bridge.works().await;
     link.a.run("INSERT INTO items VALUES (1, 'none', 1), (2, 'none', 1), (3, 'none', 1), (4, 'none', 1)").await;
@@ -208,7 +243,7 @@ async fn crosses<const N: usize>(link: &Link, query: &str, expected: [&str; N]) 
 /// As the tools do that alter a table of MySQL beside its writers: a new table is filled by triggers and by a copy, and takes the
 /// old one's name.
 async fn a_table_is_swapped_for_another(kinds: [Kind; 2]) {
-    let link = ready(kinds).await;
+    let link = ready(kinds, "").await;
     let (mut bridge, stop, writers) = written_on_both_sides(&link).await;
     cross(&link).await;
     let (mysql, _) = link.mysql();

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    altered::nobody_lost,
+    altered::{another_last_column, nobody_lost},
     at_rest::metric,
     support::{Bridge, Database, Link, LinkOptions, a_second_later, eventually, first_pairing},
 };
@@ -23,7 +23,8 @@ first_pairing!(
     both_ways_across_restarts,
     one_way_and_a_conflict,
     by_itself_after_a_time,
-    both_tables_are_changed_meanwhile
+    both_tables_are_changed_meanwhile,
+    the_last_column_is_another_afterwards,
 );
 
 const ALL: &str = "SELECT id, name, n FROM items ORDER BY id";
@@ -77,14 +78,22 @@ async fn crossing_both_ways(link: &Link) -> (Bridge, Arc<AtomicBool>, [JoinHandl
     (bridge, stop, writers)
 }
 
-/// Waits until a bridge has read so much more of both logs that some of it would be applied, if anything were.
-async fn reads_on(bridge: &Bridge) {
-    let received = |source: &str| bridge.log().matches(&format!("transaction received source=\"{source}\"")).count();
-    let before = ["a", "b"].map(received);
+/// How many transactions a bridge has read of each log.
+fn received(bridge: &Bridge) -> [usize; 2] {
+    ["a", "b"].map(|source| bridge.log().matches(&format!("transaction received source=\"{source}\"")).count())
+}
+
+/// Waits until it has read so many more than `before` of both.
+async fn has_read(bridge: &Bridge, before: [usize; 2], more: usize) {
     eventually("both logs are read", async || {
-        ["a", "b"].iter().zip(before).all(|(source, before)| received(source) >= before + 100)
+        received(bridge).iter().zip(before).all(|(received, before)| *received >= before + more)
     })
     .await;
+}
+
+/// Waits until a bridge has read so much more of both logs that some of it would be applied, if anything were.
+async fn reads_on(bridge: &Bridge) {
+    has_read(bridge, received(bridge), 100).await;
 }
 
 async fn both_ways_across_restarts(kinds: [Kind; 2]) {
@@ -224,6 +233,31 @@ async fn both_tables_are_changed_meanwhile(kinds: [Kind; 2]) {
         rows.iter().filter(is).count()
     };
     assert_eq!((of(["8", "9", "5"]), of(["8", "5", "9"]), of(["-", "5", "5"])), (2, 2, rows.len() - 4));
+    nobody_lost(&link).await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// What was read of the former before the change does not become a value of the latter.
+async fn the_last_column_is_another_afterwards(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("INSERT INTO items VALUES (1, 'here', 1), (2, 'here', 1)").await;
+    link.settle().await;
+    link.succeed(&["pause"]).await;
+    bridge.logged("state=paused").await;
+    let before = received(&bridge);
+    link.a.run("UPDATE items SET n = n + 1 WHERE id = 1").await;
+    link.b.run("UPDATE items SET n = n + 1 WHERE id = 2").await;
+    has_read(&bridge, before, 1).await;
+    for node in link.nodes() {
+        another_last_column(node).await;
+    }
+    link.succeed(&["resume"]).await;
+    link.settle().await;
+    let rows = link.same("SELECT id, n FROM items ORDER BY id").await;
+    let row = |id: &str| vec![Some(id.to_owned()), Some("7".to_owned())];
+    assert_eq!(rows, [row("1"), row("2")]);
     nobody_lost(&link).await;
     assert_eq!(bridge.stop().await, 0);
 }

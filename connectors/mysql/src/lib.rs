@@ -56,6 +56,7 @@ mod pause;
 mod quarantine;
 mod quote;
 mod reader;
+mod redefined;
 mod requests;
 mod row_list;
 mod scan;

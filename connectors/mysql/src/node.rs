@@ -167,7 +167,7 @@ impl Node for MysqlNode {
         passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         let role = Role::Bridge { log: start.log.clone() };
-        Ok(Box::new(Reader::open(self, role, Some(&start.position), tables, passed).await?))
+        Ok(Box::new(Reader::open_ahead(self, role, &start.position, tables, passed).await?))
     }
 
     async fn open_tail(
@@ -176,7 +176,11 @@ impl Node for MysqlNode {
         tables: &Tables,
         passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
-        Ok(Box::new(Reader::open(self, Role::Tail, start, tables, passed).await?))
+        let reader = match start {
+            Some(start) => Reader::open_ahead(self, Role::Tail, start, tables, passed).await?,
+            None => Reader::open(self, Role::Tail, None, tables, passed).await?,
+        };
+        Ok(Box::new(reader))
     }
 
     async fn open_session(&self, applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {

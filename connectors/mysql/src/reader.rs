@@ -40,6 +40,7 @@ use crate::{
         wire::Wire,
     },
     node::{MysqlNode, identity},
+    redefined::Ahead,
 };
 
 /// The server is asked for a heartbeat after so many nanoseconds without an event.
@@ -76,6 +77,8 @@ pub(crate) enum Role {
 pub(crate) struct Reader {
     stream: Stream,
     assembler: Assembler,
+    /// Looks ahead before the first event is read.
+    ahead: Option<Box<Ahead>>,
     target: Target,
     shape: Vec<Option<NativeTable>>,
     names: Vec<TableName>,
@@ -164,6 +167,7 @@ impl Reader {
         Ok(Reader {
             stream,
             assembler,
+            ahead: None,
             target,
             shape,
             names,
@@ -173,6 +177,19 @@ impl Reader {
             look: None,
             looked: Instant::now(),
         })
+    }
+
+    /// The same, where definitions are looked for in what is to be read ([`crate::redefined`]).
+    pub(crate) async fn open_ahead(
+        node: &MysqlNode,
+        role: Role,
+        start: &Position,
+        tables: &Tables,
+        passed: &PassedOver,
+    ) -> Result<Reader> {
+        let reader = Reader::open(node, role, Some(start), tables, passed).await?;
+        let ahead = Ahead::open(node, start, tables).await?;
+        Ok(Reader { ahead: ahead.map(Box::new), ..reader })
     }
 
     /// Whether the tables are still what they were when the log was opened.
@@ -252,6 +269,11 @@ fn placed(error: Error, assembler: &Assembler) -> Error {
 #[async_trait]
 impl LogReader for Reader {
     async fn next(&mut self) -> Result<LogEvent> {
+        if let Some(ahead) = &mut self.ahead {
+            let places = ahead.read().await?;
+            self.assembler.redefined(places);
+            self.ahead = None;
+        }
         let mut events = 0_u32;
         loop {
             events += 1;

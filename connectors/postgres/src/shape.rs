@@ -6,7 +6,9 @@
 //! rows that were there, the constant that the server keeps for them, or null ("Modifying Tables: Adding a Column" in the manual;
 //! `getmissingattr` of heaptuple.c); where neither is so the row itself has to be asked
 //! ([`pontoon_core::Change::reshaped`]), and so it has where the columns stood in another order, since a column that is dropped and added
-//! again under its name moves to the end; where one is gone and another new, which may be one under two names; and where a column had another type, since
+//! again under its name moves to the end; where it was the last one it stands where it stood, and what tells of it is its number, which no column
+//! has twice: one behind a number that is free was added since, and by whom says whether the log may hold rows of before ([`COLUMNS`]);
+//! where one is gone and another new, which may be one under two names; and where a column had another type, since
 //! `ALTER COLUMN ... TYPE ... USING` makes anything of its values. But what a change did to a single column the row does not tell, so where columns have rules a
 //! name of before is refused, and a value of before is read as text: an integer of another width has the same, and what cannot be
 //! read becomes unmapped. A column that is gone is of no interest. Of a transaction that commits later the shape must be exactly what was loaded.
@@ -14,7 +16,7 @@
 use std::collections::HashMap;
 
 use pontoon_core::{Code, Error, MappedTable, Result, TableName, Value, node::Tables, schema::are_in_another_order};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::PgLsn};
 
 use crate::{
     catalog::{self, get, text},
@@ -32,6 +34,8 @@ pub(crate) struct Shape {
     columns: Vec<ShapeColumn>,
     /// What rows hold in a column that were there when it was added, as text; nothing of columns of which nobody can tell.
     added: HashMap<String, Option<String>>,
+    /// Columns may have been added under the names of others since the log's beginning, in their places.
+    renewed: bool,
 }
 
 /// The shapes of a bridge's tables, by the place of the table.
@@ -41,6 +45,8 @@ pub(crate) struct Shapes {
     by_name: HashMap<TableName, usize>,
     /// Where the log ended just before they were read.
     pub(crate) loaded_at: u64,
+    /// Where it ended when they had been read.
+    read_at: u64,
 }
 
 /// What is known of the table of a Relation, for all rows that follow it.
@@ -72,15 +78,24 @@ pub(crate) struct Layout {
 /// With what rows hold that were there when the column was added: the constant that the server keeps for them
 /// (`attmissingval`, until the table is written anew), or null where nothing was given. A table that was written anew may have had
 /// such a constant, or a default that was computed row by row and is gone: its file has another number than at first.
+///
+/// And with which columns may have been added under the name of one that was dropped, while the slot's log was written: their numbers
+/// are behind one that is free (none is given again: `ATExecAddColumn` of tablecmds.c), and the transaction that wrote their
+/// entry had not ended when the slot's log begins. For none below `catalog_xmin` was under way at the place that was confirmed
+/// (`LogicalIncreaseXminForSlot` of logical.c), and rows of before were committed before the change, which waits for all who
+/// wrote to the table. Another change of the entry looks the same, and costs no more than a question for each row.
 const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, a.attname::text, a.atttypid, a.atttypmod,
         (a.attmissingval::text::text[])[1],
         a.atthasmissing OR pg_relation_filenode(c.oid) IS NOT DISTINCT FROM c.oid
-            AND NOT (a.attnotnull OR a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL)
+            AND NOT (a.attnotnull OR a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL),
+        coalesce(age(a.xmin) <= age(s.catalog_xmin), false) AND EXISTS (SELECT FROM pg_attribute gone
+            WHERE gone.attrelid = a.attrelid AND gone.attisdropped AND gone.attnum BETWEEN 1 AND a.attnum)
     FROM unnest($1::text[], $2::text[]) AS want(nspname, relname)
     JOIN pg_namespace n ON n.nspname = want.nspname
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.relname AND c.relkind IN ('r', 'p')
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_replication_slots s ON s.slot_name = $3
     ORDER BY a.attnum";
 
 impl Shapes {
@@ -88,24 +103,28 @@ impl Shapes {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(oid: u32, name: TableName, columns: Vec<ShapeColumn>) -> Shapes {
         Shapes {
-            shapes: vec![Shape { oid, columns, added: HashMap::new() }],
+            shapes: vec![Shape { oid, columns, added: HashMap::new(), renewed: false }],
             by_name: HashMap::from([(name, 0)]),
             loaded_at: 0,
+            read_at: 0,
         }
     }
 
     /// Reads them. Errors: schema changed, where a table is not what the engine has loaded before.
-    pub(crate) async fn load(client: &Client, tables: &Tables, loaded_at: u64) -> Result<Shapes> {
+    pub(crate) async fn load(client: &Client, slot: &str, tables: &Tables, loaded_at: u64) -> Result<Shapes> {
         let names: Vec<_> = tables.iter().map(|table| catalog::with_schema(&table.name)).collect();
         let (schemas, relations) = catalog::split(&names);
-        let rows = client.query(COLUMNS, &[&schemas, &relations]).await.map_err(|error| error::of_statement(&error))?;
+        let rows = client.query(COLUMNS, &[&schemas, &relations, &slot]).await;
+        let rows = rows.map_err(|error| error::of_statement(&error))?;
         let mut found: HashMap<TableName, Shape> = HashMap::new();
         for row in &rows {
             let (name, oid) = (TableName::new(text(row, 0)?, text(row, 1)?), get(row, 2)?);
-            let shape = found.entry(name).or_insert_with(|| Shape { oid, columns: Vec::new(), added: HashMap::new() });
+            let new = || Shape { oid, columns: Vec::new(), added: HashMap::new(), renewed: false };
+            let shape = found.entry(name).or_insert_with(new);
             if get(row, 7)? {
                 shape.added.insert(text(row, 3)?, get(row, 6)?);
             }
+            shape.renewed |= get::<bool>(row, 8)?;
             shape.columns.push((text(row, 3)?, get(row, 4)?, get(row, 5)?));
         }
         let described = catalog::describe(client, &names).await?;
@@ -125,7 +144,15 @@ impl Shapes {
             shapes.push(shape);
         }
         let by_name = names.into_iter().enumerate().map(|(at, name)| (name, at)).collect();
-        Ok(Shapes { shapes, by_name, loaded_at })
+        let now = client.query_one("SELECT pg_current_wal_insert_lsn()", &[]).await;
+        let now = now.map_err(|error| error::of_statement(&error))?;
+        let read_at = get::<PgLsn>(&now, 0)?.into();
+        Ok(Shapes { shapes, by_name, loaded_at, read_at })
+    }
+
+    /// Whether the values of a transaction that commits at `lsn` may be those of a former column of the same name in the same place.
+    pub(crate) fn are_of_before(&self, table: usize, lsn: u64) -> bool {
+        self.shapes[table].renewed && lsn < self.read_at
     }
 
     /// The tables whose changes are wanted, by place and number.

@@ -132,7 +132,7 @@ pub(crate) async fn open_reader(
             .hint("the server was restored or lost its last transactions: compare the tables, then set up anew"));
     }
     look.slot_check(names, from)?;
-    let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
+    let shapes = Shapes::load(client, &names.slot, tables, look.insert_lsn).await?;
     publication_check(client, names, followed(tables)).await?;
     let role = role(names, "reader");
     let mut wire = Wire::connect(target, &role).await?;
@@ -163,7 +163,7 @@ pub(crate) async fn open_tail(
         Some(position) => lsn_of(position)?,
         None => look.insert_lsn,
     };
-    let shapes = Shapes::load(client, tables, look.insert_lsn).await?;
+    let shapes = Shapes::load(client, &names.slot, tables, look.insert_lsn).await?;
     let role = role(names, "tail");
     let mut wire = Wire::connect(target, &role).await?;
     let process = wire.query("SELECT pg_backend_pid() AS pid").await?;

@@ -68,6 +68,8 @@ pub(crate) struct Assembler {
     logged_time: Option<i64>,
     pub(super) check: bool,
     pub(super) doubts: HashMap<usize, (Position, Error)>,
+    /// Where a table was last given columns that may have the names of others ([`crate::redefined`]).
+    pub(super) redefined: HashMap<usize, (u64, u64)>,
     /// Where the present event begins.
     pub(super) begins: (u64, u64),
     /// The present event came out of a compressed transaction.
@@ -103,6 +105,7 @@ impl Assembler {
             logged_time: None,
             check: false,
             doubts: HashMap::new(),
+            redefined: HashMap::new(),
             begins: (file, offset),
             inner: false,
         }
@@ -111,6 +114,11 @@ impl Assembler {
     /// Which server is read.
     pub(crate) fn flavour(&self) -> Flavour {
         self.reading.flavour
+    }
+
+    /// Where tables, by their places, were last given columns that may have the names of others.
+    pub(crate) fn redefined(&mut self, places: Vec<(usize, (u64, u64))>) {
+        self.redefined.extend(places);
     }
 
     /// The next event that is ready.

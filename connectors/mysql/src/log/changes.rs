@@ -143,6 +143,7 @@ impl Assembler {
             );
             return Ok(());
         }
+        let is_of_before = self.redefined.get(&index).is_some_and(|place| self.begins < *place);
         while let Some((before, after)) = rows.next(map, plan, charsets).map_err(|error| error.at(&here))? {
             let row = |values: Option<Vec<Value>>| table.to_common(values.unwrap_or_default());
             let crossing = |values: Option<Vec<Value>>| table.to_cross(values.unwrap_or_default());
@@ -151,7 +152,7 @@ impl Assembler {
                 Verb::Update => Operation::update(row(before), crossing(after), Vec::new()),
                 Verb::Delete => Operation::Delete { before: row(before) },
             };
-            self.change(Change { table: table.id, operation, reshaped: plan.reshaped });
+            self.change(Change { table: table.id, operation, reshaped: plan.reshaped || is_of_before });
         }
         Ok(())
     }

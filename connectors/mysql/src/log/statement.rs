@@ -113,6 +113,13 @@ pub(crate) fn may_concern(sql: &str, default: &str, table: &TableName) -> bool {
     schema_occurs && whole || (schema_occurs || schema.eq_ignore_ascii_case(default)) && may_mention(sql, table)
 }
 
+/// Whether a definition may put a column in another one's place under its name: one is taken away, or a name is.
+pub(crate) fn may_exchange_columns(sql: &str) -> bool {
+    let words = sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let takes_away = |word: &str| ["DROP", "CHANGE", "RENAME"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    words.into_iter().any(takes_away)
+}
+
 /// The tables that a statement takes rows from or changes, with their databases where they are named; `None` where
 /// it is of another build, or in another charset.
 fn named_tables(sql: &str) -> Option<Vec<(Option<String>, String)>> {
