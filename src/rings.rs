@@ -227,14 +227,8 @@ pub(crate) mod tests {
         let table = |(name, number): (&&str, u32)| MappedTable {
             id: TableId(number),
             label: (*name).into(),
-            name: TableName::new("s", *name),
-            columns: Vec::new(),
             key: Vec::new(),
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
+            ..MappedTable::plain(TableName::new("s", *name), Vec::new())
         };
         names.iter().zip(0..).map(table).collect()
     }

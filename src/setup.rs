@@ -84,17 +84,15 @@ pub fn plans_by_name(config: &Config) -> Pair<SetupPlan> {
             .map(|((rule, name), number)| MappedTable {
                 id: TableId(number),
                 label: rule.written[Side::A as usize].as_str().into(),
-                name: TableName {
-                    schema: name.schema.or_else(|| Some(config.node(side).default_schema().into())),
-                    name: name.name,
-                },
-                columns: Vec::new(),
                 key: Vec::new(),
                 followed: rule.direction.follows(side),
-                uniques: Vec::new(),
-                left: Vec::new(),
-                references: Vec::new(),
-                by_columns: false,
+                ..MappedTable::plain(
+                    TableName {
+                        schema: name.schema.or_else(|| Some(config.node(side).default_schema().into())),
+                        name: name.name,
+                    },
+                    Vec::new(),
+                )
             })
             .collect::<Tables>()
     });

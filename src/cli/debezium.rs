@@ -251,22 +251,14 @@ mod tests {
             MappedColumn::new(Column { nullable: true, ..Column::plain(name, "x", kind.clone()) }, kind, form)
         };
         let text = Form::Text { padded: false };
-        MappedTable {
-            id: TableId(0),
-            label: "items".into(),
-            name: TableName::new(schema, "items"),
-            columns: vec![
+        MappedTable::plain(
+            TableName::new(schema, "items"),
+            vec![
                 column("id", Kind::Integer { min: 0, max: 100 }, Form::Integer),
                 column("note", Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false }, text),
                 column("photo", Kind::Bytes { bytes_max: None, fixed: false }, Form::Bytes),
             ],
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        }
+        )
     }
 
     fn row(id: i128, note: &str) -> Row {

@@ -243,7 +243,7 @@ fn from_json(json: Json, form: Form) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_core::{Column, Kind, MappedColumn, TableId, TableName};
+    use pontoon_core::{Column, Kind, MappedColumn, TableName};
 
     use super::*;
 
@@ -257,16 +257,8 @@ mod tests {
             )
         };
         MappedTable {
-            id: TableId(0),
-            label: "items".into(),
-            name: TableName::new("main", "items"),
-            columns: columns.iter().map(column).collect(),
             key: (0..columns.len()).collect(),
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
+            ..MappedTable::plain(TableName::new("main", "items"), columns.iter().map(column).collect())
         }
     }
 

@@ -219,18 +219,7 @@ mod tests {
     }
 
     fn tables() -> Tables {
-        Tables::from([MappedTable {
-            id: TableId(0),
-            label: "t".into(),
-            name: TableName::new("main", "t"),
-            columns: Vec::new(),
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        }])
+        Tables::from([MappedTable::plain(TableName::new("main", "t"), Vec::new())])
     }
 
     fn stored(n: u64, own: bool) -> StoredWrite {

@@ -274,15 +274,10 @@ mod tests {
             |name: &str| MappedColumn::new(Column::plain(name, "int", kind.clone()), kind.clone(), Form::Integer);
         let table = |id: u32, columns: &[&str]| MappedTable {
             id: TableId(id),
-            label: format!("t{id}").into(),
-            name: TableName::new("s", format!("t{id}")),
-            columns: columns.iter().map(|name| column(name)).collect(),
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
+            ..MappedTable::plain(
+                TableName::new("s", format!("t{id}")),
+                columns.iter().map(|name| column(name)).collect(),
+            )
         };
         let (mut parents, mut children) = (table(0, &["id", "code", "note"]), table(1, &["id", "parent"]));
         parents.uniques = vec![Unique { name: "code".into(), columns: vec![1] }];

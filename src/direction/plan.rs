@@ -341,18 +341,7 @@ mod tests {
         let kind = Kind::Integer { min: 0, max: 99 };
         let column =
             |name: &str| MappedColumn::new(Column::plain(name, "smallint", kind.clone()), kind.clone(), Form::Integer);
-        Tables::from([MappedTable {
-            id: TableId(0),
-            label: "items".into(),
-            name: TableName::new("main", "items"),
-            columns: vec![column("id"), column("v")],
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        }])
+        Tables::from([MappedTable::plain(TableName::new("main", "items"), vec![column("id"), column("v")])])
     }
 
     fn row(key: i128, v: i128) -> Row {

@@ -264,18 +264,7 @@ mod tests {
         };
         let columns = vec![column("id", Kind::Integer { min: 0, max: most }), column("v", value)];
         let name = TableName::new("public", "t");
-        let table = MappedTable {
-            id: TABLE,
-            label: "t".into(),
-            name,
-            columns,
-            key: vec![0],
-            left: Vec::new(),
-            followed: true,
-            uniques: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        };
+        let table = MappedTable { id: TABLE, label: "t".into(), ..MappedTable::plain(name, columns) };
         [table].into()
     }
 

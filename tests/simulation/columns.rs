@@ -47,15 +47,8 @@ pub(crate) fn tables(workload: Workload) -> Tables {
     }
     let table = |id: TableId, label: &str| MappedTable {
         id,
-        label: label.into(),
-        name: TableName::new("main", label),
-        columns: columns.clone(),
-        key: vec![0],
-        followed: true,
-        uniques: Vec::new(),
-        left: Vec::new(),
-        references: Vec::new(),
         by_columns: has_rules(workload) || workload == Workload::Columns,
+        ..MappedTable::plain(TableName::new("main", label), columns.clone())
     };
     match workload {
         Workload::Aside => [table(TABLE, LABEL), table(MORE, "more")].into(),

@@ -29,19 +29,14 @@ pub(crate) fn tables() -> Tables {
     let integer = Kind::Integer { min: -(1 << 40), max: 1 << 40 };
     let table = |id: TableId, label: &str, tie: &str| MappedTable {
         id,
-        label: label.into(),
-        name: TableName::new("main", label),
-        columns: vec![
-            column("id", &integer, Form::Integer),
-            column(tie, &integer, Form::Integer),
-            column("note", &text, Form::Text { padded: false }),
-        ],
-        key: vec![0],
-        followed: true,
-        uniques: Vec::new(),
-        left: Vec::new(),
-        references: Vec::new(),
-        by_columns: false,
+        ..MappedTable::plain(
+            TableName::new("main", label),
+            vec![
+                column("id", &integer, Form::Integer),
+                column(tie, &integer, Form::Integer),
+                column("note", &text, Form::Text { padded: false }),
+            ],
+        )
     };
     let (mut parents, mut children) = (table(PARENTS, "parents", "code"), table(CHILDREN, "children", "parent"));
     parents.uniques = vec![Unique { name: "parents_code".into(), columns: vec![TIE] }];

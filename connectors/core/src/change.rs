@@ -347,18 +347,7 @@ mod tests {
                 Form::Integer,
             )
         };
-        MappedTable {
-            id: TableId(0),
-            label: "items".into(),
-            name: TableName::new("public", "items"),
-            columns: vec![column("id"), column("quantity")],
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        }
+        MappedTable::plain(TableName::new("public", "items"), vec![column("id"), column("quantity")])
     }
 
     #[test]

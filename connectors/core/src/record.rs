@@ -99,7 +99,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         kind::Kind,
-        schema::{Column, MappedColumn, TableId, TableName},
+        schema::{Column, MappedColumn, TableName},
         value::tests::formed,
     };
 
@@ -109,18 +109,7 @@ pub(crate) mod tests {
         let column = |(at, &form): (usize, &Form)| {
             MappedColumn::new(Column::plain(format!("c{at}"), "any", kind.clone()), kind.clone(), form)
         };
-        MappedTable {
-            id: TableId(0),
-            label: "t".into(),
-            name: TableName::new("public", "t"),
-            columns: forms.iter().enumerate().map(column).collect(),
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
-        }
+        MappedTable::plain(TableName::new("public", "t"), forms.iter().enumerate().map(column).collect())
     }
 
     /// What a column can hold, and what is no value of it.

@@ -271,7 +271,7 @@ pub struct MappedTable {
 
 /// Whether names that both lists have stand in another order in one than in the other. Then a column may have been dropped and
 /// another added under its name: no log tells which of the two a value was written to. (One that was the last, and is again,
-/// looks the same as before.)
+/// stands where it stood: connectors find it by other means.)
 pub fn are_in_another_order<'a>(
     before: impl Iterator<Item = &'a str> + Clone,
     now: impl Iterator<Item = &'a str> + Clone,
@@ -342,6 +342,22 @@ impl Reference {
 }
 
 impl MappedTable {
+    /// A table that is followed, whose key is its first column and that has nothing beside: the first of its bridge, called by its own name.
+    pub fn plain(name: TableName, columns: Vec<MappedColumn>) -> MappedTable {
+        MappedTable {
+            id: TableId(0),
+            label: (&*name.name).into(),
+            name,
+            columns,
+            key: vec![0],
+            left: Vec::new(),
+            followed: true,
+            uniques: Vec::new(),
+            references: Vec::new(),
+            by_columns: false,
+        }
+    }
+
     /// Whether every mapped column is described as it was when it was mapped, and there is no other.
     pub fn is_as(&self, now: &TableSchema) -> bool {
         let same = |mapped: &MappedColumn| now.column(&mapped.column.name) == Some(&mapped.column);

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use pontoon_core::{
-    Change, Column, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Position, Result, TableId,
-    TableName, node::Tables,
+    Change, Column, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Position, Result, TableName,
+    node::Tables,
 };
 use pontoon_corpus::{kinds, sound, sound_row};
 
@@ -205,18 +205,10 @@ fn tables(flavour: Flavour) -> Tables {
     if flavour == Flavour::Mariadb {
         columns.push(("u", Kind::Uuid));
     }
-    let table = MappedTable {
-        id: TableId(0),
-        label: "fuzzed".into(),
-        name: TableName::new("fuzz", "fuzzed"),
-        columns: columns.into_iter().map(|(name, kind)| column(name, kind)).collect(),
-        key: vec![0],
-        followed: true,
-        uniques: Vec::new(),
-        left: Vec::new(),
-        references: Vec::new(),
-        by_columns: false,
-    };
+    let table = MappedTable::plain(
+        TableName::new("fuzz", "fuzzed"),
+        columns.into_iter().map(|(name, kind)| column(name, kind)).collect(),
+    );
     vec![table].into()
 }
 

@@ -77,7 +77,7 @@ impl Ahead {
         Ok(Some(Ahead { reader, end, tables: lately }))
     }
 
-    /// Reads up to the end: of each table that was redefined its place among all, and where the last statement stands that did it.
+    /// Reads up to the end, or to what cannot be read: of each table that was redefined its place among all, and where the last statement stands that did it.
     /// What was read stays so when nobody waits for it any more.
     pub(crate) async fn read(&mut self) -> Result<Vec<(usize, Place)>> {
         let mut events = 0_u32;
@@ -94,12 +94,19 @@ impl Ahead {
                 }
                 _ => {}
             };
-            self.reader
+            let seen = self
+                .reader
                 .step(|_, message| {
                     see(message);
                     Ok(())
                 })
-                .await?;
+                .await;
+            match seen {
+                Err(error) if error.is_transient() => return Err(error),
+                // The reader comes there too, and to what stands before; behind it nothing is read.
+                Err(_) => break,
+                Ok(()) => {}
+            }
         }
         Ok(self.tables.iter().filter_map(|(index, _, place)| Some((*index, (*place)?))).collect())
     }

@@ -440,7 +440,7 @@ impl ColumnSql {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use pontoon_core::{Column, MappedColumn, TableId, TableName};
+    use pontoon_core::{Column, MappedColumn, TableName};
 
     use super::*;
     use crate::{catalog::NativeColumn, row_list::LARGE_BYTES};
@@ -462,19 +462,14 @@ pub(crate) mod tests {
         };
         let name = TableName::new("sh.op", "items");
         let table = MappedTable {
-            id: TableId(0),
             label: "items".into(),
-            name: name.clone(),
-            columns: columns
-                .iter()
-                .map(|(name, kind, form)| MappedColumn::new(column(name, kind), kind.clone(), *form))
-                .collect(),
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
+            ..MappedTable::plain(
+                name.clone(),
+                columns
+                    .iter()
+                    .map(|(name, kind, form)| MappedColumn::new(column(name, kind), kind.clone(), *form))
+                    .collect(),
+            )
         };
         let native = NativeTable { name, columns: columns.iter().map(native).collect(), key: vec![0] };
         let server = Server::sample(flavour, 1 << 24);

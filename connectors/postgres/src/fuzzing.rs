@@ -6,7 +6,7 @@
 //! there are no more rows than bytes; what is passed on is whole and in the form of its column.
 
 use pontoon_core::{
-    Change, Column, Error, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Result, TableId, TableName,
+    Change, Column, Error, Form, Held, Kind, LogEvent, MappedColumn, MappedTable, Origin, Result, TableName,
     node::Tables,
 };
 use pontoon_corpus::{kinds, sound, sound_row};
@@ -134,18 +134,7 @@ fn reading(tables: &Tables) -> Result<Reading, Error> {
 
 fn tables() -> Tables {
     let columns = COLUMNS.iter().filter_map(|(name, oid, modifier)| Some(column(name, kind_of(*oid, *modifier)?)));
-    let table = MappedTable {
-        id: TableId(0),
-        label: "fuzzed".into(),
-        name: TableName::new("public", "fuzzed"),
-        columns: columns.collect(),
-        key: vec![0],
-        followed: true,
-        uniques: Vec::new(),
-        left: Vec::new(),
-        references: Vec::new(),
-        by_columns: false,
-    };
+    let table = MappedTable::plain(TableName::new("public", "fuzzed"), columns.collect());
     vec![table].into()
 }
 

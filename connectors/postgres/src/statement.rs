@@ -349,7 +349,7 @@ fn assigned(column: &MappedColumn, parameter: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use pontoon_core::{Column, TableId, TableName};
+    use pontoon_core::{Column, TableName};
     use proptest::prelude::*;
 
     use super::*;
@@ -362,20 +362,15 @@ pub(crate) mod tests {
     pub(crate) fn table(name: &str, note: &str) -> MappedTable {
         let text = Kind::Text { chars_max: None, bytes_max: None, padded: false, nul: false };
         MappedTable {
-            id: TableId(0),
             label: "t".into(),
-            name: TableName::new("public", name),
-            columns: vec![
-                column("id", Kind::Integer { min: 0, max: 9 }, Form::Integer),
-                column(note, text, Form::Text { padded: false }),
-                column("at", Kind::DateTime { precision: 6, micros: (0, 0) }, Form::DateTime { precision: 0 }),
-            ],
-            key: vec![0],
-            followed: true,
-            uniques: Vec::new(),
-            left: Vec::new(),
-            references: Vec::new(),
-            by_columns: false,
+            ..MappedTable::plain(
+                TableName::new("public", name),
+                vec![
+                    column("id", Kind::Integer { min: 0, max: 9 }, Form::Integer),
+                    column(note, text, Form::Text { padded: false }),
+                    column("at", Kind::DateTime { precision: 6, micros: (0, 0) }, Form::DateTime { precision: 0 }),
+                ],
+            )
         }
     }
 

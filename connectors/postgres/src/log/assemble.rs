@@ -376,8 +376,8 @@ impl Assembler {
         let commits_at = self.flow.whole.as_ref().map_or(self.received, |(_, commit)| commit.lsn);
         let (transaction, relations, time) = self.flow.current()?;
         let layout = relations.get(&relation).and_then(|told| told.layout.as_ref());
-        let reshaped = layout.is_some_and(|layout| layout.reshaped)
-            || self.reading.shapes.are_of_before(table, commits_at);
+        let reshaped =
+            layout.is_some_and(|layout| layout.reshaped) || self.reading.shapes.are_of_before(table, commits_at);
         let table = TableId(u32::try_from(table).map_err(|_| error::protocol("too many tables"))?);
         transaction.push(part, Change { table, operation, reshaped }, time, &mut self.out);
         Ok(())
