@@ -295,6 +295,13 @@ pub struct TableBatch {
     pub inserts: Vec<Row>,
 }
 
+impl TableBatch {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.updates.is_empty() && self.inserts.is_empty()
+    }
+}
+
 /// Updates that change the same columns, so that one statement serves them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpdateGroup {
@@ -356,7 +363,8 @@ pub enum Applied {
 #[async_trait]
 pub trait Session: Send {
     /// Begins a transaction: holds the lease row shared to its end and checks the token; then, where a
-    /// tag is given, as [`Session::tag`]. Errors: lease lost.
+    /// tag is given, as [`Session::tag`]. It may be done with what comes first in the transaction, which then tells what is wrong.
+    /// Errors: lease lost.
     async fn begin(&mut self, tag: Option<&Tag>) -> Result<()>;
 
     /// Writes the tag and moves the checkpoint. Once per transaction, after locks and reads at will and

@@ -294,6 +294,13 @@ impl Script {
         self.count += 1;
     }
 
+    /// Both, one behind the other.
+    pub(crate) fn followed_by(mut self, other: Script) -> Script {
+        self.sql.extend_from_slice(b"; ");
+        self.sql.extend_from_slice(&other.sql);
+        Script { sql: self.sql, count: self.count + other.count }
+    }
+
     /// How long it is, with what separates it from another statement.
     pub(crate) fn bytes(&self) -> usize {
         self.sql.len() + 2

@@ -1,8 +1,9 @@
 //! Conditional writes, one transaction at a time.
 //!
-//! Beginning takes one round trip: the transaction, the lease row held shared with its token, and the
-//! checkpoint row, whose row event so leads the transaction in the log. A token that is not ours comes
-//! back in the same answer and everything is rolled back before anything else can be done.
+//! Beginning takes no round trip of its own: the transaction, the lease row held shared with its token, and the
+//! checkpoint row, whose row event so leads the transaction in the log, go with what comes first in it. The server stops at the first
+//! of these statements that fails. A token that is not ours comes back in the same answer and everything is rolled back before
+//! anything else can be done.
 //!
 //! While a transaction is open the session's `wait_timeout` is short, so that a host that dies does not
 //! leave locks behind; between two it is long.
@@ -25,7 +26,7 @@ use pontoon_core::{
 
 use crate::{
     catalog,
-    connect::{Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
+    connect::{self, Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
     decode, encode, error, files, history, lease,
     load::{self, Files},
     node::MysqlNode,
@@ -45,6 +46,8 @@ pub(crate) struct ApplySession {
     token: i64,
     tables: Vec<TableSql>,
     files: Files,
+    /// The transaction is to begin with what comes first in it, and with this tag.
+    told: Option<Option<Tag>>,
     is_bloated: bool,
 }
 
@@ -84,6 +87,31 @@ impl Packet {
             packet.expected.push(more.rows);
         }
         Some(Ok(packet))
+    }
+}
+
+/// The statements that a transaction begins with.
+struct Opening {
+    script: Script,
+    bridge: String,
+    token: i64,
+}
+
+impl Opening {
+    async fn send(&mut self, client: &mut Client) -> Result<()> {
+        let answers = client.run(std::mem::take(&mut self.script)).await.map_err(state::not_set_up)?;
+        self.judge(&answers)
+    }
+
+    /// Errors: lease lost, where the token is another; not set up. Nothing may be committed then.
+    fn judge(&self, answers: &[connect::Answer]) -> Result<()> {
+        let token: Option<i64> = answers.get(2).and_then(|answer| answer.rows.first()).and_then(|row| number(row, 0));
+        let is_moved = answers.get(3).is_none_or(|answer| answer.affected == 1);
+        match token {
+            Some(token) if token != self.token => Err(lease::lost()),
+            Some(_) if is_moved => Ok(()),
+            _ => Err(state::missing(&self.bridge)),
+        }
     }
 }
 
@@ -189,6 +217,7 @@ impl ApplySession {
             token,
             tables,
             files: Files::default(),
+            told: None,
             is_bloated: false,
         })
     }
@@ -209,27 +238,65 @@ impl ApplySession {
         )
     }
 
+    /// What the transaction begins with that is to begin, if one is.
+    fn opening(&mut self) -> Option<Opening> {
+        let tag = self.told.take()?;
+        let mut script = Script::from(format!("SET SESSION wait_timeout = {TRANSACTION_SECONDS}"));
+        script.push("START TRANSACTION");
+        script.push(format!(
+            "SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}' LOCK IN SHARE MODE",
+            encode::text(&self.bridge)
+        ));
+        if let Some(tag) = &tag {
+            script.push(self.tag_statement(tag));
+        }
+        Some(Opening { script, bridge: self.bridge.clone(), token: self.token })
+    }
+
+    /// Begins the transaction that is to begin, if one is.
+    async fn started(&mut self) -> Result<()> {
+        match self.opening() {
+            Some(mut opening) => opening.send(&mut self.client).await,
+            None => Ok(()),
+        }
+    }
+
     /// Runs the statements of a batch in packets, each made while the server works on the one before, and compares what they found.
     async fn carry_out(&mut self, table: TableId, batch: &TableBatch) -> Result<Result<Applied, mysql_async::Error>> {
+        let mut opening = if batch.is_empty() { None } else { self.opening() };
         let ApplySession { client, tables, is_bloated, .. } = self;
         let sql = tables.get(table.index()).ok_or_else(not_mapped)?;
         let mut statements = sql.batch(batch).peekable();
         let mut next = Packet::next(&mut statements);
         while let Some(packet) = next {
-            let Packet { script, expected, large } = match packet {
+            let Packet { mut script, expected, large } = match packet {
                 Ok(packet) => packet,
                 Err(Unmade::NotThere) => return Ok(Ok(Applied::Missed)),
                 Err(Unmade::NoLiteral) => return Err(no_literal(sql, &batch.inserts)),
             };
+            let mut opening = opening.take();
+            match &mut opening {
+                // What is as large as the server takes stays so.
+                Some(opening) if !large.is_empty() || script.bytes() > PACKET_BYTES => opening.send(client).await?,
+                Some(opening) => script = std::mem::take(&mut opening.script).followed_by(script),
+                None => {}
+            }
             let largest = large.iter().map(Large::packet_bytes).chain([script.bytes()]).max().unwrap_or(0);
             client.ensure_fits(largest).map_err(|error| error.at(&sql.table.name))?;
             *is_bloated |= large.iter().any(|large| large.bytes.len() >= BLOAT_BYTES);
             let (answers, made) = tokio::join!(client.run_with(script, large), async { Packet::next(&mut statements) });
-            match answers {
-                Ok(answers) if answers.iter().map(|answer| answer.affected).eq(expected) => next = made,
-                Ok(_) => return Ok(Ok(Applied::Missed)),
+            let answers = match answers {
+                Ok(answers) => answers,
                 Err(error) => return Ok(Err(error)),
+            };
+            let beside = answers.len().saturating_sub(expected.len());
+            if let Some(opening) = opening.filter(|_| beside > 0) {
+                opening.judge(&answers)?;
             }
+            if !answers[beside..].iter().map(|answer| answer.affected).eq(expected) {
+                return Ok(Ok(Applied::Missed));
+            }
+            next = made;
         }
         Ok(Ok(Applied::All))
     }
@@ -270,34 +337,12 @@ impl ApplySession {
 #[async_trait]
 impl Session for ApplySession {
     async fn begin(&mut self, tag: Option<&Tag>) -> Result<()> {
-        let mut script = Script::from(format!("SET SESSION wait_timeout = {TRANSACTION_SECONDS}"));
-        script.push("START TRANSACTION");
-        script.push(format!(
-            "SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}' LOCK IN SHARE MODE",
-            encode::text(&self.bridge)
-        ));
-        if let Some(tag) = tag {
-            script.push(self.tag_statement(tag));
-        }
-        let answers = self.client.run(script).await.map_err(state::not_set_up)?;
-        let token: Option<i64> = answers.get(2).and_then(|answer| answer.rows.first()).and_then(|row| number(row, 0));
-        if token != Some(self.token) {
-            self.rollback().await?;
-            return Err(match token {
-                Some(_) => lease::lost(),
-                None => state::missing(&self.bridge),
-            });
-        }
-        match answers.get(3) {
-            Some(answer) if answer.affected != 1 => {
-                self.rollback().await?;
-                Err(state::missing(&self.bridge))
-            }
-            _ => Ok(()),
-        }
+        self.told = Some(tag.cloned());
+        Ok(())
     }
 
     async fn tag(&mut self, tag: &Tag) -> Result<()> {
+        self.started().await?;
         let answers = self.client.run(self.tag_statement(tag)).await?;
         match answers.first().map(|answer| answer.affected) {
             Some(1) => Ok(()),
@@ -316,36 +361,43 @@ impl Session for ApplySession {
     }
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.started().await?;
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         rows_of(&mut self.client, sql, keys, true).await
     }
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.started().await?;
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         rows_of(&mut self.client, sql, keys, false).await
     }
 
     async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
+        self.started().await?;
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         let unique = sql.table.uniques.get(unique).ok_or_else(not_mapped)?;
         ties::holders(&mut self.client, sql, unique, rows).await
     }
 
     async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
+        self.started().await?;
         let (sql, reference) = tied(&self.tables, table, reference)?;
         ties::orphans(&mut self.client, sql, reference, keys).await
     }
 
     async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
+        self.started().await?;
         let (sql, reference) = tied(&self.tables, table, reference)?;
         ties::children(&mut self.client, sql, reference, parents, limit).await
     }
 
     async fn fence(&mut self) -> Result<Position> {
+        self.started().await?;
         files::log_end(&mut self.client).await
     }
 
     async fn savepoint(&mut self) -> Result<()> {
+        self.started().await?;
         self.client.run("SAVEPOINT `row`").await?;
         Ok(())
     }
@@ -356,6 +408,7 @@ impl Session for ApplySession {
     }
 
     async fn store(&mut self, entries: &[Stored]) -> Result<()> {
+        self.started().await?;
         for entry in entries {
             let table = &self.table(entry.table)?.table;
             let mut statement = quarantine::store(&self.bridge, table, entry);
@@ -368,11 +421,13 @@ impl Session for ApplySession {
     }
 
     async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
+        self.started().await?;
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         quarantine::stored(&mut self.client, &self.bridge, &sql.table, key, after).await
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
+        self.started().await?;
         for key in keys {
             let statement = quarantine::release(&self.bridge, &self.table(table)?.table, key);
             self.client.run(statement).await?;
@@ -381,6 +436,7 @@ impl Session for ApplySession {
     }
 
     async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
+        self.started().await?;
         for statement in quarantine::tried(&self.bridge, &self.table(table)?.table, key, tried) {
             self.client.run(statement).await?;
         }
@@ -388,17 +444,20 @@ impl Session for ApplySession {
     }
 
     async fn highest_id(&mut self) -> Result<i64> {
+        self.started().await?;
         let highest = self.client.scalar(quarantine::highest_id(&self.bridge)).await?;
         Ok(highest.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
+        self.started().await?;
         let rows = self.client.rows(state::recorded(&self.bridge, id)).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         state::resolution(row, self.tables.iter().map(|sql| &sql.table))
     }
 
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
+        self.started().await?;
         let statement = requests::answer_new_key(&self.bridge, &self.table(request.table)?.table, request, answer);
         let Some(statement) = statement else { return Ok(false) };
         let answers = self.client.run(statement).await?;
@@ -406,10 +465,12 @@ impl Session for ApplySession {
     }
 
     async fn repaired(&mut self, request: &Repair) -> Result<()> {
+        self.started().await?;
         self.client.run(requests::repaired(&self.bridge, request)).await.map(|_| ())
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
+        self.started().await?;
         for resolution in resolutions {
             let mut script = Script::default();
             let table = &self.table(resolution.table)?.table;
@@ -424,6 +485,7 @@ impl Session for ApplySession {
     }
 
     async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
+        self.started().await?;
         let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
         no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
         if self.files.take(&mut self.client, table, rows).await? {
@@ -458,11 +520,13 @@ impl Session for ApplySession {
     }
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
+        self.started().await?;
         let statement = state::note_copy(&self.bridge, &self.table(copy.table)?.table, copy);
         self.client.run(statement).await.map(|_| ())
     }
 
     async fn retire(&mut self, ids: &[i64]) -> Result<()> {
+        self.started().await?;
         if ids.is_empty() {
             return Ok(());
         }
@@ -478,11 +542,13 @@ impl Session for ApplySession {
     }
 
     async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
+        self.started().await?;
         let answers = self.client.run(history::forget(&self.bridge, keep, limit)).await?;
         Ok(answers.iter().map(|answer| answer.affected).sum())
     }
 
     async fn commit(&mut self) -> Result<()> {
+        self.started().await?;
         let mut script = Script::from(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
         script.push("COMMIT");
         self.client.run(script).await?;
@@ -490,6 +556,9 @@ impl Session for ApplySession {
     }
 
     async fn rollback(&mut self) -> Result<()> {
+        if self.told.take().is_some() {
+            return Ok(());
+        }
         let mut script = Script::from("ROLLBACK");
         script.push(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
         self.client.run(script).await?;

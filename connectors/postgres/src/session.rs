@@ -8,13 +8,16 @@
 //! * `pg_replication_origin_xact_setup` gives the transaction the commit time of the write that it
 //!   brings; without it the log would say zero.
 //! * `session_replication_role = replica` keeps triggers and foreign keys off.
+//! * A transaction begins with what comes first in it: all of that is sent before any of it is answered, so that a
+//!   small one waits for the server twice. Should BEGIN be refused, as a cancel may, the server would commit each
+//!   of the others by itself, so they do nothing then ([`IN_TRANSACTION`]).
 //! * A failed transaction is never committed: after an error or a miss only `rollback` is let through
 //!   (a COMMIT would be answered with "ROLLBACK" and no error).
 
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::future::join4;
+use futures_util::future::{join, join3};
 use pontoon_core::{
     Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag,
     history::Retention,
@@ -39,7 +42,7 @@ use crate::{
     node, quarantine, requests,
     scan::{of_table, rows_of_keys},
     state,
-    statement::{self, Locking},
+    statement::{self, IN_TRANSACTION, Locking},
     ties,
 };
 
@@ -77,6 +80,8 @@ const BLOAT_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
+    /// It is to begin with what comes first in it.
+    Told,
     Open,
     Failed,
 }
@@ -101,6 +106,8 @@ pub(crate) struct PostgresSession {
     tables: Tables,
     statements: HashMap<Prepared, Statement>,
     state: State,
+    /// With what one begins that is to begin.
+    tag: Option<Tag>,
     /// The transaction has a savepoint.
     savepoint: bool,
     is_bloated: bool,
@@ -111,10 +118,14 @@ const LEASE_SQL: &str = "SELECT 1 FROM pontoon.control WHERE bridge = $1 AND nam
 const ORIGIN_SQL: &str = "SELECT pg_replication_origin_xact_setup($1::pg_lsn,
     timestamptz '1970-01-01 00:00:00+00' + $2::bigint * interval '1 microsecond')";
 
-const CHECKPOINT_SQL: &str =
-    "INSERT INTO pontoon.checkpoint AS c (bridge, applier, position, sequence, commit_time) VALUES ($1, $2, $3, 1, $4)
-    ON CONFLICT (bridge, applier) DO UPDATE SET position = coalesce(excluded.position, c.position),
-        sequence = c.sequence + 1, commit_time = excluded.commit_time, updated_at = now()";
+fn checkpoint_sql() -> String {
+    format!(
+        "INSERT INTO pontoon.checkpoint AS c (bridge, applier, position, sequence, commit_time)
+        SELECT $1::text, $2::int4, $3::text, 1, $4::int8 WHERE {IN_TRANSACTION}
+        ON CONFLICT (bridge, applier) DO UPDATE SET position = coalesce(excluded.position, c.position),
+            sequence = c.sequence + 1, commit_time = excluded.commit_time, updated_at = now()"
+    )
+}
 
 impl PostgresSession {
     pub(crate) async fn open(
@@ -148,18 +159,41 @@ impl PostgresSession {
             tables: tables.clone(),
             statements: HashMap::new(),
             state: State::Idle,
+            tag: None,
             savepoint: false,
             is_bloated: false,
         })
     }
 
     /// Within a transaction that is fit for it, and until the work has succeeded no longer is.
-    fn enter(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.state, State::Failed) == State::Open {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Internal, "a statement without a transaction that it could be part of"))
+    async fn enter(&mut self) -> Result<()> {
+        match self.beginning().await? {
+            Some(beginning) => beginning.send(&self.link.client).await,
+            None => Ok(()),
         }
+    }
+
+    /// The same, and what has to be sent before where the transaction is yet to begin.
+    async fn beginning(&mut self) -> Result<Option<Beginning>> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Open => Ok(None),
+            State::Told => {
+                let tag = match self.tag.take() {
+                    Some(tag) => Some(self.tagging(tag).await?),
+                    None => None,
+                };
+                let (lease, bridge) = (self.prepared(Prepared::Lease).await?, self.names.bridge.clone());
+                Ok(Some(Beginning { lease, bridge, token: self.token, tag }))
+            }
+            State::Idle | State::Failed => {
+                Err(Error::new(Code::Internal, "a statement without a transaction that it could be part of"))
+            }
+        }
+    }
+
+    async fn tagging(&mut self, tag: Tag) -> Result<Tagging> {
+        let (origin, checkpoint) = (self.prepared(Prepared::Origin).await?, self.prepared(Prepared::Checkpoint).await?);
+        Ok(Tagging { origin, checkpoint, bridge: self.names.bridge.clone(), applier: self.applier, tag })
     }
 
     async fn prepared(&mut self, what: Prepared) -> Result<Statement> {
@@ -173,7 +207,7 @@ impl PostgresSession {
         let (sql, of) = match &what {
             Prepared::Lease => (LEASE_SQL.to_string(), None),
             Prepared::Origin => (ORIGIN_SQL.to_string(), None),
-            Prepared::Checkpoint => (CHECKPOINT_SQL.to_string(), None),
+            Prepared::Checkpoint => (checkpoint_sql(), None),
             Prepared::Insert(id) => (statement::insert(table(id)), Some(table(id))),
             Prepared::Update(id, changed, sums) => (statement::update(table(id), changed, sums), Some(table(id))),
             Prepared::Delete(id) => (statement::delete(table(id)), Some(table(id))),
@@ -205,8 +239,14 @@ impl PostgresSession {
         Ok(steps)
     }
 
-    /// Runs the statements of a batch, the parameters of each made while the server works on the one before.
-    async fn apply_batch(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
+    /// Runs the statements of a batch, the parameters of each made while the server works on the one before. A transaction that is
+    /// to begin does so with the first.
+    async fn apply_batch(
+        &mut self,
+        table: TableId,
+        batch: &TableBatch,
+        mut beginning: Option<Beginning>,
+    ) -> Result<Applied> {
         let steps = self.steps(table, batch).await?;
         let (tables, client) = (&self.tables, &self.link.client);
         let table = &tables[table.index()];
@@ -216,17 +256,23 @@ impl PostgresSession {
             let Some(Piece { statement, arrays, rows }) = piece? else { return Ok(Applied::Missed) };
             self.is_bloated |= arrays.iter().map(Array::bytes).sum::<usize>() >= BLOAT_BYTES;
             let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-            let (written, made) = tokio::join!(client.execute(statement, &parameters), async { pieces.next() });
+            let begin = async { if let Some(told) = beginning.take() { told.send(client).await } else { Ok(()) } };
+            let (begun, written, made) =
+                join3(begin, client.execute(statement, &parameters), async { pieces.next() }).await;
+            begun?;
             if written.map_err(|error| of_table(&error, table))? != rows as u64 {
                 return Ok(Applied::Missed);
             }
             next = made;
         }
+        if let Some(told) = beginning {
+            told.send(client).await?;
+        }
         Ok(Applied::All)
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key], locking: Locking) -> Result<Vec<Option<Row>>> {
-        self.enter()?;
+        self.enter().await?;
         let statement = self.prepared(Prepared::Rows(table, locking)).await?;
         let tables = self.tables.clone();
         let mut found = Vec::with_capacity(keys.len());
@@ -235,40 +281,6 @@ impl PostgresSession {
         }
         self.state = State::Open;
         Ok(found)
-    }
-
-    /// The statements that begin a transaction, all on their way before the first answer is waited for.
-    async fn begin_all(&mut self, tag: Option<&Tag>) -> Result<()> {
-        let lease = self.prepared(Prepared::Lease).await?;
-        let (origin, checkpoint) = (self.prepared(Prepared::Origin).await?, self.prepared(Prepared::Checkpoint).await?);
-        let client = &self.link.client;
-        let lease_parameters: [&(dyn ToSql + Sync); 2] = [&self.names.bridge, &self.token];
-        let (begun, held, set_up, moved) = join4(
-            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
-            client.query_opt(&lease, &lease_parameters),
-            async { if let Some(tag) = tag { set_up(client, &origin, tag).await } else { Ok(()) } },
-            async { if let Some(tag) = tag { self.move_checkpoint(client, &checkpoint, tag).await } else { Ok(()) } },
-        )
-        .await;
-        begun.map_err(|error| error::of_statement(&error))?;
-        if held.map_err(|error| error::of_statement(&error))?.is_none() {
-            return Err(lease::lost());
-        }
-        set_up?;
-        moved
-    }
-
-    async fn move_checkpoint(&self, client: &Client, statement: &Statement, tag: &Tag) -> Result<()> {
-        let position = tag.position.as_ref().map(Position::durable);
-        let moved = client.execute(statement, &[&self.names.bridge, &self.applier, &position, &tag.commit_time]).await;
-        moved.map(|_| ()).map_err(|error| error::of_statement(&error))
-    }
-
-    async fn tag_all(&mut self, tag: &Tag) -> Result<()> {
-        let (origin, checkpoint) = (self.prepared(Prepared::Origin).await?, self.prepared(Prepared::Checkpoint).await?);
-        let client = &self.link.client;
-        set_up(client, &origin, tag).await?;
-        self.move_checkpoint(client, &checkpoint, tag).await
     }
 
     async fn record_one(&self, record: &Resolution) -> Result<()> {
@@ -305,14 +317,59 @@ impl PostgresSession {
     }
 }
 
-/// Gives the transaction the time of the write that it brings.
-async fn set_up(client: &Client, statement: &Statement, tag: &Tag) -> Result<()> {
-    let lsn = match tag.position {
-        Some(Position::Lsn(lsn)) => PgLsn::from(lsn),
-        _ => PgLsn::from(0),
-    };
-    let done = client.execute(statement, &[&lsn, &tag.commit_time]).await;
-    done.map(|_| ()).map_err(|error| error::of_statement(&error))
+/// What a transaction begins with.
+struct Beginning {
+    lease: Statement,
+    bridge: String,
+    token: i64,
+    tag: Option<Tagging>,
+}
+
+impl Beginning {
+    /// All of it is on its way before the first answer is waited for.
+    async fn send(&self, client: &Client) -> Result<()> {
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.bridge, &self.token];
+        let (begun, held, tagged) = join3(
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+            client.query_opt(&self.lease, &parameters),
+            async { if let Some(tag) = &self.tag { tag.send(client).await } else { Ok(()) } },
+        )
+        .await;
+        begun.map_err(|error| error::of_statement(&error))?;
+        if held.map_err(|error| error::of_statement(&error))?.is_none() {
+            return Err(lease::lost());
+        }
+        tagged
+    }
+}
+
+/// What gives a transaction the time of the write that it brings, and moves the checkpoint.
+struct Tagging {
+    origin: Statement,
+    checkpoint: Statement,
+    bridge: String,
+    applier: i32,
+    tag: Tag,
+}
+
+impl Tagging {
+    async fn send(&self, client: &Client) -> Result<()> {
+        let Tag { position, commit_time } = &self.tag;
+        let lsn = match position {
+            Some(Position::Lsn(lsn)) => PgLsn::from(*lsn),
+            _ => PgLsn::from(0),
+        };
+        let position = position.as_ref().map(Position::durable);
+        let origin: [&(dyn ToSql + Sync); 2] = [&lsn, commit_time];
+        let checkpoint: [&(dyn ToSql + Sync); 4] = [&self.bridge, &self.applier, &position, commit_time];
+        let (set_up, moved) =
+            join(client.execute(&self.origin, &origin), client.execute(&self.checkpoint, &checkpoint)).await;
+        set_up.map_err(|error| error::of_statement(&error))?;
+        match moved.map_err(|error| error::of_statement(&error))? {
+            1 => Ok(()),
+            _ => Err(Error::new(Code::Internal, "a checkpoint outside of a transaction")),
+        }
+    }
 }
 
 /// Makes the applier's origin this session's. A backend of the same applier that still has it is one
@@ -431,21 +488,20 @@ impl Session for PostgresSession {
         if std::mem::replace(&mut self.state, State::Failed) != State::Idle {
             return Err(Error::new(Code::Internal, "a transaction was begun within another"));
         }
-        self.begin_all(tag).await?;
-        (self.savepoint, self.state) = (false, State::Open);
+        (self.tag, self.savepoint, self.state) = (tag.cloned(), false, State::Told);
         Ok(())
     }
 
     async fn tag(&mut self, tag: &Tag) -> Result<()> {
-        self.enter()?;
-        self.tag_all(tag).await?;
+        self.enter().await?;
+        self.tagging(tag.clone()).await?.send(&self.link.client).await?;
         self.state = State::Open;
         Ok(())
     }
 
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
-        self.enter()?;
-        let applied = self.apply_batch(table, batch).await?;
+        let beginning = self.beginning().await?;
+        let applied = self.apply_batch(table, batch, beginning).await?;
         if applied == Applied::All {
             self.state = State::Open;
         }
@@ -461,7 +517,7 @@ impl Session for PostgresSession {
     }
 
     async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
-        self.enter()?;
+        self.enter().await?;
         let table = &self.tables[table.index()];
         let unique = ties::unique(table, unique)?;
         let mut found = Vec::with_capacity(rows.len());
@@ -473,7 +529,7 @@ impl Session for PostgresSession {
     }
 
     async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
-        self.enter()?;
+        self.enter().await?;
         let (tables, reference) = ties::tied(&self.tables, table, reference)?;
         let mut found = Vec::new();
         for keys in keys.chunks(STATEMENT_ROWS_MAX) {
@@ -484,7 +540,7 @@ impl Session for PostgresSession {
     }
 
     async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
-        self.enter()?;
+        self.enter().await?;
         let (tables, reference) = ties::tied(&self.tables, table, reference)?;
         let mut found = Vec::new();
         for parents in parents.chunks(STATEMENT_ROWS_MAX) {
@@ -496,7 +552,7 @@ impl Session for PostgresSession {
     }
 
     async fn fence(&mut self) -> Result<Position> {
-        self.enter()?;
+        self.enter().await?;
         let row = self.link.client.query_one("SELECT pg_current_wal_insert_lsn()", &[]).await;
         let lsn: PgLsn = get(&row.map_err(|error| error::of_statement(&error))?, 0)?;
         self.state = State::Open;
@@ -504,7 +560,7 @@ impl Session for PostgresSession {
     }
 
     async fn savepoint(&mut self) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         // The earlier one is given up, or each would be a level of its own.
         let sql = if self.savepoint { "RELEASE SAVEPOINT row; SAVEPOINT row" } else { "SAVEPOINT row" };
         self.link.client.batch_execute(sql).await.map_err(|error| error::of_statement(&error))?;
@@ -520,14 +576,14 @@ impl Session for PostgresSession {
     }
 
     async fn store(&mut self, entries: &[Stored]) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         quarantine::store(&self.link.client, &self.names.bridge, &self.tables, entries).await?;
         self.state = State::Open;
         Ok(())
     }
 
     async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
-        self.enter()?;
+        self.enter().await?;
         let table = &self.tables[table.index()];
         let stored = quarantine::stored(&self.link.client, &self.names.bridge, table, key, after).await?;
         self.state = State::Open;
@@ -535,7 +591,7 @@ impl Session for PostgresSession {
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         let table = &self.tables[table.index()];
         quarantine::release(&self.link.client, &self.names.bridge, table, keys).await?;
         self.state = State::Open;
@@ -543,7 +599,7 @@ impl Session for PostgresSession {
     }
 
     async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         let table = &self.tables[table.index()];
         quarantine::tried(&self.link.client, &self.names.bridge, table, key, tried).await?;
         self.state = State::Open;
@@ -551,21 +607,21 @@ impl Session for PostgresSession {
     }
 
     async fn highest_id(&mut self) -> Result<i64> {
-        self.enter()?;
+        self.enter().await?;
         let id = quarantine::highest_id(&self.link.client, &self.names.bridge).await?;
         self.state = State::Open;
         Ok(id)
     }
 
     async fn recorded(&mut self, id: i64) -> Result<Option<Resolution>> {
-        self.enter()?;
+        self.enter().await?;
         let found = node::recorded(&self.link.client, &self.names, &self.tables, id).await?;
         self.state = State::Open;
         Ok(found)
     }
 
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
-        self.enter()?;
+        self.enter().await?;
         let table = &self.tables[request.table.index()];
         let done = requests::answer_new_key(&self.link.client, &self.names.bridge, table, request, answer).await?;
         self.state = State::Open;
@@ -573,14 +629,14 @@ impl Session for PostgresSession {
     }
 
     async fn repaired(&mut self, request: &Repair) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         requests::repaired(&self.link.client, &self.names.bridge, request).await?;
         self.state = State::Open;
         Ok(())
     }
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         for record in resolutions {
             self.record_one(record).await?;
         }
@@ -589,7 +645,7 @@ impl Session for PostgresSession {
     }
 
     async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
-        self.enter()?;
+        self.enter().await?;
         let tables = self.tables.clone();
         let mapped = &tables[table.index()];
         match load::copy_in(&self.link.client, mapped, rows).await {
@@ -605,14 +661,14 @@ impl Session for PostgresSession {
     }
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         state::note_copy(&self.link.client, &self.names, &self.tables, copy).await?;
         self.state = State::Open;
         Ok(())
     }
 
     async fn retire(&mut self, ids: &[i64]) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         const SQL: &str =
             "UPDATE pontoon.resolution SET in_force = false WHERE bridge = $1 AND id = ANY ($2) AND in_force";
         let done = self.link.client.execute(SQL, &[&self.names.bridge, &ids]).await;
@@ -622,14 +678,14 @@ impl Session for PostgresSession {
     }
 
     async fn forget(&mut self, keep: &Retention, limit: usize) -> Result<u64> {
-        self.enter()?;
+        self.enter().await?;
         let removed = history::forget(&self.link.client, &self.names.bridge, keep, limit).await?;
         self.state = State::Open;
         Ok(removed)
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         self.link.client.batch_execute("COMMIT").await.map_err(|error| error::of_statement(&error))?;
         self.state = State::Idle;
         Ok(())
@@ -638,7 +694,7 @@ impl Session for PostgresSession {
     /// A commit flushes the log up to its own record, and so all before it; one that does not is written by the walwriter within
     /// three of its delays (manual, "Asynchronous Commit").
     async fn commit_in_order(&mut self) -> Result<()> {
-        self.enter()?;
+        self.enter().await?;
         let sql = "SET LOCAL synchronous_commit = off; COMMIT";
         self.link.client.batch_execute(sql).await.map_err(|error| error::of_statement(&error))?;
         self.state = State::Idle;
@@ -646,6 +702,10 @@ impl Session for PostgresSession {
     }
 
     async fn rollback(&mut self) -> Result<()> {
+        if self.state == State::Told {
+            self.state = State::Idle;
+            return Ok(());
+        }
         self.state = State::Failed;
         self.link.client.batch_execute("ROLLBACK").await.map_err(|error| error::of_statement(&error))?;
         self.state = State::Idle;

@@ -23,6 +23,10 @@ use crate::{
 const REAL_LEAST: &str = "7.006492321624085e-46";
 pub(crate) const REAL_GREATEST: &str = "3.4028235677973366e38";
 
+/// A transaction is open in which the lease's row was locked: a lock gives it a number, and no statement has one that the server is about to
+/// commit by itself. Looked at once, before the first row.
+pub(crate) const IN_TRANSACTION: &str = "pg_current_xact_id_if_assigned() IS NOT NULL";
+
 /// Changes `changed` columns of rows that are as before, and adds to others. The parameters are the columns that
 /// are [`compared`], those that are changed, and what is added, as text.
 pub(crate) fn update(table: &MappedTable, changed: &[usize], sums: &[Sum]) -> String {
@@ -32,7 +36,7 @@ pub(crate) fn update(table: &MappedTable, changed: &[usize], sums: &[Sum]) -> St
         format!("{} = {}", Ident(&column.column.name), assigned(column, &format!("s.a{at}")))
     });
     let (mut parameters, mut names) = listed(table, &[('b', &compared), ('a', changed)]);
-    let (mut added, mut conditions) = (Vec::new(), vec![as_before(table, &compared)]);
+    let (mut added, mut conditions) = (Vec::new(), vec![as_before(table, &compared), IN_TRANSACTION.into()]);
     for sum in sums.iter().filter(|sum| sum.added) {
         let name = Ident(&table.columns[sum.at].column.name);
         // As numeric, which has room for every sum; the assignment looks whether the column has.
@@ -65,7 +69,7 @@ pub(crate) fn compared(table: &MappedTable, sums: &[Sum]) -> Vec<usize> {
 pub(crate) fn delete(table: &MappedTable) -> String {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     format!(
-        "DELETE FROM {} AS t USING {} WHERE {}",
+        "DELETE FROM {} AS t USING {} WHERE {} AND {IN_TRANSACTION}",
         Table(&table.name),
         rows(table, &[('b', &all)], ""),
         as_before(table, &all)
@@ -80,7 +84,7 @@ pub(crate) fn insert(table: &MappedTable) -> String {
     let values: Vec<_> =
         table.columns.iter().enumerate().map(|(at, column)| assigned(column, &format!("s.a{at}"))).collect();
     format!(
-        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ON CONFLICT ({}) DO NOTHING",
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} WHERE {IN_TRANSACTION} ON CONFLICT ({}) DO NOTHING",
         Table(&table.name),
         List(&names),
         values.join(", "),

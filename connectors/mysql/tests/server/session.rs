@@ -253,7 +253,9 @@ async fn an_old_session_is_fenced(server: &Server) {
     let (_second, new) = taking.await.unwrap();
     assert!(new > old);
     for tag in [None, Some(&tag())] {
-        let error = session.begin(tag).await.unwrap_err();
+        session.begin(tag).await.unwrap();
+        let error = session.fence().await.unwrap_err();
+        session.rollback().await.unwrap();
         assert_eq!(error.code(), Code::LeaseLost, "{error}");
     }
     let mut session = node.open_session(Applier::Direction, new, &tables).await.unwrap();

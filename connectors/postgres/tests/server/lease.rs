@@ -91,10 +91,12 @@ async fn a_loser_cannot_begin_and_what_it_began_is_waited_for() {
     assert!(waited >= Duration::from_millis(700), "{waited:?}");
     assert_eq!(found, tag(100, 1).position.unwrap());
 
-    let lost = old.begin(Some(&tag(200, 1))).await.unwrap_err();
+    old.begin(Some(&tag(200, 1))).await.unwrap();
+    let lost = old.apply(table, &insert(2)).await.unwrap_err();
     assert_eq!(lost.code(), Code::LeaseLost);
     old.rollback().await.unwrap();
-    assert_eq!(old.begin(None).await.unwrap_err().code(), Code::LeaseLost);
+    old.begin(None).await.unwrap();
+    assert_eq!(old.fence().await.unwrap_err().code(), Code::LeaseLost);
 
     // The old session still has the origin; the new one ends it.
     let mut new = bench.node.open_session(Applier::Direction, token, bench.tables()).await.unwrap();
@@ -120,6 +122,42 @@ async fn a_dead_session_in_the_middle_of_a_transaction_leaves_nothing() {
     new.begin(Some(&tag(100, 1))).await.unwrap();
     assert_eq!(new.apply(table, &insert(1)).await.unwrap(), Applied::All);
     new.commit().await.unwrap();
+}
+
+/// What goes with BEGIN is sent before BEGIN is answered, and the server would commit it by itself.
+#[tokio::test]
+async fn a_cancel_that_meets_the_beginning_leaves_nothing() {
+    const TRANSACTIONS: u64 = 3000;
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let (table, before) = (bench.tables()[0].id, position(&bench).await);
+    let mut session = bench.session().await;
+    let pid: i32 = bench
+        .sql
+        .query_one("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pontoon%applier 0'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let cancelling = async {
+        loop {
+            bench.sql.execute("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+        }
+    };
+    let working = async {
+        let mut refused = 0;
+        for n in 1..=TRANSACTIONS {
+            session.begin(Some(&tag(n, 1))).await.unwrap();
+            refused += u64::from(session.apply(table, &insert(n.into())).await.is_err());
+            while session.rollback().await.is_err() {}
+        }
+        refused
+    };
+    let refused = tokio::select! {
+        refused = working => refused,
+        () = cancelling => unreachable!(),
+    };
+    assert!(refused > 0 && refused < TRANSACTIONS, "{refused}");
+    let count: i64 = bench.sql.query_one("SELECT count(*) FROM items", &[]).await.unwrap().get(0);
+    assert_eq!((count, position(&bench).await), (0, before), "{refused} were refused");
 }
 
 #[tokio::test]
