@@ -388,7 +388,9 @@ impl ColumnSql {
                 "CAST(TRIM(TRAILING ' ' FROM CONVERT({own} USING utf8mb4)) AS BINARY) <=> CAST({listed} AS BINARY)"
             ),
             (Kind::Text { .. } | Kind::Enum { .. } | Kind::Set { .. }, _) => {
-                format!("CAST(CONVERT({own} USING utf8mb4) AS BINARY) <=> CAST({listed} AS BINARY)")
+                // A conversion costs as much as the comparison, also where it changes nothing.
+                let own = if self.charset == "utf8mb4" { own } else { format!("CONVERT({own} USING utf8mb4)") };
+                format!("CAST({own} AS BINARY) <=> CAST({listed} AS BINARY)")
             }
             (Kind::Uuid, _) => format!("CAST({own} AS CHAR(36)) <=> {listed}"),
             (Kind::Float64 { .. }, Form::Float32) => format!("CAST({own} AS FLOAT) <=> {listed}"),
