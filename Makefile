@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install build package lint test test-full demo bench chaos clean
+.PHONY: help install build package lint test test-full demo bench bench-guard chaos clean
 # The demo's last line is to be the last. (For `make -C`, make heeds this from 4.4 on.)
 MAKEFLAGS += --no-print-directory
 
@@ -67,6 +67,7 @@ test-full: export NEXTEST_TEST_THREADS ?= 2
 test-full: install ## The same, and the tests that take longer, and those on newer servers
 	@scripts/install-servers newer
 	@scripts/install-servers package
+	@$(MAKE) bench-guard
 	$(call run_tests,--run-ignored all,--include-ignored)
 
 demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--pair mysql:mariadb')
@@ -75,6 +76,10 @@ demo: install build ## Show two private servers bridged both ways (DEMO_ARGS='--
 bench: ## Measure beside the peers, in one run (BENCH_ARGS='--quick "copy mariadb"')
 	@scripts/install-servers peers
 	@cargo bench --locked -p pontoon --bench bench -- $(BENCH_ARGS)
+
+bench-guard: ## Count the instructions that a row costs, and compare them with what is stored
+	@scripts/install-servers guard
+	@scripts/bench-guard
 
 chaos: export PONTOON_SIM_SCHEDULES = $(SCHEDULES)
 chaos: export PONTOON_KILLS = $(KILLS)

@@ -22,6 +22,8 @@ mod ahead;
 pub(crate) mod apply;
 mod beside;
 mod block;
+#[cfg(test)]
+mod counted;
 pub(crate) mod gather;
 mod hold;
 pub(crate) mod look;

@@ -57,6 +57,7 @@ mod throttled;
 mod ties;
 mod tls;
 mod trees;
+mod trips;
 mod tutorials;
 mod type_pairs;
 mod types;

@@ -60,6 +60,14 @@ struct Read {
 
 /// Reads a log as a reader does, up to its end or to what ends the reader.
 fn read(input: &[u8]) -> Result<Read> {
+    read_with(input, &mut seen)
+}
+
+/// What looks at each event that comes.
+type Look<'a> = &'a mut dyn FnMut(&LogEvent, &mut Read, &Tables);
+
+/// The same, where another one looks.
+fn read_with(input: &[u8], look: Look<'_>) -> Result<Read> {
     let mut read = Read::default();
     let Some((&flavour, mut rest)) = input.split_first() else { return Ok(read) };
     let flavour = if flavour & 1 == 1 { Flavour::Mariadb } else { Flavour::Mysql };
@@ -83,10 +91,10 @@ fn read(input: &[u8]) -> Result<Read> {
         if frame.kind == PAYLOAD {
             unpack(frame.body, |event| {
                 let inner = event::frame(event, true).map_err(broken)?;
-                feed(&mut assembler, inner, &mut read, &tables)
+                feed(&mut assembler, inner, &mut read, &tables, look)
             })?;
         }
-        feed(&mut assembler, frame, &mut read, &tables)?;
+        feed(&mut assembler, frame, &mut read, &tables, look)?;
     }
     Ok(read)
 }
@@ -108,7 +116,7 @@ fn unpack(body: &[u8], mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> 
     }
 }
 
-fn feed(assembler: &mut Assembler, frame: Frame<'_>, read: &mut Read, tables: &Tables) -> Result<()> {
+fn feed(assembler: &mut Assembler, frame: Frame<'_>, read: &mut Read, tables: &Tables, look: Look<'_>) -> Result<()> {
     let broken = |error: Malformed| error.at(&Position::Lsn(0));
     let flavour = assembler.flavour();
     let mut room = Vec::new();
@@ -123,7 +131,7 @@ fn feed(assembler: &mut Assembler, frame: Frame<'_>, read: &mut Read, tables: &T
         assembler.checked(Vec::new());
     }
     while let Some(event) = assembler.take() {
-        seen(&event, read, tables);
+        look(&event, read, tables);
     }
     let _ = assembler.take_progress();
     fed
@@ -319,3 +327,5 @@ pub fn text(input: &[u8]) {
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod counted;

@@ -71,7 +71,15 @@ struct Read {
 }
 
 /// Reads a log as a reader does, up to its end or to what ends the reader.
-fn read(mut input: &[u8]) -> Result<Read> {
+fn read(input: &[u8]) -> Result<Read> {
+    read_with(input, &mut seen)
+}
+
+/// What looks at each event that comes.
+type Look<'a> = &'a mut dyn FnMut(&LogEvent, &mut Read, &Tables);
+
+/// The same, where another one looks.
+fn read_with(mut input: &[u8], look: Look<'_>) -> Result<Read> {
     let tables = tables();
     let mut assembler = Assembler::new(reading(&tables)?);
     let mut read = Read::default();
@@ -83,7 +91,7 @@ fn read(mut input: &[u8]) -> Result<Read> {
         read.bytes += 1 + bytes.len();
         let fed = stream::decode(bytes).map_err(Malformed::into_error).and_then(|frame| assembler.frame(&frame));
         while let Some(event) = assembler.take() {
-            seen(&event, &mut read, &tables);
+            look(&event, &mut read, &tables);
         }
         fed?;
         if assembler.has_ended() {
@@ -159,3 +167,5 @@ pub fn text(input: &[u8]) {
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod counted;

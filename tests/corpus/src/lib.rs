@@ -5,6 +5,8 @@
 //! is one that the engine can rely on ([`sound()`]). `fuzz/` has the targets run by libFuzzer, for as long as one likes;
 //! [`run`] goes through the same in a second or two with every test: each file of the corpus, and seeded mutations of it.
 //!
+//! The logs are also what is read where the instructions that a row costs are counted ([`counted`]).
+//!
 //! The corpus lies in `fuzz/corpus/TARGET`. Its logs were written by real servers ([`write()`], asked for by
 //! `PONTOON_WRITE_CORPUS`); what else a decoder takes is cut out of these.
 
@@ -87,6 +89,23 @@ fn attempt(target: &str, entry: fn(&[u8]), name: &str, bytes: &[u8]) {
         eprintln!("the target {target} fails with {name}, {} bytes: {kept}", bytes.len());
         resume_unwind(cause);
     }
+}
+
+/// A log of the corpus.
+///
+/// # Panics
+///
+/// Where there is none of that name.
+pub fn input(target: &str, name: &str) -> Vec<u8> {
+    let found = inputs(target).into_iter().find(|input| input.name == name);
+    found.unwrap_or_else(|| panic!("the corpus of {target} has no {name}")).bytes
+}
+
+/// Does some work of which `scripts/bench-guard` counts the instructions: those from here on until it returns. So it has this name whatever
+/// it is given, and is never a part of another function.
+#[inline(never)]
+pub fn counted(work: &mut dyn FnMut()) {
+    work();
 }
 
 /// Whether the corpus is to be written anew.

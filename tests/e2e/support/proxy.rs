@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -109,6 +109,8 @@ struct Inner {
     cut: watch::Sender<(u64, Vec<Line>, Cut)>,
     /// Connections that are there, of each line.
     open: Mutex<HashMap<Line, usize>>,
+    /// How often the client has said something after an answer.
+    trips: Mutex<HashMap<Line, u64>>,
 }
 
 pub(crate) struct Proxy {
@@ -131,6 +133,7 @@ impl Proxy {
             let_go: Notify::new(),
             cut: watch::Sender::new((0, Vec::new(), Cut::Fin)),
             open: Mutex::default(),
+            trips: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(inner.clone(), listener));
         Proxy { inner, port, accepting }
@@ -161,6 +164,11 @@ impl Proxy {
     /// How many commits were caught so far.
     pub(crate) fn caught(&self) -> u64 {
         self.inner.caught.load(Ordering::SeqCst)
+    }
+
+    /// How many round trips a line's connections have made so far: what is on its way before an answer has come is one.
+    pub(crate) fn trips(&self, line: Line) -> u64 {
+        self.inner.trips.lock().unwrap().get(&line).copied().unwrap_or_default()
     }
 
     /// Waits until a connection of a line is there.
@@ -200,6 +208,8 @@ struct Connection {
     line: Mutex<Line>,
     /// It lost bytes.
     silent: watch::Sender<bool>,
+    /// What the client says next is in answer to the server.
+    answered: AtomicBool,
     /// The next answer is not passed, and then it is cut.
     losing: Mutex<Option<Cut>>,
 }
@@ -266,6 +276,7 @@ async fn connection(inner: Arc<Inner>, client: TcpStream, server: TcpStream) {
         inner: inner.clone(),
         line: Mutex::new(Line::Other),
         silent: watch::Sender::new(false),
+        answered: AtomicBool::new(true),
         losing: Mutex::default(),
     };
     let ((from_client, mut to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
@@ -310,6 +321,9 @@ async fn up(connection: &Connection, mut from: OwnedReadHalf, to: &mut OwnedWrit
         {
             connection.is_now(line);
         }
+        if connection.answered.swap(false, Ordering::SeqCst) {
+            *connection.inner.trips.lock().unwrap().entry(connection.line()).or_default() += 1;
+        }
         if !connection.passes(count).await {
             continue;
         }
@@ -330,6 +344,7 @@ async fn down(connection: &Connection, mut from: OwnedReadHalf, to: &mut OwnedWr
             Ok(count @ 1..) => count,
             Ok(0) | Err(_) => return ended(connection).await,
         };
+        connection.answered.store(true, Ordering::SeqCst);
         if let Some(cut) = *connection.losing.lock().unwrap() {
             connection.inner.caught.fetch_add(1, Ordering::SeqCst);
             return cut;
