@@ -387,12 +387,13 @@ pub(crate) mod tests {
              FROM unnest($1::int8[], $2::text[], $3::timestamp[], $4::text[]) AS s(b0, b1, b2, a1) \
              WHERE t.\"id\" = s.b0 AND (t.\"note\"::text) COLLATE pg_catalog.\"C\" IS NOT DISTINCT FROM s.b1 \
              AND ((t.\"at\" - s.b2) >= interval '0' AND (t.\"at\" - s.b2) < interval '1 second' \
-             OR t.\"at\" IS NULL AND s.b2 IS NULL)"
+             OR t.\"at\" IS NULL AND s.b2 IS NULL) AND pg_current_xact_id_if_assigned() IS NOT NULL"
         );
         assert_eq!(
             insert(&table),
             "INSERT INTO \"public\".\"items\" (\"id\", \"note\", \"at\") OVERRIDING SYSTEM VALUE SELECT s.a0, s.a1, s.a2 \
-             FROM unnest($1::int8[], $2::text[], $3::timestamp[]) AS s(a0, a1, a2) ON CONFLICT (\"id\") DO NOTHING"
+             FROM unnest($1::int8[], $2::text[], $3::timestamp[]) AS s(a0, a1, a2) \
+             WHERE pg_current_xact_id_if_assigned() IS NOT NULL ON CONFLICT (\"id\") DO NOTHING"
         );
         assert_eq!(
             by_key(&table, Locking::ForUpdate),
@@ -414,7 +415,7 @@ pub(crate) mod tests {
         let head = "UPDATE \"public\".\"items\" AS t SET ";
         let compared = "WHERE t.\"id\" = s.b0 AND (t.\"note\"::text) COLLATE pg_catalog.\"C\" IS NOT DISTINCT FROM s.b1 \
              AND ((t.\"at\" - s.b2) >= interval '0' AND (t.\"at\" - s.b2) < interval '1 second' \
-             OR t.\"at\" IS NULL AND s.b2 IS NULL)";
+             OR t.\"at\" IS NULL AND s.b2 IS NULL) AND pg_current_xact_id_if_assigned() IS NOT NULL";
         assert_eq!(
             update(&table, &[], &[sum(true, Some(-5))]),
             format!(
