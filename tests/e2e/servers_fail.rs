@@ -159,7 +159,9 @@ async fn clients_are_rude(kinds: [Kind; 2]) {
         println!("{}: {refused} of 60 transactions refused", node.kind);
     };
     tokio::join!(crosses_others(&link.a), crosses_others(&link.b));
-    let retries = bridge.log().matches("rolled back, tried again").count();
+    // Where a run was refused, and where a rendezvous was: after the first of them the other may be all that is under way.
+    let log = bridge.log();
+    let retries = log.matches("rolled back, tried again").count() + log.matches("rendezvous starts again").count();
     println!("{retries} times the bridge rolled back and tried again");
     assert!(retries > 0, "nothing was in the bridge's way");
     assert_eq!(bridge.log().matches("interrupted").count(), 0, "a lock that cannot be had loses nothing");
