@@ -19,6 +19,7 @@ pub mod mapping;
 pub mod nodes;
 pub mod observe;
 mod operate;
+mod reload;
 pub mod rings;
 pub mod rules;
 pub mod service;

@@ -17,7 +17,7 @@ use pontoon_core::{
     node::{Node, Tables},
     state::NodeState,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 
 use crate::{
     bridge::{self, Plan, Until},
@@ -28,6 +28,7 @@ use crate::{
     mapping::{self, Mapping, Survey, Surveyed},
     nodes::Nodes,
     observe::{self, Manager, Metrics, Site},
+    reload::{self, Answer, Reloads},
     rings,
     rules::Rules,
     setup,
@@ -39,7 +40,7 @@ use crate::{
 const LOOK_AT_TABLES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the bridge of a configuration between its opened nodes until `shutdown` completes, or until it is done with what is
-/// asked. `also` is told what happens beside the metrics, `manager` how it is. Errors: as [`bridge::run`], whose first connections are those of the look at the
+/// asked. `also` is told what happens beside the metrics, `manager` how it is; at each of `hangups` the configuration's file is taken up anew. Errors: as [`bridge::run`], whose first connections are those of the look at the
 /// tables; and pairs of tables that are unfit.
 pub async fn run(
     config: &Config,
@@ -47,6 +48,7 @@ pub async fn run(
     until: Until,
     also: Option<Arc<dyn Observer>>,
     manager: Option<Manager>,
+    hangups: Option<Signal>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let nodes = opened.nodes.clone();
@@ -85,7 +87,8 @@ pub async fn run(
         }
     };
     let work = async {
-        let done = in_every_shape(config, opened, bridged, until, &observer, shutdown).await;
+        let reloads = Reloads::new(hangups, opened.admins[Side::A].clone());
+        let done = in_every_shape(config, opened, bridged, until, &observer, reloads, shutdown).await;
         stop.send_replace(true);
         done
     };
@@ -94,13 +97,14 @@ pub async fn run(
 }
 
 /// Runs the bridge; and again, as if somebody had started it, where it stopped because a table has another shape or others are set up, as soon as
-/// the pairs are fit as they are then, or some of them are; and where one that was set aside is fit again.
+/// the pairs are fit as they are then, or some of them are; where one that was set aside is fit again; and where another configuration is taken up.
 async fn in_every_shape(
     config: &Config,
     opened: &Nodes,
     mut bridged: Bridged,
     until: Until,
     observer: &Arc<Both>,
+    mut reloads: Reloads,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let told = AtomicBool::new(false);
@@ -126,6 +130,7 @@ async fn in_every_shape(
                 biased;
                 () = shutdown.as_mut() => {}
                 now = others_are_fit(&config, opened, &before, &stuck) => found = Some(now),
+                now = reloaded(&config, opened, &before, &stuck, &mut reloads, observer), if until == Until::Stopped => found = Some(now),
             }
         };
         let done = bridge::go_on(plan, ended).await;
@@ -242,6 +247,52 @@ async fn others_are_fit(config: &Config, opened: &Nodes, before: &Before, stuck:
             Err(why) => tracing::debug!(%why, "whether tables are fit again cannot be seen"),
         }
     }
+}
+
+/// Ends when another configuration is to be taken up, with it and its tables.
+async fn reloaded(
+    config: &Config,
+    opened: &Nodes,
+    before: &Before,
+    stuck: &[Stuck],
+    reloads: &mut Reloads,
+    observer: &Both,
+) -> (Config, Bridged) {
+    loop {
+        reloads.asked().await;
+        let found = read_anew(config, opened, before, stuck).await;
+        let (answer, now) = match found {
+            Ok((keys, now)) => (Answer::Taken(keys), now),
+            Err(error) => (Answer::Refused(error), None),
+        };
+        reloads.answer(&answer, observer.works()).await;
+        if let Some(now) = now {
+            return now;
+        }
+    }
+}
+
+/// The keys that are different in the file now, and what the bridge is to go on with where there are any. Errors: it is to be left as it is: among others, since a table would have to be
+/// set aside that is not.
+async fn read_anew(
+    config: &Config,
+    opened: &Nodes,
+    before: &Before,
+    stuck: &[Stuck],
+) -> Result<(Vec<String>, Option<(Config, Bridged)>)> {
+    let (now, keys) = reload::read(config)?;
+    if keys.is_empty() {
+        return Ok((keys, None));
+    }
+    let survey = surveyed(&now, &opened.nodes, Until::Stopped).await?;
+    let bridged = bridged(&now, opened, &survey, Until::Stopped, stuck).await?;
+    if let Some(table) = bridged.aside.iter().find(|table| !before.aside.contains(&table.label)) {
+        return Err(table.why.clone());
+    }
+    for note in now.warnings.iter().chain(&bridged.mapping.notes) {
+        tracing::warn!("{note}");
+    }
+    Ok((keys, Some((now, bridged))))
 }
 
 /// The configuration and the tables as they are now, once both sides agree on some of them. `is_new`: it has not stopped for this with these tables
@@ -432,6 +483,18 @@ pub(crate) fn holder() -> String {
 struct Both {
     metrics: Arc<Metrics>,
     also: Option<Arc<dyn Observer>>,
+}
+
+impl Both {
+    /// Whether this process works or stands by, once it is known.
+    async fn works(&self) -> bool {
+        loop {
+            match self.metrics.works() {
+                Some(works) => return works,
+                None => sleep(LOOK_AT_TABLES_EVERY).await,
+            }
+        }
+    }
 }
 
 impl Observer for Both {

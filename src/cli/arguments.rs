@@ -322,6 +322,21 @@ pub struct ThrottleArgs {
     pub default: bool,
 }
 
+/// Has the bridge that runs take up its configuration anew, without a restart
+///
+/// Each process of the bridge reads its own file, as it does at SIGHUP; the one that works answers within seconds. Tables, defaults, rules and limits are taken up,
+/// nodes, the bridge's name, the page and the spill folder are not: where one of those differs, or the file is broken, nothing is, and what was goes
+/// on. Exit code 1 then, and where nobody answers.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  pontoon reload
+  kill -HUP PID                                  the same for one process, which answers in its log")]
+pub struct ReloadArgs {
+    /// How long an answer may take: 500ms, 30s, 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
 /// Prints what a node's log holds, as JSON lines
 ///
 /// The common event stream of the bridge's tables, echoes marked by their origin. Takes nothing from a running

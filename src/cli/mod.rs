@@ -61,6 +61,7 @@ commands! {
     pause => Pause(PauseArgs);
     resume => Resume(ResumeArgs);
     throttle => Throttle(ThrottleArgs);
+    reload => Reload(ReloadArgs);
     tail => Tail(TailArgs);
     verify => Verify(VerifyArgs);
     repair => Repair(RepairArgs);

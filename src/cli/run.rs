@@ -2,7 +2,7 @@
 
 use pontoon_core::{Code, Error, Result};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -23,7 +23,11 @@ pub(crate) async fn run(arguments: RunArgs, context: &Context) -> Result<u8> {
     }
     let shutdown = told_to_stop()?;
     let until = if arguments.until_caught_up { Until::CaughtUp } else { Until::Stopped };
-    service::run(&config, &nodes::open(&config)?, until, None, Manager::of_this_process(), shutdown).await?;
+    let hangups = match until {
+        Until::Stopped => Some(listen(SignalKind::hangup())?),
+        Until::CaughtUp => None,
+    };
+    service::run(&config, &nodes::open(&config)?, until, None, Manager::of_this_process(), hangups, shutdown).await?;
     Ok(DONE)
 }
 
@@ -45,7 +49,7 @@ pub(super) async fn beside<T>(
             _ = is_done.wait_for(|done| *done) => {}
         }
     };
-    let work = service::run(config, nodes, Until::Stopped, None, None, shutdown);
+    let work = service::run(config, nodes, Until::Stopped, None, None, None, shutdown);
     tokio::pin!(work);
     tokio::select! {
         biased;
@@ -59,11 +63,12 @@ pub(super) async fn beside<T>(
     }
 }
 
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|error| Error::new(Code::Internal, format!("signals cannot be listened to: {error}")))
+}
+
 /// Completes at SIGTERM or Ctrl-C.
 pub(super) fn told_to_stop() -> Result<impl Future<Output = ()>> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::new(Code::Internal, format!("signals cannot be listened to: {error}")))
-    };
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

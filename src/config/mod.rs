@@ -18,6 +18,7 @@
 //! | `write.rs` | a new file, for `pontoon init` |
 //! | `sample.toml` | the sample file |
 
+mod changes;
 mod columns;
 mod keys;
 mod parse;
@@ -42,6 +43,7 @@ use pontoon_core::{
 use pontoon_tls::Own;
 
 pub use self::{
+    changes::Changes,
     columns::{ColumnRules, Columns, name_across},
     place::{Invalid, Place, Problem},
     tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},

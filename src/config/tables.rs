@@ -161,6 +161,11 @@ pub struct TableRule {
 }
 
 impl TableRule {
+    /// Whether another one says the same, wherever it stands.
+    pub(super) fn says_as(&self, other: &TableRule) -> bool {
+        TableRule { place: other.place, ..self.clone() } == *other
+    }
+
     fn is_exact(&self) -> bool {
         self.names.iter().all(|name| name.stars() == 0)
     }

@@ -13,6 +13,7 @@ use pontoon_core::{
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
+use super::Metrics;
 use crate::{
     config::Config,
     nodes::Nodes,
@@ -102,12 +103,13 @@ impl Act {
 pub(super) struct Desk {
     config: Config,
     nodes: Nodes,
+    metrics: Arc<Metrics>,
     board: Mutex<Option<(Instant, Arc<Board>)>>,
 }
 
 impl Desk {
-    pub(super) fn new(config: &Config, nodes: &Nodes) -> Desk {
-        Desk { config: config.clone(), nodes: nodes.clone(), board: Mutex::default() }
+    pub(super) fn new(config: &Config, nodes: &Nodes, metrics: Arc<Metrics>) -> Desk {
+        Desk { config: config.clone(), nodes: nodes.clone(), metrics, board: Mutex::default() }
     }
 
     pub(super) fn names(&self) -> [&str; 2] {
@@ -149,6 +151,14 @@ impl Desk {
         Ok(Some(found))
     }
 
+    /// The directions that are meant. Which ones are used the configuration does not tell that the page began with: the bridge may have taken up another.
+    fn directions(&self, word: Option<&str>) -> Result<Vec<Side>> {
+        match word {
+            Some(word) => Ok(vec![pause::direction(&self.config, word)?]),
+            None => Ok(Side::BOTH.into_iter().filter(|side| self.metrics.direction(*side).is_used()).collect()),
+        }
+    }
+
     async fn found(&self) -> Result<Found> {
         Found::load(&self.config, &self.nodes.admins, ENTRIES_MAX).await
     }
@@ -170,12 +180,12 @@ impl Desk {
         let mut said = Vec::new();
         match act {
             Act::Pause(Directions { direction }) => {
-                for source in pause::directions(config, nodes, direction.as_deref()).await? {
+                for source in self.directions(direction.as_deref())? {
                     said.push(pause::pause(nodes, source, None).await?);
                 }
             }
             Act::Resume(Directions { direction }) => {
-                for source in pause::directions(config, nodes, direction.as_deref()).await? {
+                for source in self.directions(direction.as_deref())? {
                     said.push(pause::resume(nodes, source).await?);
                 }
             }

@@ -78,7 +78,7 @@ impl Site {
 
     /// The page of a configuration between its opened nodes.
     pub fn page(config: &Config, nodes: &Nodes, metrics: Arc<Metrics>) -> Site {
-        let (guard, desk) = (Guard::of(&config.server), Desk::new(config, nodes));
+        let (guard, desk) = (Guard::of(&config.server), Desk::new(config, nodes, metrics.clone()));
         Site { metrics, page: Some(Page { guard, desk, tls: config.server.tls.clone() }) }
     }
 

@@ -54,7 +54,8 @@ pub(crate) async fn directions(config: &Config, nodes: &Nodes, word: Option<&str
     Ok(Side::BOTH.into_iter().filter(|side| reads[*side]).collect())
 }
 
-fn direction(config: &Config, word: &str) -> Result<Side> {
+/// The direction of a word like `shop->stock`. Errors (configuration): it is none.
+pub(crate) fn direction(config: &Config, word: &str) -> Result<Side> {
     let refused = || {
         Error::new(Code::Config, format!("{word:?} is no direction of this bridge")).hint(format!(
             "it is '{a}->{b}' or '{b}->{a}', in quotes, since the shell takes > for itself",

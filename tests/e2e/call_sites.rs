@@ -149,7 +149,7 @@ impl Running {
             let shutdown = async move {
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            service::run(&config, &nodes, Until::Stopped, Some(observer), None, shutdown).await
+            service::run(&config, &nodes, Until::Stopped, Some(observer), None, None, shutdown).await
         });
         let mut running = Running { sites, told, stop, task };
         tokio::select! {

@@ -43,6 +43,7 @@ mod prometheus;
 mod quarantine;
 mod readme;
 mod refusals;
+mod reload;
 mod repair;
 mod rings;
 mod scenarios;

@@ -25,7 +25,13 @@ use crate::support::{
     schema::faults,
 };
 
-first_pairing!(by_clicks_and_keys, refuses_who_may_not, with_tls_where_others_reach_it, the_status_is_as_published);
+first_pairing!(
+    by_clicks_and_keys,
+    refuses_who_may_not,
+    acts_on_what_is_taken_up,
+    with_tls_where_others_reach_it,
+    the_status_is_as_published
+);
 
 const TOKEN: &str = "a-token-of-the-tests-0123456789";
 
@@ -417,6 +423,26 @@ async fn refuses_who_may_not(kinds: [Kind; 2]) {
     eventually("it is paused", async || shown.paused().await == [false, true]).await;
     assert_eq!(shown.link.succeed(&["resume"]).await.lines().count(), 2, "one and the same word");
     assert!(!bridge.log().contains(TOKEN));
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// All directions are those that the bridge uses by now, whatever its file said when the page began.
+async fn acts_on_what_is_taken_up(kinds: [Kind; 2]) {
+    let shown = Shown::ready(kinds).await;
+    let bridge = shown.link.run();
+    bridge.works().await;
+    shown.link.edit("[[tables]]\n", "[[tables]]\ndirection = \"shop->stock\"\n");
+    shown.link.succeed(&["setup"]).await;
+    shown.link.succeed(&["reload"]).await;
+    eventually("one way is used", async || shown.status().await["directions"][1]["used"] == false).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let headers =
+        [("host", shown.address.as_str()), ("authorization", &bearer), ("content-type", "application/json")];
+    let (code, answer) = send(&shown.address, "POST /api/pause", &headers, "{}").await;
+    assert!(
+        code == 200 && answer.contains("\"said\":[\"shop -> stock: nothing is applied, until pontoon resume\"]"),
+        "{answer}"
+    );
     assert_eq!(bridge.stop().await, 0);
 }
 

@@ -24,7 +24,7 @@ use crate::{
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     sequences::{GeneratedKey, Standing},
-    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Resolution, Tag, Throttle},
+    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Reload, Resolution, Tag, Throttle},
     value::Value,
     verified::Verified,
 };
@@ -632,6 +632,16 @@ pub trait Admin: Send + Sync {
     /// Notes durably how fast is to be applied on this node, in the place of an earlier word; `None` takes that back. A running bridge
     /// looks with each heartbeat. Errors: not set up.
     async fn throttle(&self, word: Option<Throttle>) -> Result<()>;
+
+    /// Asks durably whoever works for the bridge to take up its configuration anew; the request's number. Processes of the bridge look at it on A, every
+    /// other second. Errors: not set up.
+    async fn ask_reload(&self) -> Result<i64>;
+
+    /// The latest such request, where there is one.
+    async fn reload_asked(&self) -> Result<Option<Reload>>;
+
+    /// Notes durably what came of a request, if it is still the latest.
+    async fn answer_reload(&self, number: i64, answer: &str) -> Result<()>;
 
     /// Remembers durably that the transaction that ends at `position` of this node's log is passed over.
     async fn skip(&self, position: &Position) -> Result<()>;

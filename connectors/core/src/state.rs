@@ -102,6 +102,15 @@ impl Throttle {
     }
 }
 
+/// An operator's word that whoever works for the bridge is to take up its configuration anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// Above that of every earlier request.
+    pub number: i64,
+    /// What came of it, in the words of the process that works; `None` before that.
+    pub answer: Option<String>,
+}
+
 /// The record of a settled conflict. It is committed on both nodes, first on A and then on B, each
 /// time with the row that it settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use pontoon_core::{
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
     sequences::{GeneratedKey, Standing},
-    state::Throttle,
+    state::{Reload, Throttle},
     verified::Verified,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     node::{MysqlNode, identity},
     pause, quarantine,
     quote::{Ident, Table},
-    reader, requests, sequences, start, state, surroundings, tables, throttle, verified,
+    reader, reload, requests, sequences, start, state, surroundings, tables, throttle, verified,
 };
 
 #[async_trait]
@@ -196,6 +196,20 @@ impl Admin for MysqlNode {
             Some(word) => throttle::give(&mut client, self.bridge(), word).await,
             None => throttle::take_back(&mut client, self.bridge()).await,
         }
+    }
+
+    async fn ask_reload(&self) -> Result<i64> {
+        let mut client = self.client(Purpose::Look).await?;
+        state::check_format(&mut client).await?;
+        reload::ask(&mut client, self.bridge()).await
+    }
+
+    async fn reload_asked(&self) -> Result<Option<Reload>> {
+        reload::read(&mut self.client(Purpose::Look).await?, self.bridge()).await
+    }
+
+    async fn answer_reload(&self, number: i64, answer: &str) -> Result<()> {
+        reload::answer(&mut self.client(Purpose::Look).await?, self.bridge(), number, answer).await
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

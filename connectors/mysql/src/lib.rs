@@ -19,6 +19,7 @@
 //! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
 //! | `pause` | an operator's word that nothing is to be applied |
 //! | `throttle` | an operator's word on how fast |
+//! | `reload` | an operator's word that the configuration is to be taken up anew, and the answer |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `load` | many rows at once |
 //! | `scan` · `digest` | whole tables; their spans and checksums |
@@ -57,6 +58,7 @@ mod quarantine;
 mod quote;
 mod reader;
 mod redefined;
+mod reload;
 mod requests;
 mod row_list;
 mod scan;

@@ -40,6 +40,8 @@ pub(crate) const OTHER_EPOCH: &str = "other_epoch";
 pub(crate) const PAUSE: &str = "pause";
 /// The row of `control` that says how many rows are to be applied here in a second.
 pub(crate) const THROTTLE: &str = "throttle";
+/// The row of `control` that says that the configuration is to be taken up anew, and what came of that.
+pub(crate) const RELOAD: &str = "reload";
 /// How rows of `control` begin that name a transaction to pass over.
 pub(crate) const SKIP: &str = "skip:";
 /// How rows of `control` begin that say how far the copy of a table has come.
@@ -120,9 +122,9 @@ pub(crate) fn create() -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS `pontoon`.`control` (\
              bridge varchar(32) NOT NULL COMMENT 'the bridge; empty for the format version of these tables', \
-             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, since:TABLE, aside:TABLE, barrier, visible, epoch, other_epoch, pause, throttle, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, verified, format', \
-             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of pause when it ends in microseconds since 1970 UTC or 0, of throttle rows in a second or 0 for no limit, of a key 0 asked, 1 refused, 2 given, of verified when both sides were last found equal or 0', \
-             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, of verified how many rows differed, as JSON', \
+             name varchar(255) NOT NULL COMMENT 'lease, pair, table:TABLE, since:TABLE, aside:TABLE, barrier, visible, epoch, other_epoch, pause, throttle, reload, skip:POSITION, copy:TABLE, key:entry:ID, key:record:ID, repair:ID, verified, format', \
+             number bigint NOT NULL DEFAULT 0 COMMENT 'of the lease its token, of barrier and visible a count, of epoch and other_epoch by which older files of this server or the other are known, of the format its version, of pause when it ends in microseconds since 1970 UTC or 0, of throttle rows in a second or 0 for no limit, of reload a count of requests, of a key 0 asked, 1 refused, 2 given, of verified when both sides were last found equal or 0', \
+             value text NULL COMMENT 'of the lease its holder, of the pair both nodes and their logs, of a table its name on both, of a copy how far it is, of reload what came of the request, of verified how many rows differed, as JSON', \
              {at} COMMENT 'when this row was written', \
              PRIMARY KEY (bridge, name)) {TABLE} COMMENT = 'one of each per bridge'"
         ),

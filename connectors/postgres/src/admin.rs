@@ -19,7 +19,7 @@ use pontoon_core::{
     quarantine::{Ask, Counts, Entry},
     repair::Repair,
     sequences::{GeneratedKey, Standing},
-    state::Throttle,
+    state::{Reload, Throttle},
     verified::Verified,
 };
 use tokio_postgres::{Client, Transaction, types::PgLsn};
@@ -33,7 +33,7 @@ use crate::{
     node::{self, PostgresNode},
     pause, quarantine,
     quote::{Ident, List, Literal, Table},
-    requests, sequences, slot, start, state, surroundings, tables, throttle, verified,
+    reload, requests, sequences, slot, start, state, surroundings, tables, throttle, verified,
     version::Version,
 };
 
@@ -179,6 +179,22 @@ impl Admin for PostgresNode {
             Some(word) => throttle::give(&link.client, &self.names.bridge, word).await,
             None => throttle::take_back(&link.client, &self.names.bridge).await,
         })
+    }
+
+    async fn ask_reload(&self) -> Result<i64> {
+        let link = self.admin_link().await?;
+        self.at(tables::format_check(&link.client).await)?;
+        self.at(reload::ask(&link.client, &self.names.bridge).await)
+    }
+
+    async fn reload_asked(&self) -> Result<Option<Reload>> {
+        let read = self.with_helper(async |client| reload::read(client, &self.names.bridge).await).await;
+        self.at(read)
+    }
+
+    async fn answer_reload(&self, number: i64, answer: &str) -> Result<()> {
+        let work = async |client: &Client| reload::answer(client, &self.names.bridge, number, answer).await;
+        self.at(self.with_helper(work).await)
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

@@ -17,6 +17,7 @@
 //! | `login` | no password in the clear where others can read it |
 //! | `pause` | an operator's word that nothing is to be applied |
 //! | `throttle` | an operator's word on how fast |
+//! | `reload` | an operator's word that the configuration is to be taken up anew, and the answer |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
 //! | `lease`, `admin`, `findings`, `sequences` | who works; set-up and teardown; what `check` looks at; generators of keys |
@@ -88,6 +89,7 @@ mod pause;
 mod quarantine;
 mod quote;
 mod reader;
+mod reload;
 mod requests;
 mod scan;
 mod sequences;

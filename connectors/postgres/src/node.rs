@@ -82,7 +82,7 @@ impl PostgresNode {
     }
 
     /// Runs `work` on the helper connection; opens it where it is not there, and closes it after an error.
-    async fn with_helper<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
+    pub(crate) async fn with_helper<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
         let mut helper = self.helper.lock().await;
         // Taken out, so that a call that is dropped half way leaves no connection with an answer due.
         let link = match helper.take() {

@@ -163,11 +163,11 @@ const COMMENTS: &[(&str, &str)] = &[
     ("COLUMN pontoon.control.bridge", "The bridge's name; empty for what belongs to all of them"),
     (
         "COLUMN pontoon.control.name",
-        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; throttle: how fast; since:TABLE: up to where the other node's log is passed over for a table; aside:TABLE: up to where it is applied for a table that waits until both sides agree on it; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal; verified: what the last comparison of both sides came to",
+        "format: the version of these tables; lease: whose turn it is; pair: which databases are joined; table:TABLE: a table that is carried; epoch, other_epoch: by which older files of this server or the other are known; pause: nothing is to be applied here; throttle: how fast; reload: that the configuration is to be taken up anew, and what came of that; since:TABLE: up to where the other node's log is passed over for a table; aside:TABLE: up to where it is applied for a table that waits until both sides agree on it; skip:POSITION: a transaction of this log to pass over; key:entry:ID, key:record:ID: the key that a row is to have; repair:ID: keys that are to be made equal; verified: what the last comparison of both sides came to",
     ),
     (
         "COLUMN pontoon.control.number",
-        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen; pause: when it ends, in microseconds since 1970 UTC, or 0; throttle: rows in a second, or 0 for no limit; verified: when both sides were last found equal, likewise",
+        "format: the version; lease: the token; epoch: raised while the bridge works; other_epoch: the other node's as last seen; pause: when it ends, in microseconds since 1970 UTC, or 0; throttle: rows in a second, or 0 for no limit; reload: a count of requests; verified: when both sides were last found equal, likewise",
     ),
     (
         "COLUMN pontoon.control.value",

@@ -147,7 +147,7 @@ fn start_bridge(stage: &Stage, story: Arc<Story>, mut finished: watch::Receiver<
     let (config, nodes) = (stage.config.clone(), stage.nodes.clone());
     tokio::spawn(async move {
         let shutdown = async move { told(&mut finished).await };
-        service::run(&config, &nodes, Until::Stopped, Some(story), None, shutdown).await
+        service::run(&config, &nodes, Until::Stopped, Some(story), None, None, shutdown).await
     })
 }
 

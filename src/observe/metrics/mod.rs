@@ -196,6 +196,11 @@ impl Metrics {
         self.active.get() == 1.0
     }
 
+    /// Whether this process works or stands by for another one; `None` where it is about to find out.
+    pub(crate) fn works(&self) -> Option<bool> {
+        if self.is_active() { Some(true) } else { self.holder().map(|_| false) }
+    }
+
     pub(super) fn holder(&self) -> Option<String> {
         lock(&self.holder).clone()
     }
