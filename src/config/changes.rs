@@ -118,7 +118,8 @@ mod tests {
         [defaults]\nconflict = \"last_writer_wins\"\n[limits]\nspill_dir = \"/s\"\nmemory_mib = 16\n[server]\nlisten = \"off\"\n[[tables]]\nname = \"t\"\n";
 
     fn parsed(text: &str) -> Config {
-        Config::parse(text, "", &Environment { variable: &|_| None, read: &|_| Ok("secret-of-sixteen".into()) }).unwrap()
+        Config::parse(text, "", &Environment { variable: &|_| None, read: &|_| Ok("secret-of-sixteen".into()) })
+            .unwrap()
     }
 
     fn changed(from: &str, to: &str) -> (Vec<String>, Vec<String>) {

@@ -436,8 +436,7 @@ async fn acts_on_what_is_taken_up(kinds: [Kind; 2]) {
     shown.link.succeed(&["reload"]).await;
     eventually("one way is used", async || shown.status().await["directions"][1]["used"] == false).await;
     let bearer = format!("Bearer {TOKEN}");
-    let headers =
-        [("host", shown.address.as_str()), ("authorization", &bearer), ("content-type", "application/json")];
+    let headers = [("host", shown.address.as_str()), ("authorization", &bearer), ("content-type", "application/json")];
     let (code, answer) = send(&shown.address, "POST /api/pause", &headers, "{}").await;
     assert!(
         code == 200 && answer.contains("\"said\":[\"shop -> stock: nothing is applied, until pontoon resume\"]"),

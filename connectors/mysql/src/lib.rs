@@ -57,6 +57,7 @@ mod pause;
 mod quarantine;
 mod quote;
 mod reader;
+mod record;
 mod redefined;
 mod reload;
 mod requests;

@@ -30,8 +30,10 @@ use crate::{
     decode, encode, error, files, history, lease,
     load::{self, Files},
     node::MysqlNode,
-    quarantine, requests,
-    row_list::{Expecting, Large, ROWS_MAX},
+    quarantine,
+    record::Records,
+    requests,
+    row_list::{BYTES_MAX, Expecting, Large, ROWS_MAX},
     state,
     statement::{TableSql, Unmade},
     tables::LEASE,
@@ -471,14 +473,21 @@ impl Session for ApplySession {
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
         self.started().await?;
-        for resolution in resolutions {
-            let mut script = Script::default();
-            let table = &self.table(resolution.table)?.table;
-            for statement in state::record(&self.bridge, resolution, table) {
-                let kept = |error: Error| error.at(format_args!("the record of a conflict over {}", table.name));
-                self.client.ensure_fits(script.bytes() + statement.len()).map_err(kept)?;
-                script.push(statement);
+        let bytes_max = BYTES_MAX.min(self.client.server.packet_bytes_max / 4);
+        let mut records = resolutions.iter().peekable();
+        while let Some(first) = records.peek() {
+            let table = &self.table(first.table)?.table.name;
+            let mut together = Records::default();
+            while together.bytes() < bytes_max
+                && let Some(record) = records.next()
+            {
+                together.push(&self.bridge, record, &self.table(record.table)?.table);
             }
+            let [retire, record] = together.statements(&self.bridge);
+            let kept = |error: Error| error.at(format_args!("the record of a conflict over {table}"));
+            let mut script = Script::from(retire);
+            script.push(record);
+            self.client.ensure_fits(script.bytes()).map_err(kept)?;
             self.client.run(script).await?;
         }
         Ok(())

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result, Row,
+    Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Resolution, Result,
     neighbours::Carried,
     node::{Applier, SetUp, Tables},
-    record::{key_from_text, key_to_text, row_to_text, stored_row},
+    record::{key_from_text, stored_row},
     state::{Arrangement, NodeState},
 };
 
@@ -244,34 +244,4 @@ pub(crate) fn resolution<'a>(
         ancestor: side(11)?,
         columns: text(row, 12).map(Into::into),
     }))
-}
-
-/// The statements that write a resolution and take older ones of its key out of force.
-pub(crate) fn record(bridge: &str, resolution: &Resolution, table: &MappedTable) -> [String; 2] {
-    let (bridge, label, key) =
-        (encode::text(bridge), encode::text(&table.label), encode::text(&key_to_text(&resolution.key)));
-    let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.to_string()));
-    let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_to_text(table, row)));
-    [
-        format!(
-            "UPDATE `pontoon`.`resolution` SET in_force = 0 \
-             WHERE bridge = {bridge} AND in_force = 1 AND table_name = {label} AND row_key = {key}"
-        ),
-        format!(
-            "INSERT INTO `pontoon`.`resolution` (bridge, id, group_id, table_name, row_key, in_force, own_fence, \
-             other_fence, own_row, other_row, verdict, ancestor, taken, commit_time, rule) \
-             VALUES ({bridge}, {}, {}, {label}, {key}, 1, {}, {}, {}, {}, {}, {}, {}, {}, {})",
-            resolution.id,
-            resolution.group,
-            position(&resolution.own_fence),
-            position(&resolution.other_fence),
-            row(&resolution.own_row),
-            row(&resolution.other_row),
-            row(&resolution.verdict),
-            row(&resolution.ancestor),
-            resolution.columns.as_deref().map_or("NULL".into(), encode::text),
-            resolution.commit_time,
-            encode::text(&resolution.rule),
-        ),
-    ]
 }

@@ -89,6 +89,7 @@ mod pause;
 mod quarantine;
 mod quote;
 mod reader;
+mod record;
 mod reload;
 mod requests;
 mod scan;

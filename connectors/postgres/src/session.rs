@@ -24,7 +24,6 @@ use pontoon_core::{
     new_key::{Answer, NewKey},
     node::{Applied, Applier, Session, Sum, TableBatch, Tables, Tried, UpdateGroup},
     quarantine::{Stored, StoredWrite},
-    record::{key_to_text, row_to_text},
     repair::Repair,
 };
 use tokio::time::{Instant, sleep};
@@ -39,7 +38,7 @@ use crate::{
     encode::Array,
     error, history, lease, load,
     names::Names,
-    node, quarantine, requests,
+    node, quarantine, record, requests,
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, IN_TRANSACTION, Locking},
@@ -51,7 +50,7 @@ use crate::{
 const STATEMENT_ROWS_MAX: usize = 500;
 
 /// Bytes of parameters after which a statement is closed, so that neither side holds much at once.
-const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Prepared statements kept by a session: some for each table. The server holds a plan for each.
 const STATEMENTS_MAX: usize = 256;
@@ -281,39 +280,6 @@ impl PostgresSession {
         }
         self.state = State::Open;
         Ok(found)
-    }
-
-    async fn record_one(&self, record: &Resolution) -> Result<()> {
-        const RETIRE: &str = "UPDATE pontoon.resolution SET in_force = false
-            WHERE bridge = $1 AND in_force AND table_name = $2 AND row_key = $3";
-        const RECORD: &str =
-            "INSERT INTO pontoon.resolution (bridge, id, group_id, table_name, row_key, in_force, own_fence,
-                other_fence, own_row, other_row, verdict, ancestor, taken, commit_time, rule)
-            VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-        let table = &self.tables[record.table.index()];
-        let (bridge, label, key) = (&self.names.bridge, &*table.label, key_to_text(&record.key));
-        let fence = |position: &Option<Position>| position.as_ref().map(Position::to_string);
-        let row = |row: &Option<Row>| row.as_ref().map(|row| row_to_text(table, row));
-        let client = &self.link.client;
-        client.execute(RETIRE, &[bridge, &label, &key]).await.map_err(|error| error::of_statement(&error))?;
-        let parameters: [&(dyn ToSql + Sync); 14] = [
-            bridge,
-            &record.id,
-            &record.group,
-            &label,
-            &key,
-            &fence(&record.own_fence),
-            &fence(&record.other_fence),
-            &row(&record.own_row),
-            &row(&record.other_row),
-            &row(&record.verdict),
-            &row(&record.ancestor),
-            &record.columns.as_deref(),
-            &record.commit_time,
-            &record.rule,
-        ];
-        client.execute(RECORD, &parameters).await.map_err(|error| error::of_statement(&error))?;
-        Ok(())
     }
 }
 
@@ -637,9 +603,7 @@ impl Session for PostgresSession {
 
     async fn record(&mut self, resolutions: &[Resolution]) -> Result<()> {
         self.enter().await?;
-        for record in resolutions {
-            self.record_one(record).await?;
-        }
+        record::write(&self.link.client, &self.names.bridge, &self.tables, resolutions).await?;
         self.state = State::Open;
         Ok(())
     }

@@ -305,21 +305,23 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         commit_time: 123,
         rule: "last_writer_wins".into(),
     };
-    for id in [1, 2] {
+    let other = row("b", 1, "", Value::Null);
+    let other = Resolution { key: tables[0].key_of(&other), own_row: None, columns: None, ..resolution(3) };
+    for records in [&[resolution(1)][..], &[resolution(2), other.clone()]] {
         session.begin(Some(&tag())).await.unwrap();
-        session.record(&[resolution(id)]).await.unwrap();
+        session.record(records).await.unwrap();
         session.commit().await.unwrap();
     }
-    assert_eq!(session.highest_id().await.unwrap(), 2);
+    assert_eq!(session.highest_id().await.unwrap(), 3);
     let state = node.state(&tables).await.unwrap();
-    assert_eq!(state.resolutions, [resolution(2)]);
+    assert_eq!(state.resolutions, [resolution(2), other]);
     assert_eq!(state.skips, [skip]);
     session.begin(Some(&tag())).await.unwrap();
-    session.retire(&[2]).await.unwrap();
+    session.retire(&[2, 3]).await.unwrap();
     for id in [1, 2] {
         assert_eq!(session.recorded(id).await.unwrap(), Some(resolution(id)), "in force or not");
     }
-    assert_eq!(session.recorded(3).await.unwrap(), None);
+    assert_eq!(session.recorded(4).await.unwrap(), None);
     session.commit().await.unwrap();
     assert_eq!(node.state(&tables).await.unwrap().resolutions, []);
     drop((session, _lease));

@@ -242,20 +242,21 @@ async fn resolutions_are_kept_and_read_back() {
     session.record(&[resolution(1)]).await.unwrap();
     session.commit().await.unwrap();
     session.begin(Some(&tag(5, 6))).await.unwrap();
-    session.record(&[resolution(2)]).await.unwrap();
-    assert_eq!(session.highest_id().await.unwrap(), 2);
+    let other = Resolution { key: Key(vec![Value::Integer(8)]), own_row: None, columns: None, ..resolution(3) };
+    session.record(&[resolution(2), other.clone()]).await.unwrap();
+    assert_eq!(session.highest_id().await.unwrap(), 3);
     session.commit().await.unwrap();
-    assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, [resolution(2)]);
+    assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, [resolution(2), other]);
     session.begin(Some(&tag(6, 6))).await.unwrap();
-    session.retire(&[2]).await.unwrap();
+    session.retire(&[2, 3]).await.unwrap();
     for id in [1, 2] {
         assert_eq!(session.recorded(id).await.unwrap(), Some(resolution(id)), "in force or not");
     }
-    assert_eq!(session.recorded(3).await.unwrap(), None);
+    assert_eq!(session.recorded(4).await.unwrap(), None);
     session.commit().await.unwrap();
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, []);
     let kept: i64 = bench.sql.query_one("SELECT count(*) FROM pontoon.resolution", &[]).await.unwrap().get(0);
-    assert_eq!(kept, 2);
+    assert_eq!(kept, 3);
 }
 
 #[tokio::test]
