@@ -86,22 +86,15 @@ impl Ahead {
             if events.is_multiple_of(EVENTS_BEFORE_YIELD) {
                 tokio::task::yield_now().await;
             }
-            let here = self.reader.position();
+            let Position::Binlog { file, offset, .. } = self.reader.position() else { break };
             let tables = &mut self.tables;
-            let mut see = |message: &Message<'_>| match (message, &here) {
-                (Message::Query(query), Position::Binlog { file, offset, .. }) => {
-                    look(tables, &query.sql, &query.schema, (*file, *offset));
+            let seen = self.reader.step(|_, message| {
+                if let Message::Query(query) = message {
+                    look(tables, &query.sql, &query.schema, (file, offset));
                 }
-                _ => {}
-            };
-            let seen = self
-                .reader
-                .step(|_, message| {
-                    see(message);
-                    Ok(())
-                })
-                .await;
-            match seen {
+                Ok(())
+            });
+            match seen.await {
                 Err(error) if error.is_transient() => return Err(error),
                 // The reader comes there too, and to what stands before; behind it nothing is read.
                 Err(_) => break,
