@@ -11,11 +11,16 @@ use crate::{barrier, nodes, nodes::Nodes, reload::Answer, setup, side::Side};
 /// How often it is looked for the answer.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether a process works, and how long after each look: one that has just taken something up begins a session, and
+/// nobody holds the lease for a moment. A look takes it for a moment too.
+const LOOKS_FOR_IT: u32 = 4;
+const LOOK_FOR_IT_EVERY: Duration = Duration::from_millis(700);
+
 pub(crate) async fn run(arguments: ReloadArgs, context: &Context) -> Result<u8> {
     let config = context.config()?;
     let nodes = nodes::open(&config)?;
     setup::connect(&nodes.nodes).await?;
-    if !barrier::is_running(&nodes.nodes).await? {
+    if !is_running(&nodes).await? {
         eprintln!("no process of the bridge works; pontoon run reads its file when it is started");
         return Ok(NO);
     }
@@ -35,6 +40,17 @@ pub(crate) async fn run(arguments: ReloadArgs, context: &Context) -> Result<u8> 
         }
     }
     Ok(DONE)
+}
+
+/// Whether a process works, or is about to.
+async fn is_running(nodes: &Nodes) -> Result<bool> {
+    for _ in 0..LOOKS_FOR_IT {
+        if barrier::is_running(&nodes.nodes).await? {
+            return Ok(true);
+        }
+        sleep(LOOK_FOR_IT_EVERY).await;
+    }
+    Ok(false)
 }
 
 /// What the process that works says to it.
