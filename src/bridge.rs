@@ -49,6 +49,7 @@ use crate::{
     },
     epoch,
     event::{Conflict, EngineEvent, Observer, Refused, Stage},
+    held_back::{self, Restraints},
     level,
     rules::{Rule, Rules},
     side::{Pair, Side},
@@ -128,6 +129,8 @@ pub struct Plan {
     pub until: Until,
     /// Rows of a source's log that are applied in a second, where no operator has said otherwise; `None` for as many as can be.
     pub rows_per_second: Option<NonZeroU64>,
+    /// When nothing is to be applied.
+    pub restraints: Restraints,
     /// Rows of a chunk of a copy; `None` for as many as fit its aim in bytes.
     pub chunk_rows: Option<usize>,
     /// The seed of random pauses; `None` for one of the system's.
@@ -262,6 +265,7 @@ async fn session(
     let paused = pauses(plan).await?;
     let shared = Arc::new(Shared::new(plan, tokens, &states, paused, stopping, dice)?);
     heed_throttles(&shared).await?;
+    held_back::look(&shared).await;
     // Both logs are found to be whole before anything of either is applied.
     let mut readers = Vec::new();
     for source in shared.read_sides() {
@@ -296,6 +300,7 @@ async fn session(
     tasks.spawn(within(Stage::Rendezvous, None, failing(Settler::new(shared.clone(), requested).run())));
     tasks.spawn(within(Stage::Connect, None, failing(keep(shared.clone(), leases))));
     tasks.spawn(within(Stage::Read, None, failing(heartbeat(shared.clone()))));
+    tasks.spawn(within(Stage::Apply, None, failing(held_back::watch(shared.clone()))));
     plan.observer.observe(&EngineEvent::Active);
     let resuming = wait_for_resume(&shared);
     let ending = async {
@@ -598,6 +603,9 @@ pub(crate) struct Shared {
     rows_per_second: Option<NonZeroU64>,
     /// The same as it is now.
     pub(crate) throttles: Pair<level::Sender<Option<NonZeroU64>>>,
+    pub(crate) restraints: Restraints,
+    /// Whether they hold back what comes from a side.
+    pub(crate) held_back: Pair<level::Sender<bool>>,
     /// What earlier sessions and operators left to be settled is settled.
     pub(crate) begun: level::Sender<bool>,
     /// How many rendezvous wait for a reader.
@@ -653,6 +661,8 @@ impl Shared {
             paused,
             rows_per_second: plan.rows_per_second,
             throttles: Pair::from_fn(|_| level::Sender::new(plan.rows_per_second)),
+            restraints: plan.restraints.clone(),
+            held_back: Pair::from_fn(|_| level::Sender::new(false)),
             begun: level::Sender::new(false),
             urgent: level::Sender::new(0),
             stopping,

@@ -7,6 +7,7 @@ use pontoon_core::{Change, CopyState, Error, Fault, Fragment, Key, LogEvent, Ope
 
 use crate::{
     direction::queue::Limits,
+    held_back::HeldBack,
     side::{Pair, Side},
 };
 
@@ -39,6 +40,13 @@ pub enum EngineEvent<'a> {
         source: Side,
         /// The limit; `None`: it is not held back.
         rows_per_second: Option<NonZeroU64>,
+    },
+    /// A direction is held back by the hour or by its target, or is not any more. Told again and again while it is.
+    HeldBack {
+        /// The direction.
+        source: Side,
+        /// By what; `None`: it is not held back.
+        why: Option<&'a HeldBack>,
     },
     /// A direction that was paused goes on.
     Resumed {

@@ -15,6 +15,7 @@ use std::{
 use pontoon_core::{
     Code, Error, MappedTable, Position, Result, TableId,
     node::{Node, Tables},
+    pressure::PressureLimits,
     state::NodeState,
 };
 use tokio::{signal::unix::Signal, sync::watch, time::sleep};
@@ -25,6 +26,7 @@ use crate::{
     conflict::quarantine,
     direction::queue::Limits,
     event::{EngineEvent, Observer, SetAside},
+    held_back::Restraints,
     mapping::{self, Mapping, Survey, Surveyed},
     nodes::Nodes,
     observe::{self, Manager, Metrics, Site},
@@ -466,10 +468,24 @@ fn plan(
         holder: holder(),
         until,
         rows_per_second: config.limits.rows_per_second,
+        restraints: restraints(config),
         chunk_rows: None,
         seed: None,
         rules: Rules::ALL,
         observer,
+    }
+}
+
+fn restraints(config: &Config) -> Restraints {
+    let pressure = |side: Side| PressureLimits {
+        replica_lag: config.limits.target_replica_lag,
+        load: config.limits.target_load,
+        replicas: config.node(side).replicas.clone(),
+    };
+    Restraints {
+        windows: config.limits.windows.clone(),
+        pressure: Pair::from_fn(pressure),
+        clock: Arc::new(observe::now_micros),
     }
 }
 

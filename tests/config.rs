@@ -105,6 +105,37 @@ fn the_sample_loads_and_shows_the_defaults() {
     assert_eq!(bare.defaults.direction, Direction::Both);
 }
 
+/// When nothing is applied; what would be without effect, or cannot be meant, is said.
+#[test]
+fn what_holds_back() {
+    let file = |replicas: &str, limits: &str| {
+        let text = with(&format!("[[tables]]\nname = \"t\"\n[limits]\n{limits}"));
+        text.replace("/stock\" }", &format!("/stock\"{replicas} }}"))
+    };
+    let replicas = ", replicas = [\"stock-2.example:3306\", \"10.0.0.2:3307\", \"[2001:db8::2]:3306\"]";
+    let limits =
+        "target_replica_lag = 2.5\ntarget_load = 25\nwindows = [\"Mon-Fri 22:00-06:00\", \"Sun 00:00-24:00\"]\n";
+    let config = parse(&file(replicas, limits)).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.limits.target_replica_lag, Some(Duration::from_millis(2500)));
+    assert_eq!(config.limits.target_load, Some(25));
+    assert!(!config.limits.windows.is_none());
+    let hosts: Vec<_> = config.node(Side::B).replicas.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+    assert_eq!(hosts, [("stock-2.example", 3306), ("10.0.0.2", 3307), ("2001:db8::2", 3306)]);
+    let two = |text: String| text.replace("postgresql://ann@db/shop", "mysql://ann@db/shop");
+    let warned = parse(&two(file("", limits))).unwrap().warnings;
+    assert!(warned.len() == 1 && warned[0].contains("no node names its replicas"), "{warned:?}");
+    assert!(parse(&two(file(replicas, limits))).unwrap().warnings.is_empty());
+
+    let said = refusal(&file("", "windows = [\"22:00-06:00 Europe/Berlin\"]\n"));
+    assert!(said.contains("limits.windows") && said.contains("is no window"), "{said}");
+    let said = refusal(&file(", replicas = [\"stock-2.example\"]", ""));
+    assert!(said.contains("nodes.stock.replicas") && said.contains("no host with a port"), "{said}");
+    let said = refusal(&file(replicas, "").replace("mysql://ann@db/stock", "postgresql://ann@db/stock"));
+    assert!(said.contains("nodes.stock.replicas: is not asked of a PostgreSQL server"), "{said}");
+    assert!(refusal(&file("", "target_load = 0\n")).contains("limits.target_load"));
+}
+
 /// The page listens where others reach it with TLS and the token alone; whoever reaches `metrics_listen` needs nothing.
 #[test]
 fn the_page_is_for_this_host_unless_it_is_guarded() {

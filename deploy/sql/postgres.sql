@@ -37,6 +37,10 @@ GRANT SET ON PARAMETER session_replication_role TO pontoon;
 ALTER ROLE pontoon SUPERUSER;
 \endif
 
+-- Only for `[limits] target_replica_lag` and `target_load` of the configuration: to see how far standbys are, and what others' sessions do.
+--
+--     GRANT pg_read_all_stats TO pontoon;
+
 -- To name the tables at all.
 GRANT USAGE ON SCHEMA public TO pontoon;
 

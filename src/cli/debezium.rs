@@ -239,7 +239,15 @@ mod tests {
 
     fn node(scheme: Scheme, database: &str) -> NodeConfig {
         let (name, url) = ("shop".to_owned(), String::new());
-        NodeConfig { name, scheme, url, database: database.to_owned(), password: None, priority: 0 }
+        NodeConfig {
+            name,
+            scheme,
+            url,
+            database: database.to_owned(),
+            password: None,
+            priority: 0,
+            replicas: Vec::new(),
+        }
     }
 
     fn peer(server: &str) -> Peer {

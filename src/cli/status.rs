@@ -146,6 +146,11 @@ fn print(status: &StatusSnapshot, context: &Context) -> Result<()> {
         table.row(node_cells(node));
     }
     out.print(&out.table(&table))?;
+    for DirectionStatus { source, target, held_back, .. } in &status.directions {
+        if let Some(why) = held_back {
+            out.line(&out.paint(Style::Warning, &format!("{source} -> {target} is held back: {why}")))?;
+        }
+    }
     for table in &status.tables_set_aside {
         let StatusError { code, message, hint } = &table.error;
         out.line(&out.paint(Style::Warning, &format!("{} is set aside: {message} [{code}]", table.table)))?;

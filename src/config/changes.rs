@@ -37,7 +37,7 @@ impl Config {
 
 impl Changes {
     fn node(&mut self, before: &NodeConfig, now: &NodeConfig) {
-        let NodeConfig { name, scheme, url, database, password, priority } = before;
+        let NodeConfig { name, scheme, url, database, password, priority, replicas } = before;
         if *name != now.name {
             self.restart.push(format!("nodes.{}", now.name));
             return;
@@ -46,6 +46,9 @@ impl Changes {
         let keys =
             [("url", is_there), ("password", *password == now.password), ("priority", *priority == now.priority)];
         self.restart.extend(keys.iter().filter(|(_, same)| !same).map(|(key, _)| format!("nodes.{name}.{key}")));
+        if *replicas != now.replicas {
+            self.taken.push(format!("nodes.{name}.replicas"));
+        }
     }
 
     fn defaults(&mut self, before: Defaults, now: Defaults) {
@@ -71,6 +74,9 @@ impl Changes {
             apply_order,
             retention,
             rows_per_second,
+            target_replica_lag,
+            target_load,
+            windows,
             verify_rows_per_second,
         } = before;
         note(&mut self.restart, &[("limits.spill_dir", *spill_dir == now.spill_dir)]);
@@ -83,6 +89,9 @@ impl Changes {
                 ("limits.apply_order", *apply_order == now.apply_order),
                 ("limits.history_days, limits.history_records", *retention == now.retention),
                 ("limits.rows_per_second", *rows_per_second == now.rows_per_second),
+                ("limits.target_replica_lag", *target_replica_lag == now.target_replica_lag),
+                ("limits.target_load", *target_load == now.target_load),
+                ("limits.windows", *windows == now.windows),
                 ("limits.verify_rows_per_second", *verify_rows_per_second == now.verify_rows_per_second),
             ],
         );
@@ -139,6 +148,12 @@ mod tests {
                 "memory_mib = 32\nrows_per_second = 5",
                 &["limits.memory_mib", "limits.rows_per_second"],
             ),
+            (
+                "memory_mib",
+                "target_replica_lag = 5\ntarget_load = 9\nwindows = [\"22:00-06:00\"]\nmemory_mib",
+                &["limits.target_replica_lag", "limits.target_load", "limits.windows"],
+            ),
+            ("[defaults]", "replicas = [\"r:3306\"]\n[defaults]", &["nodes.b.replicas"]),
             ("memory_mib", "history_days = 3\nmemory_mib", &["limits.history_days, limits.history_records"]),
         ] {
             assert_eq!(changed(from, to), (names(taken), vec![]));

@@ -90,6 +90,13 @@ pub(super) const NODE: Section = Section {
             Preset::Value("0"),
             "The higher wins where two writes have the same commit time; where these are equal too, the first node by name.",
         ),
+        key(
+            "replicas",
+            "list of texts",
+            Preset::Value("[]"),
+            "`HOST:PORT` of each replica of a MySQL or MariaDB server whose lag counts for target_replica_lag: only they know it. The bridge logs in to them as \
+             to the server, by the same user, password and TLS. A PostgreSQL server knows its standbys itself.",
+        ),
     ],
 };
 
@@ -231,6 +238,27 @@ pub(super) const LIMITS: Section = Section {
             Preset::None("as many as the servers can"),
             "Rows that each direction applies in a second, so that the target has room for its own work; a transaction is never cut. \
              `pontoon throttle` says otherwise, of one direction or both, without a restart.",
+        ),
+        key(
+            "target_replica_lag",
+            "number above 0",
+            Preset::None("however far they are"),
+            "Seconds. Nothing is applied in a direction while a replica of its target is further behind: of PostgreSQL the standbys that are connected, of MySQL \
+             and MariaDB those that `replicas` names. `docs/operations.md` tells what it takes.",
+        ),
+        key(
+            "target_load",
+            "whole number, 1 to 1000000",
+            Preset::None("however many there are"),
+            "Nothing is applied in a direction while its target carries out more statements than this: of PostgreSQL clients that are active, but for this \
+             bridge's; of MySQL and MariaDB Threads_running, which is 1 and more at rest.",
+        ),
+        key(
+            "windows",
+            "list of texts",
+            Preset::None("at all hours"),
+            "The hours, in UTC, in which is applied: `22:00-06:00`, `Mon-Fri 22:00-06:00`, `Sun 00:00-24:00`, where a day is the one on which the hours begin. \
+             At others nothing is, in either direction, and the logs are read within the limits above.",
         ),
         key(
             "verify_rows_per_second",

@@ -33,6 +33,7 @@ use std::{
     fmt, io,
     num::NonZeroU64,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use pontoon_core::{
@@ -55,6 +56,7 @@ use crate::{
         quarantine::OnError,
     },
     side::{Pair, Side},
+    windows::Windows,
 };
 
 /// The commented sample file.
@@ -140,6 +142,8 @@ pub struct NodeConfig {
     pub password: Option<Secret>,
     /// The higher wins where commit times are equal.
     pub priority: i64,
+    /// Host and port of the replicas whose lag counts; of a server that knows its own, none.
+    pub replicas: Vec<(String, u16)>,
 }
 
 impl NodeConfig {
@@ -274,6 +278,12 @@ pub struct Limits {
     pub retention: Retention,
     /// Rows that each direction applies in a second, where no operator has said otherwise; `None` for as many as the servers can.
     pub rows_per_second: Option<NonZeroU64>,
+    /// Seconds that a replica of a target may be behind.
+    pub target_replica_lag: Option<Duration>,
+    /// Statements that a target may carry out.
+    pub target_load: Option<u64>,
+    /// The hours in which is applied.
+    pub windows: Windows,
     /// Rows of each side that `verify` looks at in a second; `None` for as many as the servers can.
     pub verify_rows_per_second: Option<NonZeroU64>,
 }

@@ -1,7 +1,7 @@
 //! From the text of the file to a [`Config`].
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,13 +12,16 @@ use pontoon_tls::Own;
 use toml::de::DeTable;
 
 use super::{
-    Accept, ApplyOrder, BridgeName, Config, Defaults, Environment, Invalid, Limits, NamePattern, NodeConfig, Server,
-    TableRule, keys,
+    Accept, ApplyOrder, BridgeName, Config, Defaults, Environment, Invalid, Limits, NamePattern, NodeConfig, Scheme,
+    Server, TableRule, keys,
     place::{Problems, Rank, did_you_mean},
     reader::{Fields, Item, join},
     url::{self, Refusal},
 };
-use crate::side::{Pair, Side};
+use crate::{
+    side::{Pair, Side},
+    windows::{self, Windows},
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -91,13 +94,21 @@ impl Parser<'_, '_> {
         let tables = self.tables(&root, names, defaults);
         let limits = self.limits(&root);
         let server = self.server(&root);
+        let (nodes, limits) = (nodes?, limits?);
+        let tells_no_lag = |node: &NodeConfig| node.scheme == Scheme::Mysql && node.replicas.is_empty();
+        if limits.target_replica_lag.is_some() && nodes.iter().all(tells_no_lag) {
+            self.warnings.push(format!(
+                "{}: limits.target_replica_lag: is of no use, since no node names its replicas",
+                self.file
+            ));
+        }
         Some(Config {
             file: self.file.to_owned(),
             bridge: bridge?,
-            nodes: nodes?,
+            nodes,
             defaults,
             tables,
-            limits: limits?,
+            limits,
             server,
             warnings: std::mem::take(&mut self.warnings),
         })
@@ -242,6 +253,7 @@ impl Parser<'_, '_> {
                 }
             }
         }
+        let replicas = fields.get("replicas").map(|list| self.replicas(&list, address.scheme)).unwrap_or_default();
         let node = NodeConfig {
             name: name.to_owned(),
             scheme: address.scheme,
@@ -249,8 +261,26 @@ impl Parser<'_, '_> {
             database: address.database,
             password,
             priority: priority.unwrap_or(0),
+            replicas,
         };
         Some((node, address.hosts))
+    }
+
+    fn replicas(&mut self, list: &Item<'_, '_>, scheme: Scheme) -> Vec<(String, u16)> {
+        let mut replicas = Vec::new();
+        for item in list.texts(&mut self.problems) {
+            let Some(text) = item.text(&mut self.problems) else { continue };
+            if scheme == Scheme::Postgres {
+                let hint = "take it out: the server knows its standbys itself";
+                item.contradicts(&mut self.problems, "is not asked of a PostgreSQL server", hint);
+            } else if let Some(place) = host_and_port(text) {
+                replicas.push(place);
+            } else {
+                let hint = "write \"stock-2.example:3306\" or \"[2001:db8::2]:3306\"";
+                item.refuse_with(&mut self.problems, format!("{text:?} is no host with a port"), hint);
+            }
+        }
+        replicas
     }
 
     fn secret_file(&mut self, item: &Item<'_, '_>) -> Option<Secret> {
@@ -515,6 +545,9 @@ impl Parser<'_, '_> {
             rows.and_then(|rows| u64::try_from(rows).ok()).and_then(NonZeroU64::new)
         };
         let (applied, verified) = (rows("rows_per_second"), rows("verify_rows_per_second"));
+        let lag = get("target_replica_lag").and_then(|item| item.number(1e9, &mut self.problems));
+        let load = get("target_load").and_then(|item| item.integer(1..=1_000_000, &mut self.problems));
+        let windows = get("windows").map(|list| self.windows(&list)).unwrap_or_default();
         let spill_dir = match get("spill_dir") {
             Some(item) => self.path(&item),
             None => self.default_spill_dir(section.as_ref().map_or(root.span.clone(), |section| section.span.clone())),
@@ -530,8 +563,24 @@ impl Parser<'_, '_> {
                 records: u64::try_from(records.unwrap_or(HISTORY_RECORDS)).ok(),
             },
             rows_per_second: applied,
+            target_replica_lag: lag.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            target_load: load.and_then(|load| u64::try_from(load).ok()),
+            windows,
             verify_rows_per_second: verified,
         })
+    }
+
+    fn windows(&mut self, list: &Item<'_, '_>) -> Windows {
+        let mut windows = Windows::default();
+        for item in list.texts(&mut self.problems) {
+            if let Some(text) = item.text(&mut self.problems)
+                && !windows.add(text)
+            {
+                let hint = format!("write it as {}", windows::FORM);
+                item.refuse_with(&mut self.problems, format!("{text:?} is no window"), hint);
+            }
+        }
+        windows
     }
 
     /// `$STATE_DIRECTORY`, else `${XDG_STATE_HOME:-~/.local/state}/pontoon`.
@@ -685,6 +734,15 @@ fn is_variable_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_plain = || is_host_name(host) || host.parse::<Ipv4Addr>().is_ok();
+    let is_host = bare.map_or_else(is_plain, |host| host.parse::<Ipv6Addr>().is_ok());
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    is_host.then(|| (bare.unwrap_or(host).to_owned(), port))
 }
 
 fn is_listen_address(text: &str) -> bool {

@@ -203,6 +203,7 @@ impl Direction {
         let mut read = shared.queues[self.source].read_up_to();
         let mut stopping = shared.stopping.clone();
         let mut limit = shared.throttles[self.source].subscribe();
+        let mut held = shared.held_back[self.source].subscribe();
         if shared.is_paused(self.target()) {
             stopping.wait_for(|stop| *stop).await;
         }
@@ -213,7 +214,9 @@ impl Direction {
             read.see();
             limit.see();
             let wait = self.heed(limit.get());
+            let is_held = held.see();
             if wait.is_zero()
+                && !is_held
                 && let Some(chunk) = self.due_chunk()
             {
                 let rows = chunk.rows();
@@ -232,12 +235,21 @@ impl Direction {
                 )?,
             };
             match gathered {
+                Gathered::Run(run) if run.changes > 0 && is_held => {
+                    self.hold_nothing_back();
+                    tokio::select! {
+                        biased;
+                        () = stopping.changed() => {}
+                        () = held.changed() => {}
+                    }
+                }
                 Gathered::Run(run) if run.changes > 0 && !wait.is_zero() => {
                     self.hold_back(wait);
                     tokio::select! {
                         biased;
                         () = stopping.changed() => {}
                         () = limit.changed() => {}
+                        () = held.changed() => {}
                         () = sleep(wait) => {}
                     }
                 }
@@ -256,6 +268,7 @@ impl Direction {
                         () = stopping.changed() => {}
                         () = limit.changed() => {}
                         // A chunk may be due by then.
+                        () = held.changed() => {}
                         () = sleep(wait), if !wait.is_zero() => {}
                         () = read.changed() => {}
                         chunk = self.chunks.recv(), if self.chunk.is_none() && !self.chunks.is_closed() => self.chunk = chunk,

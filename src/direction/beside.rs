@@ -215,7 +215,7 @@ impl Ahead {
 impl Direction {
     /// Plans what follows a run beside it, where there is a backlog that is to be applied as fast as can be.
     pub(super) fn plan_ahead(&mut self, run: &Run) {
-        let wanted = run.is_full(self.shared.queues[self.source].limits()) && self.throttle.rows_per_second().is_none();
+        let wanted = run.is_full(self.shared.queues[self.source].limits()) && !self.is_slowed();
         if wanted && self.following.is_none() {
             self.following = Some(Following::Planned(UnderWay::begin(&self.shared, self.source, run.events.1)));
         }
@@ -223,7 +223,7 @@ impl Direction {
 
     /// The run that was planned ahead, if it is the next one. What came of it so far is kept for the first attempt at it.
     pub(super) async fn planned_ahead(&mut self) -> Result<Option<Run>> {
-        if self.throttle.rows_per_second().is_some() {
+        if self.is_slowed() {
             self.alone().await;
             self.following = None;
         }

@@ -13,7 +13,7 @@
 //! | `net` | what a run does to one key, and which rows it takes: additive columns; pure |
 //! | `ahead` | the next run of a backlog, planned while the server works on the one before |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
-//! | `throttle` | how fast, where an operator has set a limit; pure |
+//! | `throttle` | how fast, where an operator has set a limit; and not at all while something else holds back |
 //! | `unexpected` | the keys of a run that are not as it expects, and having them settled |
 //! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
 //! | `stored` | the changes that are stored in quarantine instead of applied |

@@ -82,6 +82,11 @@ impl Direction {
         self.throttle.wait(now)
     }
 
+    /// Whether it is not to be as fast as can be: nothing is begun ahead then, nor left open on the target.
+    pub(super) fn is_slowed(&self) -> bool {
+        self.throttle.rows_per_second().is_some() || self.shared.held_back[self.source].get()
+    }
+
     /// Says that the limit holds rows back, unless it is for a moment.
     pub(super) fn hold_back(&mut self, wait: Duration) {
         let since = *self.held_back.get_or_insert_with(Instant::now);

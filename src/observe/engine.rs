@@ -7,10 +7,10 @@ use pontoon_core::{Change, Code, Fault, Fragment, LogEvent, Origin};
 use super::{
     ConflictKind, ConversionReason, DirectionState, Metrics, Outcome, QuarantineReason, RowCounts, SkipReason, Stage,
     events::{
-        Active, Begins, ConflictHeld, ConflictSettled, EchoSuppressed, Failed, HalfDoneCompleted, Interrupted, Missed,
-        Passed, Paused, Quarantined, Released, RendezvousDone, RendezvousRetrying, Retrying, RowsCopied, RowsSkipped,
-        SpillFull, StandingBy, StateChanged, TablesBridged, Throttled, TransactionApplied, TransactionReceived,
-        ValuesConverted,
+        Active, Begins, ConflictHeld, ConflictSettled, EchoSuppressed, Failed, HalfDoneCompleted, HeldBack,
+        Interrupted, Missed, Passed, Paused, Quarantined, Released, RendezvousDone, RendezvousRetrying, Retrying,
+        RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TablesBridged, Throttled, TransactionApplied,
+        TransactionReceived, ValuesConverted,
     },
     now_micros,
 };
@@ -41,6 +41,7 @@ impl Observer for Metrics {
                 StateChanged { source, state: DirectionState::CatchingUp }.emit(self);
             }
             EngineEvent::Throttled { source, rows_per_second } => Throttled { source, rows_per_second }.emit(self),
+            EngineEvent::HeldBack { source, why } => HeldBack { source, why }.emit(self),
             EngineEvent::Tables { bridged, aside } => TablesBridged { bridged, aside }.emit(self),
             EngineEvent::Interrupted { stage, source, error, pause } => {
                 Interrupted { stage: stage.into(), source, error, pause }.emit(self);
@@ -251,9 +252,12 @@ impl From<event::ConflictKind> for ConflictKind {
 mod tests {
     use std::num::NonZeroU64;
 
-    use pontoon_core::{Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus};
+    use pontoon_core::{
+        Error, Fragment, Key, Operation, Position, Progress, Row, TableId, Value, node::LogStatus, pressure::Exceeded,
+    };
 
     use super::*;
+    use crate::held_back::HeldBack;
 
     fn fragment(origin: Origin, first: bool, position: Option<Position>) -> LogEvent {
         let insert = Change {
@@ -490,5 +494,52 @@ mod tests {
         metrics.observe(&EngineEvent::Paused { source, until: None });
         told(5);
         assert_eq!(shown(), ("paused".to_owned(), None));
+    }
+
+    #[test]
+    fn what_else_holds_back_is_told_with_its_reason() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        let source = Side::A;
+        let told = |why: Option<&HeldBack>| metrics.observe(&EngineEvent::HeldBack { source, why });
+        let shown = || {
+            let [direction, _] = metrics.status().directions;
+            (direction.state, direction.held_back)
+        };
+        let gauges = || {
+            let page = metrics.encode().unwrap();
+            let of = |line: &&str| line.starts_with("pontoon_direction_held_back") && line.ends_with(" 1");
+            let reason =
+                |line: &str| line.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
+            page.lines().filter(of).filter_map(reason).collect::<Vec<_>>()
+        };
+        let load = HeldBack::Pressure("stock".into(), Exceeded::Load(26, 25));
+        let window = HeldBack::Window { opens: 0 };
+        metrics.observe(&EngineEvent::Active);
+        told(Some(&load));
+        let words = "stock: it carries out 26 statements, more than 25".to_owned();
+        assert_eq!(shown(), ("throttled".to_owned(), Some(words.clone())));
+        assert!(metrics.not_ready().contains(&format!("shop->stock is held back: {words}")));
+        assert_eq!(gauges(), ["load"]);
+        // A limit on rows that holds nothing back ends neither the state nor the reason.
+        metrics.observe(&EngineEvent::Throttled { source, rows_per_second: None });
+        assert_eq!(shown().0, "throttled");
+        told(Some(&window));
+        assert_eq!(shown().1.as_deref(), Some("the next window opens at 1970-01-01T00:00:00Z"));
+        assert_eq!(gauges(), ["window"]);
+        // A pause says more, and goes on into what holds back still.
+        metrics.observe(&EngineEvent::Paused { source, until: None });
+        told(Some(&window));
+        assert_eq!(shown(), ("paused".to_owned(), None));
+        metrics.observe(&EngineEvent::Resumed { source });
+        told(Some(&window));
+        assert_eq!(shown().0, "throttled");
+        told(None);
+        assert_eq!((shown(), gauges().len()), (("catching_up".to_owned(), None), 0));
+        // Who does not work is not held back.
+        told(Some(&load));
+        let error = Error::new(Code::Unreachable, "no answer");
+        let (stage, pause) = (event::Stage::Connect, Duration::ZERO);
+        metrics.observe(&EngineEvent::Interrupted { stage, source: None, error: &error, pause });
+        assert_eq!((shown(), gauges().len()), (("stopped".to_owned(), None), 0));
     }
 }

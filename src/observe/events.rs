@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     event::{SetAside, Took},
+    held_back,
     side::Side,
 };
 
@@ -179,6 +180,8 @@ impl Begins<'_> {
         let direction = metrics.direction(self.source);
         direction.applied_up_to(self.position);
         direction.received_up_to(self.position);
+        // The limit that held it back in another session need not be there any more.
+        direction.throttled_to(None);
         debug!(source = direction.source, target = direction.target, position = %self.position, "reading begins");
     }
 }
@@ -496,15 +499,45 @@ pub struct Throttled {
 impl Throttled {
     /// Sets the gauge and the limit; logs it if it is new. A first load is shown as one, however fast it is.
     pub fn emit(self, metrics: &Metrics) {
-        let direction = metrics.direction(self.source);
-        direction.throttled_to(self.rows_per_second);
-        let state = match (self.rows_per_second, direction.state()) {
-            (Some(_), DirectionState::CatchingUp | DirectionState::Streaming) => DirectionState::Throttled,
-            (None, DirectionState::Throttled) => DirectionState::CatchingUp,
-            _ => return,
-        };
-        StateChanged { source: self.source, state }.emit(metrics);
+        metrics.direction(self.source).throttled_to(self.rows_per_second);
+        throttled_or_not(self.source, metrics);
     }
+}
+
+/// A direction is held back by the hour or by its target, or is not any more.
+pub struct HeldBack<'a> {
+    /// The direction.
+    pub source: Side,
+    /// By what; `None`: it is not held back.
+    pub why: Option<&'a held_back::HeldBack>,
+}
+
+impl HeldBack<'_> {
+    /// Sets the gauges and the reason; logs it if it is another one. That it goes on the state tells.
+    pub fn emit(self, metrics: &Metrics) {
+        let direction = metrics.direction(self.source);
+        let is_new = direction.held_back(self.why);
+        if let Some(why) = self.why.filter(|_| is_new) {
+            let (source, target) = (&direction.source, &direction.target);
+            match why {
+                held_back::HeldBack::NotKnown(error) => {
+                    warn!(%source, %target, %why, hint = error.remedy(), "held back");
+                }
+                _ => info!(%source, %target, %why, "held back"),
+            }
+        }
+        throttled_or_not(self.source, metrics);
+    }
+}
+
+fn throttled_or_not(source: Side, metrics: &Metrics) {
+    let direction = metrics.direction(source);
+    let state = match (direction.is_held_back(), direction.state()) {
+        (true, DirectionState::CatchingUp | DirectionState::Streaming) => DirectionState::Throttled,
+        (false, DirectionState::Throttled) => DirectionState::CatchingUp,
+        _ => return,
+    };
+    StateChanged { source, state }.emit(metrics);
 }
 
 /// A node answers. What the engine itself connects is counted with [`Active`] and [`Interrupted`].

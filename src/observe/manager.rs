@@ -21,7 +21,7 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use super::{DirectionState, Metrics};
+use super::{DirectionMetrics, DirectionState, Metrics};
 use crate::side::Side;
 
 /// How often it is looked what is to be told: a person who asks the manager sees no older words.
@@ -144,8 +144,12 @@ async fn tell_alive(manager: &Manager) {
     }
 }
 
+/// What is held back is as far as it may be: nobody is to wait with a start for an hour that is far away.
 fn all_stream(metrics: &Metrics) -> bool {
-    metrics.is_active() && metrics.directions_of(None).all(|direction| direction.state() == DirectionState::Streaming)
+    let streams = |direction: &DirectionMetrics| {
+        direction.state() == DirectionState::Streaming || direction.held_back_in_words().is_some()
+    };
+    metrics.is_active() && metrics.directions_of(None).all(streams)
 }
 
 /// One line: what keeps the bridge from being relied on, or what each direction does.
@@ -154,7 +158,7 @@ fn status(metrics: &Metrics) -> String {
     if words.is_empty() {
         let used =
             Side::BOTH.into_iter().map(|source| metrics.direction(source)).filter(|direction| direction.is_used());
-        let state = |direction: &super::DirectionMetrics| {
+        let state = |direction: &DirectionMetrics| {
             let (source, target, lag) = (&direction.source, &direction.target, direction.lag_seconds());
             format!("{source} -> {target} {}, {lag:.0} s behind", direction.state())
         };
@@ -170,7 +174,10 @@ mod tests {
     use pontoon_core::{Code, Error, node::Peer};
 
     use super::*;
-    use crate::observe::events::{Active, Connected, Disconnected, StateChanged};
+    use crate::{
+        held_back,
+        observe::events::{Active, Connected, Disconnected, HeldBack, StateChanged},
+    };
 
     fn manager(variables: &[(&str, String)]) -> Option<Manager> {
         Manager::by(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
@@ -212,6 +219,20 @@ mod tests {
         assert_eq!(of(std::process::id()).watchdog, Some(Duration::from_secs(3)));
         assert_eq!(of(std::process::id() + 1).watchdog, None, "it is expected of another process");
         assert_eq!(manager(&[at(&path), micros]).unwrap().watchdog, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn what_is_held_back_is_started_and_what_is_paused_is_not() {
+        let metrics = Metrics::new("b", ["shop", "stock"]).unwrap();
+        Active.emit(&metrics);
+        StateChanged { source: Side::A, state: DirectionState::Streaming }.emit(&metrics);
+        StateChanged { source: Side::B, state: DirectionState::CatchingUp }.emit(&metrics);
+        assert!(!all_stream(&metrics));
+        let window = held_back::HeldBack::Window { opens: 0 };
+        HeldBack { source: Side::B, why: Some(&window) }.emit(&metrics);
+        assert!(all_stream(&metrics));
+        StateChanged { source: Side::B, state: DirectionState::Paused }.emit(&metrics);
+        assert!(!all_stream(&metrics));
     }
 
     #[cfg(target_os = "linux")]

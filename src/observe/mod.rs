@@ -40,8 +40,8 @@ pub(crate) use self::ask::{Answer, ask};
 pub use self::{
     manager::{Manager, tell},
     metrics::{
-        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionMetrics, DirectionState, Metrics,
-        NodeMetrics, Outcome, QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
+        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionMetrics, DirectionState, HoldReason,
+        Metrics, NodeMetrics, Outcome, QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
     },
     poll::poll,
     server::{StatusServer, serve_when_free},

@@ -103,6 +103,9 @@ pub struct DirectionStatus {
     /// The limit on rows in a second that holds it back, where one does.
     #[serde(default)]
     pub throttled_rows_per_second: Option<u64>,
+    /// What else holds it back: the hour, or how busy its target is.
+    #[serde(default)]
+    pub held_back: Option<String>,
     /// How far it is behind, by the source's clock.
     pub lag_seconds: Option<f64>,
     /// The same in the source's log.
@@ -268,6 +271,9 @@ impl Metrics {
                 DirectionState::Streaming | DirectionState::CatchingUp | DirectionState::Throttled => {}
                 state => reasons.push(format!("{name} is {state}")),
             }
+            if let Some(why) = direction.held_back_in_words() {
+                reasons.push(format!("{name} is held back: {why}"));
+            }
             let (lag, limit) = (direction.lag_seconds(), self.ready_lag_seconds());
             if lag.is_nan() {
                 reasons.push(format!("{name} has no known lag yet"));
@@ -303,6 +309,7 @@ impl Metrics {
     fn direction_status(&self, source: Side) -> DirectionStatus {
         let direction = self.direction(source);
         let numbers = direction.numbers();
+        let held_back = direction.held_back_in_words();
         let words = direction.words();
         DirectionStatus {
             source: direction.source.clone(),
@@ -317,6 +324,7 @@ impl Metrics {
                 .throttled_to
                 .filter(|_| direction.state() == DirectionState::Throttled)
                 .map(NonZeroU64::get),
+            held_back,
             lag_seconds: known(direction.lag_seconds()),
             lag_bytes: bytes(self.node(source).numbers().log_lag_bytes),
             position: Positions {

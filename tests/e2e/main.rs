@@ -22,6 +22,7 @@ mod dry_run;
 mod formats;
 mod generated_values;
 mod held;
+mod held_back;
 mod history;
 mod init;
 mod large;

@@ -149,7 +149,7 @@ async fn a_triangle(kinds: [Kind; 2]) {
 }
 
 /// Makes a server a replica of another one, from now on, and waits until it reads.
-async fn replicate(replica: &Database, source: &Database) {
+pub(crate) async fn replicate(replica: &Database, source: &Database) {
     let status = if source.kind == Kind::Mysql { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
     let at = source.rows(status).await;
     let [file, position] = [0, 1].map(|field| at[0][field].clone().unwrap());

@@ -10,8 +10,10 @@ use pontoon::{
     },
     direction::queue::Limits,
     event::Observer,
+    held_back::Restraints,
     rules::Rules,
     side::{Pair, Side},
+    windows::Windows,
 };
 use pontoon_core::{Position, history::Retention, node::Node};
 use pontoon_faulty::{FaultyNode, Sites};
@@ -64,6 +66,7 @@ impl Link {
             holder: self.name.clone(),
             until: Until::Stopped,
             rows_per_second: None,
+            restraints: Restraints { windows: Windows::default(), pressure: Pair::default(), clock: Arc::new(|| 0) },
             chunk_rows: None,
             seed: None,
             rules,

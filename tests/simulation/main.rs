@@ -16,6 +16,7 @@
 
 mod checkers;
 mod columns;
+mod held_back;
 mod link;
 mod model;
 mod new_keys;

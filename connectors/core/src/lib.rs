@@ -42,6 +42,7 @@ pub mod neighbours;
 pub mod new_key;
 pub mod node;
 pub mod position;
+pub mod pressure;
 pub mod quarantine;
 pub mod record;
 pub mod repair;

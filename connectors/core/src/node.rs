@@ -19,6 +19,7 @@ use crate::{
     neighbours::Surroundings,
     new_key::{Answer, NewKey, Of, Request},
     position::{LogIdentity, Position},
+    pressure::{Pressure, PressureLimits},
     quarantine::{Ask, Asked, Counts, Entry, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
@@ -156,6 +157,9 @@ pub trait Node: Send + Sync {
 
     /// How fast an operator has said that is to be applied on this node; `None` where they have not, and the configuration counts.
     async fn throttled(&self) -> Result<Option<Throttle>>;
+
+    /// How busy the server is, as far as there are limits. Errors: among others, the user may not ask it.
+    async fn pressure(&self, limits: &PressureLimits) -> Result<Pressure>;
 
     /// Where the log stands, seen from `since`.
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus>;

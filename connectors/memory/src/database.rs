@@ -10,6 +10,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, Position, Resolution, Result, Row, TableId,
     new_key::{Answer, NewKey, Of},
     node::Tables,
+    pressure::Pressure,
     quarantine::{Ask, Stored},
     repair::Repair,
 };
@@ -128,6 +129,8 @@ pub(crate) struct Inner {
     pub(crate) reopened: usize,
     /// What the log does not tell of a column.
     pub(crate) reshaped: Option<Reshaped>,
+    /// How busy it is said to be.
+    pub(crate) pressure: Option<Result<Pressure>>,
     last_id: u64,
     clock: i64,
 }
@@ -320,6 +323,11 @@ impl Database {
     /// They take that back.
     pub fn resume(&self, bridge: &str) {
         self.inner().bridge(bridge).paused = Some(false);
+    }
+
+    /// From now on it says that it is so busy, or does not say it.
+    pub fn is_busy(&self, pressure: Result<Pressure>) {
+        self.inner().pressure = Some(pressure);
     }
 
     /// An operator asks for keys to be made equal.

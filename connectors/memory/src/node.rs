@@ -7,6 +7,7 @@ use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     TableSchema,
     node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session, Tables},
+    pressure::{Pressure, PressureLimits},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
     state::{NodeState, Pause, Throttle},
@@ -197,6 +198,10 @@ impl Node for MemoryNode {
     async fn throttled(&self) -> Result<Option<Throttle>> {
         // No operator of a simulation says so: how fast it is applied changes nothing of what is.
         Ok(None)
+    }
+
+    async fn pressure(&self, _limits: &PressureLimits) -> Result<Pressure> {
+        self.database.inner().pressure.clone().unwrap_or(Ok(Pressure::default()))
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

@@ -92,6 +92,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Target {
     options: OptsBuilder,
     pub(crate) tls: Tls,
+    /// What the URL says of it, from which another host may have another mode.
+    tls_options: pontoon_tls::Options,
     /// Host and port, where it is not a socket.
     pub(crate) place: (String, u16),
     /// The same, or the socket, for messages.
@@ -124,7 +126,8 @@ impl Target {
         let user = text(url.username())?;
         let host = url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()).filter(|host| !host.is_empty());
         let database = Some(text(url.path().trim_start_matches('/'))?).filter(|name| !name.is_empty());
-        let (mut tls, mut socket, mut connect_timeout) = (pontoon_tls::Options::new(&MYSQL), None, CONNECT_TIMEOUT);
+        let (mut tls_options, mut socket, mut connect_timeout) =
+            (pontoon_tls::Options::new(&MYSQL), None, CONNECT_TIMEOUT);
         for (name, value) in url.query_pairs() {
             match &*name {
                 "socket" => socket = Some(value.into_owned()),
@@ -133,7 +136,7 @@ impl Target {
                         value.parse().map_err(|_| wrong("has a connect_timeout that is no number of seconds"));
                     connect_timeout = Duration::from_secs(seconds?);
                 }
-                name if tls.take(name, &value).map_err(|text| wrong(&format!("is wrong: {text}")))? => {}
+                name if tls_options.take(name, &value).map_err(|text| wrong(&format!("is wrong: {text}")))? => {}
                 other => return Err(wrong(&format!("has an unknown part {other:?}"))),
             }
         }
@@ -146,7 +149,7 @@ impl Target {
         };
         let tls = match &socket {
             Some(_) => Ok(Tls::none(&MYSQL)),
-            None => tls.decide(is_loopback(&host).then_some(Mode::Disable)),
+            None => decided(&tls_options, &host),
         };
         let tls = tls.map_err(|error| error.at(&options.name))?;
         // Both providers of the driver's dependencies may be compiled in, and then none is chosen by itself. An
@@ -173,7 +176,7 @@ impl Target {
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .wait_timeout(Some(IDLE_SECONDS as usize))
             .connect_attribute("program_name", "pontoon");
-        Ok(Target { options: opts, tls, place, address, user, database, connect_timeout })
+        Ok(Target { options: opts, tls, tls_options, place, address, user, database, connect_timeout })
     }
 
     /// The same server for a user who may not see the database.
@@ -181,6 +184,13 @@ impl Target {
         let mut target = self.clone();
         (target.options, target.database) = (target.options.db_name(None::<String>), None);
         target
+    }
+
+    /// The same login at a replica of the server, as if its host stood in the URL. Errors: files of TLS that cannot be used.
+    pub(crate) fn of_replica(&self, host: &str, port: u16) -> Result<Target> {
+        let options = self.options.clone().socket(None::<String>).ip_or_hostname(host).tcp_port(port);
+        let (place, address) = ((host.to_owned(), port), format!("replica {host}:{port}"));
+        Ok(Target { options, tls: decided(&self.tls_options, host)?, place, address, ..self.clone() })
     }
 
     /// Connects and pins the settings.
@@ -257,6 +267,11 @@ const ANY_HOST: &str = "NotValidForName";
 
 /// The largest packet that the protocol's servers accept (`max_allowed_packet` ends at 1 GiB).
 pub(crate) const PACKET_BYTES_MAX: usize = 1 << 30;
+
+/// Without a word in the URL a loopback address uses no TLS.
+fn decided(options: &pontoon_tls::Options, host: &str) -> Result<Tls> {
+    options.clone().decide(is_loopback(host).then_some(Mode::Disable))
+}
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -562,6 +577,15 @@ mod tests {
             url: url.into(),
             password: Some(Secret::new("p")),
         })
+    }
+
+    #[test]
+    fn a_replica_elsewhere_is_not_asked_in_the_clear() {
+        let mode = |url: &str, host: &str| parse(url).unwrap().of_replica(host, 3306).unwrap().tls.mode();
+        let (near, far) = ("mysql://u@127.0.0.1/d", "10.0.0.2");
+        assert_eq!((mode(near, "127.0.0.1"), mode(near, far)), (Mode::Disable, Mode::VerifyFull));
+        assert_eq!(mode("mysql://u@localhost/d?socket=/run/s.sock", far), Mode::VerifyFull);
+        assert_eq!(mode("mysql://u@127.0.0.1/d?ssl-mode=DISABLED", far), Mode::Disable, "as somebody has said");
     }
 
     #[test]

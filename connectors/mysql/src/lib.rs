@@ -19,6 +19,7 @@
 //! | `lease` · `session` · `statement` | the right to work; conditional writes and their SQL |
 //! | `pause` | an operator's word that nothing is to be applied |
 //! | `throttle` | an operator's word on how fast |
+//! | `pressure` | how busy the server is with what is not the bridge's |
 //! | `reload` | an operator's word that the configuration is to be taken up anew, and the answer |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `load` | many rows at once |
@@ -54,6 +55,7 @@ mod load;
 mod log;
 mod node;
 mod pause;
+mod pressure;
 mod quarantine;
 mod quote;
 mod reader;

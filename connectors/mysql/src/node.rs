@@ -8,6 +8,7 @@ use pontoon_core::{
     node::{
         Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, Tables,
     },
+    pressure::{Pressure, PressureLimits},
     quarantine::Asked,
     requests::Requests,
     state::{NodeState, Pause, Throttle},
@@ -20,7 +21,7 @@ use crate::{
     connect::{Client, Flavour, Purpose, Target, number, text},
     encode,
     files::{self, Sizes},
-    lease, pause, quarantine,
+    lease, pause, pressure, quarantine,
     reader::{self, Reader, Role},
     requests,
     scan::TableScan,
@@ -232,6 +233,10 @@ impl Node for MysqlNode {
 
     async fn throttled(&self) -> Result<Option<Throttle>> {
         throttle::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+    }
+
+    async fn pressure(&self, limits: &PressureLimits) -> Result<Pressure> {
+        pressure::read(&self.target, limits).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {

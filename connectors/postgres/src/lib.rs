@@ -17,6 +17,7 @@
 //! | `login` | no password in the clear where others can read it |
 //! | `pause` | an operator's word that nothing is to be applied |
 //! | `throttle` | an operator's word on how fast |
+//! | `pressure` | how busy the server is with what is not the bridge's |
 //! | `reload` | an operator's word that the configuration is to be taken up anew, and the answer |
 //! | `leeway` | what stands for values that the other side cannot hold, as an expression |
 //! | `decode` | the server's text to values |
@@ -86,6 +87,7 @@ mod login;
 mod names;
 mod node;
 mod pause;
+mod pressure;
 mod quarantine;
 mod quote;
 mod reader;

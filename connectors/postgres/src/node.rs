@@ -15,6 +15,7 @@ use pontoon_core::{
         Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, SetUp,
         Tables,
     },
+    pressure::{Pressure, PressureLimits},
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
@@ -29,7 +30,7 @@ use crate::{
     connect::{Link, Role, Target},
     error, lease,
     names::Names,
-    pause, quarantine,
+    pause, pressure, quarantine,
     quote::Table,
     requests,
     scan::{self, PostgresScan},
@@ -230,6 +231,11 @@ impl Node for PostgresNode {
 
     async fn throttled(&self) -> Result<Option<Throttle>> {
         let read = self.with_helper(async |client| throttle::read(client, &self.names.bridge).await).await;
+        self.at(read)
+    }
+
+    async fn pressure(&self, limits: &PressureLimits) -> Result<Pressure> {
+        let read = self.with_helper(async |client| pressure::read(client, &self.names.bridge, limits).await).await;
         self.at(read)
     }
 

@@ -91,7 +91,7 @@ impl Words {
 }
 
 /// What a URL says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     words: &'static Words,
     mode: Option<Mode>,

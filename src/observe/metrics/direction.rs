@@ -10,10 +10,10 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounte
 use tokio::time::Instant;
 
 use super::{
-    ApplyStage, By, ConflictKind, ConversionReason, DirectionState, Outcome, QuarantineReason, RetryReason, RowCounts,
-    SkipReason, Stage, failed, families::Families, lock,
+    ApplyStage, By, ConflictKind, ConversionReason, DirectionState, HoldReason, Outcome, QuarantineReason, RetryReason,
+    RowCounts, SkipReason, Stage, failed, families::Families, lock,
 };
-use crate::observe::rate::Rate;
+use crate::{held_back::HeldBack, observe::rate::Rate};
 
 /// While news come at least this often the lag is as it was at the last news; after it the time since then
 /// counts too, so that a dead link shows. More than two heartbeats.
@@ -30,6 +30,8 @@ pub(in crate::observe) struct DirectionWords {
     pub(in crate::observe) paused_until: Option<i64>,
     /// The limit that holds it back.
     pub(in crate::observe) throttled_to: Option<NonZeroU64>,
+    /// What else holds it back.
+    pub(in crate::observe) held_back: Option<HeldBack>,
 }
 
 /// The lag at the last news, and when that was.
@@ -44,6 +46,7 @@ pub struct DirectionMetrics {
     pub(in crate::observe) source: String,
     pub(in crate::observe) target: String,
     state: By<Gauge>,
+    held_back: By<Gauge>,
     pub(super) lag_seconds: Gauge,
     last_received: Gauge,
     last_applied: Gauge,
@@ -108,6 +111,9 @@ impl DirectionMetrics {
         let state = |value: &&str| {
             families.direction_state.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed)
         };
+        let hold = |value: &&str| {
+            families.direction_held_back.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed)
+        };
         let stage = |value: &&str| {
             families.apply_duration.get_metric_with_label_values(&[bridge, source, target, value]).map_err(failed)
         };
@@ -115,6 +121,7 @@ impl DirectionMetrics {
             source: source.to_owned(),
             target: target.to_owned(),
             state: By(DirectionState::TEXTS.iter().map(state).collect::<Result<_>>()?),
+            held_back: By(HoldReason::TEXTS.iter().map(hold).collect::<Result<_>>()?),
             lag_seconds: gauge(&families.lag_seconds)?,
             last_received: gauge(&families.last_received)?,
             last_applied: gauge(&families.last_applied)?,
@@ -165,9 +172,13 @@ impl DirectionMetrics {
         Ok(made)
     }
 
-    /// Changes what the direction is doing. Says whether that is new.
+    /// Changes what the direction is doing. Says whether that is new. One that does nothing is not held back.
     pub fn set_state(&self, state: DirectionState) -> bool {
         let changed = self.state() != state;
+        if state == DirectionState::Stopped {
+            self.throttled_to(None);
+            self.held_back(None);
+        }
         for (index, gauge) in self.state.0.iter().enumerate() {
             gauge.set(if index == state as usize { 1.0 } else { 0.0 });
         }
@@ -188,6 +199,35 @@ impl DirectionMetrics {
     /// Which limit on its rows in a second holds it back.
     pub fn throttled_to(&self, rows_per_second: Option<NonZeroU64>) {
         self.words().throttled_to = rows_per_second;
+        self.holds(HoldReason::RowsPerSecond, rows_per_second.is_some());
+    }
+
+    fn holds(&self, reason: HoldReason, does: bool) {
+        if let Some(gauge) = self.held_back.at(reason as usize) {
+            gauge.set(if does { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// What else holds it back. Says whether that is another reason than before.
+    pub fn held_back(&self, why: Option<&HeldBack>) -> bool {
+        let reason = why.map(HoldReason::from);
+        for each in HoldReason::ALL.iter().filter(|each| **each != HoldReason::RowsPerSecond) {
+            self.holds(*each, reason == Some(*each));
+        }
+        let before = std::mem::replace(&mut self.words().held_back, why.cloned());
+        before.as_ref().map(HoldReason::from) != reason
+    }
+
+    /// The same for people; of a pause that is said instead.
+    pub(in crate::observe) fn held_back_in_words(&self) -> Option<String> {
+        let is_paused = self.state() == DirectionState::Paused;
+        self.words().held_back.as_ref().filter(|_| !is_paused).map(ToString::to_string)
+    }
+
+    /// Whether anything does.
+    pub(in crate::observe) fn is_held_back(&self) -> bool {
+        let words = self.words();
+        words.throttled_to.is_some() || words.held_back.is_some()
     }
 
     /// Whether the direction is used at all: no table goes this way otherwise, and nothing is expected of it. What was known of one

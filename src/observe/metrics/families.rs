@@ -35,6 +35,7 @@ impl Builder<'_> {
 /// The families, before their labels are given.
 pub(super) struct Families {
     pub(super) direction_state: GaugeVec,
+    pub(super) direction_held_back: GaugeVec,
     pub(super) lag_seconds: GaugeVec,
     pub(super) last_received: GaugeVec,
     pub(super) last_applied: GaugeVec,
@@ -94,6 +95,11 @@ impl Families {
                 "direction_state",
                 "What a direction is doing: 1 for its state, 0 for the others",
                 with(D, &["state"]),
+            )?,
+            direction_held_back: gauge(
+                "direction_held_back",
+                "Whether a limit holds a direction back on purpose, by which limit: 1 for those that do, 0 for the others",
+                with(D, &["reason"]),
             )?,
             lag_seconds: gauge(
                 "replication_lag_seconds",

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use pontoon_core::Code;
+use pontoon_core::{Code, pressure::Exceeded};
+
+use crate::held_back::HeldBack;
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -39,8 +41,35 @@ labels! {
         CatchingUp = "catching_up",
         /// An operator said so.
         Paused = "paused",
-        /// Slowed down on an operator's word.
+        /// Slowed down on an operator's word, or held back.
         Throttled = "throttled",
+    }
+}
+
+labels! {
+    /// What holds a direction back.
+    HoldReason {
+        /// The limit on its rows.
+        RowsPerSecond = "rows_per_second",
+        /// The hour.
+        Window = "window",
+        /// The lag of the target's replicas.
+        ReplicaLag = "replica_lag",
+        /// What the target carries out for others.
+        Load = "load",
+        /// A target that does not say how busy it is.
+        NotKnown = "not_known",
+    }
+}
+
+impl From<&HeldBack> for HoldReason {
+    fn from(why: &HeldBack) -> Self {
+        match why {
+            HeldBack::Window { .. } => HoldReason::Window,
+            HeldBack::Pressure(_, Exceeded::ReplicaLag(..)) => HoldReason::ReplicaLag,
+            HeldBack::Pressure(_, Exceeded::Load(..)) => HoldReason::Load,
+            HeldBack::NotKnown(_) => HoldReason::NotKnown,
+        }
     }
 }
 

@@ -23,8 +23,8 @@ use self::families::{Builder, Families};
 pub use self::{
     direction::DirectionMetrics,
     labels::{
-        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionState, Outcome, QuarantineReason,
-        RetryReason, RowCounts, SkipReason, Stage,
+        ApplyStage, ConflictKind, ConnectResult, ConversionReason, DirectionState, HoldReason, Outcome,
+        QuarantineReason, RetryReason, RowCounts, SkipReason, Stage,
     },
     node::NodeMetrics,
 };
@@ -332,6 +332,7 @@ mod tests {
         ("conflict_tie_breaks_total", "counter", 2),
         ("conflicts_total", "counter", 72),
         ("connect_attempts_total", "counter", 10),
+        ("direction_held_back", "gauge", 10),
         ("direction_state", "gauge", 12),
         ("echo_transactions_total", "counter", 2),
         ("errors_total", "counter", 30),

@@ -182,6 +182,9 @@ fn write_direction(page: &mut String, view: &View<'_>, source: Side) -> Result {
         escape(&human::rate(direction.rates.rows_applied_per_second, "rows")),
         escape(&or_unknown(direction.lag_seconds, human::seconds)),
     )?;
+    if let Some(why) = &direction.held_back {
+        writeln!(page, "<p class=\"quiet\">held back: {}</p>", escape(why))?;
+    }
     let samples = view.metrics.hour(source).samples();
     page.push_str("<div class=\"charts\">\n");
     let rate = |rows: f32| human::rate(f64::from(rows), "rows");

@@ -12,6 +12,7 @@ use pontoon_core::{
         Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session,
         Settled, TableBatch, Tables, Tried,
     },
+    pressure::{Pressure, PressureLimits},
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
@@ -220,6 +221,10 @@ impl Node for FaultyNode {
 
     async fn throttled(&self) -> Result<Option<Throttle>> {
         call!(self.caller, "throttled", self.node.throttled())
+    }
+
+    async fn pressure(&self, limits: &PressureLimits) -> Result<Pressure> {
+        call!(self.caller, "pressure", self.node.pressure(limits))
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
