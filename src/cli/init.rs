@@ -13,7 +13,7 @@ use pontoon_core::{Code, Error, Result, TableName};
 
 use super::{Context, DONE, InitArgs, one_line};
 use crate::{
-    config::{Config, Environment, Outline, OutlineNode, written},
+    config::{Config, Environment, Outline, OutlineNode, OutlinePassword, without_written_password, written},
     nodes,
 };
 
@@ -47,7 +47,7 @@ fn tell(outline: &Outline, path: &str, context: &Context) -> Result<()> {
     };
     context.out.line(&format!("wrote {path}: bridge {}, {tables}", outline.bridge))?;
     for node in &outline.nodes {
-        if let Some(variable) = &node.password_env {
+        if let OutlinePassword::Variable(variable) = &node.password {
             context.out.line(&format!("put the password of {} into ${variable}", node.name))?;
         }
     }
@@ -99,10 +99,12 @@ impl Asked {
 
     /// The configuration that the look is made with, never written: passwords may stand in the URLs.
     fn config(&self, arguments: &InitArgs) -> Result<Config> {
-        let set = |name: &str| (Environment::process().variable)(&variable(name)).is_some_and(|value| !value.is_empty());
         let nodes = self.nodes.clone().map(|(name, url)| OutlineNode {
             // A url that holds a password goes before the variable.
-            password_env: (set(&name) && !holds_password(&url)).then(|| variable(&name)),
+            password: match is_set(&name) && !holds_password(&url) {
+                true => OutlinePassword::Variable(variable(&name)),
+                false => OutlinePassword::Unasked,
+            },
             name,
             url,
             server: None,
@@ -121,6 +123,11 @@ impl Asked {
 fn holds_password(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
     authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || url.contains("password=")
+}
+
+/// Whether the variable of a node's password holds one.
+fn is_set(node: &str) -> bool {
+    (Environment::process().variable)(&variable(node)).is_some_and(|value| !value.is_empty())
 }
 
 /// The variable that holds a node's password.
@@ -152,7 +159,7 @@ async fn outline(asked: &Asked, arguments: &InitArgs, config: &Config) -> Result
     let opened = nodes::open(config)?;
     let mut nodes = Vec::new();
     let mut found = Vec::new();
-    for (name, _) in &asked.nodes {
+    for (name, typed) in &asked.nodes {
         let Some(side) = config.side(name) else { continue };
         let node = &opened.nodes[side];
         let look = async {
@@ -168,12 +175,20 @@ async fn outline(asked: &Asked, arguments: &InitArgs, config: &Config) -> Result
         if let Err(error) = &seen {
             tracing::warn!(error = %error.clone().at(name), "cannot look into the database: its tables are not listed");
         }
-        // A server that lets nobody in without one, or did not answer at all, is taken to want a password.
-        let open = seen.is_ok() && config.node(side).password.is_none();
+        let url = match typed.contains("${") {
+            true => without_written_password(typed),
+            false => config.node(side).url.clone(),
+        };
+        let password = match &config.node(side).password {
+            Some(_) if url == *typed && !is_set(name) => OutlinePassword::InUrl,
+            // A server that lets nobody in without one, or did not answer at all, is taken to want a password.
+            None if seen.is_ok() => OutlinePassword::Unasked,
+            _ => OutlinePassword::Variable(variable(name)),
+        };
         nodes.push(OutlineNode {
             name: name.clone(),
-            url: config.node(side).url.clone(),
-            password_env: (!open).then(|| variable(name)),
+            url,
+            password,
             server: seen.as_ref().ok().map(|seen| seen.server.clone()),
         });
         found.extend(seen.ok());

@@ -43,12 +43,13 @@ use pontoon_core::{
 };
 use pontoon_tls::Own;
 
+pub(crate) use self::url::without_written_password;
 pub use self::{
     changes::Changes,
     columns::{ColumnRules, Columns, name_across},
     place::{Invalid, Place, Problem},
     tables::{Absent, Choices, NamePattern, Present, TableChoice, TableRule},
-    write::{Outline, OutlineNode, written},
+    write::{Outline, OutlineNode, OutlinePassword, written},
 };
 use crate::{
     conflict::{

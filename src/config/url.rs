@@ -158,6 +158,25 @@ fn expanded(written: &str, expand: impl Fn(&str) -> Result<String, Refusal>) -> 
     Ok(text)
 }
 
+/// A URL as it is written, with its variables, but without a password that stands in it.
+pub(crate) fn without_written_password(written: &str) -> String {
+    let is_written = |password: &str| !without_variables(password).is_empty();
+    let (head, query) = written.split_once('?').map_or((written, None), |(head, query)| (head, Some(query)));
+    let begins = head.find("://").map_or(0, |at| at + 3);
+    let ends = head[begins..].find('/').map_or(head.len(), |at| begins + at);
+    let mut authority = head[begins..ends].to_owned();
+    if let Some((info, hosts)) = authority.rsplit_once('@')
+        && let Some((user, password)) = info.split_once(':')
+        && is_written(password)
+    {
+        authority = format!("{user}@{hosts}");
+    }
+    let kept = |pair: &&str| !pair.strip_prefix("password=").is_some_and(is_written);
+    let query = query.map(|query| query.split('&').filter(kept).collect::<Vec<_>>().join("&"));
+    let query = query.filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}{authority}{}{query}", &head[..begins], &head[ends..])
+}
+
 /// What the file itself says.
 fn without_variables(written: &str) -> String {
     let mut parts = written.split("${");
@@ -344,6 +363,23 @@ mod tests {
             assert_eq!(address.url, "postgresql://ann@db:5432/shop?sslmode=require");
             assert_eq!(address.password.unwrap().reveal(), "s@cret");
             assert_eq!(address.database, "shop");
+        }
+    }
+
+    #[test]
+    fn what_is_written_again_keeps_its_variables_and_loses_its_password() {
+        for (written, kept) in [
+            ("${URL}", "${URL}"),
+            ("postgresql://ann@${HOST}/shop?sslmode=require", "postgresql://ann@${HOST}/shop?sslmode=require"),
+            ("postgresql://ann:hunter2@${HOST}:5433/${DB}", "postgresql://ann@${HOST}:5433/${DB}"),
+            ("postgresql://ann:hun${TER}@db/shop", "postgresql://ann@db/shop"),
+            ("postgresql://ann:${PW}@db/shop?password=hunter2", "postgresql://ann:${PW}@db/shop"),
+            (
+                "mysql://${WHO}/shop?password=${PW}&ssl-mode=disable",
+                "mysql://${WHO}/shop?password=${PW}&ssl-mode=disable",
+            ),
+        ] {
+            assert_eq!(without_written_password(written), kept);
         }
     }
 

@@ -22,12 +22,23 @@ pub struct Outline {
 pub struct OutlineNode {
     /// Its name.
     pub name: String,
-    /// Its URL, without password.
+    /// Its URL, without a password that is no variable.
     pub url: String,
-    /// The variable that holds its password; `None` where the server asks for none.
-    pub password_env: Option<String>,
+    /// Where its password is.
+    pub password: OutlinePassword,
     /// What answered there.
     pub server: Option<String>,
+}
+
+/// Where a node's password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutlinePassword {
+    /// In this variable.
+    Variable(String),
+    /// In a variable that the URL names.
+    InUrl,
+    /// The server asks for none.
+    Unasked,
 }
 
 /// The tables of a list that are written out; of more a pattern says it in one line.
@@ -86,15 +97,20 @@ fn push_node(text: &mut String, node: &OutlineNode) {
     let server = node.server.as_ref().map(|server| format!("   # {server}")).unwrap_or_default();
     // What is no name for a node is refused in words of its own, so it is written as a text.
     *text += &format!("\n[nodes.{}]{server}\nurl = {}\n", key(&node.name), literal(&node.url));
-    *text += &match &node.password_env {
-        Some(variable) => {
+    *text += &match &node.password {
+        OutlinePassword::Variable(variable) => {
             format!(
                 "password_env = {}   # or password_file = \"${{CREDENTIALS_DIRECTORY}}/{}\"\n",
                 literal(variable),
                 node.name
             )
         }
-        None => "# password_env = \"...\"              # the server asks for no password\n".to_owned(),
+        OutlinePassword::InUrl => {
+            "# password_env = \"...\"              # a variable of the url holds the password\n".to_owned()
+        }
+        OutlinePassword::Unasked => {
+            "# password_env = \"...\"              # the server asks for no password\n".to_owned()
+        }
     };
     *text += "# priority = 0                      # the higher wins where commit times are equal\n";
 }
@@ -136,7 +152,10 @@ mod tests {
         let node = |name: &str, url: &str| OutlineNode {
             name: name.into(),
             url: url.into(),
-            password_env: (name == "shop").then(|| "SHOP_PASSWORD".into()),
+            password: match name {
+                "shop" => OutlinePassword::Variable("SHOP_PASSWORD".into()),
+                _ => OutlinePassword::Unasked,
+            },
             server: Some("MariaDB 10.11.19".into()),
         };
         let nodes = [node("shop", "postgresql://ann@db/shop"), node("stock", "mysql://ann@db/sto%22ck")];

@@ -69,6 +69,23 @@ async fn two_urls(kinds: [Kind; 2]) {
         text.contains("name = \"it*\"") && !text.contains("only_a") && !text.contains(link.a.server.password()),
         "{text}"
     );
+    // What a variable stands for is used and not written, be it a whole url with its password.
+    let variables = link.folder.path().join("variables.toml");
+    let whole = urls[0].split_once('=').unwrap().1;
+    let port = link.b.server.port().to_string();
+    let (user, database) = (link.b.server.superuser(), &link.b);
+    let written = format!("{}://{user}@127.0.0.1:${{PORT}}/shop", database.kind.scheme());
+    let mut environment = vec![("URL_OF_SHOP", whole), ("PORT", port.as_str())];
+    environment.push(("STOCK_PASSWORD", link.b.server.password()));
+    let ended =
+        pontoon_with(&variables, &["init", "shop=${URL_OF_SHOP}", &format!("stock={written}")], &environment).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let text = std::fs::read_to_string(&variables).unwrap();
+    assert!(text.contains("url = \"${URL_OF_SHOP}\"\n# password_env = \"...\""), "{text}");
+    assert!(text.contains(&format!("url = \"{written}\"\npassword_env = \"STOCK_PASSWORD\"")), "{text}");
+    assert!(!text.contains(whole) && !text.contains(&port), "{text}");
+    let ended = pontoon_with(&variables, &["check"], &environment).await;
+    assert!(!ended.err.contains("config-invalid"), "{ended:?}");
     let nowhere = link.folder.path().join("nowhere.toml");
     let ended =
         pontoon_with(&nowhere, &["init", "a=mysql://u@127.0.0.1:1/d", "b=postgresql://u@127.0.0.1:1/d"], &[]).await;
