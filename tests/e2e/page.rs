@@ -178,12 +178,19 @@ async fn conflicts_are_shown(shown: &Shown, browser: &mut Browser) {
     browser.until("!document.querySelector('#rows').open").await;
 }
 
+/// Both sides write one price, about which a person is to decide.
+async fn priced_twice(shown: &Shown, browser: &mut Browser, cents: [u32; 2]) {
+    shown.link.succeed(&["pause"]).await;
+    for (node, cents) in shown.link.nodes().into_iter().zip(cents) {
+        node.run(&format!("UPDATE prices SET cents = {cents} WHERE id = 1")).await;
+    }
+    shown.link.succeed(&["resume"]).await;
+    browser.until("document.querySelector('#quarantine button[id^=take-0-]')").await;
+}
+
 /// What waits for a person is settled by a click on the node whose row is to stand.
 async fn held_for_a_person(shown: &Shown, browser: &mut Browser) {
-    shown.link.succeed(&["pause"]).await;
-    shown.link.a.run("UPDATE prices SET cents = 120 WHERE id = 1").await;
-    shown.link.b.run("UPDATE prices SET cents = 130 WHERE id = 1").await;
-    shown.link.succeed(&["resume"]).await;
+    priced_twice(shown, browser, [120, 130]).await;
     browser.click("#quarantine button[id^='take-0-']").await;
     browser
         .until("document.querySelector('#said').innerText.startsWith('to be as on shop: 1 row by the running bridge')")
@@ -277,9 +284,10 @@ async fn by_the_keyboard(shown: &Shown, browser: &mut Browser) {
         .await;
 }
 
-/// Nothing is beyond the edge of a phone, in either scheme; and the schemes are two.
+/// Nothing is beyond the edge of a phone, in either scheme, with a row that waits for a person; and the schemes are two.
 async fn at_every_width(shown: &Shown, browser: &mut Browser) {
     let mut grounds = Vec::new();
+    priced_twice(shown, browser, [140, 150]).await;
     browser.until("document.querySelectorAll('.way.flows').length === 2").await;
     if is_for_the_documents() {
         // So that the last minutes show something.
