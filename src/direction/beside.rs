@@ -293,13 +293,8 @@ impl Direction {
 
     /// What is planned is used all the same.
     async fn written_in_vain(&mut self, applier: Applier, mut done: Done, in_hand: bool) {
-        if done.written.is_some() {
-            roll_back(&mut done.session).await;
-        }
-        if let Some(session) = done.session {
-            self.keep(applier, session);
-        }
-        self.ahead = done.ahead.map(|ahead| *ahead);
+        self.ahead = done.ahead.take().map(|ahead| *ahead);
+        self.undo(applier, done).await;
         self.alone().await;
         if in_hand {
             self.take_rest();
@@ -318,14 +313,18 @@ impl Direction {
 
     async fn given_up(&mut self, beside: Beside) {
         let applier = beside.applier;
-        let Done { mut session, written, .. } = beside.done().await;
-        if written.is_some() {
-            roll_back(&mut session).await;
+        self.undo(applier, beside.done().await).await;
+        self.take_rest();
+    }
+
+    /// Nothing of it is to be committed.
+    async fn undo(&mut self, applier: Applier, mut done: Done) {
+        if done.written.is_some() {
+            roll_back(&mut done.session).await;
         }
-        if let Some(session) = session {
+        if let Some(session) = done.session {
             self.keep(applier, session);
         }
-        self.take_rest();
     }
 
     fn take_rest(&mut self) {
