@@ -91,4 +91,5 @@ async fn look_at_verified(node: &dyn Node, metrics: &Metrics) {
 
 fn silent(node: &str) -> Error {
     Error::new(Code::Unreachable, format!("{node}: no answer within {} s", ANSWER_WITHIN.as_secs()))
+        .hint("look at the server: does it take connections, is its disk full?")
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -183,6 +185,17 @@ const WIDE_MEMORY_MAX: u64 = 160 << 20;
 /// before its transaction is done with.
 const SPILL_RATIO_MAX: f64 = 2.1;
 
+/// What it takes of the disk: the rows in two tables, in two logs, in the log's cache of the target and in the spill file, and what a server undoes of them.
+const DISK_MIN: u64 = 8 << 30;
+
+/// Where there is no room a server waits for it, and the test until it is ended, without a word of why.
+fn has_room(folder: &Path) {
+    let output = Command::new("df").args(["--block-size=1", "--output=avail"]).arg(folder).output().unwrap();
+    let available = String::from_utf8(output.stdout).unwrap();
+    let available: u64 = available.lines().last().unwrap().trim().parse().unwrap();
+    assert!(available >= DISK_MIN, "{} has {available} bytes left, and {DISK_MIN} are needed", folder.display());
+}
+
 /// How long each step may take in a debug build beside another test.
 const STEP: Duration = Duration::from_secs(420);
 
@@ -217,6 +230,7 @@ fn watch_spill(address: String) -> Arc<std::sync::Mutex<f64>> {
 /// A gigabyte in one transaction: in bounded memory, through the spill file, applied whole, with a kill in its middle.
 async fn a_gigabyte(kinds: [Kind; 2]) {
     let link = Link::start(kinds, LinkOptions::default()).await;
+    link.nodes().into_iter().for_each(|node| has_room(node.server.folder()));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     link.configure(&format!("[[tables]]\nname = \"items\"\n[server]\nlisten = \"127.0.0.1:{port}\"\n"));
     for node in link.nodes() {

@@ -20,6 +20,7 @@ mod copy;
 mod create;
 mod dry_run;
 mod formats;
+mod full_disks;
 mod generated_values;
 mod held;
 mod held_back;

@@ -97,7 +97,39 @@ pub(crate) fn with_clock(command: &Command, library: &Path, ahead: i64) -> Comma
         .arg("env")
         .arg(preload)
         .args([format!("FAKETIME={ahead:+}s"), "FAKETIME_DONT_FAKE_MONOTONIC=1".into()]);
-    other.args(program).stdin(Stdio::null());
+    other.args(program);
+    surrounded_as(command, other)
+}
+
+/// What [`command`] made, with a disk of so many bytes of its own in a folder that is there, which is the account's and
+/// goes with the process.
+///
+/// It is memory that only this process and its children see, in a mount namespace. Whoever is not root becomes it in a
+/// user namespace, and is himself again in another one: PostgreSQL does not run as root.
+pub(crate) fn with_disk(
+    command: &Command,
+    disk: &Path,
+    bytes: u64,
+    account: Option<Account>,
+) -> Result<Command, ServerError> {
+    let (own, himself) = match account {
+        Some(_) => (&[][..], String::new()),
+        None => {
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            (&["--user", "--map-root-user"][..], format!("unshare --user --map-user={uid} --map-group={gid}"))
+        }
+    };
+    let owner = account.map_or_else(String::new, |Account { uid, gid }| format!(",uid={uid},gid={gid}"));
+    let mount = format!("mount -t tmpfs -o size={bytes},mode=700{owner} disk \"$0\" && exec {himself} \"$@\"");
+    let mut other = bound_command("unshare")?;
+    other.args(own).args(["--mount", "sh", "-c", &mount]).arg(disk);
+    other.arg(command.get_program()).args(command.get_args());
+    Ok(surrounded_as(command, other))
+}
+
+/// With the folder and the environment of a command.
+fn surrounded_as(command: &Command, mut other: Command) -> Command {
+    other.stdin(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => other.env(name, value),

@@ -15,6 +15,8 @@ pub struct Options {
     pub encryption: Encryption,
     /// How many seconds the server's clock is ahead of the machine's, by libfaketime; 0 for not at all.
     pub clock_ahead: i64,
+    /// How large a disk of its own is that the server has beside its data, in bytes: [`Server::disk`](crate::Server::disk).
+    pub disk: Option<u64>,
     /// How long a start may take until the server answers, the recovery after a kill included.
     pub start_timeout: Duration,
     /// How long a [`stop`](crate::Server::stop) may take until it is an error.
@@ -28,6 +30,7 @@ impl Default for Options {
             durability: Durability::Process,
             encryption: Encryption::Off,
             clock_ahead: 0,
+            disk: None,
             // A start takes a second; on two cores with a compiler on each it was seen to take ten.
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(60),
@@ -47,6 +50,13 @@ impl Options {
     #[must_use]
     pub fn clock_ahead(mut self, seconds: i64) -> Options {
         self.clock_ahead = seconds;
+        self
+    }
+
+    /// Gives the server a disk of its own beside its data, of so many bytes.
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Options {
+        self.disk = Some(bytes);
         self
     }
 

@@ -264,6 +264,20 @@ impl Server {
         self.folder().join("data")
     }
 
+    /// Where it sees the disk of its own that [`Options::disk`] gives it. What is on it goes with the process.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.folder().join("disk")
+    }
+
+    /// The same disk, as others see it while the server runs.
+    #[must_use]
+    pub fn disk_from_outside(&self) -> Option<PathBuf> {
+        let disk = self.disk();
+        let disk = disk.strip_prefix("/").unwrap_or(&disk);
+        Some(Path::new("/proc").join(self.process_id()?.to_string()).join("root").join(disk))
+    }
+
     /// Its log, from all its starts.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -309,10 +323,14 @@ impl Server {
             Programs::Postgres(programs) => programs.command(folder, port, options, certificate, self.account),
             Programs::Mysql(programs) => programs.command(folder, port, options, certificate, self.account),
         }?;
-        match options.clock_ahead {
-            0 => Ok(command),
-            ahead => Ok(account::with_clock(&command, &folder::find_faketime()?, ahead)),
-        }
+        let command = match options.clock_ahead {
+            0 => command,
+            ahead => account::with_clock(&command, &folder::find_faketime()?, ahead),
+        };
+        let Some(bytes) = options.disk else { return Ok(command) };
+        let disk = self.disk();
+        fs::create_dir_all(&disk).map_err(|error| ServerError::system("make", &disk, error))?;
+        account::with_disk(&command, &disk, bytes, self.account)
     }
 }
 
