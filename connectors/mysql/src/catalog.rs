@@ -8,7 +8,7 @@
 //! A primary key over a part of a text (`name(10)`) is none here: two rows of another server may agree
 //! on that part.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pontoon_core::{
     Column, Kind, Result, TableName, TableSchema,
@@ -25,8 +25,9 @@ use crate::{
 /// Databases of the server and of the bridge.
 const OWN_DATABASES: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'pontoon')";
 
-/// Tables asked for in one statement, so that it stays far below the smallest `max_allowed_packet`.
-pub(crate) const TABLES_PER_QUERY: usize = 200;
+/// Tables asked for in one statement: names of 64 characters of 4 bytes stay far below a `max_allowed_packet` of 1 MiB. Each statement goes through the
+/// list of all tables that there are.
+pub(crate) const TABLES_PER_QUERY: usize = 1_000;
 
 /// A column with what a statement needs to know beyond [`Column`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,52 +141,65 @@ async fn load_chunk(
     facts: &Facts,
     names: &[TableName],
 ) -> Result<HashMap<TableName, NativeTable>> {
-    let pairs = pairs(names);
-    let wanted = |what: &str| format!("(c.table_schema, c.table_name) IN ({pairs}) {what}");
+    let wanted = among("table_schema", "table_name", names);
+    // Views have columns too. (Joined, either list is read for each row of the other.)
+    let base = client
+        .rows(format!(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND {wanted}"
+        ))
+        .await?;
+    let base: HashSet<TableName> = base.iter().filter_map(|row| table_name(row)).collect();
     let columns = client
         .rows(format!(
-            "SELECT c.table_schema, c.table_name, c.column_name, c.column_type, c.data_type, c.is_nullable, c.extra, \
-             c.character_set_name, c.collation_name, c.character_maximum_length, c.numeric_precision, c.numeric_scale, \
-             c.datetime_precision, c.character_octet_length, c.column_default IS NOT NULL \
-             FROM information_schema.columns c JOIN information_schema.tables t \
-             ON t.table_schema = c.table_schema AND t.table_name = c.table_name AND t.table_type = 'BASE TABLE' \
-             WHERE {}",
-            wanted("ORDER BY c.table_schema, c.table_name, c.ordinal_position")
+            "SELECT table_schema, table_name, column_name, column_type, data_type, is_nullable, extra, \
+             character_set_name, collation_name, character_maximum_length, numeric_precision, numeric_scale, \
+             datetime_precision, character_octet_length, column_default IS NOT NULL FROM information_schema.columns \
+             WHERE {wanted} ORDER BY table_schema, table_name, ordinal_position"
         ))
         .await?;
     let keys = client
         .rows(format!(
-            "SELECT c.table_schema, c.table_name, c.column_name, c.sub_part FROM information_schema.statistics c \
-             WHERE c.index_name = 'PRIMARY' AND {}",
-            wanted("ORDER BY c.table_schema, c.table_name, c.seq_in_index")
+            "SELECT table_schema, table_name, column_name, sub_part FROM information_schema.statistics \
+             WHERE index_name = 'PRIMARY' AND {wanted} ORDER BY table_schema, table_name, seq_in_index"
         ))
         .await?;
+    // MariaDB's documents are texts with a check, of which there is no list by table: each look opens them all.
+    let texts: HashSet<TableName> = columns
+        .iter()
+        .filter(|row| text(row, 4).as_deref() == Some("longtext"))
+        .filter_map(|row| table_name(row))
+        .collect();
     let checks = match facts.flavour {
-        Flavour::Mysql => Vec::new(),
-        Flavour::Mariadb => client
-            .rows(format!(
-                "SELECT c.constraint_schema, c.table_name, c.check_clause FROM information_schema.check_constraints c \
-                     WHERE c.level = 'Column' AND {}",
-                wanted("").replace("c.table_schema", "c.constraint_schema")
-            ))
-            .await?,
+        Flavour::Mariadb if !texts.is_empty() => {
+            let texts: Vec<TableName> = texts.into_iter().collect();
+            client
+                .rows(format!(
+                    "SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints \
+                     WHERE level = 'Column' AND {}",
+                    among("constraint_schema", "table_name", &texts)
+                ))
+                .await?
+        }
+        Flavour::Mysql | Flavour::Mariadb => Vec::new(),
     };
+    let (keys, checks) = (by_table(&keys), by_table(&checks));
     let mut tables: HashMap<TableName, NativeTable> = HashMap::new();
     for row in &columns {
-        let Some(name) = table_name(row) else { continue };
+        let Some(name) = table_name(row).filter(|name| base.contains(name)) else { continue };
         let clause = format!("json_valid({})", crate::quote::Ident(&text(row, 2).unwrap_or_default()));
         let is_json = text(row, 4).as_deref() == Some("longtext")
-            && checks.iter().any(|check| {
-                table_name(check).as_ref() == Some(&name)
-                    && text(check, 2).is_some_and(|text| text.eq_ignore_ascii_case(&clause))
-            });
+            && checks
+                .get(&name)
+                .into_iter()
+                .flatten()
+                .any(|check| text(check, 2).is_some_and(|text| text.eq_ignore_ascii_case(&clause)));
         if let Some(column) = column(facts, row, is_json) {
             let empty = NativeTable { name: name.clone(), columns: Vec::new(), key: Vec::new() };
             tables.entry(facts.folded(&name)).or_insert(empty).columns.push(column);
         }
     }
     for (_, table) in tables.iter_mut() {
-        let of: Vec<&Vec<Field>> = keys.iter().filter(|row| table_name(row).as_ref() == Some(&table.name)).collect();
+        let of = keys.get(&table.name).map_or(&[][..], Vec::as_slice);
         if of.iter().all(|row| text(row, 3).is_none()) {
             let place = |row: &&Vec<Field>| {
                 let name = text(row, 2)?;
@@ -197,12 +211,33 @@ async fn load_chunk(
     Ok(tables)
 }
 
-/// Names as literals: `('shop', 'items'), ...`.
-pub(crate) fn pairs(names: &[TableName]) -> String {
-    let pair = |name: &TableName| {
-        format!("({}, {})", encode::text(name.schema.as_deref().unwrap_or_default()), encode::text(&name.name))
+/// Rows whose first two fields name a table, by it, in their order.
+fn by_table(rows: &[Vec<Field>]) -> HashMap<TableName, Vec<&Vec<Field>>> {
+    let mut tables: HashMap<TableName, Vec<&Vec<Field>>> = HashMap::new();
+    for row in rows {
+        if let Some(name) = table_name(row) {
+            tables.entry(name).or_default().push(row);
+        }
+    }
+    tables
+}
+
+/// The condition that columns with a database and a table's name are one of these names.
+///
+/// Database by database, and names as a list of single values, which both servers sort and search. A list of pairs is compared one by one with every table
+/// that there is: tried on MariaDB 10.11 with 10,000 tables, a look at all of them took 200 s, and takes 2.
+pub(crate) fn among(schema: &str, table: &str, names: &[TableName]) -> String {
+    let mut databases: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for name in names {
+        databases.entry(name.schema.as_deref().unwrap_or_default()).or_default().push(encode::text(&name.name));
+    }
+    let of = |(database, tables): (&str, Vec<String>)| match &*tables {
+        // Of one table alone MariaDB goes through no list of them all.
+        [name] => format!("({schema} = {} AND {table} = {name})", encode::text(database)),
+        names => format!("({schema} = {} AND {table} IN ({}))", encode::text(database), names.join(", ")),
     };
-    names.iter().map(pair).collect::<Vec<_>>().join(", ")
+    let conditions: Vec<String> = databases.into_iter().map(of).collect();
+    if conditions.is_empty() { "FALSE".into() } else { format!("({})", conditions.join(" OR ")) }
 }
 
 /// A table's name from the first two fields.

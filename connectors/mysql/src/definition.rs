@@ -13,7 +13,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    catalog::{self, TABLES_PER_QUERY, table_name},
+    catalog::{self, TABLES_PER_QUERY, among, table_name},
     connect::{Client, Field, Flavour, number, text},
     decode,
 };
@@ -34,8 +34,8 @@ pub(crate) async fn load(client: &mut Client, names: &[TableName]) -> Result<Vec
         tables.iter().enumerate().filter_map(|(at, table)| Some((table.as_ref()?.schema.name.clone(), at))).collect();
     let found: Vec<TableName> = places.keys().cloned().collect();
     for names in found.chunks(TABLES_PER_QUERY) {
-        for (query, add) in queries(client.server.flavour) {
-            for row in client.rows(query.replace(":names", &catalog::pairs(names))).await? {
+        for (query, add) in queries(client.server.flavour, names) {
+            for row in client.rows(query).await? {
                 let place = table_name(&row).and_then(|name| places.get(&name));
                 if let Some(table) = place.and_then(|&at| tables.get_mut(at)?.as_mut()) {
                     add(table, &row, client.server.flavour);
@@ -49,7 +49,9 @@ pub(crate) async fn load(client: &mut Client, names: &[TableName]) -> Result<Vec
 type Add = fn(&mut TableDefinition, &[Field], Flavour);
 
 /// What is asked, and what becomes of each row.
-fn queries(flavour: Flavour) -> [(String, Add); 4] {
+fn queries(flavour: Flavour, names: &[TableName]) -> [(String, Add); 4] {
+    let wanted = among("table_schema", "table_name", names);
+    let triggers = among("event_object_schema", "event_object_table", names);
     // Only MySQL has indexes over expressions, and a column of this view for them; a part without name is one.
     let index_order = "ORDER BY table_schema, table_name, index_name, seq_in_index";
     let checks = match flavour {
@@ -63,32 +65,34 @@ fn queries(flavour: Flavour) -> [(String, Add); 4] {
     };
     [
         (
-            "SELECT table_schema, table_name, table_comment, create_options FROM information_schema.tables \
-             WHERE (table_schema, table_name) IN (:names)"
-                .into(),
+            format!(
+                "SELECT table_schema, table_name, table_comment, create_options FROM information_schema.tables \
+                 WHERE {wanted}"
+            ),
             add_comment,
         ),
         (
-            "SELECT table_schema, table_name, column_name, column_default, extra, column_comment \
-             FROM information_schema.columns WHERE (table_schema, table_name) IN (:names)"
-                .into(),
+            format!(
+                "SELECT table_schema, table_name, column_name, column_default, extra, column_comment \
+                 FROM information_schema.columns WHERE {wanted}"
+            ),
             add_detail,
         ),
         (
             format!(
                 "SELECT table_schema, table_name, index_name, non_unique, column_name, sub_part, collation, index_type \
                  FROM information_schema.statistics \
-                 WHERE index_name <> 'PRIMARY' AND (table_schema, table_name) IN (:names) {index_order}"
+                 WHERE index_name <> 'PRIMARY' AND {wanted} {index_order}"
             ),
             add_index_part,
         ),
         (
             format!(
                 "SELECT o.table_schema, o.table_name, o.constraint_type, o.constraint_name \
-                 FROM information_schema.table_constraints o WHERE (o.table_schema, o.table_name) IN (:names) \
+                 FROM information_schema.table_constraints o WHERE {wanted} \
                  AND o.constraint_type IN {checks} UNION ALL \
                  SELECT event_object_schema, event_object_table, 'TRIGGER', trigger_name FROM information_schema.triggers \
-                 WHERE (event_object_schema, event_object_table) IN (:names) ORDER BY 1, 2, 3, 4"
+                 WHERE {triggers} ORDER BY 1, 2, 3, 4"
             ),
             add_other,
         ),

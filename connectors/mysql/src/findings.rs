@@ -10,9 +10,9 @@ use pontoon_core::{
 };
 
 use crate::{
-    admin,
+    admin, catalog,
     connect::{Client, Field, Flavour, text},
-    encode, files,
+    files,
     node::MysqlNode,
     quote::{Ident, Table},
     tables,
@@ -353,24 +353,13 @@ impl Look<'_> {
     }
 
     fn mapped(&self, prefix: &str) -> String {
-        let pairs: Vec<String> = self
-            .plan
-            .tables
-            .iter()
-            .map(|table| {
-                format!(
-                    "({}, {})",
-                    encode::text(table.name.schema.as_deref().unwrap_or_default()),
-                    encode::text(&table.name.name)
-                )
-            })
-            .collect();
+        let names: Vec<TableName> = self.plan.tables.iter().map(|table| table.name.clone()).collect();
         let (schema, name) = match prefix {
             "table" => ("table_schema", "table_name"),
             "event" => ("event_object_schema", "event_object_table"),
             _ => ("unique_constraint_schema", "referenced_table_name"),
         };
-        if pairs.is_empty() { "FALSE".into() } else { format!("({schema}, {name}) IN ({})", pairs.join(", ")) }
+        catalog::among(schema, name, &names)
     }
 
     /// Triggers cannot be switched off here, and what they change comes back as a conflict.

@@ -60,8 +60,8 @@ impl Ahead {
             let rows = client
                 .rows(format!(
                     "SELECT table_schema, table_name FROM information_schema.tables \
-                     WHERE (table_schema, table_name) IN ({}) AND coalesce(unix_timestamp(create_time) >= {since}, TRUE)",
-                    catalog::pairs(&names)
+                     WHERE {} AND coalesce(unix_timestamp(create_time) >= {since}, TRUE)",
+                    catalog::among("table_schema", "table_name", &names)
                 ))
                 .await?;
             let found: Vec<TableName> = rows.iter().filter_map(|row| catalog::table_name(row)).collect();

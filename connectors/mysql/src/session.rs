@@ -15,7 +15,7 @@ use std::{borrow::Borrow, collections::HashMap, iter::Peekable};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Code, CopyState, Error, Key, Position, Resolution, Result, Row, TableId, Tag, Value,
+    Code, CopyState, Error, Key, MappedTable, Position, Resolution, Result, Row, TableId, Tag, Value,
     history::Retention,
     new_key::{Answer, NewKey},
     node::{Applied, Applier, Session, TableBatch, Tables, Tried},
@@ -46,7 +46,7 @@ pub(crate) struct ApplySession {
     bridge: String,
     applier: Applier,
     token: i64,
-    tables: Vec<TableSql>,
+    tables: Prepared,
     files: Files,
     /// The transaction is to begin with what comes first in it, and with this tag.
     told: Option<Option<Tag>>,
@@ -118,7 +118,7 @@ impl Opening {
 }
 
 /// The SQL of the mapped tables. Errors: one is gone, or its columns are.
-pub(crate) async fn prepare(client: &mut Client, tables: &Tables) -> Result<Vec<TableSql>> {
+pub(crate) async fn prepare(client: &mut Client, tables: &[MappedTable]) -> Result<Vec<TableSql>> {
     let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
     let found = catalog::load(client, &names).await?;
     let server = client.server.clone();
@@ -141,6 +141,51 @@ pub(crate) async fn prepare(client: &mut Client, tables: &Tables) -> Result<Vec<
             Ok(TableSql::new(table, &native, &server))
         })
         .collect()
+}
+
+/// The mapped tables, and the SQL of each from when it is first needed: of thousands of tables a server takes seconds to tell what they are, and a
+/// session mostly writes to few.
+struct Prepared {
+    tables: Tables,
+    sql: Vec<Option<TableSql>>,
+}
+
+impl Prepared {
+    fn new(tables: &Tables) -> Prepared {
+        Prepared { tables: tables.clone(), sql: tables.iter().map(|_| None).collect() }
+    }
+
+    fn mapped(&self, table: TableId) -> Result<&MappedTable> {
+        self.tables.get(table.index()).ok_or_else(not_mapped)
+    }
+
+    /// Has the SQL of a table made, unless it is.
+    async fn make(&mut self, client: &mut Client, table: TableId) -> Result<()> {
+        if self.sql.get(table.index()).is_some_and(Option::is_none) {
+            let made = prepare(client, std::slice::from_ref(self.mapped(table)?)).await?;
+            self.sql[table.index()] = made.into_iter().next();
+        }
+        Ok(())
+    }
+
+    /// That of a table for which it was made.
+    fn sql(&self, table: TableId) -> Result<&TableSql> {
+        self.sql.get(table.index()).and_then(Option::as_ref).ok_or_else(not_mapped)
+    }
+
+    /// A table and the one that its reference is to, and the reference.
+    async fn tied(
+        &mut self,
+        client: &mut Client,
+        table: TableId,
+        reference: usize,
+    ) -> Result<((&TableSql, &TableSql), &Reference)> {
+        let parent = self.mapped(table)?.references.get(reference).ok_or_else(not_mapped)?.parent;
+        self.make(client, table).await?;
+        self.make(client, parent).await?;
+        let (child, parent) = (self.sql(table)?, self.sql(parent)?);
+        Ok(((child, parent), child.table.references.get(reference).ok_or_else(not_mapped)?))
+    }
 }
 
 /// The rows of keys, in their order.
@@ -194,14 +239,6 @@ fn no_literal(sql: &TableSql, rows: &[impl Borrow<Row>]) -> Error {
     Error::new(Code::ValueMisfit, message)
 }
 
-/// A table and the one that its reference is to, and the reference.
-fn tied(tables: &[TableSql], table: TableId, reference: usize) -> Result<((&TableSql, &TableSql), &Reference)> {
-    let child = tables.get(table.index()).ok_or_else(not_mapped)?;
-    let reference = child.table.references.get(reference).ok_or_else(not_mapped)?;
-    let parent = tables.get(reference.parent.index()).ok_or_else(not_mapped)?;
-    Ok(((child, parent), reference))
-}
-
 fn not_mapped() -> Error {
     Error::new(Code::Internal, "a table or a constraint that is not mapped")
 }
@@ -209,7 +246,6 @@ fn not_mapped() -> Error {
 impl ApplySession {
     pub(crate) async fn open(node: &MysqlNode, applier: Applier, token: i64, tables: &Tables) -> Result<ApplySession> {
         let mut client = node.client(Purpose::Apply).await?;
-        let tables = prepare(&mut client, tables).await?;
         // A DELETE by an alias wants some default database, though it names the table's (error 1046).
         client.run("USE `pontoon`").await.map_err(state::not_set_up)?;
         Ok(ApplySession {
@@ -217,15 +253,11 @@ impl ApplySession {
             bridge: node.bridge().to_owned(),
             applier,
             token,
-            tables,
+            tables: Prepared::new(tables),
             files: Files::default(),
             told: None,
             is_bloated: false,
         })
-    }
-
-    fn table(&self, table: TableId) -> Result<&TableSql> {
-        self.tables.get(table.index()).ok_or_else(not_mapped)
     }
 
     fn tag_statement(&self, tag: &Tag) -> String {
@@ -267,7 +299,7 @@ impl ApplySession {
     async fn carry_out(&mut self, table: TableId, batch: &TableBatch) -> Result<Result<Applied, mysql_async::Error>> {
         let mut opening = if batch.is_empty() { None } else { self.opening() };
         let ApplySession { client, tables, is_bloated, .. } = self;
-        let sql = tables.get(table.index()).ok_or_else(not_mapped)?;
+        let sql = tables.sql(table)?;
         let mut statements = sql.batch(batch).peekable();
         let mut next = Packet::next(&mut statements);
         while let Some(packet) = next {
@@ -320,14 +352,14 @@ impl ApplySession {
         {
             return Ok(Applied::Missed);
         }
-        Err(error::convert(&error).at(&self.table(table)?.table.name))
+        Err(error::convert(&error).at(&self.tables.mapped(table)?.name))
     }
 
     /// A duplicate in the key of a row to insert is a row that was not expected; in any other unique key it is
     /// one that the table refuses.
     async fn duplicate(&mut self, table: TableId, inserts: &[impl Borrow<Row>], message: &str) -> Result<bool> {
         let key = error::duplicate_key(message);
-        let Some(sql) = self.tables.get(table.index()) else { return Ok(false) };
+        let sql = self.tables.sql(table)?;
         if sql.by_primary {
             return Ok(error::is_primary(key));
         }
@@ -353,7 +385,8 @@ impl Session for ApplySession {
     }
 
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
-        let sql = self.table(table)?;
+        self.tables.make(&mut self.client, table).await?;
+        let sql = self.tables.sql(table)?;
         let updated = batch.updates.iter().flat_map(|group| {
             group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
         });
@@ -364,32 +397,35 @@ impl Session for ApplySession {
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.started().await?;
-        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        self.tables.make(&mut self.client, table).await?;
+        let sql = self.tables.sql(table)?;
         rows_of(&mut self.client, sql, keys, true).await
     }
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.started().await?;
-        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        self.tables.make(&mut self.client, table).await?;
+        let sql = self.tables.sql(table)?;
         rows_of(&mut self.client, sql, keys, false).await
     }
 
     async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
         self.started().await?;
-        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        self.tables.make(&mut self.client, table).await?;
+        let sql = self.tables.sql(table)?;
         let unique = sql.table.uniques.get(unique).ok_or_else(not_mapped)?;
         ties::holders(&mut self.client, sql, unique, rows).await
     }
 
     async fn orphans(&mut self, table: TableId, reference: usize, keys: &[Key]) -> Result<Vec<Key>> {
         self.started().await?;
-        let (sql, reference) = tied(&self.tables, table, reference)?;
+        let (sql, reference) = self.tables.tied(&mut self.client, table, reference).await?;
         ties::orphans(&mut self.client, sql, reference, keys).await
     }
 
     async fn children(&mut self, table: TableId, reference: usize, parents: &[Row], limit: usize) -> Result<Vec<Key>> {
         self.started().await?;
-        let (sql, reference) = tied(&self.tables, table, reference)?;
+        let (sql, reference) = self.tables.tied(&mut self.client, table, reference).await?;
         ties::children(&mut self.client, sql, reference, parents, limit).await
     }
 
@@ -412,7 +448,7 @@ impl Session for ApplySession {
     async fn store(&mut self, entries: &[Stored]) -> Result<()> {
         self.started().await?;
         for entry in entries {
-            let table = &self.table(entry.table)?.table;
+            let table = self.tables.mapped(entry.table)?;
             let mut statement = quarantine::store(&self.bridge, table, entry);
             if self.client.ensure_fits(statement.len()).is_err() {
                 statement = quarantine::store(&self.bridge, table, &quarantine::without_large_values(entry));
@@ -424,14 +460,13 @@ impl Session for ApplySession {
 
     async fn stored(&mut self, table: TableId, key: &Key, after: i64) -> Result<Vec<StoredWrite>> {
         self.started().await?;
-        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
-        quarantine::stored(&mut self.client, &self.bridge, &sql.table, key, after).await
+        quarantine::stored(&mut self.client, &self.bridge, self.tables.mapped(table)?, key, after).await
     }
 
     async fn release(&mut self, table: TableId, keys: &[Key]) -> Result<()> {
         self.started().await?;
         for key in keys {
-            let statement = quarantine::release(&self.bridge, &self.table(table)?.table, key);
+            let statement = quarantine::release(&self.bridge, self.tables.mapped(table)?, key);
             self.client.run(statement).await?;
         }
         Ok(())
@@ -439,7 +474,7 @@ impl Session for ApplySession {
 
     async fn tried(&mut self, table: TableId, key: &Key, tried: &Tried) -> Result<()> {
         self.started().await?;
-        for statement in quarantine::tried(&self.bridge, &self.table(table)?.table, key, tried) {
+        for statement in quarantine::tried(&self.bridge, self.tables.mapped(table)?, key, tried) {
             self.client.run(statement).await?;
         }
         Ok(())
@@ -455,12 +490,12 @@ impl Session for ApplySession {
         self.started().await?;
         let rows = self.client.rows(state::recorded(&self.bridge, id)).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        state::resolution(row, self.tables.iter().map(|sql| &sql.table))
+        state::resolution(row, self.tables.tables.iter())
     }
 
     async fn answer_new_key(&mut self, request: &NewKey, answer: &Answer) -> Result<bool> {
         self.started().await?;
-        let statement = requests::answer_new_key(&self.bridge, &self.table(request.table)?.table, request, answer);
+        let statement = requests::answer_new_key(&self.bridge, self.tables.mapped(request.table)?, request, answer);
         let Some(statement) = statement else { return Ok(false) };
         let answers = self.client.run(statement).await?;
         Ok(answers.first().is_some_and(|answer| answer.affected == 1))
@@ -476,12 +511,12 @@ impl Session for ApplySession {
         let bytes_max = BYTES_MAX.min(self.client.server.packet_bytes_max / 4);
         let mut records = resolutions.iter().peekable();
         while let Some(first) = records.peek() {
-            let table = &self.table(first.table)?.table.name;
+            let table = &self.tables.mapped(first.table)?.name;
             let mut together = Records::default();
             while together.bytes() < bytes_max
                 && let Some(record) = records.next()
             {
-                together.push(&self.bridge, record, &self.table(record.table)?.table);
+                together.push(&self.bridge, record, self.tables.mapped(record.table)?);
             }
             let [retire, record] = together.statements(&self.bridge);
             let kept = |error: Error| error.at(format_args!("the record of a conflict over {table}"));
@@ -495,7 +530,8 @@ impl Session for ApplySession {
 
     async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
         self.started().await?;
-        let sql = self.tables.get(table.index()).ok_or_else(not_mapped)?;
+        self.tables.make(&mut self.client, table).await?;
+        let sql = self.tables.sql(table)?;
         no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
         if self.files.take(&mut self.client, table, rows).await? {
             let written = load::by_file(&mut self.client, sql, rows).await;
@@ -530,7 +566,7 @@ impl Session for ApplySession {
 
     async fn note_copy(&mut self, copy: &CopyState) -> Result<()> {
         self.started().await?;
-        let statement = state::note_copy(&self.bridge, &self.table(copy.table)?.table, copy);
+        let statement = state::note_copy(&self.bridge, self.tables.mapped(copy.table)?, copy);
         self.client.run(statement).await.map(|_| ())
     }
 

@@ -12,7 +12,7 @@
 //! A unique index over an expression or a part of a value is no constraint here: what it refuses is refused like by any
 //! other constraint.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pontoon_core::{
     Key, Result, Row, TableName, TableSchema, Value,
@@ -20,7 +20,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    catalog::{TABLES_PER_QUERY, pairs, table_name},
+    catalog::{TABLES_PER_QUERY, among, table_name},
     connect::{Client, number, text},
     quote::Table,
     row_list::{ROWS_MAX, RowList},
@@ -30,27 +30,27 @@ use crate::{
 
 /// Adds to tables what ties their rows.
 pub(crate) async fn add(client: &mut Client, tables: &mut [Option<TableSchema>]) -> Result<()> {
-    for tables in tables.chunks_mut(TABLES_PER_QUERY) {
-        let names: Vec<TableName> = tables.iter().flatten().map(|table| table.name.clone()).collect();
-        if names.is_empty() {
-            continue;
-        }
-        let mut ties = load(client, &names).await?;
-        for table in tables.iter_mut().flatten() {
-            table.ties = ties.remove(&table.name).unwrap_or_default();
-        }
+    let names: Vec<TableName> = tables.iter().flatten().map(|table| table.name.clone()).collect();
+    let mut ties: HashMap<TableName, Ties> = HashMap::new();
+    for names in names.chunks(TABLES_PER_QUERY) {
+        add_uniques(client, names, &mut ties).await?;
+    }
+    if !names.is_empty() {
+        add_references(client, &names, &mut ties).await?;
+    }
+    for table in tables.iter_mut().flatten() {
+        table.ties = ties.remove(&table.name).unwrap_or_default();
     }
     Ok(())
 }
 
-async fn load(client: &mut Client, names: &[TableName]) -> Result<HashMap<TableName, Ties>> {
-    let pairs = pairs(names);
-    let mut found: HashMap<TableName, Ties> = HashMap::new();
+async fn add_uniques(client: &mut Client, names: &[TableName], found: &mut HashMap<TableName, Ties>) -> Result<()> {
     let parts = client
         .rows(format!(
             "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics \
-             WHERE non_unique = 0 AND index_name <> 'PRIMARY' AND (table_schema, table_name) IN ({pairs}) \
-             ORDER BY table_schema, table_name, index_name, seq_in_index"
+             WHERE non_unique = 0 AND index_name <> 'PRIMARY' AND {} \
+             ORDER BY table_schema, table_name, index_name, seq_in_index",
+            among("table_schema", "table_name", names)
         ))
         .await?;
     let mut partial: Vec<(TableName, Box<str>)> = Vec::new();
@@ -72,17 +72,20 @@ async fn load(client: &mut Client, names: &[TableName]) -> Result<HashMap<TableN
     for (table, name) in partial {
         found.entry(table).or_default().uniques.retain(|unique| unique.name != name);
     }
-    let columns = client
-        .rows(format!(
-            "SELECT table_schema, table_name, referenced_table_schema, referenced_table_name, constraint_name, \
-             column_name, referenced_column_name FROM information_schema.key_column_usage \
-             WHERE referenced_table_name IS NOT NULL AND ((table_schema, table_name) IN ({pairs}) \
-             OR (referenced_table_schema, referenced_table_name) IN ({pairs})) \
-             ORDER BY table_schema, table_name, constraint_name, ordinal_position"
-        ))
-        .await?;
-    for row in &columns {
+    Ok(())
+}
+
+/// All references of the server are looked at once: who refers to a table is known to no list by that table's name.
+async fn add_references(client: &mut Client, names: &[TableName], found: &mut HashMap<TableName, Ties>) -> Result<()> {
+    const SQL: &str = "SELECT table_schema, table_name, referenced_table_schema, referenced_table_name, constraint_name, \
+        column_name, referenced_column_name FROM information_schema.key_column_usage \
+        WHERE referenced_table_name IS NOT NULL ORDER BY table_schema, table_name, constraint_name, ordinal_position";
+    let names: HashSet<&TableName> = names.iter().collect();
+    for row in &client.rows(SQL).await? {
         let (Some(child), Some(parent)) = (table_name(row), row.get(2..).and_then(table_name)) else { continue };
+        if !names.contains(&child) && !names.contains(&parent) {
+            continue;
+        }
         let [name, own, other] = [4, 5, 6].map(|at| text(row, at).unwrap_or_default().into_boxed_str());
         let references = &mut found.entry(child.clone()).or_default().references;
         if let Some(last) = references.last_mut().filter(|last| last.name == name) {
@@ -95,7 +98,7 @@ async fn load(client: &mut Client, names: &[TableName]) -> Result<HashMap<TableN
         let foreign = ForeignKey { name, columns, parent, parent_columns, over_period: false };
         found.entry(child).or_default().references.push(foreign);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// For each row, the key of the one that has its values in a unique constraint's columns.
