@@ -17,7 +17,7 @@ use std::{
 use pontoon_core::{
     Checkpoint, Class, Code, Error, Fault, Position, Result, TableId,
     history::Retention,
-    node::{Applier, Lease, LeaseAttempt, Mark, Node, PassedOver, Session, SetUp, Tables},
+    node::{Applier, Lease, LeaseAttempt, LogReader, Mark, Node, PassedOver, Session, SetUp, Tables},
     quarantine::Stored,
     state::{NodeState, Pause},
 };
@@ -60,7 +60,7 @@ use crate::{
 const STAND_BY: Duration = Duration::from_secs(1);
 
 /// How often the holder shows that it lives; a third of the shortest of the servers' idle time-outs.
-pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(3);
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// How often an idle log is marked: what the lag of an idle link is measured by.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
@@ -266,18 +266,13 @@ async fn session(
     let shared = Arc::new(Shared::new(plan, tokens, &states, paused, stopping, dice)?);
     heed_throttles(&shared).await?;
     held_back::look(&shared).await;
-    // Both logs are found to be whole before anything of either is applied.
-    let mut readers = Vec::new();
-    for source in shared.read_sides() {
-        let start = checkpoint(&plan.nodes, &states, source)?;
-        let passed = passed_over(&states, source);
-        let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &passed).await;
-        let name = plan.nodes[source].name();
-        let taken_back = before[source.other()].iter().map(|(label, _)| label.clone());
-        let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
-        let failed = |error: Error| aside::cannot_go_back(error.at(name), name, &taken_back);
-        readers.push((source, reader.map_err(failed)?));
-    }
+    // Both logs are found to be whole before anything of either is applied. With many tables that takes longer than a server waits for a word of who has
+    // its lease.
+    let readers = tokio::select! {
+        biased;
+        readers = readers(plan, &shared, &states, &before) => readers?,
+        lost = renewing(&mut leases) => return Err(lost.into()),
+    };
     aside::write(plan, &mut leases, &arrangements).await?;
     for side in Side::BOTH {
         let copies = plan.nodes[side].copies(&plan.tables[side]).await;
@@ -330,6 +325,30 @@ async fn session(
     Ok(Ended::Done)
 }
 
+/// Opens the logs that are read, each from its checkpoint.
+async fn readers(
+    plan: &Plan,
+    shared: &Shared,
+    states: &Pair<NodeState>,
+    set_aside_before: &Pair<Vec<(Arc<str>, Position)>>,
+) -> Result<Vec<(Side, Box<dyn LogReader>)>> {
+    let open = async |source: Side| -> Result<Option<(Side, Box<dyn LogReader>)>> {
+        if !shared.read_sides().any(|side| side == source) {
+            return Ok(None);
+        }
+        let start = checkpoint(&plan.nodes, states, source)?;
+        let passed = passed_over(states, source);
+        let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &passed).await;
+        let name = plan.nodes[source].name();
+        let taken_back = set_aside_before[source.other()].iter().map(|(label, _)| label.clone());
+        let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
+        let reader = reader.map_err(|error| aside::cannot_go_back(error.at(name), name, &taken_back))?;
+        Ok(Some((source, reader)))
+    };
+    let (a, b) = tokio::join!(open(Side::A), open(Side::B));
+    Ok([a?, b?].into_iter().flatten().collect())
+}
+
 /// A task that never ends well: only the two directions do, when told to stop.
 async fn failing(task: impl Future<Output = Result<()>>) -> Result<()> {
     task.await?;
@@ -361,11 +380,21 @@ async fn leases(plan: &Plan) -> Result<Vec<Box<dyn Lease>>> {
     Ok(leases)
 }
 
-pub(crate) async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
+async fn renew(leases: &mut [Box<dyn Lease>]) -> Result<()> {
     for lease in leases {
         lease.renew().await?;
     }
     Ok(())
+}
+
+/// Renews leases until that fails.
+pub(crate) async fn renewing(leases: &mut [Box<dyn Lease>]) -> Error {
+    loop {
+        sleep(RENEW_EVERY).await;
+        if let Err(error) = renew(leases).await {
+            return error;
+        }
+    }
 }
 
 /// Shuts earlier processes out of both nodes, and only then reads what they left (rule `TakeOver`).

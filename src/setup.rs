@@ -21,7 +21,7 @@ use pontoon_core::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    bridge::{RENEW_EVERY, read_states, renew},
+    bridge::{read_states, renewing},
     config::Config,
     mapping::{self, Mapping},
     nodes::Nodes,
@@ -256,12 +256,9 @@ async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pa
 
 /// Keeps it, where it is held: reading a log may take longer than the servers wait for a word. Ends by an error alone.
 async fn keep(hold: Option<&mut Hold>) -> Error {
-    let Some(hold) = hold else { return std::future::pending().await };
-    loop {
-        sleep(RENEW_EVERY).await;
-        if let Err(error) = renew(&mut hold.leases).await {
-            return error;
-        }
+    match hold {
+        Some(hold) => renewing(&mut hold.leases).await,
+        None => std::future::pending().await,
     }
 }
 
