@@ -95,7 +95,7 @@ pub(crate) async fn marked(client: &mut Client) -> i64 {
 }
 
 /// Whether each commit waits for the disk: a setting of the whole server.
-async fn wait_for_disk(client: &mut Client, wait: bool) {
+pub(crate) async fn wait_for_disk(client: &mut Client, wait: bool) {
     let setting = u8::from(wait);
     client.run(&format!("SET GLOBAL innodb_flush_log_at_trx_commit = {setting}, GLOBAL sync_binlog = {setting}")).await;
 }

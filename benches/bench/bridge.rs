@@ -21,8 +21,13 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Writes its configuration; `direction` is that of the table.
+    /// One of the table that is measured with; `direction` is that of the table.
     pub(crate) fn new(nodes: [&Database; 2], direction: &str) -> Bridge {
+        Bridge::of(nodes, direction, &[table::NAME.to_owned()])
+    }
+
+    /// Writes its configuration: each of the tables goes in that direction.
+    pub(crate) fn of(nodes: [&Database; 2], direction: &str, tables: &[String]) -> Bridge {
         let bridge = Bridge { folder: tempfile::tempdir().unwrap() };
         let folder = bridge.folder.path();
         let mut text = String::from("bridge = \"bench\"\n");
@@ -32,11 +37,10 @@ impl Bridge {
             let url = node.server.url(node.server.superuser(), "shop");
             text += &format!("[nodes.{name}]\nurl = \"{url}\"\npassword_file = \"{}\"\n", file.display());
         }
-        text += &format!(
-            "[server]\nlisten = \"off\"\n[limits]\nspill_dir = \"{}\"\n[[tables]]\nname = \"{}\"\ndirection = \"{direction}\"\n",
-            folder.join("spill").display(),
-            table::NAME
-        );
+        text += &format!("[server]\nlisten = \"off\"\n[limits]\nspill_dir = \"{}\"\n", folder.join("spill").display());
+        for table in tables {
+            text += &format!("[[tables]]\nname = \"{table}\"\ndirection = \"{direction}\"\n");
+        }
         std::fs::write(bridge.config(), text).unwrap();
         bridge
     }

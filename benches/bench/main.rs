@@ -22,6 +22,7 @@ mod report;
 mod servers;
 mod stream;
 mod table;
+mod tables;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -88,7 +89,9 @@ async fn main() -> ExitCode {
     let mut contests = copy::measure(&plan).await;
     contests.extend(capture::measure(&plan).await);
     contests.extend(stream::measure(&plan).await);
-    let figures = live::measure(&plan).await;
+    let (many, mut figures) = tables::measure(&plan).await;
+    contests.extend(many);
+    figures.extend(live::measure(&plan).await);
     if contests.is_empty() && figures.is_empty() {
         eprintln!("no workload has such a name");
         return ExitCode::from(2);
