@@ -75,4 +75,4 @@ pub use error::ServerError;
 pub use kind::{Kind, Release, UnknownKind};
 pub use options::{Durability, Encryption, Options};
 pub use server::Server;
-pub use unpacked::{mysql_tool, of_prometheus};
+pub use unpacked::{compose, mysql_tool, of_prometheus};

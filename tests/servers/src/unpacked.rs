@@ -18,6 +18,7 @@ pub(crate) const MYSQL: &str = "mysql-9.7";
 pub(crate) const NEWER_MARIADB: &str = "mariadb-11.8";
 pub(crate) const NEWER_POSTGRES: &str = "postgres-18";
 const PROMETHEUS: &str = "prometheus";
+const COMPOSE: &str = "compose";
 
 /// The parts of such a folder that servers use.
 const PARTS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib", "usr/share"];
@@ -54,6 +55,26 @@ pub fn of_prometheus(program: &str) -> Result<Command, ServerError> {
         hint: "run scripts/install-servers, which fetches it into the cache folder",
     })?;
     bound_command(program)
+}
+
+/// The command of Docker Compose, in the cache folder or as a part of the `docker` in `$PATH`; it needs no engine for what is only read. Arguments that are
+/// added are its own.
+///
+/// # Errors
+///
+/// [`ServerError::MissingProgram`]
+pub fn compose() -> Result<Command, ServerError> {
+    let path = "usr/libexec/docker/cli-plugins/docker-compose";
+    if let Some(unpacked) = Unpacked::find(&folder::cache()?, COMPOSE, path) {
+        return bound_command(unpacked.own_path(path));
+    }
+    let docker = folder::find_program("docker", &[]).ok_or(ServerError::MissingProgram {
+        program: "Docker Compose",
+        hint: "run scripts/install-servers, which fetches it into the cache folder",
+    })?;
+    let mut command = bound_command(docker)?;
+    command.arg("compose");
+    Ok(command)
 }
 
 /// What in a folder has this in its name.
