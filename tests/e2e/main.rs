@@ -25,6 +25,7 @@ mod generated_values;
 mod held;
 mod held_back;
 mod history;
+mod image;
 mod init;
 mod large;
 mod leeway;

@@ -10,7 +10,7 @@ use crate::{
     support::{Bridge, Link, LinkOptions, eventually, first_pairing},
 };
 
-const ROWS: u64 = 300_000;
+pub(crate) const ROWS: u64 = 300_000;
 
 /// As in `large`: of the process as a whole, debug build and allocator included.
 const MEMORY_MAX: u64 = 100 << 20;
@@ -22,7 +22,7 @@ const SPILL_MIN: f64 = 2e6;
 /// Longer than it takes until the metrics tell of what is in the spill file.
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 
-fn insert(from: u64, count: u64) -> String {
+pub(crate) fn insert(from: u64, count: u64) -> String {
     let to = from + count - 1;
     format!("INSERT INTO items SELECT n, concat('row number ', n), 0 FROM generate_series({from}, {to}) AS n")
 }
