@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 const DOCKERFILE: &str = include_str!("../docker/Dockerfile");
 const CONFIGURATION: &str = include_str!("../docker/pontoon.toml");
+const PROMETHEUS: &str = include_str!("../docker/prometheus.yml");
 const DATASOURCE: &str = include_str!("../docker/grafana/provisioning/datasources/prometheus.yaml");
 const DASHBOARDS: &str = include_str!("../docker/grafana/provisioning/dashboards/pontoon.yaml");
 
@@ -66,6 +67,35 @@ fn what_is_mounted_is_there_and_stays_as_it_is() {
     for file in files {
         assert!(Path::new(file.as_str().unwrap()).exists(), "there is no {file}");
     }
+}
+
+/// What a new database runs: its tables, the bridge's role as it is shipped, and the role's password. And what Prometheus reads.
+#[test]
+fn what_is_looked_for_is_mounted() {
+    let all = composed();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for kind in ["postgres", "mysql"] {
+        let mut scripts = BTreeMap::new();
+        for mount in entries(&all["services"][kind]["volumes"]) {
+            let target = mount["target"].as_str().unwrap();
+            if let Some(name) = target.strip_prefix("/docker-entrypoint-initdb.d/") {
+                scripts.insert(name, Path::new(mount["source"].as_str().unwrap()).to_owned());
+            }
+        }
+        let expected = [
+            ("10-shop.sql", root.join("docker").join(kind).join("10-shop.sql")),
+            ("20-rights.sql", root.join("deploy/sql").join(kind).with_extension("sql")),
+            ("30-password.sh", root.join("docker").join(kind).join("30-password.sh")),
+        ];
+        assert_eq!(scripts, BTreeMap::from(expected));
+    }
+    // The first list in it is of the files of rules, which it looks for beside itself.
+    let rules = format!("/etc/prometheus/{}", line(PROMETHEUS, "- "));
+    let configs = json!([
+        { "source": "prometheus", "target": "/etc/prometheus/prometheus.yml" },
+        { "source": "rules", "target": rules },
+    ]);
+    assert_eq!(all["services"]["prometheus"]["configs"], configs);
 }
 
 /// The secrets are the files that `docker/make-secrets` makes, and a service has those that it asks for, itself or in what it is started with.
