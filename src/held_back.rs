@@ -11,7 +11,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use pontoon_core::{
     Code, Error, Result, calendar,
-    pressure::{Exceeded, PressureLimits},
+    node::Node,
+    pressure::{Exceeded, Pressure, PressureLimits},
 };
 use tokio::time::{sleep, timeout};
 
@@ -100,6 +101,12 @@ pub(crate) async fn watch(shared: Arc<Shared>) -> Result<()> {
     }
 }
 
+/// How busy a node is. Errors: among others, it takes too long to say so, or the user may not ask it.
+pub(crate) async fn ask(node: &dyn Node, limits: &PressureLimits) -> Result<Pressure> {
+    let late = |_| Err(Error::new(Code::ServerBusy, format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
+    timeout(ANSWER_WITHIN, node.pressure(limits)).await.unwrap_or_else(late)
+}
+
 /// What holds back what comes from a side.
 async fn why(shared: &Shared, source: Side) -> Option<HeldBack> {
     let Restraints { windows, pressure, clock } = &shared.restraints;
@@ -110,8 +117,7 @@ async fn why(shared: &Shared, source: Side) -> Option<HeldBack> {
     if limits.is_none() {
         return None;
     }
-    let late = |_| Err(Error::new(Code::ServerBusy, format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
-    match timeout(ANSWER_WITHIN, shared.nodes[target].pressure(limits)).await.unwrap_or_else(late) {
+    match ask(&*shared.nodes[target], limits).await {
         Ok(pressure) => {
             let exceeded = limits.exceeded(&pressure)?;
             Some(HeldBack::Pressure(shared.names[target].clone(), exceeded))

@@ -477,15 +477,19 @@ fn plan(
 }
 
 fn restraints(config: &Config) -> Restraints {
-    let pressure = |side: Side| PressureLimits {
+    Restraints {
+        windows: config.limits.windows.clone(),
+        pressure: Pair::from_fn(|side| pressure_limits(config, side)),
+        clock: Arc::new(observe::now_micros),
+    }
+}
+
+/// What a node may bear to be written to.
+pub(crate) fn pressure_limits(config: &Config, side: Side) -> PressureLimits {
+    PressureLimits {
         replica_lag: config.limits.target_replica_lag,
         load: config.limits.target_load,
         replicas: config.node(side).replicas.clone(),
-    };
-    Restraints {
-        windows: config.limits.windows.clone(),
-        pressure: Pair::from_fn(pressure),
-        clock: Arc::new(observe::now_micros),
     }
 }
 

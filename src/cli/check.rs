@@ -2,7 +2,8 @@
 
 use pontoon_core::{
     Result, calendar,
-    node::{Finding, Peer, Severity},
+    node::{Finding, Node, Peer, Severity},
+    pressure::PressureLimits,
 };
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{Accept, Config},
-    mapping, nodes, observe, rings, setup,
+    held_back, mapping, nodes, observe, rings, service, setup,
     side::Side,
 };
 
@@ -62,6 +63,7 @@ async fn findings(config: &Config) -> Result<Vec<Finding>> {
         findings.extend(certificate(name, &peers[side], observe::now_micros()));
         if plans[side].written {
             findings.extend(statement_size(name, &peers[side], &peers[side.other()]));
+            findings.extend(pressure(&*nodes.nodes[side], &service::pressure_limits(config, side)).await);
         }
         for mut finding in nodes.admins[side].findings(&plans[side]).await.map_err(|error| error.at(name))? {
             if !finding.subject.starts_with(name) {
@@ -108,6 +110,29 @@ fn statement_size(name: &str, peer: &Peer, other: &Peer) -> Option<Finding> {
         actual: bytes(max),
         expected: format!("{}: a row that takes more goes into quarantine", bytes(least)),
         remedy: small.then(|| format!("SET GLOBAL max_allowed_packet = {least}, and in the server's configuration")),
+    })
+}
+
+/// Whether a node says how busy it is, where there are limits: nothing is applied to one that does not. What passes by itself is no reason not to begin.
+async fn pressure(node: &dyn Node, limits: &PressureLimits) -> Option<Finding> {
+    if limits.is_none() {
+        return None;
+    }
+    let asked = held_back::ask(node, limits).await;
+    Some(Finding {
+        code: "target-pressure",
+        severity: match &asked {
+            Ok(_) => Severity::Ok,
+            Err(error) if error.is_transient() => Severity::Warning,
+            Err(_) => Severity::Blocking,
+        },
+        subject: node.name().to_owned(),
+        actual: match &asked {
+            Ok(_) => "told".to_owned(),
+            Err(error) => error.message().to_owned(),
+        },
+        expected: "how busy it is, for limits.target_load and target_replica_lag: else nothing is applied to it".to_owned(),
+        remedy: asked.err().and_then(|error| error.remedy().map(str::to_owned)),
     })
 }
 

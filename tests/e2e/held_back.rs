@@ -170,6 +170,10 @@ async fn while_a_replica_is_behind(kinds: [Kind; 2]) {
             false => (at, "does not replicate"),
         };
         is_held_back(&link, 1 - from, words).await;
+        // A replica that is to be started is none that a bridge cannot begin with; how far one is behind is what it tells.
+        let (exit, found) = checked(&link, ["a", "b"][at]).await;
+        let severity = if replica.is_postgres() { "ok" } else { "warning" };
+        assert_eq!((exit, &found["severity"]), (0, &severity.into()), "{found}");
         crosses_one_way(&link, from, 100 * (1 + u32::try_from(at).unwrap())).await;
         go_on_with_replay(replica).await;
         eventually("it goes on", async || held_back(&link).await[1 - from].0.is_none()).await;
@@ -208,18 +212,33 @@ async fn while_it_has_much_to_do(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
+/// What `check` finds of a node's limits, and how it ends.
+async fn checked(link: &Link, name: &str) -> (i32, Json) {
+    let (exit, found) = link.check().await;
+    let of_node = |finding: &&Json| finding["code"] == "target-pressure" && finding["subject"] == name;
+    let found: Vec<_> = found.iter().filter(of_node).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    (exit, found[0].clone())
+}
+
 /// Without the right to see it the direction waits, and says for which; the bridge goes on.
 async fn who_does_not_say_is_left_alone(kinds: [Kind; 2]) {
     let (link, _) = ready(kinds, "target_load = 100\n", async |_| {}).await;
-    let bridge = link.run();
-    bridge.works().await;
     // MySQL tells anybody.
     let (postgres, name, goes_on) = if link.a.is_postgres() { (&link.a, "a", 0) } else { (&link.b, "b", 1) };
+    let (exit, found) = checked(&link, name).await;
+    assert_eq!((exit, &found["severity"]), (1, &"blocking".into()), "{found}");
+    assert!(found["remedy"].as_str().unwrap().starts_with("GRANT pg_read_all_stats"), "{found}");
+    assert_eq!(checked(&link, ["b", "a"][goes_on]).await.1["severity"], "ok");
+    let bridge = link.run();
+    bridge.works().await;
     let why = format!("it is not known how busy the target is: {name}: may not see");
     is_held_back(&link, 1 - goes_on, &why).await;
     bridge.logged("hint=\"GRANT pg_read_all_stats").await;
     crosses_one_way(&link, goes_on, 100).await;
     grant(postgres).await;
+    let (exit, found) = checked(&link, name).await;
+    assert_eq!((exit, &found["severity"]), (0, &"ok".into()), "{found}");
     link.settle().await;
     assert_eq!(link.same("SELECT id, name FROM items ORDER BY id").await.len(), 2);
     assert_eq!(bridge.log().matches("active: this process holds the lease").count(), 1, "no session has ended");
