@@ -123,7 +123,12 @@ pub(crate) async fn run(config: &Config, opened: &Nodes, told: impl Future<Outpu
     let mut counters = Vec::new();
     for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
         let mut counter = Counter::open(config, nodes, &mapping, &states, source).await?;
-        counter.count(&mut told).await.map_err(|error| error.at(nodes[source].name()))?;
+        if matches!(counters.last(), Some(Counter { ended: Ended::Told, .. })) {
+            // It is told once, and for both.
+            counter.ended = Ended::Told;
+        } else {
+            counter.count(&mut told).await.map_err(|error| error.at(nodes[source].name()))?;
+        }
         counters.push(counter);
     }
     let now = bridge::read_states(nodes, &mapping.tables).await?;

@@ -1,19 +1,22 @@
 //! `run --dry-run`: what it counts is what the bridge then does, and it leaves no trace.
 
-use pontoon_servers::Kind;
+use std::process::{Output, Stdio};
+
+use pontoon_servers::{Kind, bound_command};
 use serde_json::{Value as Json, json};
+use tokio::process::{Child, Command};
 
 use crate::{
     refusals::position_in,
     support::{
         Database, Link, LinkOptions,
-        database::{Rows, insert_numbered},
-        first_pairing, pairings,
+        database::{Client, Rows, insert_numbered},
+        eventually, first_pairing, pairings,
     },
 };
 
 pairings!(counted_and_then_done);
-first_pairing!(beside_a_bridge, what_cannot_be_applied);
+first_pairing!(beside_a_bridge, what_cannot_be_applied, told_to_stop, while_somebody_applies);
 
 const CONFIGURATION: &str = "[[tables]]\nname = \"items\"\n[[tables]]\nname = \"audit\"\ndirection = \"a->b\"\n\
     [[tables]]\nname = \"stock\"\ncolumns = { n = \"additive\" }\n[[tables]]\nname = \"many\"\n";
@@ -198,4 +201,89 @@ async fn what_cannot_be_applied(kinds: [Kind; 2]) {
     assert_eq!(of(&document, 0, "items"), json!([1, 0, 0, {}, 0]), "{document:#}");
     link.catch_up().await;
     assert_eq!(link.b.value("SELECT count(*) FROM items WHERE id = 100").await, "1");
+}
+
+/// One that has begun, and waits for a table of b that a session has locked: all the time until [`let_go`].
+async fn held_up(link: &Link) -> (Child, Client) {
+    let (lock, waiting) = match link.b.kind {
+        Kind::Postgres => {
+            ("BEGIN; LOCK TABLE many IN ACCESS EXCLUSIVE MODE", "SELECT count(*) FROM pg_locks WHERE NOT granted")
+        }
+        Kind::Mariadb | Kind::Mysql => (
+            "LOCK TABLES many WRITE",
+            "SELECT count(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'",
+        ),
+    };
+    let mut session = link.b.client().await;
+    session.run(lock).await;
+    let mut command = Command::from(bound_command(env!("CARGO_BIN_EXE_pontoon-under-test")).unwrap());
+    command.arg("--config").arg(link.config()).args(["run", "--dry-run", "--json"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it waits for the lock", async || link.b.value(waiting).await == "1").await;
+    (child, session)
+}
+
+async fn let_go(link: &Link, (child, mut session): (Child, Client)) -> Output {
+    session.run(if link.b.is_postgres() { "COMMIT" } else { "UNLOCK TABLES" }).await;
+    child.wait_with_output().await.unwrap()
+}
+
+/// What it has counted until then it says, of both directions.
+async fn told_to_stop(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    // More than is read at a time, in transactions.
+    for hundred in 0..100 {
+        link.a.run(&insert_numbered(link.a.kind, "many", 100, |n| format!("{n} + {hundred}00, 'of a', 0"))).await;
+    }
+    link.b.run("INSERT INTO items VALUES (500, 'of b', 0)").await;
+    let begun = held_up(&link).await;
+    let id = begun.0.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    let ended = let_go(&link, begun).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let document: Json = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(document["complete"], false, "{document:#}");
+    for direction in [0, 1] {
+        assert_eq!(document["directions"][direction]["stopped"], "told to stop", "{document:#}");
+    }
+    let transactions = document["directions"][0]["transactions"].as_u64().unwrap();
+    assert!((1..100).contains(&transactions), "{document:#}");
+    assert_eq!(of(&document, 0, "many"), json!([100 * transactions, 0, 0, {}, 0]), "{document:#}");
+}
+
+/// The bridge that was started meanwhile applies what comes from b.
+async fn while_somebody_applies(kinds: [Kind; 2]) {
+    let link = ready(kinds).await;
+    link.a.run("INSERT INTO many VALUES (1, 'of a', 0)").await;
+    let begun = held_up(&link).await;
+    let bridge = link.run();
+    link.b.run("INSERT INTO items VALUES (500, 'of b', 0)").await;
+    eventually("it is applied", async || link.a.value("SELECT count(*) FROM items WHERE id = 500").await == "1").await;
+    let ended = let_go(&link, begun).await;
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("not told: "), "{ended:?}");
+    link.settle().await;
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// A direction of more rows than are counted; the other one is counted to its end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full: writes 900,100 rows"]
+async fn no_more_than_there_is_room_for() {
+    const ROWS: u64 = 900_100;
+    let link = ready([Kind::Postgres, Kind::Mariadb]).await;
+    for part in 0..2 {
+        let values = |n: &str| format!("{n} + {part} * {}, 'of a', 0", ROWS / 2);
+        link.a.run(&insert_numbered(link.a.kind, "many", ROWS / 2, values)).await;
+    }
+    link.b.run("INSERT INTO items VALUES (500, 'of b', 0)").await;
+    let ended = link.command(&["run", "--dry-run", "--json"]).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let document: Json = serde_json::from_str(&ended.out).unwrap();
+    let [full, other] = [&document["directions"][0], &document["directions"][1]];
+    assert_eq!((&full["complete"], &full["stopped"]), (&false.into(), &"more rows than are counted".into()));
+    assert_eq!((&full["transactions"], &other["complete"]), (&1.into(), &true.into()), "{document:#}");
+    let counted = of(&document, 0, "many")[0].as_u64().unwrap();
+    assert!((ROWS / 2..=900_000).contains(&counted), "{document:#}");
+    assert_eq!(of(&document, 1, "items"), json!([1, 0, 0, {}, 0]), "{document:#}");
 }
