@@ -127,7 +127,7 @@ fn feed(assembler: &mut Assembler, frame: Frame<'_>, read: &mut Read, tables: &T
     read.bytes += event::HEADER_BYTES + frame.body.len();
     let message = event::parse(frame, flavour).map_err(broken)?;
     let fed = assembler.feed(frame, message, 0);
-    if assembler.wants_check() {
+    if !assembler.to_check().is_empty() {
         assembler.checked(Vec::new());
     }
     while let Some(event) = assembler.take() {

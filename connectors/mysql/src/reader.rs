@@ -192,15 +192,16 @@ impl Reader {
         Ok(Reader { ahead: ahead.map(Box::new), ..reader })
     }
 
-    /// Whether the tables are still what they were when the log was opened.
-    async fn check(&self) -> Result<Vec<(usize, Error)>> {
+    /// Which of these tables are no longer what they were when the log was opened.
+    async fn check(&self, places: &[usize]) -> Result<Vec<(usize, Error)>> {
         let mut client = self.target.connect(Purpose::Look).await?;
-        let now = catalog::load(&mut client, &self.names).await?;
-        let tables = self.shape.iter().zip(&now).zip(&self.names).enumerate();
-        let changed = tables.filter(|(_, ((before, now), _))| !same_shape(before, now)).map(|(index, (_, name))| {
-            let error = Error::new(Code::SchemaChanged, format!("{name}: its definition was changed"))
+        let names: Vec<TableName> = places.iter().map(|&place| self.names[place].clone()).collect();
+        let now = catalog::load(&mut client, &names).await?;
+        let changed = places.iter().zip(&now).filter(|&(&place, now)| !same_shape(&self.shape[place], now));
+        let changed = changed.map(|(&place, _)| {
+            let error = Error::new(Code::SchemaChanged, format!("{}: its definition was changed", self.names[place]))
                 .hint("make the same change on the other side and start again");
-            (index, error)
+            (place, error)
         });
         Ok(changed.collect())
     }
@@ -289,8 +290,8 @@ impl LogReader for Reader {
                 self.time_told = Instant::now();
                 return Ok(LogEvent::Progress(progress));
             }
-            if self.assembler.wants_check() {
-                let changed = self.check().await?;
+            if !self.assembler.to_check().is_empty() {
+                let changed = self.check(self.assembler.to_check()).await?;
                 self.assembler.checked(changed);
                 continue;
             }

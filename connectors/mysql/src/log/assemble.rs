@@ -66,7 +66,8 @@ pub(crate) struct Assembler {
     pub(super) pending: Option<Progress>,
     /// When the last transaction that was yielded was logged, by the server's clock, until that is told.
     logged_time: Option<i64>,
-    pub(super) check: bool,
+    /// Tables that a statement may have changed, by their places.
+    pub(super) check: Vec<usize>,
     pub(super) doubts: HashMap<usize, (Position, Error)>,
     /// Where a table was last given columns that may have the names of others ([`crate::redefined`]).
     pub(super) redefined: HashMap<usize, (u64, u64)>,
@@ -103,7 +104,7 @@ impl Assembler {
             out: VecDeque::new(),
             pending: None,
             logged_time: None,
-            check: false,
+            check: Vec::new(),
             doubts: HashMap::new(),
             redefined: HashMap::new(),
             begins: (file, offset),
@@ -143,10 +144,10 @@ impl Assembler {
         ))
     }
 
-    /// A definition was changed: whether the mapped tables are still what they were has to be looked up, and
+    /// A definition was changed: whether these tables, by their places, are still what they were has to be looked up, and
     /// told to [`Assembler::checked`], before anything else is read.
-    pub(crate) fn wants_check(&self) -> bool {
-        self.check
+    pub(crate) fn to_check(&self) -> &[usize] {
+        &self.check
     }
 
     /// Goes on after a change of definitions; `changed` are the tables that are now something else.
@@ -154,7 +155,7 @@ impl Assembler {
     /// Where the reader lags, a later statement may have made the difference, and rows of the known shape lie
     /// between. So it is left in doubt until the log decides: by the next rows of the table, or by its end.
     pub(crate) fn checked(&mut self, changed: Vec<(usize, Error)>) {
-        self.check = false;
+        self.check.clear();
         if let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.held.is_none()) {
             let first = transaction.first.clone();
             let tables = &self.reading.tables;
@@ -400,7 +401,7 @@ pub(super) mod tests {
                 let frame = frame(*kind, *end, body);
                 if let Ok(message) = event::parse(frame, flavour) {
                     let _ = log.feed(frame, message, 0);
-                    if log.wants_check() {
+                    if !log.to_check().is_empty() {
                         log.checked(Vec::new());
                     }
                     while log.take().is_some() {}

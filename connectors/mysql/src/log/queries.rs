@@ -58,7 +58,7 @@ impl Assembler {
                 }
             }
             Statement::Removal => {
-                if let Some(label) = self.concerned(query) {
+                if let Some(label) = self.concerned_one(query) {
                     self.obstacle(
                         Error::new(
                             Code::TruncateSeen,
@@ -71,9 +71,9 @@ impl Assembler {
             }
             Statement::Definition => {
                 let behind = transaction.behind;
-                if !self.reading.all && !behind && self.concerned(query).is_some() {
-                    // It ends when the definitions have been looked at.
-                    self.check = true;
+                if !self.reading.all && !behind {
+                    // It ends when their definitions have been looked at.
+                    self.check = self.concerned(query).collect();
                 }
             }
             Statement::Other => {}
@@ -82,7 +82,7 @@ impl Assembler {
         if let Some(transaction) = &mut self.transaction {
             transaction.standalone |= mysql && ends(sql);
         }
-        if !self.check {
+        if self.check.is_empty() {
             self.end_of_statement();
         }
     }
@@ -94,11 +94,15 @@ impl Assembler {
         }
     }
 
-    /// The mapped table that a statement may speak of.
-    fn concerned(&self, query: &Query) -> Option<Arc<str>> {
-        let mut tables = self.wanted.values().map(|&index| &self.reading.tables[index]);
-        let found = tables.find(|table| statement::may_concern(&query.sql, &query.schema, &table.name));
-        found.map(|table| table.label.clone())
+    /// The mapped tables that a statement may speak of, by their places.
+    fn concerned(&self, query: &Query) -> impl Iterator<Item = usize> {
+        let may = |index: &usize| statement::may_concern(&query.sql, &query.schema, &self.reading.tables[*index].name);
+        self.wanted.values().copied().filter(may)
+    }
+
+    /// One of them.
+    fn concerned_one(&self, query: &Query) -> Option<Arc<str>> {
+        self.concerned(query).next().map(|index| self.reading.tables[index].label.clone())
     }
 
     /// Of which mapped rows a statement may be a change, in words.
@@ -110,7 +114,7 @@ impl Assembler {
         });
         let named = match (&query.updated, mapped) {
             (Some(_), None) => return None,
-            _ => self.concerned(query),
+            _ => self.concerned_one(query),
         };
         match (named, mapped) {
             (Some(label), _) => Some(format!("{label}: a change of its rows")),
