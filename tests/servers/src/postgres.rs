@@ -24,6 +24,7 @@ pub(crate) const STOP: Signal = Signal::INT;
 /// The programs of the newer version that is tested, in an unpacked folder.
 const NEWER_INITDB: &str = "usr/lib/postgresql/18/bin/initdb";
 const NEWER_POSTGRES: &str = "usr/lib/postgresql/18/bin/postgres";
+const NEWER_BACKUP: &str = "usr/lib/postgresql/18/bin/pg_basebackup";
 
 /// The line of `postmaster.pid` with the key and the identifier of the shared memory, from 0 on.
 const SHARED_MEMORY_LINE: usize = 6;
@@ -93,6 +94,23 @@ impl Programs {
             fs::read_to_string(&configuration).map_err(|error| ServerError::system("read", &configuration, error))?;
         content.push_str("\ninclude '../server.conf'\n");
         folder::write(&configuration, &content, account)
+    }
+
+    /// Makes the data folder of a standby from a server that runs, and a replication slot for it there.
+    pub(crate) async fn back_up(&self, url: &str, home: &Path, account: Option<Account>) -> Result<(), ServerError> {
+        let program = match self {
+            Programs::System { initdb, .. } => initdb.with_file_name("pg_basebackup"),
+            Programs::Unpacked(unpacked) => {
+                unpacked.reach(home, account).await?;
+                unpacked.path(home, account, NEWER_BACKUP)
+            }
+        };
+        let mut command = account::command(&program, account, home)?;
+        command
+            .args(["--pgdata=data", "--checkpoint=fast", "--no-sync", "--create-slot", "--slot=standby"])
+            .arg(format!("--dbname={url}"));
+        server::run(Kind::Postgres, command, home).await?;
+        folder::write(&home.join("data/standby.signal"), "", account)
     }
 
     /// Writes the settings, and returns the command that starts the server.

@@ -110,6 +110,64 @@ impl Server {
         }
     }
 
+    /// Starts a standby of a PostgreSQL server that runs, with settings of its own, from a base backup. It streams under the name `standby`, by a
+    /// replication slot of that name, which is made on this server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub async fn standby(&self, settings: &[(&str, &str)]) -> Result<Server, ServerError> {
+        let mut options = self.options.clone();
+        let url = self.superuser_url("postgres");
+        let as_standby = format!("{url}?application_name=standby");
+        for (name, value) in
+            [("primary_conninfo", as_standby.as_str()), ("primary_slot_name", "standby")].iter().chain(settings)
+        {
+            check_setting(name, value)?;
+            options.settings.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        let cache = folder::cache()?;
+        let programs = Programs::Postgres(match &self.programs {
+            Programs::Postgres(postgres::Programs::Unpacked(_)) => postgres::Programs::find_newer(&cache)?,
+            _ => postgres::Programs::find()?,
+        });
+        let mut port = Port::take(&cache)?;
+        let folder = folder::temporary(self.kind.name(), self.account)?;
+        port.note_folder(folder.path())?;
+        if let Programs::Postgres(programs) = &programs {
+            programs.back_up(&url, folder.path(), self.account).await?;
+        }
+        let (account, password) = (self.account, self.password.clone());
+        let mut standby = Server {
+            kind: self.kind,
+            programs,
+            options,
+            account,
+            password,
+            certificate: None,
+            process: None,
+            folder,
+            port,
+        };
+        standby.launch().await?;
+        Ok(standby)
+    }
+
+    /// Goes on at the address of another server, which is killed if it still runs and gets this one's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::kill`] and [`Server::restart`].
+    pub async fn take_the_place_of(&mut self, other: &mut Server) -> Result<(), ServerError> {
+        other.kill().await?;
+        self.stop().await?;
+        // A port's lock notes the folder that goes with it.
+        std::mem::swap(&mut self.port, &mut other.port);
+        self.port.note_folder(self.folder.path())?;
+        other.port.note_folder(other.folder.path())?;
+        self.restart().await
+    }
+
     /// Kills the server and all its processes with SIGKILL, and waits until they are gone.
     ///
     /// Nothing is written any more once this returns; what was not yet told to the operating system is lost. A
