@@ -35,7 +35,7 @@ pub(crate) struct Resolutions {
 pub(crate) struct Prunable {
     /// Ids on A that both checkpoints have passed.
     pub(crate) a: Vec<i64>,
-    /// Ids on B whose record on A is gone already.
+    /// Ids on B that both have passed, and whose record on A is gone already.
     pub(crate) b: Vec<i64>,
 }
 
@@ -142,7 +142,8 @@ impl Resolutions {
     }
 
     /// What may be taken out of force now: on A where the durable checkpoints have passed both fences,
-    /// and then on B, so that a record on B alone never looks half done (rule `Prune`).
+    /// and then on B, so that a record on B alone never looks half done (rule `Prune`). That A's is gone does not say that B's fences are behind: where B's server was
+    /// promoted, its checkpoint has gone back.
     pub(crate) fn prunable(&self, durable: &Pair<Position>, ordered: bool) -> Prunable {
         let inner = self.inner();
         let passed = |place: &Place, own: Side, resolution: &Resolution| {
@@ -156,7 +157,8 @@ impl Resolutions {
             return Prunable { a: Vec::new(), b: any(Side::B) };
         }
         let a = inner.in_force[Side::A].iter().filter(|(place, r)| passed(place, Side::A, r)).map(|(_, r)| r.id);
-        let b = inner.in_force[Side::B].iter().filter(|(place, _)| !inner.in_force[Side::A].contains_key(place));
+        let is_gone = |place: &Place| !inner.in_force[Side::A].contains_key(place);
+        let b = inner.in_force[Side::B].iter().filter(|(place, r)| is_gone(place) && passed(place, Side::B, r));
         Prunable { a: a.collect(), b: b.map(|(_, r)| r.id).collect() }
     }
 
