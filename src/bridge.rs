@@ -51,6 +51,7 @@ use crate::{
     event::{Conflict, EngineEvent, Observer, Refused, Stage},
     held_back::{self, Restraints},
     level,
+    promoted::{self, Promoted},
     rules::{Rule, Rules},
     side::{Pair, Side},
 };
@@ -259,6 +260,7 @@ async fn session(
     let (tokens, mut states) = take_over(plan, &mut leases).await?;
     are_set_up(&plan.nodes, &plan.tables, &plan.aside, &states)?;
     epoch::check(&plan.nodes, &states)?;
+    let promoted = promoted::look(&plan.nodes, &plan.tables, plan.rules, &mut states).await?;
     epoch::raise(&plan.nodes, &mut leases).await?;
     let before = Pair::from_fn(|side| states[side].aside.clone());
     let arrangements = aside::arrangements(&plan.aside, &plan.tables, plan.rules, &mut states);
@@ -270,9 +272,18 @@ async fn session(
     // its lease.
     let readers = tokio::select! {
         biased;
-        readers = readers(plan, &shared, &states, &before) => readers?,
+        readers = readers(plan, &shared, &states, &promoted, &before) => readers?,
         lost = renewing(&mut leases) => return Err(lost.into()),
     };
+    promoted::note(&plan.nodes, &mut leases, &promoted, &states).await?;
+    for (source, promoted) in Side::BOTH.into_iter().filter_map(|side| Some((side, promoted[side].as_ref()?))) {
+        plan.observer.observe(&EngineEvent::Promoted {
+            source,
+            was: &promoted.was,
+            is: &promoted.is,
+            fork: &promoted.fork,
+        });
+    }
     aside::write(plan, &mut leases, &arrangements).await?;
     for side in Side::BOTH {
         let copies = plan.nodes[side].copies(&plan.tables[side]).await;
@@ -330,6 +341,7 @@ async fn readers(
     plan: &Plan,
     shared: &Shared,
     states: &Pair<NodeState>,
+    promoted: &Pair<Option<Promoted>>,
     set_aside_before: &Pair<Vec<(Arc<str>, Position)>>,
 ) -> Result<Vec<(Side, Box<dyn LogReader>)>> {
     let open = async |source: Side| -> Result<Option<(Side, Box<dyn LogReader>)>> {
@@ -342,7 +354,14 @@ async fn readers(
         let name = plan.nodes[source].name();
         let taken_back = set_aside_before[source.other()].iter().map(|(label, _)| label.clone());
         let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
-        let reader = reader.map_err(|error| aside::cannot_go_back(error.at(name), name, &taken_back))?;
+        let reader = match reader {
+            Err(error) => {
+                let error = promoted::since_then(error, &*plan.nodes[source], &start.log).await.at(name);
+                let error = promoted::cannot_be_opened(error, name, promoted[source].as_ref(), &plan.tables[source]);
+                return Err(aside::cannot_go_back(error, name, &taken_back));
+            }
+            Ok(reader) => reader,
+        };
         Ok(Some((source, reader)))
     };
     let (a, b) = tokio::join!(open(Side::A), open(Side::B));

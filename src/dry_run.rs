@@ -47,6 +47,7 @@ use crate::{
     mapping::Mapping,
     nodes::Nodes,
     observe::ConflictKind,
+    promoted,
     rules::Rules,
     service,
     side::{Pair, Side},
@@ -118,11 +119,16 @@ pub(crate) async fn run(config: &Config, opened: &Nodes, told: impl Future<Outpu
     let found = bridge::read_states(nodes, &mapping.tables).await?;
     let mut states = found.clone();
     epoch::check(nodes, &states)?;
+    let promoted = promoted::look(nodes, &mapping.tables, Rules::ALL, &mut states).await?;
     aside::arrangements(&[], &mapping.tables, Rules::ALL, &mut states);
     tokio::pin!(told);
     let mut counters = Vec::new();
     for source in Side::BOTH.into_iter().filter(|side| mapping.reads[*side]) {
-        let mut counter = Counter::open(config, nodes, &mapping, &states, source).await?;
+        let counter = Counter::open(config, nodes, &mapping, &states, source).await;
+        let cannot_be_opened = |error| {
+            promoted::cannot_be_opened(error, nodes[source].name(), promoted[source].as_ref(), &mapping.tables[source])
+        };
+        let mut counter = counter.map_err(cannot_be_opened)?;
         if matches!(counters.last(), Some(Counter { ended: Ended::Told, .. })) {
             // It is told once, and for both.
             counter.ended = Ended::Told;
@@ -214,10 +220,7 @@ impl<'a> Counter<'a> {
         let at = |error: Error| error.at(node.name());
         let start = bridge::checkpoint(nodes, states, source)?;
         let (log, end) = (node.identity().await.map_err(at)?, node.log_status(None).await.map_err(at)?.end);
-        if log != start.log {
-            let text = format!("the checkpoint is of the log {}, the server has {log}", start.log);
-            return Err(at(Error::new(Code::LogIdentityChanged, text)));
-        }
+        promoted::is_of(node.name(), start, &log)?;
         let from = start.position.clone();
         let (tables, passed) = (&mapping.tables, bridge::passed_over(states, source));
         let reader = node.open_tail(Some(&from), &tables[source], &passed).await.map_err(at)?;

@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use pontoon_core::{Change, CopyState, Error, Fault, Fragment, Key, LogEvent, Operation, Position};
+use pontoon_core::{Change, CopyState, Error, Fault, Fragment, Key, LogEvent, LogIdentity, Operation, Position};
 
 use crate::{
     direction::queue::Limits,
@@ -24,6 +24,17 @@ pub enum EngineEvent<'a> {
         source: Side,
         /// Everything up to here is applied.
         position: &'a Position,
+    },
+    /// The server of a side was promoted since its log was last read, which goes on from there.
+    Promoted {
+        /// The direction.
+        source: Side,
+        /// Whose log was read.
+        was: &'a LogIdentity,
+        /// Whose log it is now.
+        is: &'a LogIdentity,
+        /// Up to where the two are the same.
+        fork: &'a Position,
     },
     /// Both nodes are connected and the lease is held.
     Active,

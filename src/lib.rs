@@ -20,6 +20,7 @@ pub mod mapping;
 pub mod nodes;
 pub mod observe;
 mod operate;
+mod promoted;
 mod reload;
 pub mod rings;
 pub mod rules;

@@ -58,6 +58,12 @@ pub enum Rule {
     Since,
     /// When a table that was set aside is taken back, what is applied of the others is skipped.
     Aside,
+    /// Of a server that was promoted: the other side relies on nothing of its log behind the place where that was.
+    Fork,
+    /// And it has settled nothing behind it.
+    ForkFence,
+    /// And whatever either side has on record of a settlement, the other has as well, or it is half done.
+    ForkRecord,
     /// A new process waits for the transactions of the old one before it reads any state.
     TakeOver,
     /// Where an operator has paused what is applied, nothing is until they take it back.
@@ -74,7 +80,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 30] = [
+    pub const ALL: [Rule; 33] = [
         Rule::Echo,
         Rule::Checkpoint,
         Rule::Undo,
@@ -99,6 +105,9 @@ impl Rule {
         Rule::Answer,
         Rule::Since,
         Rule::Aside,
+        Rule::Fork,
+        Rule::ForkFence,
+        Rule::ForkRecord,
         Rule::TakeOver,
         Rule::Pause,
         Rule::Window,

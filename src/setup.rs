@@ -23,9 +23,12 @@ use tokio::time::{Instant, sleep};
 use crate::{
     bridge::{read_states, renewing},
     config::Config,
+    epoch,
     mapping::{self, Mapping},
     nodes::Nodes,
-    rings, service,
+    promoted, rings,
+    rules::Rules,
+    service,
     side::{Pair, Side},
 };
 
@@ -174,7 +177,27 @@ async fn prepare(config: &Config, nodes: &Nodes) -> Result<(Mapping, Pair<SetupP
     let mapping = mapping::map(config, &nodes.nodes).await?.with_statements(nodes).await.require()?;
     let plans = plans(config, &nodes.nodes, &mapping).await?;
     rings::look(names(&nodes.nodes), &plans, &nodes.admins).await?.refuse()?;
+    match heed_promotions(&nodes.nodes, &mapping.tables).await {
+        // There is nothing yet, or nothing that this version reads, that speaks of a log.
+        Err(error) if matches!(error.code(), Code::NotSetUp | Code::FormatOld) => {}
+        heeded => heeded?,
+    }
     Ok((mapping, plans))
+}
+
+/// Notes of servers that were promoted that their logs go on from those that the bridge has read, as a session of it does: what is set up is for these
+/// nodes then, and not for others. Errors: the bridge runs, or cannot go on; see [`promoted`].
+async fn heed_promotions(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<()> {
+    let mut states = read_states(nodes, tables).await?;
+    if promoted::look(nodes, tables, Rules::ALL, &mut states).await?.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let mut leases = leases(nodes).await?;
+    let mut states = read_states(nodes, tables).await?;
+    epoch::check(nodes, &states)?;
+    let promoted = promoted::look(nodes, tables, Rules::ALL, &mut states).await?;
+    epoch::raise(nodes, &mut leases).await?;
+    promoted::note(nodes, &mut leases, &promoted, &states).await
 }
 
 /// Makes what is missing; where each log stands after it.
@@ -246,7 +269,7 @@ struct Hold {
 
 /// Takes it. Errors: not set up; the bridge runs; a checkpoint may not be moved.
 async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Hold> {
-    let leases = leases(nodes).await?;
+    let leases = leases(&nodes.nodes).await?;
     let states = read_states(&nodes.nodes, &mapping.tables).await?;
     let of = |side: Side| plans[side.other()].other_log.clone();
     let named = Pair::from_fn(|side| at[side].clone().map(|position| Checkpoint { position, log: of(side) }));
@@ -263,10 +286,10 @@ async fn keep(hold: Option<&mut Hold>) -> Error {
 }
 
 /// Both leases, with all earlier holders shut out. Errors: the bridge runs.
-async fn leases(nodes: &Nodes) -> Result<Vec<Box<dyn Lease>>> {
+async fn leases(nodes: &Pair<Arc<dyn Node>>) -> Result<Vec<Box<dyn Lease>>> {
     let mut leases = Vec::new();
     for side in Side::BOTH {
-        let node = &nodes.nodes[side];
+        let node = &nodes[side];
         match node.try_lease().await.map_err(|error| error.at(node.name()))? {
             LeaseAttempt::Ours(lease) => leases.push(lease),
             LeaseAttempt::HeldBy(holder) => {
@@ -277,7 +300,7 @@ async fn leases(nodes: &Nodes) -> Result<Vec<Box<dyn Lease>>> {
     }
     for (side, lease) in Side::BOTH.into_iter().zip(&mut leases) {
         let taken = lease.take_over(&format!("{} (setup)", service::holder())).await;
-        taken.map_err(|error| error.at(nodes.nodes[side].name()))?;
+        taken.map_err(|error| error.at(nodes[side].name()))?;
     }
     Ok(leases)
 }

@@ -9,8 +9,8 @@ use super::{
     events::{
         Active, Begins, ConflictHeld, ConflictSettled, EchoSuppressed, Failed, HalfDoneCompleted, HeldBack,
         Interrupted, Missed, Passed, Paused, Quarantined, Released, RendezvousDone, RendezvousRetrying, Retrying,
-        RowsCopied, RowsSkipped, SpillFull, StandingBy, StateChanged, TablesBridged, Throttled, TransactionApplied,
-        TransactionReceived, ValuesConverted,
+        RowsCopied, RowsSkipped, ServerPromoted, SpillFull, StandingBy, StateChanged, TablesBridged, Throttled,
+        TransactionApplied, TransactionReceived, ValuesConverted,
     },
     now_micros,
 };
@@ -28,6 +28,7 @@ impl Observer for Metrics {
         match *event {
             EngineEvent::StandingBy { holder } => StandingBy { holder }.emit(self),
             EngineEvent::Begins { source, position } => Begins { source, position }.emit(self),
+            EngineEvent::Promoted { source, was, is, fork } => ServerPromoted { source, was, is, fork }.emit(self),
             EngineEvent::Active => {
                 Active.emit(self);
                 for source in Side::BOTH {

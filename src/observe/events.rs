@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pontoon_core::{Code, CopyState, Error, Position, node::Peer};
+use pontoon_core::{Code, CopyState, Error, LogIdentity, Position, node::Peer};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -183,6 +183,26 @@ impl Begins<'_> {
         // The limit that held it back in another session need not be there any more.
         direction.throttled_to(None);
         debug!(source = direction.source, target = direction.target, position = %self.position, "reading begins");
+    }
+}
+
+/// The source's server was promoted, and its log goes on.
+pub struct ServerPromoted<'a> {
+    /// The direction.
+    pub source: Side,
+    /// Whose log was read.
+    pub was: &'a LogIdentity,
+    /// Whose log it is now.
+    pub is: &'a LogIdentity,
+    /// Up to where the two are the same.
+    pub fork: &'a Position,
+}
+
+impl ServerPromoted<'_> {
+    /// Logs it.
+    pub fn emit(self, metrics: &Metrics) {
+        let node = &metrics.direction(self.source).source;
+        info!(node, was = %self.was, is = %self.is, fork = %self.fork, "the server was promoted; its log goes on");
     }
 }
 

@@ -78,6 +78,8 @@ impl Link {
     pub(crate) fn is_applied(&self, side: Side) -> bool {
         let end = Position::Index(self.nodes[side].last_foreign(&self.name));
         let target = &self.nodes[side.other()];
-        target.set_aside(&self.name).is_empty() && target.checkpoint(&self.name).is_some_and(|at| at.covers(&end))
+        target.follows(&self.name, &self.nodes[side])
+            && target.set_aside(&self.name).is_empty()
+            && target.checkpoint(&self.name).is_some_and(|at| at.covers(&end))
     }
 }

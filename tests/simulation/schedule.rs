@@ -77,6 +77,8 @@ pub(crate) struct Schedule {
     pub(crate) deletes: bool,
     /// Nodes refuse some rows, until all is written.
     pub(crate) refuses: bool,
+    /// Servers are lost, and standbys of them promoted.
+    pub(crate) promotes: bool,
     /// How hostile it is: 0 for no crash at all.
     pub(crate) crashes: f64,
     pub(crate) seed: u64,
@@ -120,10 +122,13 @@ impl fmt::Display for Workload {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { topology, workload, deletes, refuses, crashes, seed, rules } = self;
+        let Schedule { topology, workload, deletes, refuses, promotes, crashes, seed, rules } = self;
         write!(f, "{topology} {workload} deletes={deletes} crashes={crashes} seed={seed}")?;
         if *refuses {
             write!(f, " refuses=true")?;
+        }
+        if *promotes {
+            write!(f, " promotes=true")?;
         }
         match Rule::ALL.into_iter().find(|rule| !rules.has(*rule)) {
             Some(rule) => write!(f, " without={rule:?}"),
@@ -141,6 +146,7 @@ impl FromStr for Schedule {
             workload: Workload::Register,
             deletes: false,
             refuses: false,
+            promotes: false,
             crashes: 0.0,
             seed: 0,
             rules: Rules::ALL,
@@ -169,6 +175,7 @@ impl FromStr for Schedule {
                 ("aside", _) => schedule.workload = Workload::Aside,
                 ("paused", _) => schedule.workload = Workload::Paused,
                 ("deletes", value) => schedule.deletes = value == "true",
+                ("promotes", value) => schedule.promotes = value == "true",
                 ("refuses", value) => schedule.refuses = value == "true",
                 ("crashes", value) => schedule.crashes = value.parse().map_err(|_| format!("{word}?"))?,
                 ("seed", value) => schedule.seed = value.parse().map_err(|_| format!("{word}?"))?,

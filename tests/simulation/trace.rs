@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use pontoon::event::{EngineEvent, Observer};
@@ -24,6 +25,11 @@ pub(crate) struct Outcome {
     pub(crate) suspected: usize,
     pub(crate) discarded: usize,
     pub(crate) keys_given: usize,
+    pub(crate) promotions: usize,
+    /// Transactions that were lost by them.
+    pub(crate) lost: usize,
+    /// It ended since what was lost could not be gone without.
+    pub(crate) refused: bool,
     pub(crate) trace: Vec<String>,
 }
 
@@ -47,6 +53,10 @@ pub(crate) struct Totals {
     pub(crate) suspected: usize,
     pub(crate) discarded: usize,
     pub(crate) keys_given: usize,
+    promotions: usize,
+    /// Schedules that ended since what was lost could not be gone without, and those that went on though something was.
+    pub(crate) refused: usize,
+    pub(crate) went_on: usize,
 }
 
 impl Totals {
@@ -61,16 +71,19 @@ impl Totals {
         self.suspected += outcome.suspected;
         self.discarded += outcome.discarded;
         self.keys_given += outcome.keys_given;
+        self.promotions += outcome.promotions;
+        self.refused += usize::from(outcome.refused);
+        self.went_on += usize::from(!outcome.refused && outcome.lost > 0);
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { schedules, transactions, conflicts, crashes, interruptions, held, .. } = self;
-        let Totals { quarantined, suspected, discarded, keys_given, .. } = self;
+        let Totals { quarantined, suspected, discarded, keys_given, promotions, refused, went_on, .. } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {suspected} of them suspected, {discarded} discarded, {keys_given} given another key; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {suspected} of them suspected, {discarded} discarded, {keys_given} given another key; {promotions} servers promoted: {refused} schedules refused, {went_on} went on though something was lost; before their decision: {held:?}"
         )
     }
 }
@@ -92,9 +105,20 @@ pub(crate) struct Counts {
     pub(crate) quarantined: usize,
     pub(crate) suspected: usize,
     pub(crate) discarded: usize,
+    pub(crate) promotions: usize,
+    pub(crate) lost: usize,
+    /// Standbys that were not as far as their servers.
+    pub(crate) lagged: usize,
 }
 
 impl Trace {
+    pub(crate) fn promoted(&self, lost: usize, lag: Duration) {
+        let mut counts = self.counts.lock().unwrap();
+        counts.promotions += 1;
+        counts.lost += lost;
+        counts.lagged += usize::from(!lag.is_zero());
+    }
+
     pub(crate) fn note(&self, started: Instant, line: String) {
         self.lines.lock().unwrap().push(format!("{:>9.3} {line}", started.elapsed().as_secs_f64()));
     }
@@ -132,6 +156,7 @@ impl Observer for Watcher {
                 format!("interrupted: {error}")
             }
             EngineEvent::Copied { source, state, rows, .. } => format!("copied {source:?} {rows} rows: {state:?}"),
+            EngineEvent::Promoted { source, is, fork, .. } => format!("goes on with {source:?} from {fork} as {is}"),
             EngineEvent::Active => "active".into(),
             EngineEvent::StandingBy { .. } => "standing by".into(),
             _ => return,

@@ -16,7 +16,7 @@ use pontoon::{
     rules::Rule,
     side::{Pair, Side},
 };
-use pontoon_core::{Key, Position, Row, TableId, Value, history::Retention};
+use pontoon_core::{Code, Key, Position, Row, TableId, Value, history::Retention};
 use pontoon_faulty::Sites;
 use pontoon_memory::{
     Database, Dice, Faults,
@@ -31,6 +31,7 @@ use crate::{
     link::Link,
     new_keys,
     operator::Looked,
+    promoted::REFUSED,
     repaired, rewriting,
     schedule::{Schedule, Workload},
     tied,
@@ -73,8 +74,10 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
     let mut lines = trace.lines.lock().unwrap().clone();
     lines.extend(world.describe());
     let counts = trace.counts.lock().unwrap().clone();
+    let refused = matches!(&held, Err(why) if why.contains(REFUSED)) && counts.lagged > 0;
     match held {
-        Ok(()) => Ok(Outcome {
+        Err(what) if !refused => Err(Failure { what, trace: lines }),
+        _ => Ok(Outcome {
             transactions: counts.transactions,
             conflicts: counts.conflicts,
             crashes: counts.crashes,
@@ -84,9 +87,11 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
             suspected: counts.suspected,
             discarded: counts.discarded,
             keys_given: world.keys_given(),
+            promotions: counts.promotions,
+            lost: counts.lost,
+            refused,
             trace: lines,
         }),
-        Err(what) => Err(Failure { what, trace: lines }),
     }
 }
 
@@ -108,7 +113,7 @@ pub(crate) struct World {
     /// How long bridges keep records of what they settled.
     pub(crate) retention: Retention,
     pub(crate) dice: Dice,
-    trace: Arc<Trace>,
+    pub(crate) trace: Arc<Trace>,
     /// The bridges' calls, of which some may be to fail.
     sites: Arc<Sites>,
     /// The applications have ended.
@@ -288,6 +293,7 @@ impl World {
             writers.push(self.write(node));
         }
         let operating = futures_util::future::join(self.operate(), self.pause_now_and_then());
+        let operating = futures_util::future::join(operating, self.promote_now_and_then());
         let writing = futures_util::future::join(futures_util::future::join_all(writers), operating);
         let ended = async {
             match processes.join_next().await {
@@ -300,7 +306,7 @@ impl World {
             biased;
             why = &mut ended => return Err(why),
             done = tokio::time::timeout(WRITING_MAX, writing) => {
-                let (_, ((), paused)) = done.map_err(|_| "writing never came to its end".to_owned())?;
+                let (_, (((), paused), ())) = done.map_err(|_| "writing never came to its end".to_owned())?;
                 paused?;
             }
         }
@@ -411,6 +417,9 @@ impl World {
                 tokio::select! {
                     biased;
                     ended = &mut run => match ended {
+                        Ok(Err(error)) if schedule.promotes && error.code() == Code::LogBehind => {
+                            return format!("{name} {REFUSED}: {error}");
+                        }
                         Ok(Err(error)) if error.is_transient() => trace.note(started, format!("{name} could not start: {error}")),
                         other => return format!("{name} ended: {other:?}"),
                     },
@@ -419,6 +428,9 @@ impl World {
                         if is_left {
                             // Writing is over; from here on it is left alone.
                             return match run.await {
+                                Ok(Err(error)) if schedule.promotes && error.code() == Code::LogBehind => {
+                                    format!("{name} {REFUSED}: {error}")
+                                }
                                 Ok(Err(error)) => format!("{name} ended: {error}"),
                                 other => format!("{name} ended: {other:?}"),
                             };

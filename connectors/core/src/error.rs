@@ -111,10 +111,10 @@ codes! {
         "An event of the binary log does not match its checksum: the server's disk or memory lost a part of it. Nothing of the damaged transaction was applied, nor anything after it. The tables have to be compared and made equal, then the bridge set up anew.";
     /// The log is another one than the checkpoint speaks of.
     LogIdentityChanged = "log-identity-changed", Fatal, exit 4,
-        "The server's log is not the one that the checkpoint belongs to: another server, a restored copy or a promoted replica. Positions of different logs are never compared.";
+        "The server's log is not the one that the checkpoint belongs to, and does not go on from it: another server, a restored copy, or a promoted replica of MySQL or MariaDB. Positions of different logs are never compared. (A promoted standby of PostgreSQL goes on from its primary's log: docs/operations.md, \"A server is replaced by its standby\".)";
     /// The log ends before the position that was already applied.
     LogBehind = "log-behind", Fatal, exit 4,
-        "The server's log ends before a position that is already applied on the other side, or the bridge's epoch on it is older than the one that the other side has noted: the server lost its last transactions in a crash, or was restored. The other side holds rows that this one does not. Nothing was applied. The tables have to be compared and made equal, then the bridge set up anew.";
+        "The server's log ends before a position that is already applied on the other side, or the bridge's epoch on it is older than the one that the other side has noted, or a standby was promoted in its place that had not got what the other side relies on: the server lost its last transactions, or was restored. The other side holds rows that this one does not. Nothing was applied. The tables have to be compared and made equal, then the bridge set up anew.";
     /// A change in the log lacks part of its row.
     RowImagePartial = "row-image-partial", Definite, exit 4,
         "A change was logged without its full before image (binlog_row_image other than FULL in some session, or a replica identity other than FULL). Without it conflicts cannot be seen. The table is set aside before that transaction and the others go on; where it is the only one the bridge stops. It is tried again when the bridge is started, when the table is altered, and when the transaction is passed over with `pontoon skip`.";

@@ -50,6 +50,12 @@ impl Joined {
         .to_string()
     }
 
+    /// The same text with the logs that the nodes have now; `None` where it is none.
+    pub fn with_logs(text: &str, own: &LogIdentity, other: &LogIdentity) -> Option<String> {
+        let joined = Joined::from_text(text)?;
+        Some(Joined { log: own.clone(), other_log: other.clone(), ..joined }.to_text())
+    }
+
     /// Reads back what [`Joined::to_text`] wrote; `None` where it is not that.
     pub fn from_text(text: &str) -> Option<Joined> {
         let json: Json = serde_json::from_str(text).ok()?;

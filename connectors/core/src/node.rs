@@ -93,6 +93,10 @@ pub trait Node: Send + Sync {
     /// Which log this is, now.
     async fn identity(&self) -> Result<LogIdentity>;
 
+    /// Up to which place this node's log is the same as `log`, which it goes on from: the server was promoted, and the other one was its
+    /// primary. `None` where it does not go on from that log, or nothing tells.
+    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>>;
+
     /// All user tables, the bridge's own left out, in name order.
     async fn list_tables(&self) -> Result<Vec<TableName>>;
 
@@ -271,6 +275,10 @@ pub trait Lease: Send {
     /// Sets tables aside or takes them back, in one transaction under the token; see [`crate::state::NodeState::aside`]. Errors: lease lost, where
     /// somebody has raised the token since it was taken over; not set up.
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()>;
+
+    /// Notes which logs the two nodes have now, where one goes on from that of before: the checkpoint keeps its position, which is the same place in
+    /// either. In one transaction under the token. Errors: lease lost; not set up.
+    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()>;
 }
 
 /// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before

@@ -219,6 +219,8 @@ pub struct NodeState {
     pub quarantine: Vec<QuarantinedKey>,
     /// The highest id of any resolution or entry in quarantine, in force or not; 0 for none.
     pub highest_id: i64,
+    /// The highest id of a resolution alone, in force or not, of a mapped table or not; 0 for none.
+    pub last_record: i64,
     /// Positions of this node's log whose transaction the operator said to pass over.
     pub skips: Vec<Position>,
     /// The tables that it is set up for on this node, in alphabetical order; empty where a version did it that did not tell.

@@ -15,8 +15,8 @@ impl Database {
         to: &Place,
         moved: impl FnOnce(&Row) -> Row,
     ) -> Result<Vec<LoggedChange>> {
-        let id = self.inner().new_id();
-        let done = self.move_as(id, from, to, moved).await;
+        let (id, server) = self.begin();
+        let done = self.move_as((id, server), from, to, moved).await;
         self.inner().release(id);
         self.changed.notify_waiters();
         done
@@ -24,7 +24,7 @@ impl Database {
 
     async fn move_as(
         self: &Arc<Self>,
-        id: u64,
+        (id, server): (u64, usize),
         from: &Place,
         to: &Place,
         moved: impl FnOnce(&Row) -> Row,
@@ -45,7 +45,7 @@ impl Database {
             LoggedChange { place: to.clone(), before: None, after, moved_from: Some(from.clone()) },
         ];
         self.ensure_tied(id, &changes).await?;
-        if self.gives_up(id, &changes).await {
+        if self.gives_up(id, &changes).await || self.server() != server {
             return Ok(Vec::new());
         }
         let mut inner = self.inner();
@@ -68,6 +68,12 @@ impl Database {
         self.changed.notify_waiters();
     }
 
+    /// Begins a transaction: its number, and the server that it is on.
+    fn begin(&self) -> (u64, usize) {
+        let mut inner = self.inner();
+        (inner.new_id(), inner.server())
+    }
+
     /// Writes pieces of a transaction to the log before its commit, at chance; then perhaps it is to be rolled back.
     async fn gives_up(&self, id: u64, changes: &[LoggedChange]) -> bool {
         self.write_early(id, changes).await;
@@ -82,8 +88,8 @@ impl Database {
         places: &[Place],
         write: impl FnOnce(&[Option<Row>]) -> Vec<Option<Row>>,
     ) -> Result<Vec<LoggedChange>> {
-        let id = self.inner().new_id();
-        let done = self.transact_as(id, places, write).await;
+        let (id, server) = self.begin();
+        let done = self.transact_as((id, server), places, write).await;
         self.inner().release(id);
         self.changed.notify_waiters();
         done
@@ -91,7 +97,7 @@ impl Database {
 
     async fn transact_as(
         self: &Arc<Self>,
-        id: u64,
+        (id, server): (u64, usize),
         places: &[Place],
         write: impl FnOnce(&[Option<Row>]) -> Vec<Option<Row>>,
     ) -> Result<Vec<LoggedChange>> {
@@ -117,7 +123,7 @@ impl Database {
         }
         self.ensure_tied(id, &changes).await?;
         self.dice.pause().await;
-        if self.gives_up(id, &changes).await {
+        if self.gives_up(id, &changes).await || self.server() != server {
             return Ok(Vec::new());
         }
         if !changes.is_empty() {

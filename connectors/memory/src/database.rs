@@ -54,7 +54,7 @@ pub struct Entry {
 }
 
 /// What a bridge keeps in the database.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct BridgeTables {
     pub(crate) checkpoint: Option<Checkpoint>,
     /// A transaction of the bridge has been committed.
@@ -111,7 +111,7 @@ pub(crate) struct Reshaped {
     pub(crate) changes: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Inner {
     pub(crate) rows: BTreeMap<Place, Row>,
     pub(crate) log: Vec<Entry>,
@@ -131,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) reshaped: Option<Reshaped>,
     /// How busy it is said to be.
     pub(crate) pressure: Option<Result<Pressure>>,
+    /// The logs that this one goes on from, and the number of the entry up to which it is the same as each.
+    pub(crate) ancestors: Vec<(LogIdentity, u64)>,
     last_id: u64,
     clock: i64,
 }
@@ -139,6 +141,11 @@ impl Inner {
     pub(crate) fn new_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
+    }
+
+    /// Numbers that were given are not given again, and the clock does not go back.
+    pub(crate) fn go_on_from(&mut self, before: &Inner) {
+        (self.last_id, self.clock) = (before.last_id, before.clock);
     }
 
     pub(crate) fn bridge(&mut self, name: &str) -> &mut BridgeTables {
@@ -259,6 +266,12 @@ impl Database {
         self.inner().bridge(bridge).checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone())
     }
 
+    /// Whether the checkpoint that a bridge keeps here is of the log that another node has now.
+    pub fn follows(&self, bridge: &str, other: &Database) -> bool {
+        let log = self.inner().bridge(bridge).checkpoint.as_ref().map(|checkpoint| checkpoint.log.clone());
+        log == Some(other.identity())
+    }
+
     /// The tables that a bridge has set aside, by label, as this node has it.
     pub fn set_aside(&self, bridge: &str) -> Vec<Arc<str>> {
         self.inner().bridge(bridge).aside.iter().map(|(label, _)| label.clone()).collect()
@@ -353,7 +366,14 @@ impl Database {
     }
 
     pub(crate) fn identity(&self) -> LogIdentity {
-        identity_of(&self.name)
+        self.identity_in(&self.inner())
+    }
+
+    pub(crate) fn identity_in(&self, inner: &Inner) -> LogIdentity {
+        match inner.server() {
+            0 => identity_of(&self.name),
+            promotions => identity_of(&format!("{}:{promotions}", self.name)),
+        }
     }
 
     /// The commit time of a transaction that commits now.

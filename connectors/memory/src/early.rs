@@ -28,7 +28,7 @@ pub(crate) enum What {
 }
 
 /// An undecided transaction of which pieces are in the log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Undecided {
     name: u64,
     /// How many of its changes are.

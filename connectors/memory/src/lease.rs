@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_core::{Checkpoint, Code, Error, Result, node::Lease, state::Arrangement};
+use pontoon_core::{Checkpoint, Code, Error, LogIdentity, Result, node::Lease, state::Arrangement};
 
-use crate::database::Database;
+use crate::database::{BridgeTables, Database};
 
 pub(crate) fn lost(database: &Database) -> Error {
     Error::new(Code::LeaseLost, format!("{}: another process took over", database.name))
@@ -14,6 +14,7 @@ pub(crate) fn lost(database: &Database) -> Error {
 /// The right to work, bound to a simulated connection.
 pub struct MemoryLease {
     database: Arc<Database>,
+    server: usize,
     bridge: String,
     connection: u64,
     /// Once it is taken over.
@@ -21,15 +22,15 @@ pub struct MemoryLease {
 }
 
 impl MemoryLease {
-    pub(crate) fn new(database: Arc<Database>, bridge: &str, connection: u64) -> Self {
-        MemoryLease { database, bridge: bridge.to_owned(), connection, token: None }
+    pub(crate) fn new((database, server): (Arc<Database>, usize), bridge: &str, connection: u64) -> Self {
+        MemoryLease { database, server, bridge: bridge.to_owned(), connection, token: None }
     }
 }
 
 #[async_trait]
 impl Lease for MemoryLease {
     async fn take_over(&mut self, _holder: &str) -> Result<i64> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let bridge = &self.bridge;
         let token = self
             .database
@@ -42,19 +43,19 @@ impl Lease for MemoryLease {
                 Some(tables.token)
             })
             .await?;
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         self.token = Some(token);
         Ok(token)
     }
 
     async fn renew(&mut self) -> Result<()> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let token = self.database.inner().bridge(&self.bridge).token;
         if self.token.is_some_and(|ours| token != ours) { Err(lost(&self.database)) } else { Ok(()) }
     }
 
     async fn raise_epoch(&mut self) -> Result<i64> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let mut inner = self.database.inner();
         let tables = inner.bridge(&self.bridge);
         tables.epoch += 1;
@@ -62,30 +63,48 @@ impl Lease for MemoryLease {
     }
 
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         self.database.inner().bridge(&self.bridge).other_epoch = epoch;
         Ok(())
     }
 
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         self.database.inner().bridge(&self.bridge).checkpoint = Some(other.clone());
         Ok(())
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
-        self.database.dice.call().await?;
-        {
-            let mut inner = self.database.inner();
-            let bridge = inner.bridge(&self.bridge);
-            if self.token != Some(bridge.token) {
-                return Err(lost(&self.database));
-            }
+        self.database.call(self.server).await?;
+        self.write(|bridge| {
             bridge.checkpoint = Some(arrangement.checkpoint.clone());
             bridge.aside.clone_from(&arrangement.aside);
             bridge.since.extend(arrangement.since.iter().cloned());
+        })?;
+        self.database.call(self.server).await
+    }
+
+    async fn note_logs(&mut self, _own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+        self.database.call(self.server).await?;
+        self.write(|bridge| {
+            if let Some(checkpoint) = &mut bridge.checkpoint {
+                checkpoint.log = other.clone();
+            }
+        })?;
+        self.database.call(self.server).await
+    }
+}
+
+impl MemoryLease {
+    /// At one instant, under the token.
+    fn write(&self, write: impl FnOnce(&mut BridgeTables)) -> Result<()> {
+        let mut inner = self.database.inner();
+        let bridge = inner.bridge(&self.bridge);
+        if self.token != Some(bridge.token) {
+            return Err(lost(&self.database));
         }
-        self.database.dice.call().await
+        write(bridge);
+        Ok(())
     }
 }
 

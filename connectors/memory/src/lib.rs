@@ -12,6 +12,7 @@
 //!   may still happen;
 //! * a row that breaks a constraint is an error of the statement, and the transaction goes on only from a savepoint; of
 //!   what a bridge writes, no foreign key is checked;
+//! * a server can be lost, and a standby of it that lags behind be promoted in its place;
 //! * a commit's answer can be lost, a connection can be cut at any call, a lock wait ends with an error.
 //!
 //! # Layout
@@ -22,6 +23,7 @@
 //! | [`database`] | rows, locks, log, and what each bridge keeps |
 //! | [`early`] | transactions that are in the log, in pieces, before they commit |
 //! | [`application`] | transactions that are not the bridge's |
+//! | [`standby`] | a server that is lost, and another one in its place |
 //! | [`ties`] | unique constraints and foreign keys |
 //! | [`node`] · [`reader`] · [`session`] · [`lease`] · [`scan`] | the traits, under the file names of the real connectors |
 
@@ -34,8 +36,10 @@ pub mod node;
 pub mod reader;
 pub mod scan;
 pub mod session;
+pub mod standby;
 pub mod ties;
 
 pub use database::{Database, Entry};
 pub use dice::{Dice, Faults};
 pub use node::MemoryNode;
+pub use standby::Standby;

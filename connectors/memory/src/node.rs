@@ -48,8 +48,16 @@ impl Node for MemoryNode {
     }
 
     async fn identity(&self) -> Result<LogIdentity> {
-        self.database.dice.call().await?;
+        // The dice are not thrown where no server is ever lost: older schedules stay what they were.
+        if self.database.server() > 0 {
+            self.database.dice.call().await?;
+        }
         Ok(self.database.identity())
+    }
+
+    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
+        self.database.dice.call().await?;
+        Ok(self.database.forked_from(log))
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {
@@ -81,6 +89,7 @@ impl Node for MemoryNode {
             resolutions: in_force.map(|(resolution, _)| resolution.clone()).collect(),
             quarantine,
             highest_id: tables.highest_id(),
+            last_record: tables.last_record(),
             skips: tables.skips.clone(),
             tables: Vec::new(),
             since: mapped
@@ -107,13 +116,13 @@ impl Node for MemoryNode {
     async fn try_lease(&self) -> Result<LeaseAttempt> {
         self.database.dice.call().await?;
         let mut inner = self.database.inner();
-        let connection = inner.new_id();
+        let (connection, server) = (inner.new_id(), inner.server());
         let tables = inner.bridge(&self.bridge);
         if tables.holder.is_some() {
             return Ok(LeaseAttempt::HeldBy("another process".into()));
         }
         tables.holder = Some(connection);
-        Ok(LeaseAttempt::Ours(Box::new(MemoryLease::new(self.database.clone(), &self.bridge, connection))))
+        Ok(LeaseAttempt::Ours(Box::new(MemoryLease::new((self.database.clone(), server), &self.bridge, connection))))
     }
 
     async fn open_reader(

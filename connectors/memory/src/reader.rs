@@ -23,6 +23,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Reads entries in order, large ones in pieces.
 pub struct MemoryReader {
     database: Arc<Database>,
+    server: usize,
     bridge: String,
     tables: Tables,
     /// Entries read so far.
@@ -39,6 +40,7 @@ impl MemoryReader {
         let Position::Index(at) = *start else {
             return Err(Error::new(Code::Config, format!("{start} is not a position of a log in memory")));
         };
+        let server = database.server();
         let behind = {
             let mut inner = database.inner();
             let decided = inner.log.iter().take(at as usize).filter_map(|entry| entry.early);
@@ -50,7 +52,7 @@ impl MemoryReader {
             behind
         };
         let (bridge, tables, ready) = (bridge.to_owned(), tables.clone(), VecDeque::new());
-        Ok(MemoryReader { database, bridge, tables, at, early_at: 0, behind, ready })
+        Ok(MemoryReader { database, server, bridge, tables, at, early_at: 0, behind, ready })
     }
 
     /// What comes next in the log: a piece, from the first one of each transaction that is not behind, or the next entry.
@@ -184,7 +186,7 @@ impl LogReader for MemoryReader {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
-            self.database.dice.call().await?;
+            self.database.call(self.server).await?;
             let changed = self.database.clone();
             let changed = changed.changed.notified();
             if !self.advance() && tokio::time::timeout(IDLE, changed).await.is_err() {

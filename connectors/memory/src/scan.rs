@@ -14,12 +14,13 @@ use crate::database::Database;
 /// Reads what is committed.
 pub struct MemoryScan {
     database: Arc<Database>,
+    server: usize,
     tables: Tables,
 }
 
 impl MemoryScan {
     pub(crate) fn new(database: Arc<Database>, tables: Tables) -> Self {
-        MemoryScan { database, tables }
+        MemoryScan { server: database.server(), database, tables }
     }
 
     /// The rows of a span.
@@ -39,7 +40,7 @@ impl MemoryScan {
 #[async_trait]
 impl Scan for MemoryScan {
     async fn chunk(&mut self, table: TableId, span: Span<'_>, limit: usize) -> Result<Vec<Row>> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let rows = self.within(table, span);
         Ok(rows.into_iter().take(limit).map(|(_, row)| row).collect())
     }
@@ -50,14 +51,14 @@ impl Scan for MemoryScan {
         let mut found = self.within(table, Span::behind(after));
         let up_to = found.get(limit.saturating_sub(1)).map(|(key, _)| key.clone());
         found.truncate(limit);
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let inner = self.database.inner();
         found.retain(|(key, _)| inner.rows.contains_key(&(table, key.clone())));
         Ok(Settled { rows: found.into_iter().map(|(_, row)| row).collect(), up_to })
     }
 
     async fn rows(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let inner = self.database.inner();
         Ok(keys.iter().map(|key| inner.rows.get(&(table, key.clone())).cloned()).collect())
     }
@@ -67,12 +68,12 @@ impl Scan for MemoryScan {
     }
 
     async fn nth_key(&mut self, table: TableId, span: Span<'_>, number: usize) -> Result<Option<Key>> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         Ok(self.within(table, span).into_iter().nth(number.saturating_sub(1)).map(|(key, _)| key))
     }
 
     async fn digest(&mut self, table: TableId, span: Span<'_>) -> Result<Digest> {
-        self.database.dice.call().await?;
+        self.database.call(self.server).await?;
         let mut digest = Digest::default();
         for (key, row) in self.within(table, span) {
             if !digest.add(&row) {

@@ -33,6 +33,8 @@ type Writes = BTreeMap<Place, (Option<Row>, Option<Row>)>;
 #[derive(Debug, Clone, Default)]
 struct Transaction {
     id: u64,
+    /// On which it is.
+    server: usize,
     tag: Option<Tag>,
     writes: Writes,
     order: Vec<Place>,
@@ -66,6 +68,7 @@ impl Transaction {
 /// A session of one bridge.
 pub struct MemorySession {
     database: Arc<Database>,
+    server: usize,
     bridge: String,
     token: i64,
     tables: Tables,
@@ -75,11 +78,12 @@ pub struct MemorySession {
 
 impl MemorySession {
     pub(crate) fn new(database: Arc<Database>, bridge: &str, token: i64, tables: Tables) -> Self {
-        MemorySession { database, bridge: bridge.to_owned(), token, tables, transaction: None, cut: false }
+        let server = database.server();
+        MemorySession { database, server, bridge: bridge.to_owned(), token, tables, transaction: None, cut: false }
     }
 
     async fn call(&mut self) -> Result<()> {
-        let answer = if self.cut { Err(lost()) } else { self.database.dice.call().await };
+        let answer = if self.cut { Err(lost()) } else { self.database.call(self.server).await };
         self.cut |= answer.is_err();
         answer
     }
@@ -163,7 +167,7 @@ impl Session for MemorySession {
                 return Err(lease::lost(&self.database));
             }
             tables.lease_shared.insert(id);
-            self.transaction = Some(Transaction { id, ..Transaction::default() });
+            self.transaction = Some(Transaction { id, server: self.server, ..Transaction::default() });
         }
         match tag {
             Some(tag) => self.tag(tag).await,
@@ -445,7 +449,7 @@ fn updated(row: &Row, before: &Row, after: &Row, group: &UpdateGroup) -> Option<
 fn commit(database: &Database, bridge: &str, transaction: &Transaction) {
     let mut inner = database.inner();
     let changes = transaction.changes();
-    if let Some(tag) = &transaction.tag {
+    if let Some(tag) = transaction.tag.as_ref().filter(|_| inner.server() == transaction.server) {
         keep(&mut inner, bridge, transaction, tag);
         database.commit_rows(&mut inner, transaction.id, changes, Some(bridge), tag.commit_time);
     }
@@ -507,10 +511,14 @@ fn keep_quarantine(tables: &mut BridgeTables, transaction: &Transaction) {
 }
 
 impl BridgeTables {
+    /// The highest id of a resolution.
+    pub(crate) fn last_record(&self) -> i64 {
+        self.resolutions.iter().map(|(resolution, _)| resolution.id).max().unwrap_or(0)
+    }
+
     /// The highest id of a resolution or an entry in quarantine.
     pub(crate) fn highest_id(&self) -> i64 {
-        let resolutions = self.resolutions.iter().map(|(resolution, _)| resolution.id);
-        resolutions.chain(self.quarantine.iter().map(|entry| entry.stored.id)).max().unwrap_or(0)
+        self.quarantine.iter().map(|entry| entry.stored.id).max().unwrap_or(0).max(self.last_record())
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, Result,
+    Checkpoint, Code, Error, LogIdentity, Result,
+    neighbours::Joined,
     node::{Lease, LeaseAttempt},
     state::Arrangement,
 };
@@ -137,6 +138,22 @@ impl Lease for HeldLease {
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
+        self.begin().await?;
+        in_time(self.client.run(state::arrange(&self.bridge, arrangement))).await.map(|_| ())
+    }
+
+    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+        self.begin().await?;
+        let pair = in_time(self.client.scalar(state::pair(&self.bridge))).await?;
+        let pair =
+            pair.and_then(|pair| Joined::with_logs(&pair, own, other)).ok_or_else(|| state::missing(&self.bridge))?;
+        in_time(self.client.run(state::note_logs(&self.bridge, &pair, other))).await.map(|_| ())
+    }
+}
+
+impl HeldLease {
+    /// Begins a transaction that no later holder of the lease can be overtaken by. Errors: lease lost.
+    async fn begin(&mut self) -> Result<()> {
         let mut script = Script::from("START TRANSACTION");
         let held = format!(
             "SELECT number FROM `pontoon`.`control` WHERE bridge = {} AND name = '{LEASE}'",
@@ -148,6 +165,6 @@ impl Lease for HeldLease {
             in_time(self.client.run("ROLLBACK")).await?;
             return Err(lost());
         }
-        in_time(self.client.run(state::arrange(&self.bridge, arrangement))).await.map(|_| ())
+        Ok(())
     }
 }

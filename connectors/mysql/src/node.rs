@@ -117,6 +117,11 @@ impl Node for MysqlNode {
         identity(&mut self.client(Purpose::Look).await?).await
     }
 
+    async fn forked_from(&self, _log: &LogIdentity) -> Result<Option<Position>> {
+        // A position is a place in the files of one server. What a replica wrote into its own tells by GTIDs alone which of it is the same.
+        Ok(None)
+    }
+
     async fn list_tables(&self) -> Result<Vec<TableName>> {
         catalog::list_tables(&mut self.client(Purpose::Look).await?).await
     }

@@ -15,7 +15,7 @@ use pontoon_core::{
 use crate::{
     connect::{Client, Field, Script, number, text},
     encode, quarantine,
-    tables::{ASIDE, COPY, EPOCH, FORMAT, OTHER_EPOCH, SINCE, SKIP, TABLE},
+    tables::{ASIDE, COPY, EPOCH, FORMAT, OTHER_EPOCH, PAIR, SINCE, SKIP, TABLE},
 };
 
 /// The numbers of the two appliers that apply the other node's log.
@@ -73,12 +73,26 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         script.push(statement);
     }
     script.push(quarantine::highest_id(bridge));
+    script.push(format!("SELECT COALESCE(MAX(id), 0) FROM `pontoon`.`resolution` WHERE bridge = {name}"));
     let number_of = |row| format!("(SELECT number FROM `pontoon`.`control` WHERE bridge = {name} AND name = '{row}')");
     script.push(format!("SELECT COALESCE({}, 0), COALESCE({}, 0)", number_of(EPOCH), number_of(OTHER_EPOCH)));
     script.push(format!("SELECT 1 FROM `pontoon`.`checkpoint` WHERE bridge = {name} AND `sequence` > 0"));
     let answers = client.run(script).await.map_err(not_set_up)?;
-    let [checkpoint, resolutions, skips, carried, since, aside, others, quarantined, ties, highest, epochs, applied] =
-        answers.as_slice()
+    let [
+        checkpoint,
+        resolutions,
+        skips,
+        carried,
+        since,
+        aside,
+        others,
+        quarantined,
+        ties,
+        highest,
+        last,
+        epochs,
+        applied,
+    ] = answers.as_slice()
     else {
         return Err(Error::new(Code::Protocol, "the server left answers out"));
     };
@@ -107,6 +121,7 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         state.aside.push((label(row, ASIDE), text(row, 1).unwrap_or_default().parse()?));
     }
     state.quarantine = quarantine::keys(&quarantined.rows, &ties.rows, tables)?;
+    state.last_record = last.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
     state.highest_id = highest.rows.first().and_then(|row| number(row, 0)).unwrap_or(0);
     let epoch = |at| epochs.rows.first().and_then(|row| number(row, at)).unwrap_or(0);
     (state.epoch, state.other_epoch) = (epoch(0), epoch(1));
@@ -153,6 +168,22 @@ pub(crate) fn begin_checkpoint(bridge: &str, other: &Checkpoint) -> String {
         encode::text(&other.log.0),
         encode::text(bridge)
     )
+}
+
+/// The statement that asks which pair of databases the bridge joins.
+pub(crate) fn pair(bridge: &str) -> String {
+    format!("SELECT value FROM `pontoon`.`control` WHERE bridge = {} AND name = '{PAIR}'", encode::text(bridge))
+}
+
+/// The statements that note which logs the pair has now, and end the transaction.
+pub(crate) fn note_logs(bridge: &str, pair: &str, other: &LogIdentity) -> Script {
+    let (name, pair, log) = (encode::text(bridge), encode::text(pair), encode::text(&other.0));
+    let mut script = Script::from(format!(
+        "UPDATE `pontoon`.`control` SET value = {pair} WHERE bridge = {name} AND name = '{PAIR}'"
+    ));
+    script.push(format!("UPDATE `pontoon`.`checkpoint` SET `log` = {log} WHERE bridge = {name} AND `log` IS NOT NULL"));
+    script.push("COMMIT");
+    script
 }
 
 /// The statements that set tables aside or take them back, and end the transaction.

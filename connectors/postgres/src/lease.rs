@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, Result,
+    Checkpoint, Code, Error, LogIdentity, Result,
+    neighbours::Joined,
     node::{Applier, Lease, LeaseAttempt},
     state::Arrangement,
 };
 use tokio::time::timeout;
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, Transaction, types::ToSql};
 
 use crate::{
     catalog::get,
@@ -140,7 +141,6 @@ impl Lease for PostgresLease {
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
-        const HELD: &str = "SELECT FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
         const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($2::text[], $3::text[]) AS kept (name, value)),
             gone AS (DELETE FROM pontoon.control
                 WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept))
@@ -153,14 +153,37 @@ impl Lease for PostgresLease {
         let (first, beside) = (Applier::Direction.number(), Applier::Beside.number());
         let (position, log) = (checkpoint.position.durable(), checkpoint.log.to_string());
         let bridge = &self.names.bridge;
-        let transaction = in_time(self.link.client.transaction()).await?;
-        if in_time(transaction.query_opt(HELD, &[bridge, &self.token])).await?.is_none() {
-            return Err(lost());
-        }
+        let transaction = begin(&mut self.link.client, bridge, self.token).await?;
         in_time(transaction.execute(SQL, &[bridge, &names, &values])).await?;
         match in_time(transaction.execute(SET_CHECKPOINT, &[bridge, &first, &beside, &position, &log])).await? {
             0 => Err(tables::not_set_up()),
             _ => in_time(transaction.commit()).await,
         }
+    }
+
+    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+        const READ: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair'";
+        const WRITE: &str =
+            "UPDATE pontoon.control SET value = $2, updated_at = now() WHERE bridge = $1 AND name = 'pair'";
+        const LOG: &str =
+            "UPDATE pontoon.checkpoint SET log = $2, updated_at = now() WHERE bridge = $1 AND log IS NOT NULL";
+        let bridge = &self.names.bridge;
+        let transaction = begin(&mut self.link.client, bridge, self.token).await?;
+        let row = in_time(transaction.query_opt(READ, &[bridge])).await?;
+        let pair: Option<String> = row.map(|row| get(&row, 0)).transpose()?.flatten();
+        let pair = pair.and_then(|pair| Joined::with_logs(&pair, own, other)).ok_or_else(tables::not_set_up)?;
+        in_time(transaction.execute(WRITE, &[bridge, &pair])).await?;
+        in_time(transaction.execute(LOG, &[bridge, &other.to_string()])).await?;
+        in_time(transaction.commit()).await
+    }
+}
+
+/// Begins a transaction that no later holder of the lease can be overtaken by. Errors: lease lost.
+async fn begin<'a>(client: &'a mut Client, bridge: &str, token: Option<i64>) -> Result<Transaction<'a>> {
+    const HELD: &str = "SELECT FROM pontoon.control WHERE bridge = $1 AND name = 'lease' AND number = $2 FOR SHARE";
+    let transaction = in_time(client.transaction()).await?;
+    match in_time(transaction.query_opt(HELD, &[&bridge, &token])).await? {
+        Some(_) => Ok(transaction),
+        None => Err(lost()),
     }
 }

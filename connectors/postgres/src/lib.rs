@@ -107,6 +107,7 @@ mod surroundings;
 mod tables;
 mod throttle;
 mod ties;
+mod timeline;
 mod types;
 mod verified;
 mod version;

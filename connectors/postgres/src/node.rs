@@ -35,7 +35,7 @@ use crate::{
     requests,
     scan::{self, PostgresScan},
     session::PostgresSession,
-    slot, state, tables, throttle, ties, verified,
+    slot, state, tables, throttle, ties, timeline, verified,
 };
 
 /// A mark or a look at the log that takes longer is given up with its connection: a server that does
@@ -116,6 +116,11 @@ impl Node for PostgresNode {
     async fn identity(&self) -> Result<LogIdentity> {
         let link = self.link("check").await?;
         self.at(slot::identity(&link.client).await)
+    }
+
+    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
+        let own = self.identity().await?;
+        self.at(timeline::forked_from(&self.target, &self.names, &own, log).await)
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {
@@ -292,6 +297,7 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
         resolutions: resolutions(client, names, tables).await?,
         quarantine: quarantine::keys(client, &names.bridge, tables).await?,
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
+        last_record: last_record(client, names).await?,
         skips: skips(client, names).await?,
         tables: carried(client, names).await?,
         since: since(client, names, tables).await?,
@@ -330,6 +336,12 @@ async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<
     let sql = format!("{RESOLUTION} AND in_force ORDER BY id");
     let rows = client.query(&sql, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     read_resolutions(&rows, tables)
+}
+
+/// The highest id of a resolution, whatever its table.
+async fn last_record(client: &Client, names: &Names) -> Result<i64> {
+    const SQL: &str = "SELECT coalesce(max(id), 0) FROM pontoon.resolution WHERE bridge = $1";
+    get(&client.query_one(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?, 0)
 }
 
 /// The resolution of this id, in force or not; `None` where there is none of a mapped table.

@@ -4,7 +4,7 @@
 //!   use an origin: a predecessor whose process is dead but whose backend is not is ended first. It can
 //!   do no harm meanwhile, as its token is an old one.
 //! * Each transaction holds the lease's row shared from its first statement to its end, and has the
-//!   token there; see [`crate::lease`].
+//!   token there; see [`crate::lease`]. A standby that was promoted has it too: see [`crate::timeline`].
 //! * `pg_replication_origin_xact_setup` gives the transaction the commit time of the write that it
 //!   brings; without it the log would say zero.
 //! * `session_replication_role = replica` keeps triggers and foreign keys off.
@@ -42,7 +42,7 @@ use crate::{
     scan::{of_table, rows_of_keys},
     state,
     statement::{self, IN_TRANSACTION, Locking},
-    ties,
+    ties, timeline,
 };
 
 /// Rows that one statement carries at most: enough that its round trip costs nothing beside them, and few enough that they can be made
@@ -150,6 +150,7 @@ impl PostgresSession {
             .set("jit", "off");
         let link = target.connect(&role).await?;
         set_up_origin(&link.client, names, applier, &role.application_name).await?;
+        timeline::is_noted(&link.client, names).await?;
         Ok(PostgresSession {
             link,
             names: names.clone(),

@@ -34,13 +34,17 @@ const SLOT_FREE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause between two looks at it.
 const SLOT_FREE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Which log it is, now. `pg_walfile_name` names the timeline that is written; it fails on a standby.
+/// Which log it is, now. `pg_walfile_name` names the timeline that is written. Errors: busy, while the server is a standby, which writes none.
 pub(crate) async fn identity(client: &Client) -> Result<LogIdentity> {
-    const SQL: &str = "SELECT format('postgres:%s:%s', system_identifier,
-            ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int)
+    const SQL: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN format('postgres:%s:%s', system_identifier,
+            ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int) END
         FROM pg_control_system()";
     let row = client.query_one(SQL, &[]).await.map_err(|error| error::of_statement(&error))?;
-    Ok(LogIdentity(text(&row, 0)?.into()))
+    match get::<Option<String>>(&row, 0)? {
+        Some(log) => Ok(LogIdentity(log.into())),
+        None => Err(Error::new(Code::ServerBusy, "the server is a standby: it writes no log of its own")
+            .hint("it is waited for until it is promoted, or another server answers at its address")),
+    }
 }
 
 /// Tables up to which a heartbeat tells each: a few kB. Beyond it carries their hash.

@@ -138,6 +138,10 @@ impl Node for FaultyNode {
         call!(self.caller, "identity", self.node.identity())
     }
 
+    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
+        call!(self.caller, "forked_from", self.node.forked_from(log))
+    }
+
     async fn list_tables(&self) -> Result<Vec<TableName>> {
         self.node.list_tables().await
     }
@@ -258,6 +262,10 @@ impl Lease for FaultyLease {
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
         over!(self.0, "arrange", |lease| lease.arrange(arrangement))
+    }
+
+    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+        over!(self.0, "note_logs", |lease| lease.note_logs(own, other))
     }
 }
 

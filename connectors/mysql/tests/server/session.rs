@@ -7,8 +7,8 @@ use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Span, TableId, TableName, Tag, Value,
     new_key::{Answer, NewKey, Of},
     node::{
-        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, PassedOver, Session, Severity, TableBatch, Tables,
-        Tried, UpdateGroup,
+        Admin, Applied, Applier, Lease, LeaseAttempt, Mark, Node, PassedOver, Session, SetupPlan, Severity, TableBatch,
+        Tables, Tried, UpdateGroup,
     },
     quarantine::{Ask, Asked, Stored, StoredWrite, What},
     state::Arrangement,
@@ -33,6 +33,7 @@ async fn all(kind: Kind) {
     writes_are_conditional(&server).await;
     an_old_session_is_fenced(&server).await;
     tables_are_set_aside_under_the_token(&server).await;
+    logs_get_their_new_names_under_the_token(&server).await;
     state_is_kept_and_taken_down(&server).await;
     the_quarantine_reads_back(&server).await;
     what_is_asked_of_a_rows_key_is_answered_once(&server).await;
@@ -215,6 +216,25 @@ async fn tables_are_set_aside_under_the_token(server: &Server) {
     assert_eq!(lease.arrange(&late).await.unwrap_err().code(), Code::LeaseLost);
     let state = node.state(&tables).await.unwrap();
     assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
+}
+
+async fn logs_get_their_new_names_under_the_token(server: &Server) {
+    let (node, tables) = table(server, "promoted").await;
+    set_up(&node, &tables).await;
+    let (mut lease, _) = lease(&node, "first").await;
+    let checkpoint = node.state(&tables).await.unwrap().checkpoint.unwrap();
+    let (own, other) = (LogIdentity("mysql:7".into()), LogIdentity("postgres:1:2".into()));
+    lease.note_logs(&own, &other).await.unwrap();
+    let noted = Checkpoint { log: other.clone(), ..checkpoint };
+    assert_eq!(node.state(&tables).await.unwrap().checkpoint, Some(noted.clone()));
+    // What set-up is then for.
+    let promoted = SetupPlan { other_log: other, ..plan(&tables) };
+    assert_eq!(node.install_checkpoint(&promoted, &noted).await.unwrap_err().code(), Code::BridgeNameTaken);
+    lease.note_logs(&node.identity().await.unwrap(), &noted.log).await.unwrap();
+    node.install_checkpoint(&promoted, &noted).await.unwrap();
+    node.pause(None).await.unwrap();
+    assert_eq!(lease.note_logs(&own, &own).await.unwrap_err().code(), Code::LeaseLost);
+    assert_eq!(node.state(&tables).await.unwrap().checkpoint, Some(noted));
 }
 
 async fn an_old_session_is_fenced(server: &Server) {

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pontoon_core::{
-    Checkpoint, Code, Position, Row, Value,
-    node::{Admin, Applied, Applier, LeaseAttempt, Node, TableBatch},
+    Checkpoint, Code, LogIdentity, Position, Row, Value,
+    node::{Admin, Applied, Applier, LeaseAttempt, Node, SetupPlan, TableBatch},
     state::Arrangement,
 };
 
-use crate::support::{Bench, tag};
+use crate::support::{Bench, plan_of, tag};
 
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
 
@@ -67,6 +67,28 @@ async fn tables_are_set_aside_under_the_token() {
     assert_eq!(lease.arrange(&late).await.unwrap_err().code(), Code::LeaseLost);
     let state = node.state(tables).await.unwrap();
     assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
+}
+
+#[tokio::test]
+async fn logs_get_their_new_names_under_the_token() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let (node, tables) = (&bench.node, bench.tables());
+    let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("free") };
+    lease.take_over("first").await.unwrap();
+    let checkpoint = node.state(tables).await.unwrap().checkpoint.unwrap();
+    let (own, other) = (LogIdentity("postgres:7:2".into()), LogIdentity("mysql:promoted".into()));
+    lease.note_logs(&own, &other).await.unwrap();
+    let noted = Checkpoint { log: other.clone(), ..checkpoint };
+    assert_eq!(node.state(tables).await.unwrap().checkpoint, Some(noted.clone()));
+    // What set-up is then for.
+    let promoted = SetupPlan { other_log: other, ..plan_of(tables.clone()) };
+    assert_eq!(node.install_checkpoint(&promoted, &noted).await.unwrap_err().code(), Code::BridgeNameTaken);
+    lease.note_logs(&node.identity().await.unwrap(), &noted.log).await.unwrap();
+    node.install_checkpoint(&promoted, &noted).await.unwrap();
+    node.pause(None).await.unwrap();
+    let late = LogIdentity("mysql:late".into());
+    assert_eq!(lease.note_logs(&own, &late).await.unwrap_err().code(), Code::LeaseLost);
+    assert_eq!(node.state(tables).await.unwrap().checkpoint, Some(noted));
 }
 
 #[tokio::test]

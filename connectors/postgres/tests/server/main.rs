@@ -16,5 +16,6 @@ mod stream;
 mod sums;
 mod support;
 mod ties;
+mod timeline;
 mod tls;
 mod values;
