@@ -7,13 +7,16 @@ use std::{
 };
 
 use pontoon_core::{
-    Code, Error, Position, Result,
+    Checkpoint, Code, Error, Result,
     node::{LeaseAttempt, Mark, Node, Tables},
     state::NodeState,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::side::{Pair, Side};
+use crate::{
+    promoted,
+    side::{Pair, Side},
+};
 
 /// How often the checkpoint is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -36,13 +39,15 @@ pub(crate) async fn holder(nodes: &Pair<Arc<dyn Node>>) -> Result<Option<String>
     })
 }
 
-/// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside.
+/// Returns when each side's checkpoint has reached the end that the other side's log has now, and no table is set aside. Errors: log identity changed, where
+/// a checkpoint is of another log, or becomes one of another.
 pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>, reads: Pair<bool>) -> Result<()> {
     let sides: Vec<Side> = Side::BOTH.into_iter().filter(|side| reads[*side]).collect();
-    let mut ends = Vec::<(Side, Position)>::new();
+    let mut ends = Vec::<(Side, Checkpoint)>::new();
     for &side in &sides {
-        let status = nodes[side].log_status(None).await.map_err(|error| error.at(nodes[side].name()))?;
-        ends.push((side, status.end));
+        let at = |error: Error| error.at(nodes[side].name());
+        let log = nodes[side].identity().await.map_err(at)?;
+        ends.push((side, Checkpoint { position: nodes[side].log_status(None).await.map_err(at)?.end, log }));
     }
     let looks = MARK_EVERY.as_millis() / LOOK_EVERY.as_millis();
     loop {
@@ -54,7 +59,8 @@ pub(crate) async fn all_applied(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Table
             for (side, end) in ends {
                 let state = state(nodes, tables, side.other()).await?;
                 let checkpoint = state.checkpoint.as_ref().ok_or_else(|| no_checkpoint(&nodes[side.other()]))?;
-                if !(state.aside.is_empty() && checkpoint.position.covers(&end)) {
+                promoted::is_of(nodes[side].name(), checkpoint, &end.log)?;
+                if !(state.aside.is_empty() && checkpoint.position.covers(&end.position)) {
                     open.push((side, end));
                 }
             }

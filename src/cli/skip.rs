@@ -6,7 +6,7 @@ use pontoon_core::{LogEvent, Origin, Position, Result, change::Event, state::Nod
 use tokio::time::timeout;
 
 use super::{Context, DONE, SkipArgs};
-use crate::{direction::look::Look, mapping, nodes, setup};
+use crate::{direction::look::Look, mapping, nodes, promoted, setup};
 
 /// How long the transaction is looked for: it is next to where it is looked for, if it is there.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -18,6 +18,9 @@ pub(crate) async fn run(arguments: SkipArgs, context: &Context) -> Result<u8> {
     setup::connect(&nodes.nodes).await?;
     let tables = mapping::map(&config, &nodes.nodes).await?.require()?.tables;
     let state = nodes.nodes[side.other()].state(&tables[side.other()]).await?;
+    if let Some(checkpoint) = &state.checkpoint {
+        promoted::is_of(nodes.nodes[side].name(), checkpoint, &nodes.nodes[side].identity().await?)?;
+    }
     let start = start(&arguments.position, state);
     let reader = nodes.nodes[side].open_tail(start.as_ref(), &tables[side], &PassedOver::default()).await?;
     let mut look = Look::new(reader, &config.limits);

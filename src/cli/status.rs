@@ -89,7 +89,9 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
                 .hint("run pontoon setup")
         })?;
         labels.extend(state.aside.into_iter().map(|(label, _)| label));
-        let position = mapping.reads[side].then_some(&checkpoint.position);
+        // Of another log than the checkpoint's nothing tells how far behind it is.
+        let is_of_this = mapping.reads[side] && node.identity().await.map_err(at)? == checkpoint.log;
+        let position = is_of_this.then_some(&checkpoint.position);
         let asked = Instant::now();
         let log = node.log_status(position).await.map_err(at)?;
         metrics.node(side).set_up(true);

@@ -23,7 +23,7 @@ use crate::{
     mapping::{self, Mapping},
     nodes::{self, Nodes},
     operate::pause::words,
-    setup,
+    promoted, setup,
     side::Side,
 };
 
@@ -89,6 +89,10 @@ impl Over<'_> {
         let from = self.to.other();
         let state = nodes[self.to].state(&self.mapping.tables[self.to]).await;
         let checkpoint = state.map_err(|error| error.at(self.name(self.to)))?.checkpoint;
+        if let Some(checkpoint) = &checkpoint {
+            let log = nodes[from].identity().await.map_err(|error| error.at(self.name(from)))?;
+            promoted::is_of(self.name(from), checkpoint, &log)?;
+        }
         let position = checkpoint.as_ref().map(|checkpoint| &checkpoint.position);
         let log = nodes[from].log_status(position).await.map_err(|error| error.at(self.name(from)))?;
         let behind = log.behind_bytes.map_or_else(|| "?".to_owned(), human::bytes);
