@@ -7,7 +7,7 @@
 //! The bridge's user needs no superuser's rights. What only one can do (a publication of tables that are
 //! another's, grants) [`setup_sql`] prints; once that is run, `setup` finds it done and goes on.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -284,14 +284,20 @@ fn setup_sql(names: &Names, user: &str, version: Version, plan: &SetupPlan) -> V
     if plan.followed {
         sql.push(create_publication(names, plan));
         sql.push(format!("ALTER PUBLICATION {} OWNER TO {user}", Ident(&names.slot)));
-        let slot = Literal(&names.slot);
-        sql.push(format!("SELECT pg_create_logical_replication_slot({slot}, 'pgoutput')"));
+        sql.push(format!("SELECT {}", make_slot(Literal(&names.slot), version)));
     }
     for applier in APPLIERS {
         let origin = names.origin(applier.number());
         sql.push(format!("SELECT pg_replication_origin_create({})", Literal(&origin)));
     }
     sql
+}
+
+/// The call that makes the slot `name`. Where the server can keep it on its standbys too it does (manual, "Logical Replication Failover"): it costs nothing where there are
+/// none.
+fn make_slot(name: impl Display, version: Version) -> String {
+    let failover = if version.has_failover_slots() { ", failover => true" } else { "" };
+    format!("pg_create_logical_replication_slot({name}, 'pgoutput'{failover})")
 }
 
 /// The least rights that everything works with.
@@ -454,8 +460,9 @@ async fn create_slot(client: &Client, names: &Names) -> Result<u64> {
                 .hint("`pontoon teardown`, then `pontoon setup`, and compare the tables")),
         };
     }
-    const CREATE: &str = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
-    let row = client.query_one(CREATE, &[&names.slot]).await.map_err(|error| match error::sqlstate(&error) {
+    let version = Version::of(client).await?;
+    let create = format!("SELECT lsn FROM {}", make_slot("$1", version));
+    let row = client.query_one(&create, &[&names.slot]).await.map_err(|error| match error::sqlstate(&error) {
         Some(("57014", _)) => {
             let text = format!("no slot could be made within {SETUP_TIMEOUT}: a transaction has been open for longer");
             Error::new(Code::Contention, text)

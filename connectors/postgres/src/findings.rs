@@ -236,7 +236,11 @@ impl Look<'_> {
             } else {
                 setup()
             };
+            let is_there = slot.is_some();
             self.add("slot", good, severity, slot.unwrap_or_else(|| "not there".into()), "there, and not lost", remedy);
+            if is_there && self.version.has_failover_slots() {
+                self.ensure_failover().await?;
+            }
         } else if slot.is_some() {
             let remedy = format!("SELECT pg_drop_replication_slot('{}')", self.node.names.slot);
             self.add(
@@ -248,6 +252,39 @@ impl Look<'_> {
                 remedy,
             );
         }
+        Ok(())
+    }
+
+    /// Whether a standby that is promoted has the slot, and all that the bridge has read.
+    async fn ensure_failover(&mut self) -> Result<()> {
+        const SQL: &str = "SELECT (SELECT failover FROM pg_replication_slots WHERE slot_name = $1),
+            (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical')";
+        let slot = &self.node.names.slot;
+        let row = one(self.client, SQL, &[slot]).await?;
+        let (failover, standbys): (bool, i64) = (get(&row, 0)?, get(&row, 1)?);
+        let remedy = format!(
+            "stop the bridge, ALTER_REPLICATION_SLOT {} (FAILOVER) in a session with replication=database, start it again",
+            Ident(slot)
+        );
+        let expected = "failover: the standbys keep it too";
+        self.add(
+            "slot-failover",
+            failover,
+            Severity::Warning,
+            if failover { "failover" } else { "no failover" },
+            expected,
+            remedy,
+        );
+        let named = self.setting("synchronized_standby_slots").await?;
+        let good = standbys == 0 || !named.is_empty();
+        let actual = if standbys == 0 {
+            "no standby has a slot".into()
+        } else {
+            format!("{standbys} with slots, named: {named:?}")
+        };
+        let expected = "the slots of standbys that may be promoted: the bridge reads nothing that they have not got";
+        let remedy = "ALTER SYSTEM SET synchronized_standby_slots = 'SLOT'; SELECT pg_reload_conf()".into();
+        self.add("standby-slots", good, Severity::Warning, actual, expected, remedy);
         Ok(())
     }
 

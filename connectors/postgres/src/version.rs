@@ -27,6 +27,11 @@ impl Version {
         self.0 >= 150_000
     }
 
+    /// Whether a slot can be one that standbys keep as well.
+    pub(crate) fn has_failover_slots(self) -> bool {
+        self.0 >= 170_000
+    }
+
     /// The setting that limits how many origins are in use. Before 18 it is that of slots as well.
     pub(crate) fn origins_setting(self) -> &'static str {
         if self.0 >= 180_000 { "max_active_replication_origins" } else { "max_replication_slots" }
@@ -42,6 +47,7 @@ mod tests {
         let [old, usual, new] = [140_020, 150_018, 180_006].map(Version);
         assert!(!Version(130_000).is_served() && old.is_served());
         assert!(!old.grants_settings() && usual.grants_settings() && new.grants_settings());
+        assert!(!usual.has_failover_slots() && new.has_failover_slots());
         assert_eq!(usual.origins_setting(), "max_replication_slots");
         assert_eq!(new.origins_setting(), "max_active_replication_origins");
     }
