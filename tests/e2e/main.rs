@@ -19,6 +19,7 @@ mod conflicts;
 mod copy;
 mod create;
 mod dry_run;
+mod failover;
 mod formats;
 mod full_disks;
 mod generated_values;

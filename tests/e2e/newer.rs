@@ -13,6 +13,7 @@ newer_pairings! {
     copy: crate::copy::while_both_sides_write,
     bridge_is_killed: crate::chaos::bridge_is_killed,
     databases_are_killed: crate::chaos::databases_are_killed,
+    standby_is_promoted: crate::failover::with_its_slot,
     types: crate::types::every_type,
     verify: crate::verify::planted_in_tables_of_all_keys,
 }

@@ -120,7 +120,10 @@ impl Reader {
                     Code::LogIdentityChanged,
                     format!("{}: the checkpoint is in the log {log}, the server's is {found}", node.label()),
                 )
-                .hint("connect to the server that was followed, or compare the tables and set the bridge up anew"));
+                .hint(
+                    "connect to the server that was followed; where a replica was promoted in its place, compare the tables and set the bridge up anew: \
+                     docs/operations.md, \"A replica in the place of its source\"",
+                ));
             }
         }
         settings(&mut client).await?;

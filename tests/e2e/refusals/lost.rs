@@ -147,7 +147,7 @@ async fn other_logs(kinds: [Kind; 2]) {
         anew(&link).await;
     }
 
-    // The same server with another log: a promoted copy, and a restored one that was given a number of its own.
+    // The same server with another log: a promoted one that goes on where that tells that its log does, and a restored one that was given a number of its own.
     let side = usize::from(!link.a.is_postgres());
     let node = if side == 0 { &mut link.a } else { &mut link.b };
     node.server.stop().await.unwrap();
@@ -156,10 +156,24 @@ async fn other_logs(kinds: [Kind; 2]) {
     let postgres = link.postgres().0;
     postgres.run("SELECT pg_promote()").await;
     eventually("it is promoted", async || postgres.value("SELECT pg_is_in_recovery()::int").await == "0").await;
+    let history = postgres.server.data().join("pg_wal/00000002.history");
+    let away = history.with_extension("away");
+    std::fs::rename(&history, &away).unwrap();
     backlog(&link).await;
     let refusal = refused_untouched(&link, 4, "log-identity-changed").await;
     assert!(refusal.message.starts_with(&format!("{}: ", link.postgres().1)), "{refusal:?}");
     assert!(refusal.message.matches("postgres:").count() == 2, "which it knew and which it found: {refusal:?}");
+    for arguments in [
+        &["wait", "--timeout", "60s"][..],
+        &["skip", link.postgres().1, "0/1"],
+        &["switchover", "--to", other(link.postgres().1)],
+    ] {
+        link.command(arguments).await.refused(4, "log-identity-changed");
+    }
+    link.succeed(&["status"]).await;
+    std::fs::rename(&away, &history).unwrap();
+    link.catch_up().await;
+    link.same(ALL).await;
     anew(&link).await;
 
     if link.mysql().0.kind == Kind::Mysql {
@@ -170,6 +184,7 @@ async fn other_logs(kinds: [Kind; 2]) {
         backlog(&link).await;
         let refusal = refused_untouched(&link, 4, "log-identity-changed").await;
         assert!(refusal.message.matches("mysql:").count() == 2, "which it knew and which it found: {refusal:?}");
+        assert!(refusal.hint.contains("A replica in the place of its source"), "{refusal:?}");
         anew(&link).await;
     }
 
