@@ -344,28 +344,24 @@ async fn readers(
     promoted: &Pair<Option<Promoted>>,
     set_aside_before: &Pair<Vec<(Arc<str>, Position)>>,
 ) -> Result<Vec<(Side, Box<dyn LogReader>)>> {
-    let open = async |source: Side| -> Result<Option<(Side, Box<dyn LogReader>)>> {
-        if !shared.read_sides().any(|side| side == source) {
-            return Ok(None);
-        }
+    let mut readers = Vec::new();
+    for source in shared.read_sides() {
         let start = checkpoint(&plan.nodes, states, source)?;
         let passed = passed_over(states, source);
         let reader = plan.nodes[source].open_reader(start, &plan.tables[source], &passed).await;
         let name = plan.nodes[source].name();
         let taken_back = set_aside_before[source.other()].iter().map(|(label, _)| label.clone());
         let taken_back: Vec<_> = taken_back.filter(|label| !plan.aside.contains(label)).collect();
-        let reader = match reader {
+        match reader {
+            Ok(reader) => readers.push((source, reader)),
             Err(error) => {
                 let error = promoted::since_then(error, &*plan.nodes[source], &start.log).await.at(name);
                 let error = promoted::cannot_be_opened(error, name, promoted[source].as_ref(), &plan.tables[source]);
                 return Err(aside::cannot_go_back(error, name, &taken_back));
             }
-            Ok(reader) => reader,
-        };
-        Ok(Some((source, reader)))
-    };
-    let (a, b) = tokio::join!(open(Side::A), open(Side::B));
-    Ok([a?, b?].into_iter().flatten().collect())
+        }
+    }
+    Ok(readers)
 }
 
 /// A task that never ends well: only the two directions do, when told to stop.

@@ -1,4 +1,5 @@
-//! A bridge that is held back, by the hour and by a busy target: nothing is applied meanwhile, all of it afterwards, and nobody has to start it again.
+//! A bridge that is held back, by the hour, by a busy target and by logs that take long to open: nothing is applied meanwhile, all of it afterwards, and nobody
+//! has to start it again.
 
 use std::{
     sync::{Arc, Mutex},
@@ -46,7 +47,11 @@ struct Held {
 
 impl Held {
     fn begin(restraints: impl FnOnce() -> Restraints) -> Held {
-        let dice = Dice::new(7, Faults::default());
+        Held::begin_with(Faults::default(), restraints)
+    }
+
+    fn begin_with(faults: Faults, restraints: impl FnOnce() -> Restraints) -> Held {
+        let dice = Dice::new(7, faults);
         let node = |side: Side| Database::new(["a", "b"][side as usize], dice.clone(), Clock::Skewed(0));
         let nodes = Pair::from_fn(node);
         let link = Link::new(nodes.clone());
@@ -140,4 +145,13 @@ async fn nothing_is_applied_to_who_is_busy() {
         assert_eq!((held.has(Side::B, &[key]), held.why(Side::A)), (vec![true], None));
     }
     assert_eq!(held.sessions(), 1, "a question that fails ends nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_last_while_logs_are_opened() {
+    let unrestrained = || Restraints { windows: Windows::default(), pressure: Pair::default(), clock: Arc::new(|| 0) };
+    let held = Held::begin_with(Faults { open: MINUTE, ..Faults::default() }, unrestrained);
+    held.write(Side::A, 1);
+    sleep(6 * MINUTE).await;
+    assert_eq!((held.sessions(), held.has(Side::B, &[1])), (1, vec![true]));
 }

@@ -21,6 +21,8 @@ pub struct Faults {
     pub pause_max: Duration,
     /// A transaction is in the log in pieces before its commit. (No fault, but as much a matter of chance.)
     pub early: f64,
+    /// How much longer than a call it takes to open a log, as that of thousands of tables.
+    pub open: Duration,
     /// When a wait for a lock ends; `None`: never (to show why it has to).
     pub lock_wait: Option<Duration>,
 }
@@ -33,6 +35,7 @@ impl Default for Faults {
             long_pause: 0.01,
             pause_max: Duration::from_millis(8),
             early: 0.0,
+            open: Duration::ZERO,
             lock_wait: Some(Duration::from_secs(2)),
         }
     }

@@ -1,11 +1,16 @@
 //! The lease: an advisory lock that ends with its connection, and a token behind an exclusive lock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{Checkpoint, Code, Error, LogIdentity, Result, node::Lease, state::Arrangement};
 
+use tokio::time::Instant;
+
 use crate::database::{BridgeTables, Database};
+
+/// A server ends the session of a holder that it hears nothing of: MySQL and MariaDB do so by `wait_timeout`, after as long.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) fn lost(database: &Database) -> Error {
     Error::new(Code::LeaseLost, format!("{}: another process took over", database.name))
@@ -19,18 +24,29 @@ pub struct MemoryLease {
     connection: u64,
     /// Once it is taken over.
     token: Option<i64>,
+    heard: Instant,
 }
 
 impl MemoryLease {
     pub(crate) fn new((database, server): (Arc<Database>, usize), bridge: &str, connection: u64) -> Self {
-        MemoryLease { database, server, bridge: bridge.to_owned(), connection, token: None }
+        MemoryLease { database, server, bridge: bridge.to_owned(), connection, token: None, heard: Instant::now() }
+    }
+
+    /// A call over the lease's connection.
+    async fn call(&mut self) -> Result<()> {
+        if self.heard.elapsed() > SILENCE_MAX {
+            return Err(Error::new(Code::ConnectionLost, "the server has ended the session"));
+        }
+        self.database.call(self.server).await?;
+        self.heard = Instant::now();
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Lease for MemoryLease {
     async fn take_over(&mut self, _holder: &str) -> Result<i64> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         let bridge = &self.bridge;
         let token = self
             .database
@@ -43,19 +59,19 @@ impl Lease for MemoryLease {
                 Some(tables.token)
             })
             .await?;
-        self.database.call(self.server).await?;
+        self.call().await?;
         self.token = Some(token);
         Ok(token)
     }
 
     async fn renew(&mut self) -> Result<()> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         let token = self.database.inner().bridge(&self.bridge).token;
         if self.token.is_some_and(|ours| token != ours) { Err(lost(&self.database)) } else { Ok(()) }
     }
 
     async fn raise_epoch(&mut self) -> Result<i64> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         let mut inner = self.database.inner();
         let tables = inner.bridge(&self.bridge);
         tables.epoch += 1;
@@ -63,35 +79,35 @@ impl Lease for MemoryLease {
     }
 
     async fn note_other_epoch(&mut self, epoch: i64) -> Result<()> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         self.database.inner().bridge(&self.bridge).other_epoch = epoch;
         Ok(())
     }
 
     async fn set_checkpoint(&mut self, other: &Checkpoint) -> Result<()> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         self.database.inner().bridge(&self.bridge).checkpoint = Some(other.clone());
         Ok(())
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         self.write(|bridge| {
             bridge.checkpoint = Some(arrangement.checkpoint.clone());
             bridge.aside.clone_from(&arrangement.aside);
             bridge.since.extend(arrangement.since.iter().cloned());
         })?;
-        self.database.call(self.server).await
+        self.call().await
     }
 
     async fn note_logs(&mut self, _own: &LogIdentity, other: &LogIdentity) -> Result<()> {
-        self.database.call(self.server).await?;
+        self.call().await?;
         self.write(|bridge| {
             if let Some(checkpoint) = &mut bridge.checkpoint {
                 checkpoint.log = other.clone();
             }
         })?;
-        self.database.call(self.server).await
+        self.call().await
     }
 }
 

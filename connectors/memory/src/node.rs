@@ -132,6 +132,10 @@ impl Node for MemoryNode {
         _passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         self.database.dice.call().await?;
+        let open = self.database.dice.faults().open;
+        if !open.is_zero() {
+            tokio::time::sleep(open).await;
+        }
         if start.log != self.database.identity() {
             return Err(Error::new(Code::LogIdentityChanged, format!("{} is not {}", self.database.name, start.log)));
         }
