@@ -33,8 +33,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    aside, barrier,
-    bridge::{self, pause_of},
+    aside, barrier, bridge,
     config::Config,
     conflict::{policy::Policy, quarantine, quarantine::Quarantine, resolutions::Resolutions, verdict},
     direction::{
@@ -116,7 +115,7 @@ pub(crate) async fn run(config: &Config, opened: &Nodes, told: impl Future<Outpu
     let mapping = service::paired(config, opened).await?;
     let nodes = &opened.nodes;
     refuse_at_work(nodes, mapping.reads).await?;
-    let found = bridge::read_states(nodes, &mapping.tables).await?;
+    let found = bridge::states::read(nodes, &mapping.tables).await?;
     let mut states = found.clone();
     epoch::check(nodes, &states)?;
     let promoted = promoted::look(nodes, &mapping.tables, Rules::ALL, &mut states).await?;
@@ -137,7 +136,7 @@ pub(crate) async fn run(config: &Config, opened: &Nodes, told: impl Future<Outpu
         }
         counters.push(counter);
     }
-    let now = bridge::read_states(nodes, &mapping.tables).await?;
+    let now = bridge::states::read(nodes, &mapping.tables).await?;
     let moved = Side::BOTH
         .into_iter()
         .any(|side| (&found[side].checkpoint, found[side].highest_id) != (&now[side].checkpoint, now[side].highest_id));
@@ -155,7 +154,7 @@ pub(crate) async fn run(config: &Config, opened: &Nodes, told: impl Future<Outpu
 async fn refuse_at_work(nodes: &Pair<Arc<dyn Node>>, reads: Pair<bool>) -> Result<()> {
     let Some(holder) = barrier::holder(nodes).await? else { return Ok(()) };
     for source in Side::BOTH.into_iter().filter(|side| reads[*side]) {
-        if pause_of(nodes, source).await?.is_none() {
+        if bridge::pauses::of(nodes, source).await?.is_none() {
             let text = format!("the bridge runs: {holder}; it applies what would be counted");
             return Err(Error::new(Code::Config, text)
                 .hint("stop it or run `pontoon pause` first, and `pontoon resume` when it is counted"));
@@ -218,11 +217,11 @@ impl<'a> Counter<'a> {
     ) -> Result<Counter<'a>> {
         let (node, target) = (&nodes[source], &nodes[source.other()]);
         let at = |error: Error| error.at(node.name());
-        let start = bridge::checkpoint(nodes, states, source)?;
+        let start = bridge::states::checkpoint(nodes, states, source)?;
         let (log, end) = (node.identity().await.map_err(at)?, node.log_status(None).await.map_err(at)?.end);
         promoted::is_of(node.name(), start, &log)?;
         let from = start.position.clone();
-        let (tables, passed) = (&mapping.tables, bridge::passed_over(states, source));
+        let (tables, passed) = (&mapping.tables, bridge::states::passed_over(states, source));
         let reader = node.open_tail(Some(&from), &tables[source], &passed).await.map_err(at)?;
         let scan = target.open_scan(&tables[source.other()]).await.map_err(|error| error.at(target.name()))?;
         let limits = Limits::new(MEMORY_MAX, config.limits.spill_bytes);

@@ -383,7 +383,7 @@ async fn looked(config: &Config, opened: &Nodes, until: Until, stuck: &[Stuck]) 
 async fn bridged(config: &Config, opened: &Nodes, survey: &Survey, until: Until, stuck: &[Stuck]) -> Result<Bridged> {
     let nodes = &opened.nodes;
     let mut mapping = survey.map(config).with_statements(opened).await;
-    let states = bridge::read_states(nodes, &mapping.tables).await?;
+    let states = bridge::states::read(nodes, &mapping.tables).await?;
     let said = Said::by(&states, &mapping.tables);
     let mut aside = Vec::new();
     if until == Until::Stopped {
@@ -403,7 +403,7 @@ async fn bridged(config: &Config, opened: &Nodes, survey: &Survey, until: Until,
     }
     let mapping = mapping.require()?;
     let names: Vec<Arc<str>> = aside.iter().map(|table| table.label.clone()).collect();
-    bridge::are_set_up(nodes, &mapping.tables, &names, &states)?;
+    bridge::states::are_set_up(nodes, &mapping.tables, &names, &states)?;
     Ok(Bridged { mapping, aside, said })
 }
 
@@ -414,7 +414,7 @@ async fn surveyed(config: &Config, nodes: &Pair<Arc<dyn Node>>, until: Until) ->
         survey => return survey,
     };
     let Ok(survey) = mapping::survey(config, nodes, Absent::Chosen).await else { return Err(error) };
-    let Ok(states) = bridge::read_states(nodes, &Pair::from_fn(|_| Tables::from([]))).await else { return Err(error) };
+    let Ok(states) = bridge::states::read(nodes, &Pair::from_fn(|_| Tables::from([]))).await else { return Err(error) };
     let is_set_up = |label: &str| states.iter().any(|state| state.tables.iter().any(|(known, _)| **known == *label));
     let is_known = |pair: &Surveyed| pair.choice.absent.is_none() || is_set_up(&pair.choice.label);
     if survey.pairs.iter().all(is_known) { Ok(survey) } else { Err(error) }

@@ -21,7 +21,7 @@ use pontoon_core::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    bridge::{read_states, renewing},
+    bridge,
     config::Config,
     epoch,
     mapping::{self, Mapping},
@@ -165,7 +165,7 @@ pub async fn setup_at(
             set.map_err(|error| error.at(nodes.nodes[side].name()))?;
         }
     }
-    let states = read_states(&nodes.nodes, &mapping.tables).await?;
+    let states = bridge::states::read(&nodes.nodes, &mapping.tables).await?;
     let place = |side: Side| Some(states[side.other()].checkpoint.as_ref()?.position.clone());
     let places = Pair::from_fn(|side| place(side).filter(|_| plans[side].followed));
     Ok((mapping, places))
@@ -188,12 +188,12 @@ async fn prepare(config: &Config, nodes: &Nodes) -> Result<(Mapping, Pair<SetupP
 /// Notes of servers that were promoted that their logs go on from those that the bridge has read, as a session of it does: what is set up is for these
 /// nodes then, and not for others. Errors: the bridge runs, or cannot go on; see [`promoted`].
 async fn heed_promotions(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> Result<()> {
-    let mut states = read_states(nodes, tables).await?;
+    let mut states = bridge::states::read(nodes, tables).await?;
     if promoted::look(nodes, tables, Rules::ALL, &mut states).await?.iter().all(Option::is_none) {
         return Ok(());
     }
     let mut leases = leases(nodes).await?;
-    let mut states = read_states(nodes, tables).await?;
+    let mut states = bridge::states::read(nodes, tables).await?;
     epoch::check(nodes, &states)?;
     let promoted = promoted::look(nodes, tables, Rules::ALL, &mut states).await?;
     epoch::raise(nodes, &mut leases).await?;
@@ -270,7 +270,7 @@ struct Hold {
 /// Takes it. Errors: not set up; the bridge runs; a checkpoint may not be moved.
 async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pair<Option<Position>>) -> Result<Hold> {
     let leases = leases(&nodes.nodes).await?;
-    let states = read_states(&nodes.nodes, &mapping.tables).await?;
+    let states = bridge::states::read(&nodes.nodes, &mapping.tables).await?;
     let of = |side: Side| plans[side.other()].other_log.clone();
     let named = Pair::from_fn(|side| at[side].clone().map(|position| Checkpoint { position, log: of(side) }));
     let moved = moved(&names(&nodes.nodes), plans, &named, &states)?;
@@ -280,7 +280,7 @@ async fn hold(nodes: &Nodes, mapping: &Mapping, plans: &Pair<SetupPlan>, at: &Pa
 /// Keeps it, where it is held: reading a log may take longer than the servers wait for a word. Ends by an error alone.
 async fn keep(hold: Option<&mut Hold>) -> Error {
     match hold {
-        Some(hold) => renewing(&mut hold.leases).await,
+        Some(hold) => bridge::lease::renewing(&mut hold.leases).await,
         None => std::future::pending().await,
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn beside<T>(
     reads: Pair<bool>,
     other: impl Future<Output = Result<T>>,
 ) -> Result<Option<T>> {
-    bridge::refuse_paused(&nodes.nodes, reads).await?;
+    bridge::pauses::refuse(&nodes.nodes, reads).await?;
     let (done, mut is_done) = watch::channel(false);
     let signal = told_to_stop()?;
     let shutdown = async move {

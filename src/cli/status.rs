@@ -105,7 +105,7 @@ pub(crate) async fn ask_databases(config: &Config) -> Result<StatusSnapshot> {
         if log.behind_bytes == Some(0) {
             direction.set_lag_seconds(0.0);
         }
-        if let Some(pause) = bridge::pause_of(&nodes, side).await? {
+        if let Some(pause) = bridge::pauses::of(&nodes, side).await? {
             direction.paused_until(pause.until);
             direction.set_state(DirectionState::Paused);
         }

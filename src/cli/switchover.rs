@@ -79,7 +79,7 @@ impl Over<'_> {
         tell(is_running(nodes).await?, "the bridge works", "no process of the bridge works: pontoon run")?;
         for source in Side::BOTH.into_iter().filter(|side| self.mapping.reads[*side]) {
             let (target, way) = (source.other(), words(self.nodes, source));
-            let paused = bridge::pause_of(nodes, source).await?.is_some();
+            let paused = bridge::pauses::of(nodes, source).await?.is_some();
             tell(!paused, &format!("{way}: not paused"), &format!("{way}: paused: pontoon resume '{way}'"))?;
             let quarantine = self.nodes.admins[target].quarantine_counts().await;
             let keys = quarantine.map_err(|error| error.at(self.name(target)))?.keys;

@@ -11,7 +11,7 @@ pub(crate) async fn run(arguments: WaitArgs, context: &Context) -> Result<u8> {
     let nodes = nodes::open(&config)?.nodes;
     setup::connect(&nodes).await?;
     let mapping = mapping::map(&config, &nodes).await?.require()?;
-    bridge::refuse_paused(&nodes, mapping.reads).await?;
+    bridge::pauses::refuse(&nodes, mapping.reads).await?;
     let waited = timeout(arguments.timeout, all_applied(&nodes, &mapping.tables, mapping.reads)).await;
     match waited {
         Ok(done) => done.map(|()| DONE),
