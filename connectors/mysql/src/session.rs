@@ -159,13 +159,13 @@ impl Prepared {
         self.tables.get(table.index()).ok_or_else(not_mapped)
     }
 
-    /// Has the SQL of a table made, unless it is.
-    async fn make(&mut self, client: &mut Client, table: TableId) -> Result<()> {
+    /// The SQL of a table, which is made unless it is there.
+    async fn make(&mut self, client: &mut Client, table: TableId) -> Result<&TableSql> {
         if self.sql.get(table.index()).is_some_and(Option::is_none) {
             let made = prepare(client, std::slice::from_ref(self.mapped(table)?)).await?;
             self.sql[table.index()] = made.into_iter().next();
         }
-        Ok(())
+        self.sql(table)
     }
 
     /// That of a table for which it was made.
@@ -385,8 +385,7 @@ impl Session for ApplySession {
     }
 
     async fn apply(&mut self, table: TableId, batch: &TableBatch) -> Result<Applied> {
-        self.tables.make(&mut self.client, table).await?;
-        let sql = self.tables.sql(table)?;
+        let sql = self.tables.make(&mut self.client, table).await?;
         let updated = batch.updates.iter().flat_map(|group| {
             group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
         });
@@ -397,22 +396,19 @@ impl Session for ApplySession {
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.started().await?;
-        self.tables.make(&mut self.client, table).await?;
-        let sql = self.tables.sql(table)?;
+        let sql = self.tables.make(&mut self.client, table).await?;
         rows_of(&mut self.client, sql, keys, true).await
     }
 
     async fn read(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         self.started().await?;
-        self.tables.make(&mut self.client, table).await?;
-        let sql = self.tables.sql(table)?;
+        let sql = self.tables.make(&mut self.client, table).await?;
         rows_of(&mut self.client, sql, keys, false).await
     }
 
     async fn holders(&mut self, table: TableId, unique: usize, rows: &[Row]) -> Result<Vec<Option<Key>>> {
         self.started().await?;
-        self.tables.make(&mut self.client, table).await?;
-        let sql = self.tables.sql(table)?;
+        let sql = self.tables.make(&mut self.client, table).await?;
         let unique = sql.table.uniques.get(unique).ok_or_else(not_mapped)?;
         ties::holders(&mut self.client, sql, unique, rows).await
     }
@@ -530,8 +526,7 @@ impl Session for ApplySession {
 
     async fn load(&mut self, table: TableId, rows: &[&Row]) -> Result<Applied> {
         self.started().await?;
-        self.tables.make(&mut self.client, table).await?;
-        let sql = self.tables.sql(table)?;
+        let sql = self.tables.make(&mut self.client, table).await?;
         no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
         if self.files.take(&mut self.client, table, rows).await? {
             let written = load::by_file(&mut self.client, sql, rows).await;
