@@ -13,7 +13,7 @@ use crate::{
 pub(crate) const BASE_ROWS: u64 = 600_000;
 
 /// A mark's key: below all others.
-const MARK: i64 = -1;
+pub(crate) const MARK: i64 = -1;
 
 /// A way of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,19 +72,11 @@ pub(crate) async fn write(node: &Database, workload: Workload, part: u64, mark: 
     let first: u64 = node.value(&format!("SELECT max(id) FROM {}", table::NAME)).await.parse().unwrap();
     let mut client = node.client().await;
     let (transactions, rows) = workload.size(part);
-    match node.kind {
-        Kind::Postgres => {
-            client.run("SET synchronous_commit = off").await;
-            client.run(&block(workload, first, transactions, rows)).await;
-        }
-        Kind::Mariadb | Kind::Mysql => {
-            wait_for_disk(&mut client, false).await;
-            client.run("DROP PROCEDURE IF EXISTS backlog").await;
-            client.run(&procedure(node.kind, workload, first, transactions, rows)).await;
-            client.run("CALL backlog()").await;
-            wait_for_disk(&mut client, true).await;
-        }
-    }
+    let text = match node.kind {
+        Kind::Postgres => block(workload, first, transactions, rows),
+        Kind::Mariadb | Kind::Mysql => procedure(node.kind, workload, first, transactions, rows),
+    };
+    carry_out(&mut client, node.kind, &text).await;
     client.run(&format!("UPDATE {} SET quantity = {mark} WHERE id = {MARK}", table::NAME)).await;
 }
 
@@ -94,8 +86,25 @@ pub(crate) async fn marked(client: &mut Client) -> i64 {
     rows[0][0].as_ref().unwrap().parse().unwrap()
 }
 
+/// Has the server itself carry out a block, or the statement that makes the procedure `backlog`, without waiting for the disk at each commit.
+pub(crate) async fn carry_out(client: &mut Client, kind: Kind, text: &str) {
+    match kind {
+        Kind::Postgres => {
+            client.run("SET synchronous_commit = off").await;
+            client.run(text).await;
+        }
+        Kind::Mariadb | Kind::Mysql => {
+            wait_for_disk(client, false).await;
+            client.run("DROP PROCEDURE IF EXISTS backlog").await;
+            client.run(text).await;
+            client.run("CALL backlog()").await;
+            wait_for_disk(client, true).await;
+        }
+    }
+}
+
 /// Whether each commit waits for the disk: a setting of the whole server.
-pub(crate) async fn wait_for_disk(client: &mut Client, wait: bool) {
+async fn wait_for_disk(client: &mut Client, wait: bool) {
     let setting = u8::from(wait);
     client.run(&format!("SET GLOBAL innodb_flush_log_at_trx_commit = {setting}, GLOBAL sync_binlog = {setting}")).await;
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     Plan,
-    backlog::{BASE_ROWS, wait_for_disk},
+    backlog::{self, BASE_ROWS, MARK},
     bridge::{self, Bridge},
     database::{Client, Database},
     measure::Run,
@@ -27,9 +27,6 @@ const WRITTEN: usize = 10;
 
 /// One-row transactions of a backlog; a tenth of it for a quick look.
 const TRANSACTIONS: u64 = 200_000;
-
-/// A mark's key: below all others.
-const MARK: i64 = -1;
 
 /// How often is looked for a mark.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -95,10 +92,7 @@ async fn of(plan: &Plan, kinds: [Kind; 2], name: &str) -> (Contest, [Figures; 2]
 
 /// Makes the one table and the many, and fills as many rows into the one as into all of those that are written.
 async fn prepare(node: &Database, many: &[String]) {
-    let mark = table::values(node.kind, &format!("({MARK})"));
-    table::create(node).await;
-    table::fill(node, BASE_ROWS).await;
-    node.run(&format!("INSERT INTO {} VALUES ({mark})", table::NAME)).await;
+    backlog::prepare(&[node]).await;
     let mut client = node.client().await;
     if node.is_postgres() {
         client.run("SET synchronous_commit = off").await;
@@ -118,7 +112,7 @@ async fn prepare(node: &Database, many: &[String]) {
         client.run(&format!("INSERT INTO {table} SELECT * FROM {} WHERE id <= {rows}", table::NAME)).await;
     }
     let analyze = if node.is_postgres() { "VACUUM ANALYZE" } else { "ANALYZE TABLE" };
-    for table in many[..WRITTEN].iter().map(String::as_str).chain([table::NAME]) {
+    for table in &many[..WRITTEN] {
         client.run(&format!("{analyze} {table}")).await;
     }
 }
@@ -173,26 +167,13 @@ async fn write(node: &Database, tables: &[String], transactions: u64) {
         }
     });
     let body: String = statements.collect();
-    let mut client = node.client().await;
-    match node.kind {
-        Kind::Postgres => {
-            client.run("SET synchronous_commit = off").await;
-            client
-                .run(&format!("DO $$ DECLARE r bigint; BEGIN FOR i IN 1..{turns} LOOP {body} END LOOP; END $$"))
-                .await;
-        }
-        Kind::Mariadb | Kind::Mysql => {
-            wait_for_disk(&mut client, false).await;
-            client.run("DROP PROCEDURE IF EXISTS backlog").await;
-            let body = body.replace("r := ", "SET r = ");
-            client
-                .run(&format!(
-                    "CREATE PROCEDURE backlog() BEGIN DECLARE i BIGINT DEFAULT 1; DECLARE r BIGINT;
-                        WHILE i <= {turns} DO {body} SET i = i + 1; END WHILE; END"
-                ))
-                .await;
-            client.run("CALL backlog()").await;
-            wait_for_disk(&mut client, true).await;
-        }
-    }
+    let text = match node.kind {
+        Kind::Postgres => format!("DO $$ DECLARE r bigint; BEGIN FOR i IN 1..{turns} LOOP {body} END LOOP; END $$"),
+        Kind::Mariadb | Kind::Mysql => format!(
+            "CREATE PROCEDURE backlog() BEGIN DECLARE i BIGINT DEFAULT 1; DECLARE r BIGINT;
+                WHILE i <= {turns} DO {} SET i = i + 1; END WHILE; END",
+            body.replace("r := ", "SET r = ")
+        ),
+    };
+    backlog::carry_out(&mut node.client().await, node.kind, &text).await;
 }
