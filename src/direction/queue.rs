@@ -42,8 +42,8 @@ pub struct Limits {
     /// A block is closed when its events pass this size: the unit of spilling and reading back. Small
     /// beside the memory limit, large beside a disk's latency.
     pub block_bytes: usize,
-    /// Bytes of events in a run: a few milliseconds' worth of applying, and small beside the queue. Also
-    /// what is in memory at a time of a transaction larger than that.
+    /// Bytes of events in a run: some hundredths of a second's worth of applying, so that the commit does not count, and small
+    /// beside the queue. Also what is in memory at a time of a transaction larger than that.
     pub run_bytes: usize,
     /// Changes in a run, for the same reason where rows are small.
     pub run_changes: usize,
@@ -52,7 +52,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of a direction that may keep so much in memory and so much on disk.
     pub fn new(memory_max: usize, spill_max: u64) -> Self {
-        Limits { memory_max, spill_max, block_bytes: 256 << 10, run_bytes: 1 << 20, run_changes: 2_000 }
+        Limits { memory_max, spill_max, block_bytes: 256 << 10, run_bytes: 2 << 20, run_changes: 4_000 }
     }
 }
 

@@ -20,7 +20,7 @@
 //!
 //! A statement is in the log as rows only where the log's format is ROW: in MIXED a file would be.
 
-use std::collections::BTreeSet;
+use std::{borrow::Borrow, collections::BTreeSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pontoon_core::{Kind, Result, Row, TableId, Value, node::Applied, value::format_uuid};
@@ -30,7 +30,7 @@ use crate::{
     connect::{Client, text},
     encode,
     quote::Table,
-    row_list::Large,
+    row_list::{Large, ROWS_MAX},
     statement::TableSql,
 };
 
@@ -42,6 +42,9 @@ const PIECE_ROOM: usize = PIECE_BYTES + PIECE_BYTES / 4;
 
 /// Pieces that are made and not yet sent: one that is ready when the one before has gone.
 const AHEAD_MAX: usize = 1;
+
+/// From how many rows on a transaction's inserts go by a file, which costs a round trip: more than one statement has.
+pub(crate) const ROWS_MIN: usize = ROWS_MAX + 1;
 
 /// Which tables a session writes by a file.
 #[derive(Default)]
@@ -55,13 +58,19 @@ pub(crate) struct Files {
 impl Files {
     /// Whether these rows may go by one. A value of a megabyte is no field of it, as it is no literal ([`crate::row_list`]), and whether a row has room
     /// in a packet is for its statement to say.
-    pub(crate) async fn take(&mut self, client: &mut Client, table: TableId, rows: &[&Row]) -> Result<bool> {
+    pub(crate) async fn take(
+        &mut self,
+        client: &mut Client,
+        table: TableId,
+        rows: &[impl Borrow<Row> + Sync],
+    ) -> Result<bool> {
         let are_taken = match self.are_taken {
             Some(known) => known,
             None => *self.are_taken.insert(are_taken(client).await?),
         };
         let row_bytes_max = client.server.packet_bytes_max / 4;
-        let is_large = || rows.iter().any(|row| row.memory_bytes() > row_bytes_max || row.0.iter().any(Large::is));
+        let is_large = |row: &Row| row.memory_bytes() > row_bytes_max || row.0.iter().any(Large::is);
+        let is_large = || rows.iter().any(|row| is_large(row.borrow()));
         Ok(are_taken && !self.warned.contains(&table) && !is_large())
     }
 
@@ -98,7 +107,11 @@ async fn are_taken(client: &mut Client) -> Result<bool> {
 
 /// Writes rows by one statement, and makes its file while the server reads it. [`Applied::Missed`]: not all are as they
 /// should be, whatever the reason is.
-pub(crate) async fn by_file(client: &mut Client, sql: &TableSql, rows: &[&Row]) -> Result<Applied, mysql_async::Error> {
+pub(crate) async fn by_file(
+    client: &mut Client,
+    sql: &TableSql,
+    rows: &[impl Borrow<Row> + Sync],
+) -> Result<Applied, mysql_async::Error> {
     let columns: Vec<_> = sql.columns.iter().enumerate().map(|(at, column)| Column::of(at, &column.kind)).collect();
     let (pieces, file) = mpsc::channel(AHEAD_MAX);
     let piece_bytes = PIECE_BYTES.min(client.server.packet_bytes_max / 2).max(1);
@@ -219,10 +232,15 @@ fn push_row(columns: &[Column<'_>], row: &Row, out: &mut BytesMut) -> bool {
 }
 
 /// Sends the file. `None`: cut off, since a value has no form or nobody reads on.
-async fn send(columns: &[Column<'_>], rows: &[&Row], piece_bytes: usize, pieces: &mpsc::Sender<Bytes>) -> Option<()> {
+async fn send(
+    columns: &[Column<'_>],
+    rows: &[impl Borrow<Row> + Sync],
+    piece_bytes: usize,
+    pieces: &mpsc::Sender<Bytes>,
+) -> Option<()> {
     let mut piece = BytesMut::with_capacity(PIECE_ROOM);
     for row in rows {
-        if !push_row(columns, row, &mut piece) {
+        if !push_row(columns, row.borrow(), &mut piece) {
             return None;
         }
         while piece.len() >= piece_bytes {

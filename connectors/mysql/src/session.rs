@@ -296,11 +296,16 @@ impl ApplySession {
     }
 
     /// Runs the statements of a batch in packets, each made while the server works on the one before, and compares what they found.
-    async fn carry_out(&mut self, table: TableId, batch: &TableBatch) -> Result<Result<Applied, mysql_async::Error>> {
+    async fn carry_out(
+        &mut self,
+        table: TableId,
+        batch: &TableBatch,
+        inserts: &[Row],
+    ) -> Result<Result<Applied, mysql_async::Error>> {
         let mut opening = if batch.is_empty() { None } else { self.opening() };
         let ApplySession { client, tables, is_bloated, .. } = self;
         let sql = tables.sql(table)?;
-        let mut statements = sql.batch(batch).peekable();
+        let mut statements = sql.changes(batch).chain(sql.inserted(inserts)).peekable();
         let mut next = Packet::next(&mut statements);
         while let Some(packet) = next {
             let Packet { mut script, expected, large } = match packet {
@@ -332,7 +337,27 @@ impl ApplySession {
             }
             next = made;
         }
+        // What a file follows.
+        if let Some(mut opening) = opening {
+            opening.send(client).await?;
+        }
         Ok(Ok(Applied::All))
+    }
+
+    /// Adds rows by a file that the server takes. [`Applied::Missed`]: it does not take it, or not all that is in it; statements
+    /// say what is the matter, in another transaction.
+    async fn load_by_file(&mut self, table: TableId, rows: &[impl Borrow<Row> + Sync]) -> Result<Applied> {
+        self.started().await?;
+        let written = load::by_file(&mut self.client, self.tables.sql(table)?, rows).await;
+        match &written {
+            Ok(Applied::Missed) => self.files.no_more_of(table),
+            Err(error) if load::is_refused(error) => {
+                self.files.no_more();
+                return Ok(Applied::Missed);
+            }
+            _ => {}
+        }
+        self.written(table, written, rows).await
     }
 
     /// What became of statements on one table, the last of which insert these rows.
@@ -390,8 +415,15 @@ impl Session for ApplySession {
             group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
         });
         no_null_is_replaced(sql, batch.inserts.iter().flat_map(all_of).chain(updated))?;
-        let written = self.carry_out(table, batch).await?;
-        self.written(table, written, &batch.inserts).await
+        if batch.inserts.len() < load::ROWS_MIN || !self.files.take(&mut self.client, table, &batch.inserts).await? {
+            let written = self.carry_out(table, batch, &batch.inserts).await?;
+            return self.written(table, written, &batch.inserts).await;
+        }
+        let written = self.carry_out(table, batch, &[]).await?;
+        match self.written(table, written, &[] as &[Row]).await? {
+            Applied::All => self.load_by_file(table, &batch.inserts).await,
+            Applied::Missed => Ok(Applied::Missed),
+        }
     }
 
     async fn lock(&mut self, table: TableId, keys: &[Key]) -> Result<Vec<Option<Row>>> {
@@ -529,16 +561,7 @@ impl Session for ApplySession {
         let sql = self.tables.make(&mut self.client, table).await?;
         no_null_is_replaced(sql, rows.iter().copied().flat_map(all_of))?;
         if self.files.take(&mut self.client, table, rows).await? {
-            let written = load::by_file(&mut self.client, sql, rows).await;
-            match &written {
-                Ok(Applied::Missed) => self.files.no_more_of(table),
-                Err(error) if load::is_refused(error) => {
-                    self.files.no_more();
-                    return Ok(Applied::Missed);
-                }
-                _ => {}
-            }
-            return self.written(table, written, rows).await;
+            return self.load_by_file(table, rows).await;
         }
         let mut written = Ok(Applied::All);
         let mut statements = sql.inserts(rows);

@@ -188,8 +188,8 @@ impl TableSql {
         self.lists(rows.iter().map(|row| (row, None)), &[], &[], ("DELETE t FROM ", &rest))
     }
 
-    /// The statements of a batch, each made when it is asked for.
-    pub(crate) fn batch<'a>(
+    /// The statements of a batch's deletes and updates, each made when it is asked for.
+    pub(crate) fn changes<'a>(
         &'a self,
         batch: &'a TableBatch,
     ) -> impl Iterator<Item = Result<Expecting, Unmade>> + Send + 'a {
@@ -202,8 +202,15 @@ impl TableSql {
             Ok(statements) => statements.into_iter().map(Ok).collect(),
             Err(Impossible) => vec![Err(Unmade::NotThere)],
         };
-        let inserts = self.inserts(&batch.inserts).map(|made| made.map_err(|Impossible| Unmade::NoLiteral));
-        deletes.chain(updates).flat_map(each).chain(inserts)
+        deletes.chain(updates).flat_map(each)
+    }
+
+    /// The same of its inserts.
+    pub(crate) fn inserted<'a>(
+        &'a self,
+        inserts: &'a [Row],
+    ) -> impl Iterator<Item = Result<Expecting, Unmade>> + Send + 'a {
+        self.inserts(inserts).map(|made| made.map_err(|Impossible| Unmade::NoLiteral))
     }
 
     /// Changes columns of rows of a group that are as before, and adds to others.

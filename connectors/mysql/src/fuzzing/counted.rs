@@ -53,6 +53,12 @@ fn rows_are_made_into_statements() {
         deletes: Vec::new(),
     };
     let (table, mut bytes) = (items(Flavour::Mariadb), 0);
-    counted(&mut || bytes = table.batch(&batch).map(|statement| statement.unwrap().sql.len()).sum());
+    counted(&mut || {
+        bytes = table
+            .changes(&batch)
+            .chain(table.inserted(&batch.inserts))
+            .map(|statement| statement.unwrap().sql.len())
+            .sum()
+    });
     assert!(bytes > 50 * ROWS as usize, "{bytes} bytes");
 }

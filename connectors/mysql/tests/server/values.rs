@@ -3,7 +3,7 @@
 
 use mysql_async::{Conn, prelude::Queryable};
 use pontoon_core::{
-    Form, Kind, Row, Span, TableId, TableName, Tag, Value,
+    Code, Form, Kind, Row, Span, TableId, TableName, Tag, Value,
     node::{Applied, Applier, LeaseAttempt, Node, Session, TableBatch, Tables, UpdateGroup},
 };
 use pontoon_servers::{Kind as ServerKind, Server};
@@ -340,6 +340,62 @@ async fn rows_are_loaded_within_packets() {
         let refused = session.load(TableId(0), &[&beyond]).await.unwrap_err();
         assert!(refused.to_string().contains("max_allowed_packet"), "{kind} {refused}");
         session.rollback().await.unwrap();
+    }
+}
+
+/// What a transaction adds goes by a file where it is more than a statement has, behind what it changes, and tells the same as statements do.
+#[tokio::test]
+async fn many_inserts_are_applied_by_a_file() {
+    const MANY: i128 = 501;
+    for kind in [ServerKind::Mariadb, ServerKind::Mysql] {
+        let server = start_with(kind, &[("local_infile", "ON")]).await;
+        let mut root = root(&server).await;
+        run(&mut root, &["CREATE DATABASE many", "CREATE TABLE many.t (id int PRIMARY KEY, one int UNIQUE)"]).await;
+        let node = node(&server, "many", "many");
+        let tables = map(&node, &[TableName::new("many", "t")]).await;
+        set_up(&node, &tables).await;
+        let (_lease, token) = token(&node).await;
+        let row = |id: i128, one: i128| Row(vec![int(id), int(one)]);
+        let all = |first: i128, count: i128| (first..first + count).map(|id| row(id, id)).collect::<Vec<_>>();
+        let open = || node.open_session(Applier::Direction, token, &tables);
+        let (mut session, before) = (open().await.unwrap(), files_loaded(&mut root).await);
+        for (first, count, files) in [(1, MANY, 1), (1_001, MANY - 1, 1), (2_001, MANY, 2)] {
+            begin(&mut session).await;
+            // The first is there already, and is changed in passing.
+            let updates = vec![UpdateGroup {
+                changed: vec![1],
+                rows: if first == 1 {
+                    vec![]
+                } else {
+                    vec![(row(1, 1 - first / 1_000 + 1), row(1, 1 - first / 1_000))]
+                },
+                ..UpdateGroup::default()
+            }];
+            let batch = TableBatch { updates, inserts: all(first, count), ..TableBatch::default() };
+            assert_eq!(session.apply(TableId(0), &batch).await.unwrap(), Applied::All, "{kind} {first}");
+            session.commit().await.unwrap();
+            assert_eq!(files_loaded(&mut root).await - before, files, "{kind} {first}");
+        }
+        let there: Option<(u64, i64)> = root.query_first("SELECT COUNT(*), MIN(one) FROM many.t").await.unwrap();
+        assert_eq!(there, Some((3 * 501 - 1, -1)), "{kind}");
+
+        // A row that is there, or that the table refuses: nothing is there of the rest, and statements say which of the two it is.
+        for (another, refused) in [(row(2_001, 9_000), false), (row(9_000, 2), true)] {
+            let (mut session, before) = (open().await.unwrap(), files_loaded(&mut root).await);
+            let batch = TableBatch { inserts: [all(10_000, MANY), vec![another]].concat(), ..TableBatch::default() };
+            for files in [1, 0] {
+                begin(&mut session).await;
+                let applied = session.apply(TableId(0), &batch).await;
+                match applied {
+                    Ok(applied) => assert!(applied == Applied::Missed && (files == 1 || !refused), "{kind}"),
+                    Err(error) => assert!(error.code() == Code::RowRefused && files == 0 && refused, "{kind} {error}"),
+                }
+                session.rollback().await.unwrap();
+                assert_eq!(files_loaded(&mut root).await - before, 1, "{kind}");
+            }
+        }
+        let kept: Option<u64> = root.query_first("SELECT COUNT(*) FROM many.t").await.unwrap();
+        assert_eq!(kept, Some(3 * 501 - 1), "{kind}");
     }
 }
 
