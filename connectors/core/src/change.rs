@@ -68,10 +68,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// A row overwritten. A large value that is the same in both rows is kept once.
+    /// A row overwritten. Readers share what the log has alike in both rows; a large value that is the same here alone (made of other
+    /// bytes, or converted row by row) is kept once, too.
     pub fn update(before: Row, mut after: Row, unchanged: Vec<u16>) -> Operation {
         for (value, was) in after.0.iter_mut().zip(&before.0) {
-            if matches!(value, Value::Bytes(bytes) if bytes.len() >= SHARED_BYTES) && value == was {
+            if value.heap_bytes() >= SHARED_BYTES && value == was {
                 value.clone_from(was);
             }
         }
@@ -80,7 +81,7 @@ impl Operation {
 }
 
 /// From how many bytes on a value is worth a look at whether it is kept already.
-pub const SHARED_BYTES: usize = 64 << 10;
+const SHARED_BYTES: usize = 64 << 10;
 
 /// How an operation is written where it does not stay in memory: what an update left as it was is there once.
 #[derive(Serialize)]
@@ -353,18 +354,21 @@ mod tests {
     #[test]
     fn what_an_update_left_as_it_was_is_there_once() {
         let large = || Value::Bytes(vec![7; SHARED_BYTES].into());
+        let document = || Value::Json(format!("{:?}", "x".repeat(SHARED_BYTES)).into());
         let row = |note: &str, real: f64| {
-            Row(vec![Value::Integer(1), large(), Value::Text(note.into()), Value::Float64(real), Value::Null])
+            Row(vec![Value::Integer(1), large(), Value::Text(note.into()), Value::Float64(real), document()])
         };
         let operation = Operation::update(row("a", 0.0), row("b", -0.0), vec![1]);
         let Operation::Update { before, after, .. } = &operation else { panic!() };
         let (Value::Bytes(was), Value::Bytes(is)) = (&before.0[1], &after.0[1]) else { panic!() };
         assert_eq!(was.as_ptr(), is.as_ptr());
+        let (Value::Json(was), Value::Json(is)) = (&before.0[4], &after.0[4]) else { panic!() };
+        assert_eq!(was.as_ptr(), is.as_ptr());
         let insert = Operation::Insert { after: row("a", 1.0) };
         let delete = Operation::Delete { before: row("a", 1.0) };
         for operation in [operation, insert, delete] {
             let written = postcard::to_stdvec(&operation).unwrap();
-            assert!(written.len() < SHARED_BYTES + 100);
+            assert!(written.len() < 2 * SHARED_BYTES + 100);
             assert_eq!(postcard::from_bytes::<Operation>(&written).unwrap(), operation);
         }
     }

@@ -144,6 +144,7 @@ impl Form {
                 | (Form::Date, Value::Date(_))
                 | (Form::Uuid, Value::Uuid(_))
         ) || matches!((self, value), (Form::Decimal, Value::Decimal(text)) if decimal::is_canonical(text))
+            || matches!((self, value), (Form::Text { padded: true }, Value::Text(text)) if !text.ends_with(' '))
     }
 
     fn try_convert(self, value: &Value) -> Option<Value> {

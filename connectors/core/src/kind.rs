@@ -140,7 +140,7 @@ impl Kind {
             (Kind::Text { chars_max, bytes_max, nul, .. }, Value::Text(text)) => {
                 text_fits(text, *chars_max, *bytes_max, *nul)
             }
-            (Kind::Enum { labels }, Value::Text(text)) if !labels.iter().any(|label| label == text) => {
+            (Kind::Enum { labels }, Value::Text(text)) if !labels.iter().any(|label| **label == **text) => {
                 Err("not one of the column's labels".into())
             }
             (Kind::Set { labels }, Value::Text(text)) if !is_set_of(labels, text) => {

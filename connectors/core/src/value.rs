@@ -10,10 +10,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value as Json};
+use smol_str::SmolStr;
 
 use crate::{calendar, decimal, form::Form};
 
-/// A value, or one of two things that are no value: [`Value::Unchanged`] and [`Value::Unmapped`].
+/// A value, or one of two things that are no value: [`Value::Unchanged`] and [`Value::Unmapped`]. To clone one costs next to
+/// nothing: a short text stands in the value itself, and a long one, as bytes do, in memory that all its clones share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Value {
     /// SQL's null.
@@ -26,13 +28,13 @@ pub enum Value {
     /// Any integer type of either database.
     Integer(i128),
     /// An exact number in canonical text ([`crate::decimal`]).
-    Decimal(Box<str>),
+    Decimal(SmolStr),
     /// A single-precision number.
     Float32(f32),
     /// A double-precision number.
     Float64(f64),
     /// Text, whatever charset it was stored in.
-    Text(Box<str>),
+    Text(SmolStr),
     /// Bytes.
     Bytes(Bytes),
     /// Days since 1970-01-01.
@@ -44,12 +46,12 @@ pub enum Value {
     /// Microseconds since 1970-01-01 00:00:00 UTC.
     Instant(i64),
     /// A document in canonical text ([`crate::json`]).
-    Json(Box<str>),
+    Json(SmolStr),
     /// An identifier of 16 bytes.
     Uuid([u8; 16]),
     /// A value that has no common form (a zero date, NaN where no NaN can be), as its server writes
     /// it. It travels to the applier, which refuses it by name; it is never applied.
-    Unmapped(Box<str>),
+    Unmapped(SmolStr),
 }
 
 impl Value {
@@ -74,10 +76,12 @@ impl Value {
         }
     }
 
-    /// Bytes of memory beyond the value's own slot, for the accounting of queues.
+    /// Bytes of memory beyond the value's own slot, for the accounting of queues; those that another value shares as well.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Value::Decimal(text) | Value::Text(text) | Value::Json(text) | Value::Unmapped(text) => text.len(),
+            Value::Decimal(text) | Value::Text(text) | Value::Json(text) | Value::Unmapped(text) => {
+                if text.is_heap_allocated() { text.len() } else { 0 }
+            }
             Value::Bytes(bytes) => bytes.len(),
             _ => 0,
         }
@@ -305,6 +309,21 @@ pub(crate) mod tests {
         fn json_round_trips((form, value) in formed()) {
             prop_assert_eq!(Value::from_json(&value.to_json(), form), Some(value));
         }
+    }
+
+    #[test]
+    fn a_value_is_small_and_tells_what_it_has_beside_itself() {
+        assert_eq!(size_of::<Value>(), 48);
+        let (short, long) = ("x".repeat(23), "x".repeat(24));
+        for make in [Value::Text, Value::Decimal, Value::Json, Value::Unmapped] {
+            assert_eq!(make(short.as_str().into()).heap_bytes(), 0);
+            assert_eq!(make(long.as_str().into()).heap_bytes(), 24);
+            let written = postcard::to_stdvec(&make(long.as_str().into())).unwrap();
+            assert_eq!(written[1..], postcard::to_stdvec(&long).unwrap());
+        }
+        let text = Value::Text(long.into());
+        let (Value::Text(one), Value::Text(other)) = (&text, text.clone()) else { panic!() };
+        assert_eq!(one.as_ptr(), other.as_ptr());
     }
 
     #[test]

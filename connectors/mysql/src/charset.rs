@@ -9,6 +9,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{Code, Error, Result};
+use smol_str::SmolStr;
 
 use crate::connect::{Client, number, text};
 
@@ -35,8 +36,8 @@ enum Decoder {
 /// The decoders of a server's collations, by their number in the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Charsets {
-    by_collation: HashMap<u32, Arc<str>>,
-    decoders: HashMap<Arc<str>, Decoder>,
+    /// The character set of each, and how it is decoded where that has been loaded.
+    by_collation: HashMap<u32, (Arc<str>, Option<Decoder>)>,
 }
 
 /// Whether text in this character set can be bridged.
@@ -72,36 +73,40 @@ fn compared(charset: &str) -> Option<&'static encoding_rs::Encoding> {
 impl Charsets {
     /// Asks the server for its collations and for the tables of these character sets.
     pub(crate) async fn load<'a>(client: &mut Client, wanted: impl Iterator<Item = &'a str>) -> Result<Charsets> {
-        let mut charsets = Charsets { by_collation: collations(client).await?, decoders: HashMap::new() };
+        let (collations, mut decoders) = (collations(client).await?, HashMap::new());
         for charset in wanted {
-            if !charsets.decoders.contains_key(charset) {
+            if !decoders.contains_key(charset) {
                 let decoder = match (unicode(charset), compared(charset)) {
                     (Some(decoder), _) => decoder,
                     (None, Some(encoding)) => Decoder::Compared(encoding),
                     (None, None) => Decoder::Single(single(client, charset).await?),
                 };
-                charsets.decoders.insert(charset.into(), decoder);
+                decoders.insert(charset, decoder);
             }
         }
-        Ok(charsets)
+        let decoded = |(id, charset): (u32, Arc<str>)| {
+            let decoder = decoders.get(&*charset).cloned();
+            (id, (charset, decoder))
+        };
+        Ok(Charsets { by_collation: collations.into_iter().map(decoded).collect() })
     }
 
     /// The character set of a collation.
     pub(crate) fn charset_of(&self, collation: u32) -> Option<&str> {
-        self.by_collation.get(&collation).map(|name| &**name)
+        self.by_collation.get(&collation).map(|(name, _)| &**name)
     }
 
     /// The text that the bytes stand for; `None` where they stand for none, or the set has no decoder.
-    pub(crate) fn decode(&self, collation: u32, bytes: &[u8]) -> Option<String> {
-        let charset = self.by_collation.get(&collation)?;
-        self.decoders.get(charset)?.decode(bytes)
+    pub(crate) fn decode(&self, collation: u32, bytes: &[u8]) -> Option<SmolStr> {
+        let (_, decoder) = self.by_collation.get(&collation)?;
+        decoder.as_ref()?.decode(bytes)
     }
 }
 
 impl Decoder {
-    fn decode(&self, bytes: &[u8]) -> Option<String> {
+    fn decode(&self, bytes: &[u8]) -> Option<SmolStr> {
         match self {
-            Decoder::Utf8 => std::str::from_utf8(bytes).ok().map(String::from),
+            Decoder::Utf8 => SmolStr::from_utf8(bytes).ok(),
             Decoder::Utf16Be => utf16(bytes, u16::from_be_bytes),
             Decoder::Utf16Le => utf16(bytes, u16::from_le_bytes),
             Decoder::Utf32 => {
@@ -111,21 +116,21 @@ impl Decoder {
             }
             Decoder::Single(table) => bytes.iter().map(|&byte| table[usize::from(byte)]).collect(),
             Decoder::Compared(encoding) => {
-                encoding.decode_without_bom_handling_and_without_replacement(bytes).map(String::from)
+                encoding.decode_without_bom_handling_and_without_replacement(bytes).map(SmolStr::from)
             }
         }
     }
 }
 
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<SmolStr> {
     let (chunks, rest) = bytes.as_chunks::<2>();
     let units: Vec<u16> = chunks.iter().map(|&chunk| unit(chunk)).collect();
-    rest.is_empty().then(|| String::from_utf16(&units).ok()).flatten()
+    rest.is_empty().then(|| String::from_utf16(&units).ok().map(SmolStr::from)).flatten()
 }
 
 /// Collation numbers. MariaDB's contextual collations (`uca1400_ai_ci`) have one number per character set, which
 /// only the applicability table tells, and that only from 10.10 on.
-async fn collations(client: &mut Client) -> Result<HashMap<u32, Arc<str>>> {
+async fn collations(client: &mut Client) -> Result<Vec<(u32, Arc<str>)>> {
     let plain = "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL";
     let full = "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability";
     let by_charset = client.server.numbers_collations_by_charset();
@@ -157,19 +162,14 @@ async fn single(client: &mut Client, charset: &str) -> Result<Arc<[Option<char>;
 /// Collations as a server may have them: 45 and 46 are utf8mb4, 8 latin1 (of 1252), 35 ucs2, 60 utf32, 63 binary.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn sample() -> Charsets {
-    let mut charsets = Charsets::default();
-    for (id, name) in [(45, "utf8mb4"), (46, "utf8mb4"), (8, "latin1"), (35, "ucs2"), (60, "utf32"), (63, "binary")] {
-        charsets.by_collation.insert(id, name.into());
-        if let Some(decoder) = unicode(name) {
-            charsets.decoders.insert(name.into(), decoder);
-        }
-    }
     let mut latin1 = [None; 256];
     for (byte, slot) in latin1.iter_mut().enumerate() {
         *slot = char::from_u32(byte as u32).filter(|_| byte != 0x81);
     }
-    charsets.decoders.insert("latin1".into(), Decoder::Single(Arc::new(latin1)));
-    charsets
+    let decoders = [(8, "latin1", Some(Decoder::Single(Arc::new(latin1))))].into_iter();
+    let all = [(45, "utf8mb4"), (46, "utf8mb4"), (35, "ucs2"), (60, "utf32"), (63, "binary")];
+    let decoders = decoders.chain(all.map(|(id, name)| (id, name, unicode(name))));
+    Charsets { by_collation: decoders.map(|(id, name, decoder)| (id, (name.into(), decoder))).collect() }
 }
 
 #[cfg(test)]

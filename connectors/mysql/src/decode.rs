@@ -12,10 +12,8 @@ pub(crate) fn value(field: Option<Vec<u8>>, kind: &Kind) -> Value {
     if let Kind::Bytes { .. } = kind {
         return Value::Bytes(bytes.into());
     }
-    match String::from_utf8(bytes) {
-        // As it is, without a copy.
-        Ok(text) if matches!(kind, Kind::Text { .. }) => Value::Text(text.into()),
-        Ok(text) => of_text(&text, kind).unwrap_or_else(|| unmapped(&text, kind)),
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => of_text(text, kind).unwrap_or_else(|| unmapped(text, kind)),
         Err(_) => Value::Unmapped("text that is not UTF-8".into()),
     }
 }
@@ -30,16 +28,15 @@ fn of_text(text: &str, kind: &Kind) -> Option<Value> {
         Kind::Enum { labels } => labels.iter().any(|label| **label == *text).then(|| Value::Text(text.into()))?,
         Kind::Set { .. } => Some(Value::Text(text.into())).filter(|value| kind.fits(value).is_ok())?,
         Kind::Year => Value::Integer(text.parse().ok()?),
-        Kind::Bits { .. } => Value::Text(text.into()),
-        // No column of these servers has it.
-        Kind::Spelled { .. } => return None,
+        Kind::Text { .. } | Kind::Bits { .. } => Value::Text(text.into()),
         Kind::Date { .. } => Value::Date(calendar::parse_date(text)?),
         Kind::Time { .. } => Value::Time(calendar::parse_time(text)?),
         Kind::DateTime { .. } => Value::DateTime(calendar::parse_datetime(text)?),
         Kind::Instant { .. } => Value::Instant(calendar::parse_datetime(text)?),
         Kind::Json { .. } => Value::Json(text.into()),
         Kind::Uuid => Value::Uuid(parse_uuid(text)?),
-        Kind::Text { .. } | Kind::Bytes { .. } => return None,
+        // No column of these servers has the one, and the other is no text.
+        Kind::Spelled { .. } | Kind::Bytes { .. } => return None,
     })
 }
 

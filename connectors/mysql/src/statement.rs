@@ -440,7 +440,7 @@ impl ColumnSql {
     fn ordered_literal(&self, value: &Value) -> Option<String> {
         if let (Kind::Enum { labels }, Value::Text(text)) = (&self.kind, value) {
             // An enum sorts by the number of its label.
-            return labels.iter().position(|label| label == text).map(|at| (at + 1).to_string());
+            return labels.iter().position(|label| **label == **text).map(|at| (at + 1).to_string());
         }
         let mut sql = String::new();
         (!self.is_cut() && encode::push(&mut sql, value, &self.kind)).then(|| self.as_own(&sql))

@@ -111,7 +111,7 @@ impl Assembler {
         let own = self.reading.bridge.clone();
         let Some(transaction) = &mut self.transaction else { return };
         if let Some(Value::Text(bridge)) = row.first() {
-            transaction.origin = if **bridge == *own { Origin::Own } else { Origin::Bridge(bridge.clone()) };
+            transaction.origin = if **bridge == *own { Origin::Own } else { Origin::Bridge(bridge.as_str().into()) };
         }
         if let Some(&Value::Integer(time)) = row.get(1)
             && time > 0

@@ -154,11 +154,7 @@ fn opaque(out: &mut Out, kind: u8, bytes: &[u8]) -> Result<(), Malformed> {
     match kind {
         246 => {
             let (digits, scale) = (cursor.byte()?, cursor.byte()?);
-            out.push_str(
-                pontoon_core::decimal::canonical(&values::decimal(&mut cursor, digits, scale)?)
-                    .as_deref()
-                    .unwrap_or("0"),
-            );
+            out.push_str(&values::decimal(&mut cursor, digits, scale)?);
         }
         7 | 10 | 11 | 12 => {
             let packed = cursor.little(8)? as i64;

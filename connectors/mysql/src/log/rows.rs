@@ -1,6 +1,6 @@
 //! Row events: which table, which columns, and the images of the rows.
 
-use pontoon_core::{Kind, Value, change::SHARED_BYTES};
+use pontoon_core::{Kind, Value};
 
 #[cfg(test)]
 use super::table_map::MapColumn;
@@ -115,37 +115,19 @@ impl<'a> Rows<'a> {
         if map.columns.len() != self.columns {
             return Err(malformed("a row event has another number of columns than its table map"));
         }
-        let mut large = Vec::new();
-        let one = self.image(self.first, map, plan, charsets, None, &mut large)?;
+        let start = self.rest;
+        let one = self.image(self.first, map, plan, charsets, None)?;
         Ok(Some(match self.verb {
             Verb::Insert => (None, Some(one)),
             Verb::Delete => (Some(one), None),
             Verb::Update => {
                 let parts = if self.partial { self.parts(map)? } else { None };
-                let before = Before { values: &one, parts };
-                let after = self.image(self.second, map, plan, charsets, Some(before), &mut large)?;
+                let raw = RawImage::new(start, self.first, self.columns)?;
+                let before = Before { values: &one, raw, parts };
+                let after = self.image(self.second, map, plan, charsets, Some(before))?;
                 (Some(one), Some(after))
             }
         }))
-    }
-
-    /// A large value that stands here as it did before. It is passed over then.
-    fn unchanged(
-        &mut self,
-        column_type: &ColumnType,
-        before: Before<'_>,
-        place: usize,
-        large: &[(usize, &[u8])],
-    ) -> Result<Option<Value>, Malformed> {
-        let Some((_, was)) = large.iter().find(|(of, _)| *of == place) else { return Ok(None) };
-        let mut behind = Cursor(self.rest.0);
-        values::skip(&mut behind, column_type)?;
-        let raw = &self.rest.0[..self.rest.0.len() - behind.0.len()];
-        if raw != *was {
-            return Ok(None);
-        }
-        self.rest = behind;
-        Ok(before.values.get(place).cloned())
     }
 
     /// The next image's values as they stand there, `None` for nulls, where it holds all columns.
@@ -175,18 +157,16 @@ impl<'a> Rows<'a> {
         Ok(Some(self.rest.take(documents.div_ceil(8))?))
     }
 
-    /// One image. `large` are the large values of the row as they stand there, by their places: a value that is as it was before is not
-    /// made twice.
+    /// One image. A value that stands here as it did before is not made twice, whatever its size: most of an update is.
     fn image(
         &mut self,
         present: &[u8],
         map: &TableMap,
         plan: &Plan,
         charsets: &Charsets,
-        before: Option<Before<'_>>,
-        large: &mut Vec<(usize, &'a [u8])>,
+        mut before: Option<Before<'_, 'a>>,
     ) -> Result<Vec<Value>, Malformed> {
-        let held = (0..self.columns).filter(|&column| bit(present, column)).count();
+        let held = held(present, self.columns);
         let nulls = self.rest.take(held.div_ceil(8))?;
         if held == 0 {
             // An image of nothing would be read for ever.
@@ -200,6 +180,10 @@ impl<'a> Rows<'a> {
         }
         let (mut index, mut document) = (0, 0);
         for (column, described) in map.columns.iter().enumerate() {
+            let was = match &mut before {
+                Some(before) => before.raw.next(column, &described.column_type)?,
+                None => None,
+            };
             let is_part = |parts: &[u8]| is_document(&described.column_type) && bit(parts, document);
             let part = before.filter(|before| before.parts.is_some_and(is_part));
             document += usize::from(is_document(&described.column_type));
@@ -223,19 +207,15 @@ impl<'a> Rows<'a> {
                     }
                 }
                 (Some(place), None) => {
-                    let here = self.rest.0;
-                    let known = match before.filter(|_| !large.is_empty()) {
-                        Some(before) => self.unchanged(&described.column_type, before, place, large)?,
-                        None => None,
-                    };
-                    values[place] = match known {
-                        Some(known) => known,
+                    // Bytes of one type tell where they end, so what begins alike is the same value.
+                    let same = was.filter(|was| self.rest.0.starts_with(was)).zip(before);
+                    values[place] = match same.and_then(|(was, before)| Some((was, before.values.get(place)?))) {
+                        Some((was, value)) => {
+                            self.rest.skip(was.len())?;
+                            value.clone()
+                        }
                         None => values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?,
                     };
-                    let raw = &here[..here.len() - self.rest.0.len()];
-                    if before.is_none() && raw.len() >= SHARED_BYTES && matches!(values[place], Value::Bytes(_)) {
-                        large.push((place, raw));
-                    }
                 }
                 (None, None) => values::skip(&mut self.rest, &described.column_type)?,
             }
@@ -246,10 +226,47 @@ impl<'a> Rows<'a> {
 
 /// The row before, for its image after.
 #[derive(Clone, Copy)]
-struct Before<'v> {
+struct Before<'v, 'a> {
     values: &'v [Value],
+    raw: RawImage<'a>,
     /// Which of the table's documents the image after holds in part.
     parts: Option<&'v [u8]>,
+}
+
+/// An image's values as they stand in the event, from column to column.
+#[derive(Clone, Copy)]
+struct RawImage<'a> {
+    present: &'a [u8],
+    nulls: &'a [u8],
+    /// How many of the columns that it holds have been passed.
+    passed: usize,
+    rest: Cursor<'a>,
+}
+
+impl<'a> RawImage<'a> {
+    fn new(mut image: Cursor<'a>, present: &'a [u8], columns: usize) -> Result<RawImage<'a>, Malformed> {
+        let nulls = image.take(held(present, columns).div_ceil(8))?;
+        Ok(RawImage { present, nulls, passed: 0, rest: image })
+    }
+
+    /// The bytes of the next column's value; `None` for a null, and where the image does not hold the column.
+    fn next(&mut self, column: usize, column_type: &ColumnType) -> Result<Option<&'a [u8]>, Malformed> {
+        if !bit(self.present, column) {
+            return Ok(None);
+        }
+        self.passed += 1;
+        if bit(self.nulls, self.passed - 1) {
+            return Ok(None);
+        }
+        let here = self.rest.0;
+        values::skip(&mut self.rest, column_type)?;
+        Ok(Some(&here[..here.len() - self.rest.0.len()]))
+    }
+}
+
+/// How many columns an image holds.
+fn held(present: &[u8], columns: usize) -> usize {
+    (0..columns).filter(|&column| bit(present, column)).count()
 }
 
 fn is_document(column_type: &ColumnType) -> bool {
@@ -298,6 +315,21 @@ mod tests {
         assert_eq!(before.unwrap(), [Value::Text("ab".into()), Value::Integer(5)]);
         assert_eq!(after.unwrap(), [Value::Null, Value::Integer(6)]);
         assert_eq!(rows.next(&map(), &plan(), &sample()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_an_update_left_as_it_was_is_there_once() {
+        let (old, new) = ("a name that is too long to stand in the value", "A name that is too long to stand in the value");
+        let named = |name: &str| [&[name.len() as u8], name.as_bytes()].concat();
+        for (name, is_shared) in [(old, true), (new, false), (&new[..40], false)] {
+            let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b11, 0b11];
+            body.extend([&[0b00, 5, 0, 0, 0][..], &named(old), &[0b00, 6, 0, 0, 0], &named(name)].concat());
+            let mut rows = parse(&body, Verb::Update, true).unwrap();
+            let (before, after) = rows.next(&map(), &plan(), &sample()).unwrap().unwrap();
+            let (Value::Text(was), Value::Text(is)) = (&before.unwrap()[0], &after.unwrap()[0]) else { panic!() };
+            assert_eq!((was.as_str(), is.as_str()), (old, name));
+            assert_eq!(was.as_ptr() == is.as_ptr(), is_shared, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `sql/sql_type_uuid.h`. A value that has no form is [`Value::Unmapped`], never an error.
 
 use pontoon_core::{Kind, Value, calendar};
+use smol_str::SmolStr;
 
 use super::{Malformed, cursor::Cursor, jsonb, malformed, table_map::ColumnType};
 use crate::charset::{BINARY, Charsets};
@@ -55,7 +56,7 @@ pub(crate) fn read(
 ) -> Result<Value, Malformed> {
     Ok(match column_type {
         ColumnType::Integer { bytes, unsigned } => Value::Integer(integer(cursor, *bytes, *unsigned)?),
-        ColumnType::Decimal { digits, scale } => Value::Decimal(decimal(cursor, *digits, *scale)?.into()),
+        ColumnType::Decimal { digits, scale } => Value::Decimal(decimal(cursor, *digits, *scale)?),
         ColumnType::Float => Value::Float32(f32::from_bits(cursor.little(4)? as u32)),
         ColumnType::Double => Value::Float64(f64::from_bits(cursor.little(8)?)),
         ColumnType::Bit { bits } => {
@@ -83,7 +84,7 @@ pub(crate) fn read(
             }
             let mut chosen = Vec::new();
             for (_, label) in labels.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1) {
-                match text(label, *collation, charsets, |text| Value::Text(text.into())) {
+                match text(label, *collation, charsets, Value::Text) {
                     Value::Text(label) => chosen.push(label),
                     unmapped => return Ok(unmapped),
                 }
@@ -99,8 +100,8 @@ pub(crate) fn read(
             let bytes = cursor.take(length)?;
             match kind {
                 Kind::Bytes { .. } => Value::Bytes(bytes.to_vec().into()),
-                Kind::Json { .. } => text(bytes, *collation, charsets, |text| Value::Json(text.into())),
-                _ => text(bytes, *collation, charsets, |text| Value::Text(text.into())),
+                Kind::Json { .. } => text(bytes, *collation, charsets, Value::Json),
+                _ => text(bytes, *collation, charsets, Value::Text),
             }
         }
         ColumnType::Date => date(cursor.little(3)?),
@@ -122,7 +123,7 @@ pub(crate) fn read(
             0 => Value::Unmapped("the error value of an enum".into()),
             number => {
                 let label = labels.get(number - 1).ok_or(malformed("an enum value is beyond its labels"))?;
-                text(label, *collation, charsets, |text| Value::Text(text.into()))
+                text(label, *collation, charsets, Value::Text)
             }
         },
         other => {
@@ -183,11 +184,11 @@ fn short(bytes: &[u8], bytes_max: u16, collation: u32, kind: &Kind, charsets: &C
             }
             Value::Uuid(uuid(whole))
         }
-        _ => text(bytes, collation, charsets, |text| Value::Text(text.into())),
+        _ => text(bytes, collation, charsets, Value::Text),
     }
 }
 
-fn text(bytes: &[u8], collation: u32, charsets: &Charsets, make: impl FnOnce(String) -> Value) -> Value {
+fn text(bytes: &[u8], collation: u32, charsets: &Charsets, make: impl FnOnce(SmolStr) -> Value) -> Value {
     charsets
         .decode(collation, bytes)
         .map_or_else(|| Value::Unmapped("text that its charset has no characters for".into()), make)
@@ -267,40 +268,43 @@ fn decimal_bytes(digits: u8, scale: u8) -> Result<usize, Malformed> {
 }
 
 /// Groups of nine digits from the point outwards, the most significant byte first; the first bit is inverted, and
-/// for a negative number all others too.
-pub(crate) fn decimal(cursor: &mut Cursor<'_>, digits: u8, scale: u8) -> Result<String, Malformed> {
-    let mut bytes = cursor.take(decimal_bytes(digits, scale)?)?.to_vec();
-    let Some(first) = bytes.first_mut() else { return Err(malformed("a decimal has no digits")) };
-    let negative = *first & 0x80 == 0;
-    *first ^= 0x80;
-    if negative {
-        bytes.iter_mut().for_each(|byte| *byte = !*byte);
-    }
-    let mut rest = Cursor(&bytes);
-    let (whole, scale) = (usize::from(digits - scale), usize::from(scale));
-    let mut text = String::from(if negative { "-" } else { "" });
-    let mut group = |text: &mut String, digits: usize| -> Result<(), Malformed> {
-        if digits > 0 {
-            let number = rest.big(BYTES_OF_DIGITS[digits])?;
-            text.push_str(&format!("{number:0digits$}"));
+/// for a negative number all others too. The text is canonical ([`pontoon_core::decimal`]).
+pub(crate) fn decimal(cursor: &mut Cursor<'_>, digits: u8, scale: u8) -> Result<SmolStr, Malformed> {
+    let bytes = cursor.take(decimal_bytes(digits, scale)?)?;
+    let first = bytes.first().ok_or(malformed("a decimal has no digits"))?;
+    let flipped = if first & 0x80 == 0 { 0xff } else { 0 };
+    let (mut rest, mut sign) = (Cursor(bytes), 0x80);
+    let mut read = |digits: &mut [u8]| -> Result<(), Malformed> {
+        let group = rest.take(BYTES_OF_DIGITS[digits.len()])?;
+        let plain = |number: u32, &byte: &u8| number << 8 | u32::from(byte ^ flipped ^ std::mem::take(&mut sign));
+        let mut number = group.iter().fold(0, plain);
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
         }
         Ok(())
     };
-    group(&mut text, whole % GROUP_DIGITS)?;
-    for _ in 0..whole / GROUP_DIGITS {
-        group(&mut text, GROUP_DIGITS)?;
+    // Beside the digits the sign, the point, and a zero where nothing stands before the point.
+    let mut text = [b'0'; u8::MAX as usize + 3];
+    let (whole, scale) = (usize::from(digits - scale), usize::from(scale));
+    let point = 1 + whole.max(1);
+    text[point] = b'.';
+    let (head, groups) = text[point - whole..point].split_at_mut(whole % GROUP_DIGITS);
+    read(head)?;
+    groups.chunks_mut(GROUP_DIGITS).try_for_each(&mut read)?;
+    text[point + 1..][..scale].chunks_mut(GROUP_DIGITS).try_for_each(&mut read)?;
+
+    let zeros = |digits: &mut dyn Iterator<Item = &u8>| digits.take_while(|digit| **digit == b'0').count();
+    let mut start = 1 + zeros(&mut text[1..point - 1].iter());
+    let end = match scale - zeros(&mut text[point + 1..][..scale].iter().rev()) {
+        0 => point,
+        kept => point + 1 + kept,
+    };
+    if flipped != 0 && text[start..end] != *b"0" {
+        start -= 1;
+        text[start] = b'-';
     }
-    if whole == 0 {
-        text.push('0');
-    }
-    if scale > 0 {
-        text.push('.');
-        for _ in 0..scale / GROUP_DIGITS {
-            group(&mut text, GROUP_DIGITS)?;
-        }
-        group(&mut text, scale % GROUP_DIGITS)?;
-    }
-    Ok(text)
+    Ok(text[start..end].iter().copied().map(char::from).collect())
 }
 
 #[cfg(test)]
@@ -358,6 +362,13 @@ mod tests {
         assert_eq!(decimal(&mut Cursor(&bytes), 14, 4).unwrap(), "1234567890.1234");
         let negative = [0x7e, 0xf2, 0x04, 0xc7, 0x2d, 0xfb, 0x2d];
         assert_eq!(decimal(&mut Cursor(&negative), 14, 4).unwrap(), "-1234567890.1234");
+        let small = |bytes: &[u8], digits, scale| decimal(&mut Cursor(bytes), digits, scale).unwrap();
+        assert_eq!(small(&[0x80, 0, 7, 50], 8, 2), "7.5");
+        assert_eq!(small(&[0x7f, 0xff, 0xf8, 0xff], 8, 2), "-7");
+        assert_eq!(small(&[0x80, 0, 0, 5], 8, 2), "0.05");
+        assert_eq!(small(&[0x7f, 0xff, 0xff, 0xff], 8, 2), "0");
+        assert_eq!(small(&[0x85], 1, 1), "0.5");
+        assert_eq!(small(&[0x80, 0, 100], 6, 0), "100");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The targets over their corpus.
 
-use pontoon_corpus::{inputs, is_writing, run, write};
+use pontoon_core::Value;
+use pontoon_corpus::{input, inputs, is_writing, run, write};
 
 use super::*;
 
@@ -22,6 +23,27 @@ fn the_logs_of_the_corpus_are_read_to_their_ends() {
         assert_eq!(read.obstacles > 0, input.name == "truncated", "{}: {read:?}", input.name);
         assert!(read.rows > 0, "{}: {read:?}", input.name);
     }
+}
+
+#[test]
+fn what_an_update_left_as_it_was_is_there_once() {
+    let mut shared = 0;
+    let mut look = |event: &LogEvent, _: &mut Read, _: &Tables| {
+        let LogEvent::Fragment(fragment) = event else { return };
+        for (before, after) in fragment.changes.iter().filter_map(|change| change.before().zip(change.after())) {
+            for (was, is) in before.0.iter().zip(&after.0).filter(|(was, is)| was == is && was.heap_bytes() > 0) {
+                let place = |value: &Value| match value {
+                    Value::Text(text) | Value::Json(text) | Value::Decimal(text) => Some(text.as_ptr()),
+                    Value::Bytes(bytes) => Some(bytes.as_ptr()),
+                    _ => None,
+                };
+                assert_eq!(place(was), place(is), "{was:?}");
+                shared += 1;
+            }
+        }
+    };
+    read_with(&input("pgoutput", "rows"), &mut look).unwrap();
+    assert!(shared > 0);
 }
 
 /// Writes the corpus of texts, each as the server writes a value of its kind; the last are of more than one.

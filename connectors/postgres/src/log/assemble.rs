@@ -31,7 +31,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use pontoon_core::{
-    Change, Code, Error, LogEvent, MappedTable, Operation, Origin, Position, Progress, Result, Row, TableId, Value,
+    Change, Code, Error, LogEvent, MappedColumn, MappedTable, Operation, Origin, Position, Progress, Result, Row, TableId, Value,
     change::Obstacle,
     node::{PassedOver, Tables},
 };
@@ -306,7 +306,7 @@ impl Assembler {
     }
 
     fn insert(&mut self, part: u32, relation: u32, new: &[Datum<'_>]) -> Result<()> {
-        let Some((table, row)) = self.row(part, relation, new, decode::crossing)? else { return Ok(()) };
+        let Some((table, row)) = self.row(part, relation, new, decode::crossing, None)? else { return Ok(()) };
         match row {
             Image::Full(after) => self.push(part, relation, table, Operation::Insert { after }),
             Image::Partial(_) => self.partial(part, table),
@@ -316,7 +316,11 @@ impl Assembler {
     fn update(&mut self, part: u32, relation: u32, old: &Old<'_>, new: &[Datum<'_>]) -> Result<()> {
         let Some((table, before)) = self.old_row(part, relation, old)? else { return Ok(()) };
         let Image::Full(before) = before else { return self.partial(part, table) };
-        let Some((_, after)) = self.row(part, relation, new, decode::crossing)? else { return Ok(()) };
+        let was = match old {
+            Old::Full(log) => Some(Was { log, row: &before }),
+            Old::Key | Old::Absent => None,
+        };
+        let Some((_, after)) = self.row(part, relation, new, decode::crossing, was)? else { return Ok(()) };
         let mut after = after.into_row();
         let mut unchanged = Vec::new();
         for (place, (value, was)) in after.0.iter_mut().zip(&before.0).enumerate() {
@@ -339,7 +343,7 @@ impl Assembler {
     /// The row before, as far as the log has it.
     fn old_row(&mut self, part: u32, relation: u32, old: &Old<'_>) -> Result<Option<(usize, Image)>> {
         if let Old::Full(values) = old {
-            return self.row(part, relation, values, decode::common);
+            return self.row(part, relation, values, decode::common, None);
         }
         let (_, relations, _) = self.flow.current()?;
         Ok(relations.get(&relation).map(|told| (told.table, Image::Partial(Row(Vec::new())))))
@@ -352,6 +356,7 @@ impl Assembler {
         relation: u32,
         values: &[Datum<'_>],
         decode: Decode,
+        was: Option<Was<'_>>,
     ) -> Result<Option<(usize, Image)>> {
         let (transaction, relations, _) = self.flow.current()?;
         let Some(told) = relations.get(&relation) else { return Ok(None) };
@@ -367,7 +372,7 @@ impl Assembler {
         // Of our own rows nobody asks for more.
         let only_key = transaction.origin == Origin::Own
             && (layout.former.is_some() || !self.reading.everything && !table.by_columns);
-        let row = image(table, layout, values, only_key, decode)?;
+        let row = image(table, layout, values, only_key, decode, was)?;
         Ok(Some((told.table, row)))
     }
 
@@ -424,7 +429,30 @@ impl Image {
     }
 }
 
-fn image(table: &MappedTable, layout: &Layout, values: &[Datum<'_>], only_key: bool, decode: Decode) -> Result<Image> {
+/// The row before, for the row after.
+#[derive(Clone, Copy)]
+struct Was<'a> {
+    log: &'a [Datum<'a>],
+    row: &'a Row,
+}
+
+impl Was<'_> {
+    /// A value that stands in the log as it did before, which is not made twice: most of an update is. With leeway it is made anew, since that
+    /// counts what crosses.
+    fn value(self, at: usize, datum: &Datum<'_>, place: usize, column: &MappedColumn) -> Option<Value> {
+        let is_same = column.leeway.is_none() && self.log.get(at) == Some(datum);
+        self.row.0.get(place).filter(|_| is_same).cloned()
+    }
+}
+
+fn image(
+    table: &MappedTable,
+    layout: &Layout,
+    values: &[Datum<'_>],
+    only_key: bool,
+    decode: Decode,
+    was: Option<Was<'_>>,
+) -> Result<Image> {
     if values.len() != layout.places.len() {
         return Err(error::protocol("a row in the log has not the columns of its table"));
     }
@@ -432,14 +460,18 @@ fn image(table: &MappedTable, layout: &Layout, values: &[Datum<'_>], only_key: b
     for (place, value) in &layout.added {
         row[*place] = value.clone();
     }
-    for (datum, place) in values.iter().zip(&layout.places) {
+    for (at, (datum, place)) in values.iter().zip(&layout.places).enumerate() {
         let Some(place) = place.map(usize::from).filter(|place| !only_key || table.key.contains(place)) else {
             continue;
         };
         row[place] = match datum {
             Datum::Null => Value::Null,
             Datum::Unchanged => Value::Unchanged,
-            Datum::Text(text) => decode(&table.columns[place], text),
+            Datum::Text(text) => {
+                let column = &table.columns[place];
+                let same = was.and_then(|was| was.value(at, datum, place, column));
+                same.unwrap_or_else(|| decode(column, text))
+            }
         };
     }
     let partial = !only_key && row.contains(&Value::Unchanged);
