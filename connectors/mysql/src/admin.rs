@@ -205,11 +205,11 @@ impl Admin for MysqlNode {
     }
 
     async fn reload_asked(&self) -> Result<Option<Reload>> {
-        reload::read(&mut self.client(Purpose::Look).await?, self.bridge()).await
+        self.with_helper(async |client| reload::read(client, self.bridge()).await).await
     }
 
     async fn answer_reload(&self, number: i64, answer: &str) -> Result<()> {
-        reload::answer(&mut self.client(Purpose::Look).await?, self.bridge(), number, answer).await
+        self.with_helper(async |client| reload::answer(client, self.bridge(), number, answer).await).await
     }
 
     async fn skip(&self, position: &Position) -> Result<()> {

@@ -1,6 +1,6 @@
 //! One MySQL or MariaDB database as a node of a bridge.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -15,6 +15,7 @@ use pontoon_core::{
     verified::Verified,
 };
 use pontoon_tls::Mode;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     catalog,
@@ -29,17 +30,22 @@ use crate::{
     state, tables, throttle, ties, verified,
 };
 
-/// A node: where it is and for which bridge. Every method opens a connection of its own.
+/// A mark or a look that takes longer is given up with its connection: a server that does not answer is to be noticed within half a
+/// minute.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A node: where it is and for which bridge. What a bridge asks again and again goes over one connection, all else over one of its own.
 pub struct MysqlNode {
     name: String,
     bridge: String,
     target: Target,
+    helper: Mutex<Option<Client>>,
 }
 
 impl MysqlNode {
     pub(crate) fn new(options: NodeOptions) -> Result<Arc<MysqlNode>> {
         let target = Target::parse(&options)?;
-        Ok(Arc::new(MysqlNode { name: options.name, bridge: options.bridge, target }))
+        Ok(Arc::new(MysqlNode { name: options.name, bridge: options.bridge, target, helper: Mutex::new(None) }))
     }
 
     /// Where it is.
@@ -67,11 +73,31 @@ impl MysqlNode {
         self.target.connect(purpose).await
     }
 
+    /// Runs `work` on the helper connection; opens it where it is not there or was lost since, and closes it after an error.
+    pub(crate) async fn with_helper<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T> + Send) -> Result<T> {
+        let mut helper = self.helper.lock().await;
+        // Taken out, so that a call that is dropped half way leaves no connection with an answer due.
+        let mut client = match kept(helper.take()).await {
+            Some(client) => client,
+            None => self.client(Purpose::Look).await?,
+        };
+        let late = |_| Error::new(Code::ConnectionLost, "the server does not answer");
+        let outcome = timeout(HELPER_TIMEOUT, work(&mut client)).await.map_err(late)??;
+        *helper = Some(client);
+        Ok(outcome)
+    }
+
     /// A name with the node's default database where it has none.
     pub(crate) fn full_name(&self, name: &TableName) -> TableName {
         let schema = name.schema.clone().or_else(|| self.target.database.as_deref().map(Into::into));
         TableName { schema, name: name.name.clone() }
     }
+}
+
+/// A connection that still answers: the driver does not tell when one has ended meanwhile.
+async fn kept(client: Option<Client>) -> Option<Client> {
+    let mut client = client?;
+    timeout(HELPER_TIMEOUT, client.rows("DO 0")).await.is_ok_and(|answer| answer.is_ok()).then_some(client)
 }
 
 /// Which log a server writes.
@@ -146,19 +172,17 @@ impl Node for MysqlNode {
     }
 
     async fn copies(&self, tables: &Tables) -> Result<Vec<CopyState>> {
-        state::copies(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+        self.with_helper(async |client| state::copies(client, &self.bridge, tables).await).await
     }
 
     async fn estimate(&self, table: &TableName) -> Result<Option<u64>> {
         let name = self.full_name(table);
-        let mut client = self.client(Purpose::Look).await?;
-        let rows = client
-            .rows(format!(
-                "SELECT table_rows FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
-                encode::text(name.schema.as_deref().unwrap_or_default()),
-                encode::text(&name.name)
-            ))
-            .await?;
+        let statement = format!(
+            "SELECT table_rows FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+            encode::text(name.schema.as_deref().unwrap_or_default()),
+            encode::text(&name.name)
+        );
+        let rows = self.with_helper(async |client| client.rows(statement.as_str()).await).await?;
         Ok(rows.first().and_then(|row| number(row, 0)))
     }
 
@@ -203,15 +227,13 @@ impl Node for MysqlNode {
         match mark {
             Mark::Heartbeat => Ok(()),
             Mark::Barrier => {
-                let mut client = self.client(Purpose::Look).await?;
-                let answers = client
-                    .run(format!(
-                        "UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {} AND name = '{}'",
-                        encode::text(&self.bridge),
-                        tables::BARRIER
-                    ))
-                    .await
-                    .map_err(state::not_set_up)?;
+                let statement = format!(
+                    "UPDATE `pontoon`.`control` SET number = number + 1 WHERE bridge = {} AND name = '{}'",
+                    encode::text(&self.bridge),
+                    tables::BARRIER
+                );
+                let marked = self.with_helper(async |client| client.run(statement.as_str()).await).await;
+                let answers = marked.map_err(state::not_set_up)?;
                 match answers.first().map(|answer| answer.affected) {
                     Some(1) => Ok(()),
                     _ => Err(state::missing(&self.name)),
@@ -221,39 +243,41 @@ impl Node for MysqlNode {
     }
 
     async fn asked(&self, tables: &Tables) -> Result<Vec<Asked>> {
-        quarantine::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+        self.with_helper(async |client| quarantine::asked(client, &self.bridge, tables).await).await
     }
 
     async fn requests(&self, tables: &Tables) -> Result<Requests> {
-        requests::asked(&mut self.client(Purpose::Look).await?, &self.bridge, tables).await
+        self.with_helper(async |client| requests::asked(client, &self.bridge, tables).await).await
     }
 
     async fn paused(&self) -> Result<Option<Pause>> {
-        pause::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+        self.with_helper(async |client| pause::read(client, &self.bridge).await).await
     }
 
     async fn verified(&self) -> Result<Option<Verified>> {
-        verified::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+        self.with_helper(async |client| verified::read(client, &self.bridge).await).await
     }
 
     async fn throttled(&self) -> Result<Option<Throttle>> {
-        throttle::read(&mut self.client(Purpose::Look).await?, &self.bridge).await
+        self.with_helper(async |client| throttle::read(client, &self.bridge).await).await
     }
 
     async fn pressure(&self, limits: &PressureLimits) -> Result<Pressure> {
-        pressure::read(&self.target, limits).await
+        pressure::read(self, limits).await
     }
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
-        let mut client = self.client(Purpose::Look).await?;
-        let end = files::log_end(&mut client).await?;
-        let Sizes { behind, needed, all } = files::sizes(&mut client, since, &end).await?;
-        let headroom_bytes = match needed {
-            Some(needed) => headroom(&mut client, needed).await?,
-            None => None,
-        };
-        let clock = reader::clock(&mut client).await?;
-        Ok(LogStatus { end, behind_bytes: behind, retained_bytes: Some(all), headroom_bytes, clock })
+        self.with_helper(async |client| {
+            let end = files::log_end(client).await?;
+            let Sizes { behind, needed, all } = files::sizes(client, since, &end).await?;
+            let headroom_bytes = match needed {
+                Some(needed) => headroom(client, needed).await?,
+                None => None,
+            };
+            let clock = reader::clock(client).await?;
+            Ok(LogStatus { end, behind_bytes: behind, retained_bytes: Some(all), headroom_bytes, clock })
+        })
+        .await
     }
 }
 

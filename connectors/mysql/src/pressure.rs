@@ -12,17 +12,20 @@ use pontoon_core::{
     pressure::{Pressure, PressureLimits},
 };
 
-use crate::connect::{Client, Purpose, Target, number};
+use crate::{
+    connect::{Client, Purpose, Target, number},
+    node::MysqlNode,
+};
 
 /// What is asked for with one limit or the other.
-pub(crate) async fn read(target: &Target, limits: &PressureLimits) -> Result<Pressure> {
+pub(crate) async fn read(node: &MysqlNode, limits: &PressureLimits) -> Result<Pressure> {
     let mut pressure = Pressure::default();
     if limits.load.is_some() {
-        pressure.load = Some(running(&mut target.connect(Purpose::Look).await?).await?);
+        pressure.load = Some(node.with_helper(async |client| running(client).await).await?);
     }
     if limits.replica_lag.is_some() {
         for (host, port) in &limits.replicas {
-            let replica = target.of_replica(host, *port)?;
+            let replica = node.target().of_replica(host, *port)?;
             let lag = lag(&replica).await.map_err(|error| error.at(&replica.address))?;
             pressure.replica_lag = pressure.replica_lag.max(Some(lag));
         }

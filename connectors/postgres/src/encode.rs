@@ -137,7 +137,9 @@ pub(crate) fn element(out: &mut BytesMut, kind: &Kind, value: &Value) -> Result<
         (Kind::Text { .. }, Value::Text(text)) => put_text(out, text)?,
         (Kind::Bits { .. } | Kind::Spelled { .. }, Value::Text(text)) => put_text(out, text)?,
         (Kind::Text { .. }, Value::Uuid(bytes)) => out.put_slice(format_uuid(bytes).as_bytes()),
-        (Kind::Enum { labels }, Value::Text(text)) if labels.iter().any(|label| **label == **text) => put_text(out, text)?,
+        (Kind::Enum { labels }, Value::Text(text)) if labels.iter().any(|label| **label == **text) => {
+            put_text(out, text)?
+        }
         // The server's jsonb refuses this escape; whoever looks for such a document finds none.
         (Kind::Json { .. }, Value::Json(text)) if !text.contains("\\u0000") => put_text(out, text)?,
         (Kind::Bytes { .. }, Value::Bytes(bytes)) => out.put_slice(bytes),

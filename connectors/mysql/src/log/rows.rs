@@ -319,7 +319,8 @@ mod tests {
 
     #[test]
     fn what_an_update_left_as_it_was_is_there_once() {
-        let (old, new) = ("a name that is too long to stand in the value", "A name that is too long to stand in the value");
+        let (old, new) =
+            ("a name that is too long to stand in the value", "A name that is too long to stand in the value");
         let named = |name: &str| [&[name.len() as u8], name.as_bytes()].concat();
         for (name, is_shared) in [(old, true), (new, false), (&new[..40], false)] {
             let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b11, 0b11];

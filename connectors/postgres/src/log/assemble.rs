@@ -31,7 +31,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use pontoon_core::{
-    Change, Code, Error, LogEvent, MappedColumn, MappedTable, Operation, Origin, Position, Progress, Result, Row, TableId, Value,
+    Change, Code, Error, LogEvent, MappedColumn, MappedTable, Operation, Origin, Position, Progress, Result, Row,
+    TableId, Value,
     change::Obstacle,
     node::{PassedOver, Tables},
 };
