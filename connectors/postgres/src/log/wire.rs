@@ -4,8 +4,12 @@
 //!
 //! Both directions are cancel safe. What is read stays in a buffer until a whole message is there, and
 //! what is to be written waits in another from which only written bytes are taken.
+//!
+//! The server sends each message of the stream by itself (`WalSndWriteData` of walsender.c flushes). Of a backlog of small transactions a
+//! reader that takes each as it comes is woken for every one, which costs both sides more than all that is done with it; so a
+//! stream that does not pause is let gather for a moment before each read ([`Pace`]).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -20,7 +24,10 @@ use postgres_protocol::{
         frontend,
     },
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     connect::{self, Role, Target},
@@ -31,6 +38,15 @@ use crate::{
 
 /// Room that is made before a read: a large read costs fewer system calls in a backlog.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long a stream that runs on is let gather: the least that a timer knows of, and then up to as much again.
+const GATHERING: Duration = Duration::from_millis(1);
+
+/// What is longer between two reads is a pause of the stream, and not of ours.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// So many reads without a pause make a stream one that runs on: more than a transaction at rest comes in.
+const READS_ON_END: u32 = 16;
 
 /// A frame of more does not leave its buffer behind: rare enough that a copy of what follows it costs nothing.
 const LARGE_BYTES: usize = 1 << 20;
@@ -46,8 +62,36 @@ pub(crate) struct Wire {
     socket: Socket,
     input: BytesMut,
     output: BytesMut,
+    pace: Pace,
     /// The number of the backend.
     pub(crate) backend: i32,
+}
+
+/// How a stream comes in.
+struct Pace {
+    last: Instant,
+    /// Reads since there was a pause.
+    on_end: u32,
+    /// There may be more than was read.
+    is_more: bool,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { last: Instant::now(), on_end: 0, is_more: false }
+    }
+
+    /// Until when to let it gather, if it runs on.
+    fn gathers_until(&self) -> Option<Instant> {
+        (self.on_end >= READS_ON_END && !self.is_more).then(|| self.last + GATHERING)
+    }
+
+    fn read(&mut self, bytes: usize, now: Instant) {
+        let paused = now.duration_since(self.last) > PAUSE;
+        self.on_end = if paused { 0 } else { self.on_end.saturating_add(1) };
+        self.is_more = bytes >= READ_BYTES / 2;
+        self.last = now;
+    }
 }
 
 impl Wire {
@@ -58,7 +102,7 @@ impl Wire {
 
     async fn try_connect(target: &Target, role: &Role) -> Result<Wire> {
         let socket = Socket::open(&target.address, &target.tls).await?;
-        let mut wire = Wire { socket, input: BytesMut::new(), output: BytesMut::new(), backend: 0 };
+        let mut wire = Wire { socket, input: BytesMut::new(), output: BytesMut::new(), pace: Pace::new(), backend: 0 };
         wire.login(target, role).await.map_err(|error| connect::login(error, target))?;
         Ok(wire)
     }
@@ -246,10 +290,16 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<()> {
+        if let Some(until) = self.pace.gathers_until() {
+            sleep_until(until).await;
+        }
         self.input.reserve(READ_BYTES);
         match self.socket.read_buf(&mut self.input).await {
             Ok(0) => Err(Error::new(Code::ConnectionLost, "the server closed the connection")),
-            Ok(_) => Ok(()),
+            Ok(bytes) => {
+                self.pace.read(bytes, Instant::now());
+                Ok(())
+            }
             Err(error) => Err(error::of_socket(&error)),
         }
     }
@@ -272,4 +322,32 @@ fn fields(names: &[String], body: &DataRowBody) -> Result<Fields> {
 
 fn unexpected() -> Error {
     error::protocol("the server sent a message that does not belong here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_gathers_only_while_it_runs_on() {
+        let mut pace = Pace::new();
+        let mut now = pace.last;
+        let mut read = |pace: &mut Pace, after: Duration, bytes: usize| {
+            now += after;
+            pace.read(bytes, now);
+            now
+        };
+        for _ in 1..READS_ON_END {
+            read(&mut pace, GATHERING, 100);
+            assert_eq!(pace.gathers_until(), None, "a transaction at rest is not held up");
+        }
+        let last = read(&mut pace, GATHERING * 2, 100);
+        assert_eq!(pace.gathers_until(), Some(last + GATHERING));
+        read(&mut pace, GATHERING, READ_BYTES);
+        assert_eq!(pace.gathers_until(), None, "more is there already");
+        read(&mut pace, GATHERING, 100);
+        assert!(pace.gathers_until().is_some());
+        read(&mut pace, PAUSE * 2, 100);
+        assert_eq!(pace.gathers_until(), None, "it has paused");
+    }
 }
