@@ -5,12 +5,14 @@
 //! PostgreSQL's: what lies outside has no common form.
 
 use jiff::{
-    Timestamp,
-    civil::{Date, DateTime, Time},
+    Span, Timestamp,
+    civil::{Date, DateTime},
 };
 
 /// Microseconds in a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+const SECONDS_PER_DAY: i64 = 86_400;
 
 const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
@@ -21,7 +23,8 @@ pub fn days(year: i16, month: i8, day: i8) -> Option<i32> {
 }
 
 fn days_of(date: Date) -> i32 {
-    date.since(EPOCH).map(|span| span.get_days()).unwrap_or_default()
+    // The calendar's range in days is far within both types.
+    (date.duration_since(EPOCH).as_secs() / SECONDS_PER_DAY) as i32
 }
 
 /// Microseconds of a civil date and time since 1970-01-01 00:00:00 of the same calendar.
@@ -29,13 +32,9 @@ pub fn micros(date_days: i32, time_micros: i64) -> i64 {
     i64::from(date_days) * MICROS_PER_DAY + time_micros
 }
 
-/// By days and not by way of jiff's `Timestamp`, which ends a day before the year 9999 does.
-fn datetime(micros: i64) -> Option<DateTime> {
-    let days = micros.div_euclid(MICROS_PER_DAY);
-    let date = EPOCH.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
-    let nanos = micros.rem_euclid(MICROS_PER_DAY) * 1000;
-    let time = Time::midnight().checked_add(jiff::SignedDuration::from_nanos(nanos)).ok()?;
-    Some(date.to_datetime(time))
+/// Not by way of jiff's `Timestamp`, which ends a day before the year 9999 does.
+fn date(days: i64) -> Option<Date> {
+    EPOCH.checked_add(Span::new().try_days(days).ok()?).ok()
 }
 
 fn micros_of(datetime: DateTime) -> i64 {
@@ -46,8 +45,8 @@ fn micros_of(datetime: DateTime) -> i64 {
 
 /// `2026-11-23`.
 pub fn format_date(days: i32) -> String {
-    match datetime(i64::from(days) * MICROS_PER_DAY) {
-        Some(at) => at.date().to_string(),
+    match date(days.into()) {
+        Some(date) => date.to_string(),
         None => format!("day {days}"),
     }
 }
@@ -118,10 +117,11 @@ pub fn parse_instant(text: &str) -> Option<i64> {
 
 /// Splits a civil date and time into year, month, day, hour, minute, second, microsecond.
 pub fn civil_parts(micros: i64) -> Option<(i16, i8, i8, i8, i8, i8, i32)> {
-    let at = datetime(micros)?;
-    let (date, time): (Date, Time) = (at.date(), at.time());
-    let micros = time.subsec_nanosecond() / 1000;
-    Some((date.year(), date.month(), date.day(), time.hour(), time.minute(), time.second(), micros))
+    let date = date(micros.div_euclid(MICROS_PER_DAY))?;
+    let clock = micros.rem_euclid(MICROS_PER_DAY);
+    let (seconds, micros) = (clock / 1_000_000, (clock % 1_000_000) as i32);
+    let (hour, minute, second) = ((seconds / 3600) as i8, (seconds / 60 % 60) as i8, (seconds % 60) as i8);
+    Some((date.year(), date.month(), date.day(), hour, minute, second, micros))
 }
 
 /// The civil microseconds of its parts; `None` where no such moment exists (a zero date).

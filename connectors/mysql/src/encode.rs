@@ -10,7 +10,11 @@
 use std::fmt::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use pontoon_core::{Kind, Value, calendar, decimal};
+use pontoon_core::{
+    Kind, Value,
+    calendar::{self, MICROS_PER_DAY},
+    decimal,
+};
 
 /// Digits that DECIMAL holds on both servers.
 const DECIMAL_DIGITS_MAX: usize = 65;
@@ -149,13 +153,13 @@ pub(crate) fn push_plain(out: &mut impl Write, value: &Value, kind: &Kind) -> bo
             Ok(bits) => write!(out, "{bits}"),
             Err(_) => return false,
         },
-        Value::Date(days) => match calendar::format_date(*days) {
-            date if date.len() == 10 => out.write_str(&date),
-            _ => return false,
+        Value::Date(days) => match i64::from(*days).checked_mul(MICROS_PER_DAY).and_then(moment) {
+            Some(moment) => out.write_str(as_text(&moment[..DATE_CHARS])),
+            None => return false,
         },
         Value::Time(micros) if micros.abs() <= TIME_MICROS_MAX => out.write_str(&calendar::format_time(*micros)),
-        Value::DateTime(micros) | Value::Instant(micros) => match datetime(*micros) {
-            Some(text) => out.write_str(&text),
+        Value::DateTime(micros) | Value::Instant(micros) => match moment(*micros) {
+            Some(moment) => out.write_str(as_text(&moment)),
             None => return false,
         },
         _ => return false,
@@ -166,10 +170,34 @@ pub(crate) fn push_plain(out: &mut impl Write, value: &Value, kind: &Kind) -> bo
 
 /// `2026-11-23 10:00:00.123456`, always with six digits; `None` outside of years 0 to 9999.
 pub(crate) fn datetime(micros: i64) -> Option<String> {
+    moment(micros).map(|moment| as_text(&moment).to_owned())
+}
+
+/// Of these a date has so many.
+const DATE_CHARS: usize = 10;
+
+/// The characters of [`datetime`].
+fn moment(micros: i64) -> Option<[u8; 26]> {
+    let mut chars = *b"0000-00-00 00:00:00.000000";
     let (year, month, day, hour, minute, second, micros) = calendar::civil_parts(micros)?;
-    (0..=9999)
-        .contains(&year)
-        .then(|| format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}"))
+    let year = u32::try_from(year).ok().filter(|year| *year <= 9999)?;
+    let mut put = |at: usize, digits: usize, mut number: u32| {
+        for digit in chars[at..at + digits].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0, 4, year);
+    for (at, part) in [(5, month), (8, day), (11, hour), (14, minute), (17, second)] {
+        put(at, 2, part as u32);
+    }
+    put(20, 6, micros as u32);
+    Some(chars)
+}
+
+/// ASCII as a text.
+fn as_text(chars: &[u8]) -> &str {
+    std::str::from_utf8(chars).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -228,12 +256,19 @@ mod tests {
         assert!(literal(&Value::Bytes(vec![7; 65_534].into())).starts_with("x'0707"));
         assert_eq!(literal(&Value::Date(0)), "DATE'1970-01-01'");
         assert_eq!(literal(&Value::Time(-36_000_500_000)), "TIME'-10:00:00.500000'");
+        assert_eq!(literal(&Value::Date(-719_528)), "DATE'0000-01-01'");
+        assert_eq!(literal(&Value::DateTime(253_402_300_799_999_999)), "TIMESTAMP'9999-12-31 23:59:59.999999'");
         assert_eq!(literal(&Value::Instant(1)), "TIMESTAMP'1970-01-01 00:00:00.000001'");
         assert_eq!(literal(&Value::Integer(u64::MAX.into())), "18446744073709551615");
         let mut sql = String::new();
-        for none in
-            [Value::Unchanged, Value::Float64(f64::NAN), Value::Decimal("9".repeat(66).into()), Value::Date(9_000_000)]
-        {
+        for none in [
+            Value::Unchanged,
+            Value::Float64(f64::NAN),
+            Value::Decimal("9".repeat(66).into()),
+            Value::Date(9_000_000),
+            Value::Date(-719_529),
+            Value::Date(i32::MAX),
+        ] {
             assert!(!push(&mut sql, &none, &ANY), "{none:?}");
         }
         assert!(sql.is_empty());
