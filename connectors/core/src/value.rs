@@ -79,8 +79,10 @@ impl Value {
     /// Bytes of memory beyond the value's own slot, for the accounting of queues; those that another value shares as well.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Value::Decimal(text) | Value::Text(text) | Value::Json(text) | Value::Unmapped(text) => {
-                if text.is_heap_allocated() { text.len() } else { 0 }
+            Value::Decimal(text) | Value::Text(text) | Value::Json(text) | Value::Unmapped(text)
+                if text.is_heap_allocated() =>
+            {
+                text.len()
             }
             Value::Bytes(bytes) => bytes.len(),
             _ => 0,
