@@ -1,6 +1,6 @@
 //! One MySQL or MariaDB database as a node of a bridge.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -15,7 +15,6 @@ use pontoon_core::{
     verified::Verified,
 };
 use pontoon_tls::Mode;
-use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     catalog,
@@ -29,10 +28,6 @@ use crate::{
     session::ApplySession,
     state, tables, throttle, ties, verified,
 };
-
-/// A mark or a look that takes longer is given up with its connection: a server that does not answer is to be noticed within half a
-/// minute.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A node: where it is and for which bridge. What a bridge asks again and again goes over one connection, all else over one of its own.
 pub struct MysqlNode {
@@ -73,18 +68,27 @@ impl MysqlNode {
         self.target.connect(purpose).await
     }
 
-    /// Runs `work` on the helper connection; opens it where it is not there or was lost since, and closes it after an error.
+    /// Runs `work` on the helper connection; opens one where it is not there, was lost since or is in use, and closes it after an error. Nobody waits
+    /// for another's answer: while a disk is full a server does not tell where its log ends, and tells everything else.
     pub(crate) async fn with_helper<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T> + Send) -> Result<T> {
-        let mut helper = self.helper.lock().await;
-        // Taken out, so that a call that is dropped half way leaves no connection with an answer due.
-        let mut client = match kept(helper.take()).await {
+        let mut client = match self.kept().await {
             Some(client) => client,
             None => self.client(Purpose::Look).await?,
         };
-        let late = |_| Error::new(Code::ConnectionLost, "the server does not answer");
-        let outcome = timeout(HELPER_TIMEOUT, work(&mut client)).await.map_err(late)??;
-        *helper = Some(client);
+        let outcome = work(&mut client).await?;
+        *self.helper() = Some(client);
         Ok(outcome)
+    }
+
+    fn helper(&self) -> MutexGuard<'_, Option<Client>> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The helper connection, if it still answers: the driver does not tell when one has ended meanwhile. It is taken out, so that a call that is
+    /// dropped half way leaves none with an answer due.
+    async fn kept(&self) -> Option<Client> {
+        let mut client = self.helper().take()?;
+        client.rows("DO 0").await.is_ok().then_some(client)
     }
 
     /// A name with the node's default database where it has none.
@@ -92,12 +96,6 @@ impl MysqlNode {
         let schema = name.schema.clone().or_else(|| self.target.database.as_deref().map(Into::into));
         TableName { schema, name: name.name.clone() }
     }
-}
-
-/// A connection that still answers: the driver does not tell when one has ended meanwhile.
-async fn kept(client: Option<Client>) -> Option<Client> {
-    let mut client = client?;
-    timeout(HELPER_TIMEOUT, client.rows("DO 0")).await.is_ok_and(|answer| answer.is_ok()).then_some(client)
 }
 
 /// Which log a server writes.
