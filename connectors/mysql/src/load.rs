@@ -1,4 +1,4 @@
-//! Many rows at once: `LOAD DATA LOCAL` where the server takes it, wide `INSERT` statements where not.
+//! Many rows at once, of a copy or of a transaction: `LOAD DATA LOCAL` where the server takes it, wide `INSERT` statements where not.
 //!
 //! `LOAD DATA` takes half of the server's time for the same rows, having no expressions to parse, and no statement of the size of
 //! its rows goes into the log as a comment (`binlog_annotate_row_events`). It needs no right that INSERT does not, but
