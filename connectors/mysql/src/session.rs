@@ -295,7 +295,8 @@ impl ApplySession {
         }
     }
 
-    /// Runs the statements of a batch in packets, each made while the server works on the one before, and compares what they found.
+    /// Runs the statements of a batch in packets, each made while the server works on the one before, and compares what they found. `inserts` are
+    /// all of the batch's, or none where a file brings them.
     async fn carry_out(
         &mut self,
         table: TableId,
@@ -344,10 +345,9 @@ impl ApplySession {
         Ok(Ok(Applied::All))
     }
 
-    /// Adds rows by a file that the server takes. [`Applied::Missed`]: it does not take it, or not all that is in it; statements
+    /// Adds rows by a file that the server takes, in the transaction that has begun. [`Applied::Missed`]: it does not take it, or not all that is in it; statements
     /// say what is the matter, in another transaction.
     async fn load_by_file(&mut self, table: TableId, rows: &[impl Borrow<Row> + Sync]) -> Result<Applied> {
-        self.started().await?;
         let written = load::by_file(&mut self.client, self.tables.sql(table)?, rows).await;
         match &written {
             Ok(Applied::Missed) => self.files.no_more_of(table),
@@ -415,14 +415,13 @@ impl Session for ApplySession {
             group.rows.iter().flat_map(|(_, after)| group.changed.iter().map(|&at| (at, &after.0[at])))
         });
         no_null_is_replaced(sql, batch.inserts.iter().flat_map(all_of).chain(updated))?;
-        if batch.inserts.len() < load::ROWS_MIN || !self.files.take(&mut self.client, table, &batch.inserts).await? {
-            let written = self.carry_out(table, batch, &batch.inserts).await?;
-            return self.written(table, written, &batch.inserts).await;
-        }
-        let written = self.carry_out(table, batch, &[]).await?;
-        match self.written(table, written, &[] as &[Row]).await? {
-            Applied::All => self.load_by_file(table, &batch.inserts).await,
-            Applied::Missed => Ok(Applied::Missed),
+        let by_file =
+            batch.inserts.len() >= load::ROWS_MIN && self.files.take(&mut self.client, table, &batch.inserts).await?;
+        let inserts = if by_file { &[][..] } else { &batch.inserts[..] };
+        let written = self.carry_out(table, batch, inserts).await?;
+        match self.written(table, written, inserts).await? {
+            Applied::All if by_file => self.load_by_file(table, &batch.inserts).await,
+            applied => Ok(applied),
         }
     }
 

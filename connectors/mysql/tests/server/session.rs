@@ -35,6 +35,7 @@ async fn all(kind: Kind) {
     tables_are_set_aside_under_the_token(&server).await;
     logs_get_their_new_names_under_the_token(&server).await;
     state_is_kept_and_taken_down(&server).await;
+    looks_go_over_one_connection_that_may_end(&server).await;
     the_quarantine_reads_back(&server).await;
     what_is_asked_of_a_rows_key_is_answered_once(&server).await;
     a_plain_user_can_do_it_all(&server).await;
@@ -235,6 +236,29 @@ async fn logs_get_their_new_names_under_the_token(server: &Server) {
     node.pause(None).await.unwrap();
     assert_eq!(lease.note_logs(&own, &own).await.unwrap_err().code(), Code::LeaseLost);
     assert_eq!(node.state(&tables).await.unwrap().checkpoint, Some(noted));
+}
+
+async fn looks_go_over_one_connection_that_may_end(server: &Server) {
+    let (node, tables) = table(server, "looks").await;
+    set_up(&node, &tables).await;
+    let mut root = root(server).await;
+    let mut made = async || {
+        let (_, count): (String, u64) =
+            root.query_first("SHOW GLOBAL STATUS LIKE 'Connections'").await.unwrap().unwrap();
+        count
+    };
+    node.paused().await.unwrap();
+    let before = made().await;
+    node.log_status(None).await.unwrap();
+    node.throttled().await.unwrap();
+    assert_eq!(made().await, before);
+    // The server ends all that are idle but the one that says so.
+    let others = "SELECT id FROM information_schema.processlist WHERE command = 'Sleep' AND id <> CONNECTION_ID()";
+    let idle: Vec<u64> = root.query(others).await.unwrap();
+    for id in idle {
+        run(&mut root, &[&format!("KILL {id}")]).await;
+    }
+    assert_eq!(node.paused().await.unwrap(), None);
 }
 
 async fn an_old_session_is_fenced(server: &Server) {
