@@ -1,7 +1,9 @@
 //! A server in the place of another one, whose log goes on from that one's: a standby that was promoted.
 //!
 //! A standby holds what its primary had committed up to some place of the log, of everything: the tables, the log, and what the bridge keeps there. There the two
-//! logs part (the fork). What the primary committed behind it is lost, and the new log has other things at the same positions.
+//! logs part (the fork). What the primary committed behind it is lost. In PostgreSQL's log places up to the fork are the same ones, and the new log has other
+//! things at the positions behind it; a replica of MySQL or MariaDB writes files of its own, and the name of the last transaction before a place
+//! (its GTID) tells where in them that is. So whatever either node keeps by a place of the log is kept by where it is now, from before anything is read.
 //!
 //! # Why the bridge may go on
 //!
@@ -24,8 +26,8 @@
 //! * A record goes out of force on A and then on B. Where A has lost the first and B has done the second, it would look half done; then a settlement that was
 //!   done long ago would be weighed against what was written on top of it (`Check::retired`). One that is half done since B refuses to complete it looks the same, and is
 //!   refused with it. The other way round B's record covers what its checkpoint has yet to pass, and stays until it has (`src/conflict/prune.rs`).
-//! * A key in quarantine is held where either node has an entry. An attempt that ends it leaves a record. Both nodes' entries are of changes behind
-//!   their own checkpoints.
+//! * A key in quarantine is held where either node has an entry. An attempt that ends it leaves a record. Both nodes' entries are of changes before
+//!   their own checkpoints, and where places are others now, that is all that is kept of where they stood.
 //! * What operators asked for is answered on A with the record; what they asked in the moments that are lost they have to ask again.
 //! * Y's server was told that its log is no longer needed up to X's checkpoint. Where X lost some of that, the log may be gone: then it is lost, and opening it
 //!   says so.
@@ -39,12 +41,12 @@
 //!
 //! What is noted last is the checkpoint's log on Y, so that a crash in between begins all of this again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result,
-    node::{Lease, Node, Tables},
-    state::NodeState,
+    Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result, TableId,
+    node::{CarriedOver, Lease, Node, Tables},
+    state::{Arrangement, NodeState, NotedLogs},
 };
 
 use crate::{
@@ -65,8 +67,28 @@ pub(crate) struct Promoted {
     pub(crate) was: LogIdentity,
     /// Whose log it is now.
     pub(crate) is: LogIdentity,
-    /// Up to where the two are the same.
+    /// In the new log: all that it has of the other stands before it.
     pub(crate) fork: Position,
+    /// Where in the new log the places are that either node keeps; `None` for what is lost.
+    places: HashMap<Position, Option<Position>>,
+}
+
+impl Promoted {
+    fn has(&self, place: &Position) -> bool {
+        self.places.get(place).is_some_and(Option::is_some)
+    }
+
+    /// Moves a place to where it is now.
+    fn carry(&self, place: &mut Position) {
+        if let Some(Some(now)) = self.places.get(place) {
+            *place = now.clone();
+        }
+    }
+
+    /// Places are others in the new log.
+    fn relocates(&self) -> bool {
+        self.places.iter().any(|(was, is)| is.as_ref().is_some_and(|is| is != was))
+    }
 }
 
 /// Finds which nodes' servers were promoted, and makes sure that both sides go together; then the states speak of the new logs. Changes nothing on the nodes. Of a
@@ -80,27 +102,66 @@ pub(crate) async fn look(
     let mut found = Pair::<Option<Promoted>>::default();
     for side in Side::BOTH {
         let Some(checkpoint) = &states[side.other()].checkpoint else { continue };
-        found[side] = promoted(&*nodes[side], &checkpoint.log).await.map_err(|error| error.at(nodes[side].name()))?;
+        let promoted = promoted(&*nodes[side], &checkpoint.log, places(states, side)).await;
+        found[side] = promoted.map_err(|error| error.at(nodes[side].name()))?;
     }
     for side in Side::BOTH {
         let Some(promoted) = &found[side] else { continue };
         Check { names: Pair::from_fn(|side| nodes[side].name()), tables, states, side, promoted, rules }.run()?;
     }
     for side in Side::BOTH {
-        if let (Some(promoted), Some(checkpoint)) = (&found[side], &mut states[side.other()].checkpoint) {
-            checkpoint.log = promoted.is.clone();
+        if let Some(promoted) = &found[side] {
+            carry_over(promoted, side, states);
         }
     }
     Ok(found)
 }
 
-async fn promoted(node: &dyn Node, was: &LogIdentity) -> Result<Option<Promoted>> {
+async fn promoted(node: &dyn Node, was: &LogIdentity, places: Vec<Position>) -> Result<Option<Promoted>> {
     let is = node.identity().await?;
     if is == *was {
         return Ok(None);
     }
-    let fork = node.forked_from(was).await?;
-    Ok(fork.map(|fork| Promoted { was: was.clone(), is, fork }))
+    let carried = node.carried_over(was, &places).await?;
+    Ok(carried.map(|CarriedOver { fork, places: now }| Promoted {
+        was: was.clone(),
+        is,
+        fork,
+        places: places.into_iter().zip(now).collect(),
+    }))
+}
+
+/// The places of a side's log that either node keeps.
+fn places(states: &Pair<NodeState>, side: Side) -> Vec<Position> {
+    let (own, keeper) = (&states[side], &states[side.other()]);
+    let own_fences = own.resolutions.iter().filter_map(|record| record.own_fence.clone());
+    let other_fences = keeper.resolutions.iter().filter_map(|record| record.other_fence.clone());
+    applied(keeper).cloned().chain(other_fences).chain(own_fences).collect()
+}
+
+/// Those up to which a node has applied the other's log.
+fn applied(keeper: &NodeState) -> impl Iterator<Item = &Position> {
+    let checkpoint = keeper.checkpoint.iter().map(|checkpoint| &checkpoint.position);
+    let since = keeper.since.iter().map(|(_, place)| place);
+    checkpoint.chain(since).chain(keeper.aside.iter().map(|(_, place)| place))
+}
+
+/// Has the states speak of the new log.
+fn carry_over(promoted: &Promoted, side: Side, states: &mut Pair<NodeState>) {
+    let own = &mut states[side];
+    own.resolutions.iter_mut().filter_map(|record| record.own_fence.as_mut()).for_each(|fence| promoted.carry(fence));
+    if promoted.relocates() {
+        own.skips.clear();
+    }
+    let keeper = &mut states[side.other()];
+    let fences = keeper.resolutions.iter_mut().filter_map(|record| record.other_fence.as_mut());
+    let since = keeper.since.iter_mut().map(|(_, place)| place);
+    let places = fences.chain(since).chain(keeper.aside.iter_mut().map(|(_, place)| place));
+    places.for_each(|place| promoted.carry(place));
+    if let Some(checkpoint) = &mut keeper.checkpoint {
+        promoted.carry(&mut checkpoint.position);
+        checkpoint.log = promoted.is.clone();
+    }
 }
 
 /// Notes it on both nodes: on the one that was promoted, and then on the one whose checkpoint is of its log.
@@ -108,7 +169,7 @@ pub(crate) async fn note(
     nodes: &Pair<Arc<dyn Node>>,
     leases: &mut [Box<dyn Lease>],
     promoted: &Pair<Option<Promoted>>,
-    states: &Pair<NodeState>,
+    (states, tables): (&Pair<NodeState>, &Pair<Tables>),
 ) -> Result<()> {
     let order = match (&promoted[Side::A], &promoted[Side::B]) {
         (None, None) => return Ok(()),
@@ -124,18 +185,50 @@ pub(crate) async fn note(
     }
     for side in order {
         let Some(lease) = leases.get_mut(side as usize) else { continue };
-        let noted = lease.note_logs(&logs[side], &logs[side.other()]).await;
-        noted.map_err(|error| error.at(nodes[side].name()))?;
+        let noted = noted(side, &logs, promoted, &states[side], &tables[side]);
+        lease.note_logs(&noted).await.map_err(|error| error.at(nodes[side].name()))?;
     }
     Ok(())
 }
 
+/// What one of them is to keep.
+fn noted(
+    side: Side,
+    logs: &Pair<LogIdentity>,
+    promoted: &Pair<Option<Promoted>>,
+    state: &NodeState,
+    tables: &Tables,
+) -> NotedLogs {
+    let relocates = |side: Side| promoted[side].as_ref().is_some_and(Promoted::relocates);
+    let fences = |moved: bool, of: fn(&Resolution) -> &Option<Position>| {
+        let fences = state.resolutions.iter().filter(|_| moved);
+        fences.filter_map(|record| Some((record.id, of(record).clone()?))).collect()
+    };
+    let label = |id: &TableId| tables.get(id.index()).map(|table| table.label.clone());
+    let since = state.since.iter().filter_map(|(id, place)| Some((label(id)?, place.clone())));
+    let checkpoint = state.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone());
+    let arrangement = state.checkpoint.clone().filter(|_| promoted[side.other()].is_some());
+    NotedLogs {
+        own: logs[side].clone(),
+        other: logs[side.other()].clone(),
+        arrangement: arrangement.map(|checkpoint| Arrangement {
+            checkpoint,
+            since: since.collect(),
+            aside: state.aside.clone(),
+        }),
+        own_fences: fences(relocates(side), |record| &record.own_fence),
+        other_fences: fences(relocates(side.other()), |record| &record.other_fence),
+        stored_before: checkpoint.filter(|_| relocates(side.other())),
+        forget_skips: relocates(side),
+    }
+}
+
 /// The error of a log that is another one than was looked at, where its server was promoted since: then the next session looks again.
-pub(crate) async fn since_then(error: Error, node: &dyn Node, log: &LogIdentity) -> Error {
+pub(crate) async fn since_then(error: Error, node: &dyn Node, start: &Checkpoint) -> Error {
     if error.code() != Code::LogIdentityChanged {
         return error;
     }
-    match node.forked_from(log).await {
+    match node.carried_over(&start.log, std::slice::from_ref(&start.position)).await {
         Ok(Some(_)) => Error::new(Code::ConnectionLost, "the server was promoted while the session began"),
         Ok(None) => error,
         Err(unknown) => unknown,
@@ -156,7 +249,7 @@ pub(crate) fn is_of(node: &str, checkpoint: &Checkpoint, log: &LogIdentity) -> R
 
 /// The error of a log that cannot be opened, where its server was promoted: what the primary kept it by did not come along.
 pub(crate) fn cannot_be_opened(error: Error, node: &str, promoted: Option<&Promoted>, tables: &Tables) -> Error {
-    let Some(Promoted { was, is, fork }) = promoted.filter(|_| error.code() == Code::LogLost) else { return error };
+    let Some(Promoted { was, is, fork, .. }) = promoted.filter(|_| error.code() == Code::LogLost) else { return error };
     let tables: Vec<String> =
         tables.iter().filter(|table| table.followed).map(|table| format!("--table {}", table.label)).collect();
     let text = format!(
@@ -205,16 +298,12 @@ impl Check<'_> {
     }
 
     fn places(&self) -> Result<()> {
-        let keeper = self.keeper();
-        let checkpoint = keeper.checkpoint.iter().map(|checkpoint| &checkpoint.position);
-        let since = keeper.since.iter().map(|(_, place)| place);
-        let aside = keeper.aside.iter().map(|(_, place)| place);
-        let lost = checkpoint.chain(since).chain(aside).find(|place| !self.promoted.fork.covers(place));
+        let lost = applied(self.keeper()).find(|place| !self.promoted.has(place));
         lost.map_or(Ok(()), |place| Err(self.behind(&format!("its log is applied up to {place} there"))))
     }
 
     fn fences(&self) -> Result<()> {
-        let fence = |record: &&Resolution| record.other_fence.as_ref().is_some_and(|at| !self.promoted.fork.covers(at));
+        let fence = |record: &&Resolution| record.other_fence.as_ref().is_some_and(|at| !self.promoted.has(at));
         let lost: Vec<&Resolution> = self.keeper().resolutions.iter().filter(fence).collect();
         let Some(at) = lost.first().and_then(|record| record.other_fence.as_ref()) else { return Ok(()) };
         Err(self.behind(&format!("{} settled there by what it held at {at}", self.named(&lost))))
@@ -262,7 +351,7 @@ impl Check<'_> {
     }
 
     fn behind(&self, what: &str) -> Error {
-        let Promoted { was, is, fork } = self.promoted;
+        let Promoted { was, is, fork, .. } = self.promoted;
         let (name, other) = (self.names[self.side], self.names[self.side.other()]);
         let text = format!(
             "{name}: the server was promoted at {fork} (its log was {was} and is {is}), and {other} has seen what is lost: {what}"
@@ -394,6 +483,7 @@ mod tests {
             was: LogIdentity("postgres:7:1".into()),
             is: LogIdentity("postgres:7:2".into()),
             fork: Position::Lsn(0x5000),
+            places: HashMap::new(),
         };
         let lost = || Error::new(Code::LogLost, "the slot is not there");
         let told = cannot_be_opened(lost(), "shop", Some(&promoted), &tables(&["t", "u"]));

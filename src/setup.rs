@@ -197,7 +197,7 @@ async fn heed_promotions(nodes: &Pair<Arc<dyn Node>>, tables: &Pair<Tables>) -> 
     epoch::check(nodes, &states)?;
     let promoted = promoted::look(nodes, tables, Rules::ALL, &mut states).await?;
     epoch::raise(nodes, &mut leases).await?;
-    promoted::note(nodes, &mut leases, &promoted, &states).await
+    promoted::note(nodes, &mut leases, &promoted, (&states, tables)).await
 }
 
 /// Makes what is missing; where each log stands after it.

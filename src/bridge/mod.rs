@@ -200,7 +200,7 @@ async fn session(
         readers = readers(plan, &shared, &states, &promoted, &before) => readers?,
         lost = lease::renewing(&mut leases) => return Err(lost.into()),
     };
-    promoted::note(&plan.nodes, &mut leases, &promoted, &states).await?;
+    promoted::note(&plan.nodes, &mut leases, &promoted, (&states, &plan.tables)).await?;
     for (source, promoted) in Side::BOTH.into_iter().filter_map(|side| Some((side, promoted[side].as_ref()?))) {
         plan.observer.observe(&EngineEvent::Promoted {
             source,
@@ -280,7 +280,7 @@ async fn readers(
         match reader {
             Ok(reader) => readers.push((source, reader)),
             Err(error) => {
-                let error = promoted::since_then(error, &*plan.nodes[source], &start.log).await.at(name);
+                let error = promoted::since_then(error, &*plan.nodes[source], start).await.at(name);
                 let error = promoted::cannot_be_opened(error, name, promoted[source].as_ref(), &plan.tables[source]);
                 return Err(aside::cannot_go_back(error, name, &taken_back));
             }

@@ -53,6 +53,10 @@ impl Settler {
         if self.shared.rules.has(Rule::Fence) && !self.pass(&fences).await? {
             return Ok(Err("a reader did not pass its fence in time"));
         }
+        for side in Side::BOTH {
+            // By it a fence is found in the log of a standby.
+            fences[side] = fences[side].take().map(|fence| self.shared.queues[side].with_name(fence));
+        }
         let mut stored = self.stored(keys).await?;
         let mut pending = Pair::<Pending>::default();
         for side in Side::BOTH {

@@ -56,8 +56,13 @@ impl Limits {
     }
 }
 
+/// Of so many places it is known which transaction stood before each: more than a reader passes while a rendezvous waits for it.
+const NAMED_MAX: usize = 4096;
+
 struct Inner {
     blocks: VecDeque<Block>,
+    /// The last places that the reader has passed, with the name of the transaction before each.
+    named: VecDeque<Position>,
     next: u64,
     released: u64,
     hold: Hold,
@@ -80,6 +85,7 @@ impl Queue {
         Queue {
             inner: Mutex::new(Inner {
                 blocks: VecDeque::new(),
+                named: VecDeque::new(),
                 next: 0,
                 released: 0,
                 hold: Hold::default(),
@@ -119,12 +125,28 @@ impl Queue {
                     inner.append(event)?;
                 }
             }
+            if let Some(named) = position.as_ref().filter(|position| position.gtid().is_some()) {
+                if inner.named.len() >= NAMED_MAX {
+                    inner.named.pop_front();
+                }
+                inner.named.push_back(named.clone());
+            }
             inner.next
         };
         if let Some(position) = position {
             self.read.set(ReadUpTo { event: next, position });
         }
         Ok(())
+    }
+
+    /// A place that has been read, with the name of the last transaction before it that was of any concern, where that is known still.
+    pub(crate) fn with_name(&self, mut place: Position) -> Position {
+        let inner = self.inner();
+        let before = inner.named.iter().rev().find(|named| place.covers(named)).and_then(Position::gtid);
+        if let (Position::Binlog { beside, .. }, Some(gtid)) = (&mut place, before) {
+            beside.gtid = Some(gtid);
+        }
+        place
     }
 
     /// What an undecided transaction has done so far.

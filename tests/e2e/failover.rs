@@ -5,11 +5,12 @@ use pontoon_servers::{Kind, Options, Release, Server};
 use crate::support::{
     Database, Link, LinkOptions,
     bridge::Refusal,
-    eventually, first_pairing,
+    eventually, first_pairing, pairings,
     workload::{Workload, crosses_both_ways, dice},
 };
 
 first_pairing!(without_its_slot, behind_the_checkpoint);
+pairings!(by_gtid, behind_the_checkpoint_by_gtid, errant);
 
 const ALL: &str = "SELECT id, name FROM items ORDER BY id";
 
@@ -181,4 +182,120 @@ pub(crate) async fn with_its_slot(servers: [Release; 2]) {
     // It is the bridge's server now.
     link.succeed(&["setup"]).await;
     link.succeed(&["run", "--until-caught-up"]).await;
+}
+
+/// A bridge between two servers with a table, caught up, and a replica of the MySQL or MariaDB node that has all of it.
+async fn replicated(kinds: [Kind; 2]) -> (Link, Database) {
+    let link = Link::start(kinds, LinkOptions::default()).await;
+    let replica = link.mysql().0.replica().await;
+    link.create("items", "id int PRIMARY KEY, name varchar(40)").await;
+    link.both("INSERT INTO items VALUES (1, 'anvil')").await;
+    link.succeed(&["setup"]).await;
+    link.catch_up().await;
+    (link, replica)
+}
+
+/// Waits until a replica has all that its source has.
+async fn has_it_all(replica: &Database, source: &Database) {
+    let (have, wait) = match source.kind {
+        Kind::Mysql => ("SELECT @@global.gtid_executed", "SELECT 1 - WAIT_FOR_EXECUTED_GTID_SET"),
+        _ => ("SELECT @@gtid_binlog_pos", "SELECT 1 + MASTER_GTID_WAIT"),
+    };
+    let have = source.value(have).await.replace('\n', "");
+    assert_eq!(replica.value(&format!("{wait}('{have}', 60)")).await, "1", "{have}");
+}
+
+/// The source is lost, and its replica goes on in its place.
+async fn goes_on(link: &mut Link, replica: Database) {
+    let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+    node.server.kill().await.unwrap();
+    replica.run("STOP REPLICA").await;
+    replica.run("RESET REPLICA ALL").await;
+    if node.kind == Kind::Mariadb {
+        // What MariaDB calls itself by is made of its machine and port: at the same port of this machine it would be the same server.
+        node.server = replica.server;
+        link.configure(&LinkOptions::default().configuration);
+    } else {
+        replace(node, replica.server).await;
+    }
+}
+
+/// MySQL and MariaDB: the replica's files are its own, and the names of transactions tell which place is which.
+async fn by_gtid(kinds: [Kind; 2]) {
+    let (mut link, replica) = replicated(kinds).await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("INSERT INTO items VALUES (2, 'of a')").await;
+    link.b.run("INSERT INTO items VALUES (3, 'of b')").await;
+    link.settle().await;
+    assert_eq!(bridge.stop().await, 0);
+    // What the bridge has not seen yet is in the replica's files as in its source's.
+    link.mysql().0.run("INSERT INTO items VALUES (4, 'not seen yet')").await;
+    replica.run("FLUSH BINARY LOGS").await;
+    link.mysql().0.run("UPDATE items SET name = 'nor that' WHERE id = 2").await;
+    has_it_all(&replica, link.mysql().0).await;
+    goes_on(&mut link, replica).await;
+    let (promoted, other) = (link.mysql().0, link.postgres().0);
+    promoted.run("INSERT INTO items VALUES (5, 'after the promotion')").await;
+    other.run("INSERT INTO items VALUES (6, 'of the other side')").await;
+
+    let bridge = link.run();
+    bridge.logged("the server was promoted; its log goes on").await;
+    bridge.works().await;
+    link.settle().await;
+    let names: Vec<String> = link.same(ALL).await.into_iter().map(|row| row[1].clone().unwrap()).collect();
+    assert_eq!(names, ["anvil", "nor that", "of b", "not seen yet", "after the promotion", "of the other side"]);
+    promoted.run("DELETE FROM items WHERE id = 1").await;
+    other.run("UPDATE items SET name = 'crosses' WHERE id = 3").await;
+    link.settle().await;
+    assert_eq!(link.same(ALL).await.len(), 5);
+    assert_eq!(bridge.stop().await, 0);
+    // It is the bridge's server now.
+    link.succeed(&["setup"]).await;
+    link.succeed(&["run", "--until-caught-up"]).await;
+}
+
+/// A replica that has not got what the bridge has applied on the other side.
+async fn behind_the_checkpoint_by_gtid(kinds: [Kind; 2]) {
+    let (mut link, replica) = replicated(kinds).await;
+    let name = link.mysql().1;
+    has_it_all(&replica, link.mysql().0).await;
+    replica.run("STOP REPLICA").await;
+    link.mysql().0.run("INSERT INTO items VALUES (2, 'lost with the server')").await;
+    link.catch_up().await;
+    goes_on(&mut link, replica).await;
+    link.postgres().0.run("INSERT INTO items VALUES (3, 'of the other side')").await;
+    let before = (link.a.rows(ALL).await, link.b.rows(ALL).await);
+    let refusal = link.command(&["run"]).await.refused(4, "log-behind");
+    assert!(refusal.message.starts_with(&format!("{name}: ")), "{refusal:?}");
+    // The epoch of the last session is lost as well. Where it is not, the places tell.
+    let noted = link.postgres().0.value("SELECT number FROM pontoon.control WHERE name = 'other_epoch'").await;
+    link.mysql().0.run(&format!("UPDATE pontoon.control SET number = {noted} WHERE name = 'epoch'")).await;
+    let refusal = link.command(&["run"]).await.refused(4, "log-behind");
+    assert!(refusal.message.contains("has seen what is lost: its log is applied up to "), "{refusal:?}");
+    assert!(refusal.hint.contains("compare the tables"), "{refusal:?}");
+    assert_eq!((link.a.rows(ALL).await, link.b.rows(ALL).await), before, "nothing was applied");
+}
+
+/// A replica that was written to before it was promoted.
+async fn errant(kinds: [Kind; 2]) {
+    let (mut link, replica) = replicated(kinds).await;
+    has_it_all(&replica, link.mysql().0).await;
+    replica.run("INSERT INTO items VALUES (8, 'of nobody')").await;
+    let executed = if replica.kind == Kind::Mysql {
+        format!("{}:", replica.value("SELECT @@server_uuid").await)
+    } else {
+        format!("0-{}-", replica.value("SELECT @@server_id").await)
+    };
+    link.mysql().0.run("INSERT INTO items VALUES (2, 'of the source')").await;
+    link.catch_up().await;
+    has_it_all(&replica, link.mysql().0).await;
+    goes_on(&mut link, replica).await;
+    let before = link.postgres().0.rows(ALL).await;
+    for arguments in [&["run"][..], &["run", "--dry-run"], &["setup"]] {
+        let refusal = link.command(arguments).await.refused(4, "log-behind");
+        let told = format!("was written to while it was a replica: {executed}");
+        assert!(refusal.message.contains(&told), "{arguments:?} {refusal:?}");
+    }
+    assert_eq!(link.postgres().0.rows(ALL).await, before, "nothing was applied");
 }

@@ -13,6 +13,7 @@ use pontoon_core::{Code, Position, Resolution, Row, Value, quarantine::What};
 use pontoon_memory::{
     Database,
     database::{Entry, LoggedChange, Place},
+    entries,
 };
 
 use crate::{
@@ -141,10 +142,7 @@ fn is_choice(record: &Resolution) -> bool {
 
 /// The place in a log, as the number of entries before it.
 fn index(position: &Option<Position>) -> usize {
-    match position {
-        Some(Position::Index(index)) => usize::try_from(*index).unwrap(),
-        _ => 0,
-    }
+    position.as_ref().map_or(0, |position| usize::try_from(entries(position)).unwrap())
 }
 
 /// Whether anybody but the bridge wrote a key in a part of a node's log.

@@ -15,7 +15,7 @@ use pontoon::{
     side::{Pair, Side},
     windows::Windows,
 };
-use pontoon_core::{Position, history::Retention, node::Node};
+use pontoon_core::{history::Retention, node::Node};
 use pontoon_faulty::{FaultyNode, Sites};
 use pontoon_memory::{Database, MemoryNode};
 
@@ -32,7 +32,7 @@ impl Link {
     pub(crate) fn new(nodes: Pair<Arc<Database>>) -> Link {
         let link = Link { name: format!("{}{}", nodes[Side::A].name, nodes[Side::B].name), nodes };
         for side in Side::BOTH {
-            link.nodes[side].set_up(&link.name, &link.nodes[side.other()].name);
+            link.nodes[side].set_up(&link.name, &link.nodes[side.other()]);
         }
         link
     }
@@ -76,7 +76,7 @@ impl Link {
 
     /// Whether all that is not the bridge's own in the log of a side is applied on the other.
     pub(crate) fn is_applied(&self, side: Side) -> bool {
-        let end = Position::Index(self.nodes[side].last_foreign(&self.name));
+        let end = self.nodes[side].place(self.nodes[side].last_foreign(&self.name));
         let target = &self.nodes[side.other()];
         target.follows(&self.name, &self.nodes[side])
             && target.set_aside(&self.name).is_empty()

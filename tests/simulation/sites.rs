@@ -86,6 +86,6 @@ every_call_fails_once! {
     calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
     calls_fail_while_a_person_is_to_decide: "pair held deletes=true seed=4" ["asked", "store", "stored", "tried", "release"];
     calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];
-    calls_fail_while_servers_are_promoted: "pair register deletes=true promotes=true seed=96" ["identity", "forked_from", "note_logs"];
+    calls_fail_while_servers_are_promoted: "pair register deletes=true promotes=true seed=96" ["identity", "carried_over", "note_logs"];
     calls_fail_while_a_ledger_is_refused: "pair ledger refuses=true seed=12" ["store", "release"];
 }

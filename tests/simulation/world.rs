@@ -167,6 +167,11 @@ impl World {
                 Database::new(name, dice.clone(), if odd_clock { Clock::Odd } else { Clock::Skewed(skew) })
             })
             .collect();
+        if schedule.promotes {
+            // Of some the standbys' positions are others.
+            let relocating = nodes.iter().enumerate().filter(|(number, _)| schedule.seed >> number & 1 == 1);
+            relocating.for_each(|(_, node)| node.relocates());
+        }
         let node = |name: &str| nodes.iter().find(|node| node.name == name).unwrap().clone();
         let links = schedule.topology.links().iter();
         let links: Vec<Link> = links.map(|(a, b)| Link::new(Pair::new(node(a), node(b)))).collect();
@@ -223,7 +228,7 @@ impl World {
         if schedule.workload == Workload::Added {
             nodes.iter().for_each(|node| write_before(node, &on_each[&node.name], &dice));
             for (link, side) in links.iter().flat_map(|link| Side::BOTH.map(|side| (link, side))) {
-                let since = Position::Index(link.nodes[side].log().len() as u64);
+                let since = link.nodes[side].end();
                 link.nodes[side.other()].add_table(&link.name, columns::LABEL, since);
             }
         }

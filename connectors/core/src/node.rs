@@ -25,7 +25,7 @@ use crate::{
     requests::Requests,
     schema::{MappedTable, TableId, TableName, TableSchema},
     sequences::{GeneratedKey, Standing},
-    state::{Arrangement, Checkpoint, CopyState, NodeState, Pause, Reload, Resolution, Tag, Throttle},
+    state::{Arrangement, Checkpoint, CopyState, NodeState, NotedLogs, Pause, Reload, Resolution, Tag, Throttle},
     value::Value,
     verified::Verified,
 };
@@ -79,6 +79,15 @@ pub struct Peer {
     pub statement_bytes_max: Option<u64>,
 }
 
+/// What the log of a server that was promoted has of its primary's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedOver {
+    /// Where they part, in the log of the one that was promoted: before it stands all that it has of the other.
+    pub fork: Position,
+    /// Of each place the same one in this log. `None`: not all that stood before it is there.
+    pub places: Vec<Option<Position>>,
+}
+
 /// One database.
 ///
 /// Cheap to share; opens connections as its methods need them and pins the session settings on each.
@@ -93,9 +102,9 @@ pub trait Node: Send + Sync {
     /// Which log this is, now.
     async fn identity(&self) -> Result<LogIdentity>;
 
-    /// Up to which place this node's log is the same as `log`, which it goes on from: the server was promoted, and the other one was its
+    /// Where this node's log has what `log` had before each of these places, which it goes on from: the server was promoted, and the other one was its
     /// primary. `None` where it does not go on from that log, or nothing tells.
-    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>>;
+    async fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Result<Option<CarriedOver>>;
 
     /// All user tables, the bridge's own left out, in name order.
     async fn list_tables(&self) -> Result<Vec<TableName>>;
@@ -276,9 +285,9 @@ pub trait Lease: Send {
     /// somebody has raised the token since it was taken over; not set up.
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()>;
 
-    /// Notes which logs the two nodes have now, where one goes on from that of before: the checkpoint keeps its position, which is the same place in
-    /// either. In one transaction under the token. Errors: lease lost; not set up.
-    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()>;
+    /// Notes which logs the two nodes have now, where one goes on from that of before, and where in it the places are that are kept here. In one
+    /// transaction under the token. Errors: lease lost; not set up.
+    async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()>;
 }
 
 /// Reads one log, in commit order, without gap or duplicate after its start. Pieces of a transaction may come before

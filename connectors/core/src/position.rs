@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    gtid::Gtid,
+};
 
 /// What goes along with a place in a binary log into what is durable. It is no part of the place: whichever of two
 /// equal places knows more, they are equal.
@@ -25,6 +28,8 @@ pub struct Beside {
     /// Number of the file and offset from which the log has to be read again, where that is before the place: there
     /// begins the oldest transaction that was prepared before it and not decided.
     pub since: Option<(u64, u64)>,
+    /// The last transaction before the place, where that is known: by it the place is found in the log of a replica.
+    pub gtid: Option<Gtid>,
 }
 
 impl PartialEq for Beside {
@@ -102,8 +107,8 @@ impl Position {
         }
     }
 
-    /// The text that is kept where the position is durable: as it is shown; when the file was begun; and where
-    /// reading has to begin again, where that is before it: `binlog.000003:1234@1764000000<2:900`.
+    /// The text that is kept where the position is durable: as it is shown; when the file was begun; where reading has to begin
+    /// again, where that is before it; and the last transaction before it: `binlog.000003:1234@1764000000<2:900=0-1-77`.
     pub fn durable(&self) -> String {
         let mut text = self.to_string();
         if let Position::Binlog { beside, .. } = self {
@@ -113,8 +118,16 @@ impl Position {
             if let Some((file, offset)) = beside.since {
                 text += &format!("<{file}:{offset}");
             }
+            if let Some(gtid) = beside.gtid {
+                text += &format!("={gtid}");
+            }
         }
         text
+    }
+
+    /// A text that was kept, as it is shown.
+    pub fn shown(durable: &str) -> String {
+        durable.parse().map_or_else(|_| durable.to_owned(), |position: Position| position.to_string())
     }
 
     /// Where the log has to be read from to go on behind this position.
@@ -124,6 +137,14 @@ impl Position {
                 Position::Binlog { base: base.clone(), file: *file, offset: *offset, beside: Beside::default() }
             }
             _ => self.clone(),
+        }
+    }
+
+    /// The last transaction before it, where that is known.
+    pub fn gtid(&self) -> Option<Gtid> {
+        match self {
+            Position::Binlog { beside, .. } => beside.gtid,
+            _ => None,
         }
     }
 
@@ -174,6 +195,10 @@ fn parse(text: &str) -> Option<Position> {
     if let Some(index) = text.strip_prefix('#') {
         return index.parse().ok().map(Position::Index);
     }
+    let (text, gtid) = match text.rsplit_once('=').and_then(|(text, gtid)| Some((text, gtid.parse().ok()?))) {
+        Some((text, gtid)) => (text, Some(gtid)),
+        None => (text, None),
+    };
     let (text, since) = match text.rsplit_once('<').and_then(|(text, since)| Some((text, place(since)?))) {
         Some((text, since)) => (text, Some(since)),
         None => (text, None),
@@ -185,10 +210,10 @@ fn parse(text: &str) -> Option<Position> {
             None => (offset, None),
         };
         let (file, offset) = (digits(file)?, digits(offset)?);
-        let beside = Beside { birth, since };
+        let beside = Beside { birth, since, gtid };
         return (!base.is_empty()).then(|| Position::Binlog { base: base.into(), file, offset, beside });
     }
-    if since.is_some() {
+    if since.is_some() || gtid.is_some() {
         return None;
     }
     let (high, low) = text.split_once('/')?;
@@ -224,17 +249,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gtid::tests::gtids;
 
     fn positions() -> impl Strategy<Value = Position> {
         prop_oneof![
             any::<u64>().prop_map(Position::Lsn),
             any::<u64>().prop_map(Position::Index),
-            ("[a-z][a-z.:@<0-9-]{0,12}", any::<u64>(), any::<u64>(), any::<Option<u32>>(), any::<Option<(u64, u64)>>())
-                .prop_map(|(base, file, offset, birth, since)| Position::Binlog {
+            (
+                "[a-z][a-z.:@<=0-9-]{0,12}",
+                any::<(u64, u64)>(),
+                any::<Option<u32>>(),
+                any::<Option<(u64, u64)>>(),
+                proptest::option::of(gtids())
+            )
+                .prop_map(|(base, (file, offset), birth, since, gtid)| Position::Binlog {
                     base: base.into(),
                     file,
                     offset,
-                    beside: Beside { birth, since },
+                    beside: Beside { birth, since, gtid },
                 }),
         ]
     }

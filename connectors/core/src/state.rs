@@ -206,6 +206,25 @@ pub struct Arrangement {
     pub aside: Vec<(Arc<str>, Position)>,
 }
 
+/// Which logs two nodes have, where a server was promoted since, for one of them to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedLogs {
+    /// Its own log.
+    pub own: LogIdentity,
+    /// The other one's.
+    pub other: LogIdentity,
+    /// What it keeps of the other node's log, where that is another one now.
+    pub arrangement: Option<Arrangement>,
+    /// The fences in its own log that stand elsewhere now, by the ids of its resolutions in force.
+    pub own_fences: Vec<(i64, Position)>,
+    /// The same of those in the other node's.
+    pub other_fences: Vec<(i64, Position)>,
+    /// Where the checkpoint is in the other node's log, where that has other places now: what is in quarantine of it stands before.
+    pub stored_before: Option<Position>,
+    /// What its operator said to pass over is named by places that are others now. It is met again, and named by where it is.
+    pub forget_skips: bool,
+}
+
 /// Everything of one bridge that a node keeps, read at the start under the exclusive lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {

@@ -13,6 +13,7 @@ use pontoon_core::{
     pressure::Pressure,
     quarantine::{Ask, Stored},
     repair::Repair,
+    state::Arrangement,
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -84,6 +85,15 @@ pub(crate) struct BridgeTables {
     pub(crate) repairs: BTreeMap<i64, Repair>,
 }
 
+impl BridgeTables {
+    /// Sets tables aside or takes them back.
+    pub(crate) fn arrange(&mut self, arrangement: &Arrangement) {
+        self.checkpoint = Some(arrangement.checkpoint.clone());
+        self.aside.clone_from(&arrangement.aside);
+        self.since.extend(arrangement.since.iter().cloned());
+    }
+}
+
 /// An entry in quarantine, and what has become of it since.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -133,6 +143,8 @@ pub(crate) struct Inner {
     pub(crate) pressure: Option<Result<Pressure>>,
     /// The logs that this one goes on from, and the number of the entry up to which it is the same as each.
     pub(crate) ancestors: Vec<(LogIdentity, u64)>,
+    /// A standby's positions are others.
+    pub(crate) relocates: bool,
     last_id: u64,
     clock: i64,
 }
@@ -207,8 +219,8 @@ impl Database {
     }
 
     /// Sets a bridge up: the other node's log is applied up to its beginning.
-    pub fn set_up(&self, bridge: &str, other: &str) {
-        let start = Checkpoint { position: Position::Index(0), log: identity_of(other) };
+    pub fn set_up(&self, bridge: &str, other: &Database) {
+        let start = Checkpoint { position: other.place(0), log: other.identity() };
         self.inner().bridge(bridge).checkpoint = Some(start);
     }
 

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use pontoon_core::{Checkpoint, Code, Error, LogIdentity, Result, node::Lease, state::Arrangement};
+use pontoon_core::{
+    Checkpoint, Code, Error, Position, Result,
+    node::Lease,
+    state::{Arrangement, NotedLogs},
+};
 
 use tokio::time::Instant;
 
@@ -92,19 +96,27 @@ impl Lease for MemoryLease {
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
         self.call().await?;
-        self.write(|bridge| {
-            bridge.checkpoint = Some(arrangement.checkpoint.clone());
-            bridge.aside.clone_from(&arrangement.aside);
-            bridge.since.extend(arrangement.since.iter().cloned());
-        })?;
+        self.write(|bridge| bridge.arrange(arrangement))?;
         self.call().await
     }
 
-    async fn note_logs(&mut self, _own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+    async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
         self.call().await?;
         self.write(|bridge| {
-            if let Some(checkpoint) = &mut bridge.checkpoint {
-                checkpoint.log = other.clone();
+            if let Some(arrangement) = &noted.arrangement {
+                bridge.arrange(arrangement);
+            }
+            for (resolution, _) in &mut bridge.resolutions {
+                let is = |(id, place): &(i64, Position)| (*id == resolution.id).then(|| place.clone());
+                resolution.own_fence = noted.own_fences.iter().find_map(is).or(resolution.own_fence.take());
+                resolution.other_fence = noted.other_fences.iter().find_map(is).or(resolution.other_fence.take());
+            }
+            if let Some(place) = &noted.stored_before {
+                let entries = bridge.quarantine.iter_mut().filter_map(|kept| kept.stored.position.as_mut());
+                entries.for_each(|position| *position = place.clone());
+            }
+            if noted.forget_skips {
+                bridge.skips.clear();
             }
         })?;
         self.call().await

@@ -42,4 +42,4 @@ pub mod ties;
 pub use database::{Database, Entry};
 pub use dice::{Dice, Faults};
 pub use node::MemoryNode;
-pub use standby::Standby;
+pub use standby::{Standby, entries};

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
     TableSchema,
-    node::{Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session, Tables},
+    node::{
+        Applier, CarriedOver, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session, Tables,
+    },
     pressure::{Pressure, PressureLimits},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
@@ -55,9 +57,9 @@ impl Node for MemoryNode {
         Ok(self.database.identity())
     }
 
-    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
+    async fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Result<Option<CarriedOver>> {
         self.database.dice.call().await?;
-        Ok(self.database.forked_from(log))
+        Ok(self.database.carried_over(log, places))
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {
@@ -149,7 +151,7 @@ impl Node for MemoryNode {
         _passed: &PassedOver,
     ) -> Result<Box<dyn LogReader>> {
         self.database.dice.call().await?;
-        let end = Position::Index(self.database.inner().log.len() as u64);
+        let end = self.database.end();
         Ok(Box::new(MemoryReader::new(self.database.clone(), &self.bridge, start.unwrap_or(&end), tables)?))
     }
 
@@ -219,7 +221,7 @@ impl Node for MemoryNode {
 
     async fn log_status(&self, since: Option<&Position>) -> Result<LogStatus> {
         self.database.dice.call().await?;
-        let end = Position::Index(self.database.inner().log.len() as u64);
+        let end = self.database.end();
         let behind_bytes = since.and_then(|since| end.bytes_since(since));
         let clock = self.database.elapsed_micros();
         Ok(LogStatus { end, behind_bytes, retained_bytes: None, headroom_bytes: None, clock })

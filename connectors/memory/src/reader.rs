@@ -15,6 +15,7 @@ use pontoon_core::{
 use crate::{
     database::{Database, Entry, Inner, LoggedChange, Reshaped},
     early::{Early, What},
+    standby::entries,
 };
 
 /// How long an idle reader waits before it says where it stands.
@@ -37,10 +38,10 @@ pub struct MemoryReader {
 
 impl MemoryReader {
     pub(crate) fn new(database: Arc<Database>, bridge: &str, start: &Position, tables: &Tables) -> Result<Self> {
-        let Position::Index(at) = *start else {
-            return Err(Error::new(Code::Config, format!("{start} is not a position of a log in memory")));
-        };
-        let server = database.server();
+        let (at, server) = (entries(start), database.server());
+        if *start != database.place(at) {
+            return Err(Error::new(Code::LogBehind, format!("{start} is no position of this log")));
+        }
         let behind = {
             let mut inner = database.inner();
             let decided = inner.log.iter().take(at as usize).filter_map(|entry| entry.early);
@@ -53,6 +54,11 @@ impl MemoryReader {
         };
         let (bridge, tables, ready) = (bridge.to_owned(), tables.clone(), VecDeque::new());
         Ok(MemoryReader { database, server, bridge, tables, at, early_at: 0, behind, ready })
+    }
+
+    /// Where it stands.
+    fn position(&self) -> Position {
+        self.database.inner().place(self.server, self.at)
     }
 
     /// What comes next in the log: a piece, from the first one of each transaction that is not behind, or the next entry.
@@ -87,7 +93,7 @@ impl MemoryReader {
 
     fn decode(&mut self, entry: &Entry, held: Option<u64>) {
         self.at += 1;
-        let position = Position::Index(self.at);
+        let position = self.position();
         let origin = match &entry.origin {
             None => Origin::Local,
             Some(name) if *name == self.bridge => Origin::Own,
@@ -190,8 +196,7 @@ impl LogReader for MemoryReader {
             let changed = self.database.clone();
             let changed = changed.changed.notified();
             if !self.advance() && tokio::time::timeout(IDLE, changed).await.is_err() {
-                let progress =
-                    Progress { position: Position::Index(self.at), time: None, barrier: false, passed_over: 0 };
+                let progress = Progress { position: self.position(), time: None, barrier: false, passed_over: 0 };
                 return Ok(LogEvent::Progress(progress));
             }
         }

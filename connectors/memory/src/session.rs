@@ -270,8 +270,7 @@ impl Session for MemorySession {
 
     async fn fence(&mut self) -> Result<Position> {
         self.call().await?;
-        let end = self.database.inner().log.len();
-        Ok(Position::Index(end as u64))
+        Ok(self.database.end())
     }
 
     async fn savepoint(&mut self) -> Result<()> {

@@ -3,15 +3,30 @@
 //! A standby holds what was committed up to some moment, of everything: rows, the log, and what the bridges keep. What is committed between that moment
 //! and the promotion is lost. Whoever was connected to the server that is gone finds that out at the next call, and nothing that was under way there
 //! comes to anything.
+//!
+//! Positions are the same ones in both logs up to the fork, or all are others ([`Database::relocates`]): then they are files and offsets, and those of
+//! a later server stand before all of an earlier one, so that whoever takes one for the other is found out. What is the same is the name of the last
+//! transaction before the place.
 
 use std::collections::BTreeMap;
 
-use pontoon_core::{Code, Error, LogIdentity, Position, Result};
+use pontoon_core::{Beside, Code, Error, Gtid, LogIdentity, Position, Result, node::CarriedOver};
 
 use crate::database::{Database, Inner};
 
 /// What a standby holds.
 pub struct Standby(Inner);
+
+/// The file of the first server's log; each later one's is the one before.
+const FIRST_FILE: u64 = 1_000_000;
+
+/// How many entries of the log stand before a position, of whichever server.
+pub fn entries(position: &Position) -> u64 {
+    match position {
+        Position::Index(entries) | Position::Binlog { offset: entries, .. } => *entries,
+        Position::Lsn(_) => 0,
+    }
+}
 
 impl Database {
     /// A standby that has come as far as this.
@@ -39,11 +54,37 @@ impl Database {
         lost
     }
 
-    /// Up to where the log is the same as another one, which it goes on from.
-    pub(crate) fn forked_from(&self, log: &LogIdentity) -> Option<Position> {
+    /// From now on a standby's positions are others.
+    pub fn relocates(&self) {
+        self.inner().relocates = true;
+    }
+
+    /// The position behind so many entries, as it is called now.
+    pub fn place(&self, entries: u64) -> Position {
         let inner = self.inner();
-        let ancestor = inner.ancestors.iter().find(|(ancestor, _)| ancestor == log);
-        ancestor.map(|(_, at)| Position::Index(*at))
+        inner.place(inner.server(), entries)
+    }
+
+    /// Where the log ends now.
+    pub fn end(&self) -> Position {
+        let entries = self.inner().log.len();
+        self.place(entries as u64)
+    }
+
+    /// Where the places of another log are, which this one goes on from.
+    pub(crate) fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Option<CarriedOver> {
+        let inner = self.inner();
+        let (_, fork) = inner.ancestors.iter().find(|(ancestor, _)| ancestor == log)?;
+        let here = |place: &Position| {
+            let entries = entries(place);
+            let made_by = match place.gtid() {
+                Some(Gtid::Mysql { server: [server, ..], .. }) => usize::from(server),
+                _ => inner.ancestors.iter().position(|(ancestor, _)| ancestor == log)?,
+            };
+            let is_here = inner.ancestors.iter().skip(made_by).all(|(_, at)| entries <= *at);
+            is_here.then(|| inner.place(inner.server(), entries))
+        };
+        Some(CarriedOver { fork: inner.place(inner.server(), *fork), places: places.iter().map(here).collect() })
     }
 
     /// Which server is at this address now.
@@ -62,6 +103,18 @@ impl Inner {
     /// Which server this is: the number of promotions so far.
     pub(crate) fn server(&self) -> usize {
         self.ancestors.len()
+    }
+
+    /// What one of the servers calls the place behind so many entries.
+    pub(crate) fn place(&self, server: usize, entries: u64) -> Position {
+        if !self.relocates {
+            return Position::Index(entries);
+        }
+        // Who made the last of them.
+        let maker = self.ancestors.iter().take(server).filter(|(_, at)| *at < entries).count();
+        let gtid = Gtid::Mysql { server: [u8::try_from(maker).unwrap_or(u8::MAX); 16], number: entries };
+        let beside = Beside { gtid: Some(gtid), ..Beside::default() };
+        Position::Binlog { base: "log".into(), file: FIRST_FILE - server as u64, offset: entries, beside }
     }
 }
 

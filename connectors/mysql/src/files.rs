@@ -16,7 +16,7 @@ pub(crate) const FIRST_OFFSET: u64 = 4;
 
 /// One file of the log.
 pub(crate) struct File {
-    name: String,
+    pub(crate) name: String,
     bytes: u64,
 }
 

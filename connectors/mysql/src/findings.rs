@@ -137,6 +137,13 @@ impl Look<'_> {
         self.ensure_setting("binlog-format", "binlog_format", "ROW", true);
         self.ensure_setting("binlog-row-image", "binlog_row_image", "FULL", true);
         self.ensure_setting("binlog-row-metadata", "binlog_row_metadata", "FULL", true);
+        // MariaDB has no such setting: there every transaction has a name.
+        if let Some(mode) = self.setting("gtid_mode") {
+            let (on, actual) = (mode.eq_ignore_ascii_case("ON"), format!("gtid_mode = {mode}"));
+            let remedy = "gtid_mode = ON and enforce_gtid_consistency = ON; docs/operations.md, \"A replica in the place of its source\"";
+            let expected = "gtid_mode = ON, so that the bridge can go on from a replica that is promoted";
+            self.add("gtid-mode", on, Severity::Warning, actual, expected, remedy.into());
+        }
         // A copy counts on it: what is before another commit in the log is visible when that is.
         self.ensure_setting("binlog-order-commits", "binlog_order_commits", "ON", false);
         let id = self.setting("server_id").unwrap_or("0").to_owned();

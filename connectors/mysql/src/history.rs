@@ -5,7 +5,7 @@
 //! `IN`, but for a derived table, which is made before (manual, "Subquery Errors" and "DELETE Statement").
 
 use pontoon_core::{
-    Result,
+    Position, Result,
     history::{Count, Filter, Record, Retention},
 };
 
@@ -49,14 +49,15 @@ fn condition(bridge: &str, filter: &Filter) -> String {
 }
 
 fn record(row: &[Field]) -> Record {
+    let fence = |at| text(row, at).as_deref().map(Position::shown);
     Record {
         id: number(row, 0).unwrap_or_default(),
         group: number(row, 1).unwrap_or_default(),
         table: text(row, 2).unwrap_or_default(),
         key: text(row, 3).unwrap_or_default(),
         in_force: number(row, 4) == Some(1),
-        own_fence: text(row, 5),
-        other_fence: text(row, 6),
+        own_fence: fence(5),
+        other_fence: fence(6),
         own_row: text(row, 7),
         other_row: text(row, 8),
         verdict: text(row, 9),

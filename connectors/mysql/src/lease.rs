@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Result,
+    Checkpoint, Code, Error, Result,
     neighbours::Joined,
     node::{Lease, LeaseAttempt},
-    state::Arrangement,
+    state::{Arrangement, NotedLogs},
 };
 use tokio::time::timeout;
 
@@ -142,12 +142,12 @@ impl Lease for HeldLease {
         in_time(self.client.run(state::arrange(&self.bridge, arrangement))).await.map(|_| ())
     }
 
-    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
+    async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
         self.begin().await?;
         let pair = in_time(self.client.scalar(state::pair(&self.bridge))).await?;
-        let pair =
-            pair.and_then(|pair| Joined::with_logs(&pair, own, other)).ok_or_else(|| state::missing(&self.bridge))?;
-        in_time(self.client.run(state::note_logs(&self.bridge, &pair, other))).await.map(|_| ())
+        let pair = pair.and_then(|pair| Joined::with_logs(&pair, &noted.own, &noted.other));
+        let pair = pair.ok_or_else(|| state::missing(&self.bridge))?;
+        in_time(self.client.run(state::note_logs(&self.bridge, &pair, noted))).await.map(|_| ())
     }
 }
 

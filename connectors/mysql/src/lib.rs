@@ -47,6 +47,7 @@ mod files;
 mod findings;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod gtids;
 mod history;
 mod inspect;
 mod lease;

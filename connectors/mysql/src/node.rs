@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use pontoon_core::{
     Checkpoint, Code, CopyState, Error, LogIdentity, MappedTable, Position, Result, TableName, TableSchema,
     node::{
-        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, Tables,
+        Applier, CarriedOver, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan,
+        Session, Tables,
     },
     pressure::{Pressure, PressureLimits},
     quarantine::Asked,
@@ -21,7 +22,7 @@ use crate::{
     connect::{Client, Flavour, Purpose, Target, number, text},
     encode,
     files::{self, Sizes},
-    lease, pause, pressure, quarantine,
+    gtids, lease, pause, pressure, quarantine,
     reader::{self, Reader, Role},
     requests,
     scan::TableScan,
@@ -141,9 +142,8 @@ impl Node for MysqlNode {
         identity(&mut self.client(Purpose::Look).await?).await
     }
 
-    async fn forked_from(&self, _log: &LogIdentity) -> Result<Option<Position>> {
-        // A position is a place in the files of one server. What a replica wrote into its own tells by GTIDs alone which of it is the same.
-        Ok(None)
+    async fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Result<Option<CarriedOver>> {
+        gtids::carried_over(self, log, places).await
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {

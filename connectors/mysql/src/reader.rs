@@ -121,8 +121,8 @@ impl Reader {
                     format!("{}: the checkpoint is in the log {log}, the server's is {found}", node.label()),
                 )
                 .hint(
-                    "connect to the server that was followed; where a replica was promoted in its place, compare the tables and set the bridge up anew: \
-                     docs/operations.md, \"A replica in the place of its source\"",
+                    "connect to the server that was followed; where a replica was promoted in its place and its log does not tell (transactions without GTIDs, \
+                     or none of this server's), compare the tables and set the bridge up anew: docs/operations.md, \"A replica in the place of its source\"",
                 ));
             }
         }

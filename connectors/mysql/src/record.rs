@@ -28,7 +28,7 @@ impl Records {
     /// Adds a record in force; its key is that of no other.
     pub(crate) fn push(&mut self, bridge: &str, record: &Resolution, table: &MappedTable) {
         let (label, key) = (encode::text(&table.label), encode::text(&key_to_text(&record.key)));
-        let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.to_string()));
+        let position = |of: &Option<Position>| of.as_ref().map_or("NULL".into(), |at| encode::text(&at.durable()));
         let row = |of: &Option<Row>| of.as_ref().map_or("NULL".into(), |row| encode::text(&row_to_text(table, row)));
         for list in [&mut self.rows, &mut self.keys] {
             list.push_str(if list.is_empty() { "" } else { ", " });

@@ -27,7 +27,7 @@ use pontoon_core::{
 use crate::{
     catalog,
     connect::{self, Client, Field, IDLE_SECONDS, Purpose, Script, TRANSACTION_SECONDS, number},
-    decode, encode, error, files, history, lease,
+    decode, encode, error, files, gtids, history, lease,
     load::{self, Files},
     node::MysqlNode,
     quarantine,
@@ -248,6 +248,7 @@ impl ApplySession {
         let mut client = node.client(Purpose::Apply).await?;
         // A DELETE by an alias wants some default database, though it names the table's (error 1046).
         client.run("USE `pontoon`").await.map_err(state::not_set_up)?;
+        gtids::is_noted(&mut client, node.bridge()).await?;
         Ok(ApplySession {
             client,
             bridge: node.bridge().to_owned(),

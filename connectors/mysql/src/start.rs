@@ -124,7 +124,7 @@ impl Look {
     fn position(self, birth: Option<u32>, files: &[File]) -> Position {
         let Position::Binlog { base, file, offset, .. } = self.place else { return self.place };
         let since = files::first(files).filter(|first| self.older && *first < (file, offset));
-        Position::Binlog { base, file, offset, beside: Beside { birth, since } }
+        Position::Binlog { base, file, offset, beside: Beside { birth, since, gtid: None } }
     }
 }
 

@@ -9,7 +9,7 @@ use pontoon_core::{
     neighbours::Carried,
     node::{Applier, SetUp, Tables},
     record::{key_from_text, stored_row},
-    state::{Arrangement, NodeState},
+    state::{Arrangement, NodeState, NotedLogs},
 };
 
 use crate::{
@@ -176,33 +176,62 @@ pub(crate) fn pair(bridge: &str) -> String {
 }
 
 /// The statements that note which logs the pair has now, and end the transaction.
-pub(crate) fn note_logs(bridge: &str, pair: &str, other: &LogIdentity) -> Script {
-    let (name, pair, log) = (encode::text(bridge), encode::text(pair), encode::text(&other.0));
+pub(crate) fn note_logs(bridge: &str, pair: &str, noted: &NotedLogs) -> Script {
+    let (name, pair) = (encode::text(bridge), encode::text(pair));
     let mut script = Script::from(format!(
         "UPDATE `pontoon`.`control` SET value = {pair} WHERE bridge = {name} AND name = '{PAIR}'"
     ));
-    script.push(format!("UPDATE `pontoon`.`checkpoint` SET `log` = {log} WHERE bridge = {name} AND `log` IS NOT NULL"));
+    for statement in noted.arrangement.iter().flat_map(|arrangement| arranged(bridge, arrangement)) {
+        script.push(statement);
+    }
+    for (column, fences) in [("own_fence", &noted.own_fences), ("other_fence", &noted.other_fences)] {
+        for (id, fence) in fences {
+            let fence = encode::text(&fence.durable());
+            script.push(format!(
+                "UPDATE `pontoon`.`resolution` SET {column} = {fence} WHERE bridge = {name} AND id = {id}"
+            ));
+        }
+    }
+    if let Some(place) = &noted.stored_before {
+        let place = encode::text(&place.to_string());
+        script.push(format!(
+            "UPDATE `pontoon`.`quarantine` SET `position` = {place} WHERE bridge = {name} AND `position` IS NOT NULL"
+        ));
+    }
+    if noted.forget_skips {
+        script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{SKIP}%'"));
+    }
     script.push("COMMIT");
     script
 }
 
 /// The statements that set tables aside or take them back, and end the transaction.
 pub(crate) fn arrange(bridge: &str, arrangement: &Arrangement) -> Script {
+    let mut script = Script::default();
+    for statement in arranged(bridge, arrangement) {
+        script.push(statement);
+    }
+    script.push("COMMIT");
+    script
+}
+
+fn arranged(bridge: &str, arrangement: &Arrangement) -> Vec<String> {
     let Arrangement { checkpoint, since, aside } = arrangement;
     let name = encode::text(bridge);
-    let mut script = Script::from(set_checkpoint(bridge, checkpoint));
-    script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"));
+    let mut statements = vec![
+        set_checkpoint(bridge, checkpoint),
+        format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"),
+    ];
     let rows = since.iter().map(|row| (SINCE, row)).chain(aside.iter().map(|row| (ASIDE, row)));
-    for (prefix, (label, position)) in rows {
-        script.push(format!(
+    statements.extend(rows.map(|(prefix, (label, position))| {
+        format!(
             "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {}) \
              ON DUPLICATE KEY UPDATE value = VALUES(value)",
             encode::text(&format!("{prefix}{label}")),
             encode::text(&position.durable())
-        ));
-    }
-    script.push("COMMIT");
-    script
+        )
+    }));
+    statements
 }
 
 /// How far the copies to this node have come; those of tables that are no longer mapped are left out.

@@ -4,7 +4,7 @@
 //! whatever the history has grown to.
 
 use pontoon_core::{
-    Result,
+    Position, Result,
     history::{Count, Filter, Record, Retention},
 };
 use tokio_postgres::{Client, Row};
@@ -36,14 +36,15 @@ pub(crate) async fn records(client: &Client, bridge: &str, filter: &Filter, limi
 }
 
 fn record(row: &Row) -> Result<Record> {
+    let fence = |at| get::<Option<String>>(row, at).map(|fence| fence.as_deref().map(Position::shown));
     Ok(Record {
         id: get(row, 0)?,
         group: get(row, 1)?,
         table: get(row, 2)?,
         key: get(row, 3)?,
         in_force: get(row, 4)?,
-        own_fence: get(row, 5)?,
-        other_fence: get(row, 6)?,
+        own_fence: fence(5)?,
+        other_fence: fence(6)?,
         own_row: get(row, 7)?,
         other_row: get(row, 8)?,
         verdict: get(row, 9)?,

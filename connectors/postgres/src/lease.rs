@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Result,
+    Checkpoint, Code, Error, Result,
     neighbours::Joined,
     node::{Applier, Lease, LeaseAttempt},
-    state::Arrangement,
+    state::{Arrangement, NotedLogs},
 };
 use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction, types::ToSql};
@@ -20,7 +20,7 @@ use crate::{
     connect::{Link, Role, Target},
     error,
     names::Names,
-    tables,
+    tables, timeline,
 };
 
 /// The server ends a lease of which it has heard nothing for so long; it is renewed every three seconds.
@@ -141,40 +141,62 @@ impl Lease for PostgresLease {
     }
 
     async fn arrange(&mut self, arrangement: &Arrangement) -> Result<()> {
-        const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($2::text[], $3::text[]) AS kept (name, value)),
-            gone AS (DELETE FROM pontoon.control
-                WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept))
-            INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value FROM kept
-                ON CONFLICT (bridge, name) DO UPDATE SET value = excluded.value, updated_at = now()";
-        let Arrangement { checkpoint, since, aside } = arrangement;
-        let rows = since.iter().map(|row| ("since", row)).chain(aside.iter().map(|row| ("aside", row)));
-        let (names, values): (Vec<String>, Vec<String>) =
-            rows.map(|(what, (label, position))| (format!("{what}:{label}"), position.durable())).unzip();
-        let (first, beside) = (Applier::Direction.number(), Applier::Beside.number());
-        let (position, log) = (checkpoint.position.durable(), checkpoint.log.to_string());
         let bridge = &self.names.bridge;
         let transaction = begin(&mut self.link.client, bridge, self.token).await?;
-        in_time(transaction.execute(SQL, &[bridge, &names, &values])).await?;
-        match in_time(transaction.execute(SET_CHECKPOINT, &[bridge, &first, &beside, &position, &log])).await? {
-            0 => Err(tables::not_set_up()),
-            _ => in_time(transaction.commit()).await,
-        }
+        arranged(&transaction, bridge, arrangement).await?;
+        in_time(transaction.commit()).await
     }
 
-    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
-        const READ: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair'";
+    async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
         const WRITE: &str =
             "UPDATE pontoon.control SET value = $2, updated_at = now() WHERE bridge = $1 AND name = 'pair'";
-        const LOG: &str =
-            "UPDATE pontoon.checkpoint SET log = $2, updated_at = now() WHERE bridge = $1 AND log IS NOT NULL";
+        const OWN: &str = "UPDATE pontoon.resolution AS kept SET own_fence = moved.fence
+            FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id";
+        const OTHER: &str = "UPDATE pontoon.resolution AS kept SET other_fence = moved.fence
+            FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id";
+        const STORED: &str = "UPDATE pontoon.quarantine SET position = $2 WHERE bridge = $1 AND position IS NOT NULL";
+        const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND starts_with(name, 'skip:')";
         let bridge = &self.names.bridge;
         let transaction = begin(&mut self.link.client, bridge, self.token).await?;
-        let row = in_time(transaction.query_opt(READ, &[bridge])).await?;
+        let row = in_time(transaction.query_opt(timeline::PAIR, &[bridge])).await?;
         let pair: Option<String> = row.map(|row| get(&row, 0)).transpose()?.flatten();
-        let pair = pair.and_then(|pair| Joined::with_logs(&pair, own, other)).ok_or_else(tables::not_set_up)?;
-        in_time(transaction.execute(WRITE, &[bridge, &pair])).await?;
-        in_time(transaction.execute(LOG, &[bridge, &other.to_string()])).await?;
+        let pair = pair.and_then(|pair| Joined::with_logs(&pair, &noted.own, &noted.other));
+        in_time(transaction.execute(WRITE, &[bridge, &pair.ok_or_else(tables::not_set_up)?])).await?;
+        if let Some(arrangement) = &noted.arrangement {
+            arranged(&transaction, bridge, arrangement).await?;
+        }
+        for (sql, fences) in [(OWN, &noted.own_fences), (OTHER, &noted.other_fences)] {
+            let (ids, places): (Vec<i64>, Vec<String>) =
+                fences.iter().map(|(id, place)| (*id, place.durable())).unzip();
+            in_time(transaction.execute(sql, &[bridge, &ids, &places])).await?;
+        }
+        if let Some(place) = &noted.stored_before {
+            in_time(transaction.execute(STORED, &[bridge, &place.to_string()])).await?;
+        }
+        if noted.forget_skips {
+            in_time(transaction.execute(FORGET, &[bridge])).await?;
+        }
         in_time(transaction.commit()).await
+    }
+}
+
+/// Sets tables aside or takes them back, and the checkpoint.
+async fn arranged(transaction: &Transaction<'_>, bridge: &str, arrangement: &Arrangement) -> Result<()> {
+    const SQL: &str = "WITH kept AS (SELECT name, value FROM unnest($2::text[], $3::text[]) AS kept (name, value)),
+        gone AS (DELETE FROM pontoon.control
+            WHERE bridge = $1 AND starts_with(name, 'aside:') AND name NOT IN (SELECT name FROM kept))
+        INSERT INTO pontoon.control (bridge, name, value) SELECT $1, name, value FROM kept
+            ON CONFLICT (bridge, name) DO UPDATE SET value = excluded.value, updated_at = now()";
+    let Arrangement { checkpoint, since, aside } = arrangement;
+    let rows = since.iter().map(|row| ("since", row)).chain(aside.iter().map(|row| ("aside", row)));
+    let (names, values): (Vec<String>, Vec<String>) =
+        rows.map(|(what, (label, position))| (format!("{what}:{label}"), position.durable())).unzip();
+    let (first, beside) = (Applier::Direction.number(), Applier::Beside.number());
+    let (position, log) = (checkpoint.position.durable(), checkpoint.log.to_string());
+    in_time(transaction.execute(SQL, &[&bridge, &names, &values])).await?;
+    match in_time(transaction.execute(SET_CHECKPOINT, &[&bridge, &first, &beside, &position, &log])).await? {
+        0 => Err(tables::not_set_up()),
+        _ => Ok(()),
     }
 }
 

@@ -12,8 +12,8 @@ use pontoon_core::{
     TableSchema,
     neighbours::Carried,
     node::{
-        Applier, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan, Session, SetUp,
-        Tables,
+        Applier, CarriedOver, LeaseAttempt, LogReader, LogStatus, Mark, Node, NodeOptions, PassedOver, Peer, Scan,
+        Session, SetUp, Tables,
     },
     pressure::{Pressure, PressureLimits},
     quarantine::Asked,
@@ -118,9 +118,13 @@ impl Node for PostgresNode {
         self.at(slot::identity(&link.client).await)
     }
 
-    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
+    async fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Result<Option<CarriedOver>> {
         let own = self.identity().await?;
-        self.at(timeline::forked_from(&self.target, &self.names, &own, log).await)
+        let fork = self.at(timeline::forked_from(&self.target, &self.names, &own, log).await)?;
+        Ok(fork.map(|fork| {
+            let places = places.iter().map(|place| fork.covers(place).then(|| place.clone())).collect();
+            CarriedOver { fork, places }
+        }))
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {

@@ -43,7 +43,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn push(&mut self, record: &'a Resolution, tables: &'a Tables) {
         let table = &tables[record.table.index()];
-        let fence = |position: &Option<Position>| position.as_ref().map(Position::to_string);
+        let fence = |position: &Option<Position>| position.as_ref().map(Position::durable);
         let mut row = |row: &Option<Row>| {
             let text = row.as_ref().map(|row| row_to_text(table, row));
             self.bytes += text.as_ref().map_or(0, String::len);

@@ -8,7 +8,7 @@
 //!
 //! The promoted server has the lease's token as its primary had it, so that alone does not keep out a session of the bridge that began before: whoever is connected to
 //! a host that is dead may be late to notice, and what it opens meanwhile leads to the new one. There it would move a checkpoint that is older than it knows, past what
-//! is lost. So nothing is written on a server whose log is not the one that is noted there ([`Node::forked_from`](pontoon_core::node::Node::forked_from) and
+//! is lost. So nothing is written on a server whose log is not the one that is noted there ([`Node::carried_over`](pontoon_core::node::Node::carried_over) and
 //! what follows from it note it, under a new token).
 
 use pontoon_core::{Code, Error, LogIdentity, Position, Result, neighbours::Joined};
@@ -68,10 +68,12 @@ fn is_another_timeline(log: &LogIdentity, other: &LogIdentity) -> bool {
     system == of && now != before
 }
 
+/// Asks which pair of databases a bridge joins.
+pub(crate) const PAIR: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair'";
+
 /// The log that is noted as the server's own.
 async fn noted(client: &Client, names: &Names) -> Result<Option<LogIdentity>> {
-    const SQL: &str = "SELECT value FROM pontoon.control WHERE bridge = $1 AND name = 'pair'";
-    let row = client.query_opt(SQL, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
+    let row = client.query_opt(PAIR, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     let pair: Option<String> = row.map(|row| get(&row, 0)).transpose()?.flatten();
     Ok(pair.and_then(|pair| Joined::from_text(&pair)).map(|joined| joined.log))
 }

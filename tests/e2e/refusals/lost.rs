@@ -18,6 +18,19 @@ async fn anew(link: &Link) {
     assert_eq!(link.same(ALL).await.len(), 3);
 }
 
+/// The MySQL server is begun with a new name, with its own files or with these.
+async fn renamed(link: &mut Link, files: Option<&std::path::Path>) {
+    let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+    let data = node.server.data();
+    node.server.stop().await.unwrap();
+    if let Some(files) = files {
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(files, &data).unwrap();
+    }
+    std::fs::remove_file(data.join("auto.cnf")).unwrap();
+    node.server.restart().await.unwrap();
+}
+
 async fn lost_slots(kinds: [Kind; 2]) {
     let link = ready(kinds).await;
     let (postgres, name) = link.postgres();
@@ -176,15 +189,33 @@ async fn other_logs(kinds: [Kind; 2]) {
     link.same(ALL).await;
     anew(&link).await;
 
+    // MySQL keeps its name in a file of its own. Without that the same files are of another server: they go on by the names of transactions, where these have any.
     if link.mysql().0.kind == Kind::Mysql {
-        let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
-        node.server.stop().await.unwrap();
-        std::fs::remove_file(node.server.data().join("auto.cnf")).unwrap();
-        node.server.restart().await.unwrap();
+        for mode in ["ON_PERMISSIVE", "OFF_PERMISSIVE"] {
+            link.mysql().0.run(&format!("SET GLOBAL gtid_mode = {mode}")).await;
+        }
+        link.mysql().0.run("UPDATE items SET quantity = 7 WHERE id = 1").await;
+        link.catch_up().await;
+        renamed(&mut link, None).await;
         backlog(&link).await;
         let refusal = refused_untouched(&link, 4, "log-identity-changed").await;
         assert!(refusal.message.matches("mysql:").count() == 2, "which it knew and which it found: {refusal:?}");
         assert!(refusal.hint.contains("A replica in the place of its source"), "{refusal:?}");
+        anew(&link).await;
+
+        let kept = link.mysql().0.server.folder().join("kept");
+        let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+        node.server.stop().await.unwrap();
+        copy(&node.server.data(), &kept);
+        node.server.restart().await.unwrap();
+        renamed(&mut link, None).await;
+        backlog(&link).await;
+        link.catch_up().await;
+        link.same(ALL).await;
+        // Older files are not the same, whatever they are called.
+        renamed(&mut link, Some(&kept)).await;
+        backlog_of(&link, 9).await;
+        refused_untouched(&link, 4, "log-behind").await;
         anew(&link).await;
     }
 

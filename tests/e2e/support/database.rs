@@ -46,6 +46,32 @@ impl Database {
         database
     }
 
+    /// A replica of it, which is MySQL or MariaDB, from the beginning of its log; begins with what the source begins with, and has a number that no server's
+    /// port is, since it may come to stand at its source's.
+    pub(crate) async fn replica(&self) -> Database {
+        let options = Options::default().setting("server_id", "70001");
+        let options = if self.kind == Kind::Mariadb { options.setting("log_slave_updates", "ON") } else { options };
+        let server = Server::start(self.kind, options).await.unwrap();
+        let replica = Database { kind: self.kind, server };
+        let (port, user, password) = (self.server.port(), self.server.superuser(), self.server.password());
+        let (change, prefix, more) = match self.kind {
+            Kind::Mysql => {
+                ("CHANGE REPLICATION SOURCE TO", "SOURCE", "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1")
+            }
+            _ => ("CHANGE MASTER TO", "MASTER", "MASTER_USE_GTID = slave_pos"),
+        };
+        let mut client = Client::connect(self.kind, &replica.server.superuser_url(replica.home())).await;
+        client
+            .run(&format!(
+                "{change} {prefix}_HOST = '127.0.0.1', {prefix}_PORT = {port}, {prefix}_USER = '{user}', \
+                 {prefix}_PASSWORD = '{password}', {more}"
+            ))
+            .await;
+        client.run("START REPLICA").await;
+        eventually("it has the database", async || client.rows("SHOW DATABASES LIKE 'shop'").await.len() == 1).await;
+        replica
+    }
+
     /// The database that is there before `shop`.
     fn home(&self) -> &'static str {
         match self.kind {

@@ -9,14 +9,14 @@ use pontoon_core::{
     history::Retention,
     new_key::{Answer, NewKey},
     node::{
-        Applied, Applier, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session,
-        Settled, TableBatch, Tables, Tried,
+        Applied, Applier, CarriedOver, Lease, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan,
+        Session, Settled, TableBatch, Tables, Tried,
     },
     pressure::{Pressure, PressureLimits},
     quarantine::{Asked, Stored, StoredWrite},
     repair::Repair,
     requests::Requests,
-    state::{Arrangement, NodeState, Pause, Throttle},
+    state::{Arrangement, NodeState, NotedLogs, Pause, Throttle},
     verified::Verified,
 };
 
@@ -138,8 +138,8 @@ impl Node for FaultyNode {
         call!(self.caller, "identity", self.node.identity())
     }
 
-    async fn forked_from(&self, log: &LogIdentity) -> Result<Option<Position>> {
-        call!(self.caller, "forked_from", self.node.forked_from(log))
+    async fn carried_over(&self, log: &LogIdentity, places: &[Position]) -> Result<Option<CarriedOver>> {
+        call!(self.caller, "carried_over", self.node.carried_over(log, places))
     }
 
     async fn list_tables(&self) -> Result<Vec<TableName>> {
@@ -264,8 +264,8 @@ impl Lease for FaultyLease {
         over!(self.0, "arrange", |lease| lease.arrange(arrangement))
     }
 
-    async fn note_logs(&mut self, own: &LogIdentity, other: &LogIdentity) -> Result<()> {
-        over!(self.0, "note_logs", |lease| lease.note_logs(own, other))
+    async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
+        over!(self.0, "note_logs", |lease| lease.note_logs(noted))
     }
 }
 

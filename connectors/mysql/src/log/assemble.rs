@@ -14,7 +14,7 @@ use std::{
 };
 
 use pontoon_core::{
-    Code, Error, LogEvent, Position, Progress, Result,
+    Code, Error, Gtid, LogEvent, Position, Progress, Result,
     change::Obstacle,
     node::{PassedOver, Tables},
 };
@@ -57,6 +57,8 @@ pub(crate) struct Assembler {
     pub(super) birth: Option<u32>,
     /// Where the oldest undecided transaction begins.
     pub(super) since: Option<(u64, u64)>,
+    /// The last transaction that has begun, and the one before it, where they have a name.
+    pub(super) gtids: [Option<Gtid>; 2],
     pub(super) undecided: HashMap<Xid, Undecided>,
     /// The place up to which all is known, in the file that was begun then.
     pub(super) until: ((u64, u64), Option<u32>),
@@ -97,6 +99,7 @@ impl Assembler {
             offset,
             birth: until.1.filter(|_| until.0.0 == file),
             since: None,
+            gtids: [start.gtid(), None],
             undecided: HashMap::new(),
             until,
             maps: HashMap::new(),
@@ -200,7 +203,10 @@ impl Assembler {
         }
         self.advance(frame, &message);
         match message {
-            Message::Begin(begin) => self.transaction = Some(self.new_transaction(begin)),
+            Message::Begin(begin) => {
+                self.gtids = [begin.gtid, self.gtids[0]];
+                self.transaction = Some(self.new_transaction(begin));
+            }
             Message::Query(query) => self.query(&query),
             Message::Xid => self.end(End::Commit),
             Message::XaPrepare(end) => self.end(end),
@@ -243,10 +249,10 @@ impl Assembler {
 
     /// The end of the transaction, or of what was not even one.
     pub(super) fn commit(&mut self) {
-        let position = self.position();
         let Some(mut transaction) = self.transaction.take() else {
             return self.progress(None);
         };
+        let position = self.position();
         let nothing = transaction.passed || !transaction.begun && transaction.changes.is_empty();
         if nothing && transaction.held.as_ref().is_none_or(Vec::is_empty) {
             self.progress(transaction.logged_time.filter(|_| self.reading.flavour == Flavour::Mysql));

@@ -8,6 +8,7 @@ use mysql_common::{
     },
     io::ParseBuf,
 };
+use pontoon_core::Gtid;
 
 use super::{
     Malformed,
@@ -111,6 +112,8 @@ pub(crate) const PAYLOAD: u8 = 40;
 pub(crate) struct Begin {
     /// The GTID for people; empty where the server gives none.
     pub(crate) name: String,
+    /// The same, by which it is found in a replica's log.
+    pub(crate) gtid: Option<Gtid>,
     /// Microseconds since 1970, where the event tells.
     pub(crate) commit_time: Option<i64>,
     /// One statement follows, and no commit (MariaDB).
@@ -279,13 +282,14 @@ fn gtid(cursor: &mut Cursor<'_>, named: bool) -> Result<Begin, Malformed> {
     cursor.skip(1)?;
     let uuid: [u8; 16] = cursor.take(16)?.try_into().map_err(|_| malformed("a GTID has no UUID"))?;
     let number = cursor.little(8)?;
-    let name = if named { format!("{}:{number}", pontoon_core::value::format_uuid(&uuid)) } else { String::new() };
+    let gtid = named.then_some(Gtid::Mysql { server: uuid, number });
+    let name = gtid.map_or_else(String::new, |gtid| gtid.to_string());
     if cursor.byte().ok() != Some(2) {
-        return Ok(Begin { name, ..Begin::default() });
+        return Ok(Begin { name, gtid, ..Begin::default() });
     }
     cursor.skip(16)?;
     let time = cursor.little(7).ok().map(|time| (time & !(1 << 55)) as i64);
-    Ok(Begin { name, commit_time: time, ..Begin::default() })
+    Ok(Begin { name, gtid, commit_time: time, ..Begin::default() })
 }
 
 /// A GTID with a tag (MySQL 8.3 and later), in the serialization of its own that the driver's library reads.
@@ -305,9 +309,10 @@ fn tagged_gtid(body: &[u8]) -> Result<Begin, Malformed> {
 fn mariadb_gtid(cursor: &mut Cursor<'_>, frame: Frame<'_>) -> Result<Begin, Malformed> {
     const STANDALONE: u8 = 1;
     const PREPARED_XA: u8 = 64;
-    let (sequence, domain, flags) = (cursor.little(8)?, cursor.little(4)?, cursor.byte()?);
+    let (sequence, domain, flags) = (cursor.little(8)?, cursor.little(4)? as u32, cursor.byte()?);
     Ok(Begin {
         name: format!("{domain}-{}-{sequence}", frame.server),
+        gtid: Some(Gtid::Mariadb { domain, server: frame.server, sequence }),
         commit_time: Some(i64::from(frame.seconds) * 1_000_000),
         standalone: flags & STANDALONE != 0,
         prepared: flags & PREPARED_XA != 0,

@@ -13,7 +13,8 @@ use super::{
 impl Assembler {
     /// Where the last event ended.
     pub(crate) fn position(&self) -> Position {
-        let beside = Beside { birth: self.birth, since: self.since };
+        let gtid = self.gtids[usize::from(self.transaction.is_some())];
+        let beside = Beside { birth: self.birth, since: self.since, gtid };
         Position::Binlog { base: self.base.clone(), file: self.file, offset: self.offset, beside }
     }
 

@@ -11,7 +11,7 @@ use pontoon_core::{
         Tables, Tried, UpdateGroup,
     },
     quarantine::{Ask, Asked, Stored, StoredWrite, What},
-    state::Arrangement,
+    state::{Arrangement, NotedLogs},
 };
 use pontoon_mysql::MysqlNode;
 use pontoon_servers::{Kind, Server};
@@ -34,6 +34,7 @@ async fn all(kind: Kind) {
     an_old_session_is_fenced(&server).await;
     tables_are_set_aside_under_the_token(&server).await;
     logs_get_their_new_names_under_the_token(&server).await;
+    a_promotion_moves_every_place_that_is_kept(&server).await;
     state_is_kept_and_taken_down(&server).await;
     looks_go_over_one_connection_that_may_end(&server).await;
     the_quarantine_reads_back(&server).await;
@@ -219,22 +220,36 @@ async fn tables_are_set_aside_under_the_token(server: &Server) {
     assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
 }
 
+/// That the logs have these names now; the checkpoint is of the other one's.
+fn named(own: &LogIdentity, other: &LogIdentity, checkpoint: &Checkpoint) -> NotedLogs {
+    let checkpoint = Checkpoint { log: other.clone(), ..checkpoint.clone() };
+    NotedLogs {
+        own: own.clone(),
+        other: other.clone(),
+        arrangement: Some(Arrangement { checkpoint, since: Vec::new(), aside: Vec::new() }),
+        own_fences: Vec::new(),
+        other_fences: Vec::new(),
+        stored_before: None,
+        forget_skips: false,
+    }
+}
+
 async fn logs_get_their_new_names_under_the_token(server: &Server) {
     let (node, tables) = table(server, "promoted").await;
     set_up(&node, &tables).await;
     let (mut lease, _) = lease(&node, "first").await;
     let checkpoint = node.state(&tables).await.unwrap().checkpoint.unwrap();
     let (own, other) = (LogIdentity("mysql:7".into()), LogIdentity("postgres:1:2".into()));
-    lease.note_logs(&own, &other).await.unwrap();
-    let noted = Checkpoint { log: other.clone(), ..checkpoint };
+    lease.note_logs(&named(&own, &other, &checkpoint)).await.unwrap();
+    let noted = Checkpoint { log: other.clone(), ..checkpoint.clone() };
     assert_eq!(node.state(&tables).await.unwrap().checkpoint, Some(noted.clone()));
     // What set-up is then for.
     let promoted = SetupPlan { other_log: other, ..plan(&tables) };
     assert_eq!(node.install_checkpoint(&promoted, &noted).await.unwrap_err().code(), Code::BridgeNameTaken);
-    lease.note_logs(&node.identity().await.unwrap(), &noted.log).await.unwrap();
+    lease.note_logs(&named(&node.identity().await.unwrap(), &noted.log, &checkpoint)).await.unwrap();
     node.install_checkpoint(&promoted, &noted).await.unwrap();
     node.pause(None).await.unwrap();
-    assert_eq!(lease.note_logs(&own, &own).await.unwrap_err().code(), Code::LeaseLost);
+    assert_eq!(lease.note_logs(&named(&own, &own, &checkpoint)).await.unwrap_err().code(), Code::LeaseLost);
     assert_eq!(node.state(&tables).await.unwrap().checkpoint, Some(noted));
 }
 
@@ -309,6 +324,75 @@ async fn an_old_session_is_fenced(server: &Server) {
         [Some(row("a", 1, "", Value::Null))]
     );
     session.commit().await.unwrap();
+}
+
+async fn a_promotion_moves_every_place_that_is_kept(server: &Server) {
+    let (node, tables) = table(server, "moved").await;
+    set_up(&node, &tables).await;
+    let (mut lease, token) = lease(&node, "x").await;
+    let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
+    let at = |place: &str| -> Position { place.parse().unwrap() };
+    let key = |n| tables[0].key_of(&row("a", n, "", Value::Null));
+    let record = |id: i64| Resolution {
+        id,
+        group: 1,
+        table: TableId(0),
+        key: key(id.into()),
+        other_fence: Some(Position::Lsn(id as u64)),
+        own_fence: Some(at("bin.000001:99")),
+        own_row: None,
+        other_row: None,
+        verdict: None,
+        ancestor: None,
+        columns: None,
+        commit_time: 123,
+        rule: "equal".into(),
+    };
+    let entry = |id: i64, position| Stored {
+        id,
+        table: TableId(0),
+        key: key(9),
+        what: What::Own,
+        position,
+        transaction: None,
+        commit_time: 5,
+        refusal: None,
+        due_in: Duration::from_secs(60),
+    };
+    session.begin(Some(&tag())).await.unwrap();
+    session.record(&[record(1), record(2)]).await.unwrap();
+    session.store(&[entry(3, Some(Position::Lsn(3))), entry(4, None)]).await.unwrap();
+    session.commit().await.unwrap();
+    node.skip(&at("bin.000001:4")).await.unwrap();
+
+    let checkpoint = node.state(&tables).await.unwrap().checkpoint.unwrap();
+    let noted = NotedLogs {
+        arrangement: Some(Arrangement {
+            checkpoint: Checkpoint { position: Position::Lsn(50), ..checkpoint.clone() },
+            since: vec![(tables[0].label.clone(), Position::Lsn(60))],
+            aside: vec![("third".into(), Position::Lsn(51))],
+        }),
+        own_fences: vec![(1, at("bin.000007:99"))],
+        other_fences: vec![(2, Position::Lsn(70))],
+        stored_before: Some(Position::Lsn(50)),
+        forget_skips: true,
+        ..named(&node.identity().await.unwrap(), &checkpoint.log, &checkpoint)
+    };
+    lease.note_logs(&noted).await.unwrap();
+    let state = node.state(&tables).await.unwrap();
+    let first = Resolution { own_fence: Some(at("bin.000007:99")), ..record(1) };
+    assert_eq!(state.resolutions, [first, Resolution { other_fence: Some(Position::Lsn(70)), ..record(2) }]);
+    assert_eq!(state.checkpoint.unwrap().position, Position::Lsn(50));
+    assert_eq!(state.since, [(tables[0].id, Position::Lsn(60))]);
+    assert_eq!((state.aside, state.skips), (vec![("third".into(), Position::Lsn(51))], vec![]));
+    let shown = node.quarantine(9).await.unwrap();
+    let places: Vec<_> = shown.iter().map(|entry| entry.position.clone()).collect();
+    assert_eq!(places, [Some(Position::Lsn(50).to_string()), None]);
+
+    // Whoever connects to a server that is not noted writes nothing there.
+    lease.note_logs(&named(&LogIdentity("mysql:7".into()), &checkpoint.log, &checkpoint)).await.unwrap();
+    let other = node.open_session(Applier::Direction, token, &tables).await.err().unwrap();
+    assert_eq!(other.code(), Code::ConnectionLost, "{other}");
 }
 
 async fn state_is_kept_and_taken_down(server: &Server) {

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use pontoon_core::{
-    Checkpoint, Code, LogIdentity, Position, Row, Value,
+    Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Value,
     node::{Admin, Applied, Applier, LeaseAttempt, Node, SetupPlan, TableBatch},
-    state::Arrangement,
+    quarantine::{Stored, What},
+    state::{Arrangement, NotedLogs},
 };
 
 use crate::support::{Bench, plan_of, tag};
@@ -69,6 +70,20 @@ async fn tables_are_set_aside_under_the_token() {
     assert_eq!((state.checkpoint, state.aside), (Some(taken_back.checkpoint), taken_back.aside));
 }
 
+/// That the logs have these names now; the checkpoint is of the other one's.
+fn named(own: &LogIdentity, other: &LogIdentity, checkpoint: &Checkpoint) -> NotedLogs {
+    let checkpoint = Checkpoint { log: other.clone(), ..checkpoint.clone() };
+    NotedLogs {
+        own: own.clone(),
+        other: other.clone(),
+        arrangement: Some(Arrangement { checkpoint, since: Vec::new(), aside: Vec::new() }),
+        own_fences: Vec::new(),
+        other_fences: Vec::new(),
+        stored_before: None,
+        forget_skips: false,
+    }
+}
+
 #[tokio::test]
 async fn logs_get_their_new_names_under_the_token() {
     let bench = Bench::start(ITEMS, &["items"]).await;
@@ -77,18 +92,83 @@ async fn logs_get_their_new_names_under_the_token() {
     lease.take_over("first").await.unwrap();
     let checkpoint = node.state(tables).await.unwrap().checkpoint.unwrap();
     let (own, other) = (LogIdentity("postgres:7:2".into()), LogIdentity("mysql:promoted".into()));
-    lease.note_logs(&own, &other).await.unwrap();
-    let noted = Checkpoint { log: other.clone(), ..checkpoint };
+    lease.note_logs(&named(&own, &other, &checkpoint)).await.unwrap();
+    let noted = Checkpoint { log: other.clone(), ..checkpoint.clone() };
     assert_eq!(node.state(tables).await.unwrap().checkpoint, Some(noted.clone()));
     // What set-up is then for.
     let promoted = SetupPlan { other_log: other, ..plan_of(tables.clone()) };
     assert_eq!(node.install_checkpoint(&promoted, &noted).await.unwrap_err().code(), Code::BridgeNameTaken);
-    lease.note_logs(&node.identity().await.unwrap(), &noted.log).await.unwrap();
+    lease.note_logs(&named(&node.identity().await.unwrap(), &noted.log, &checkpoint)).await.unwrap();
     node.install_checkpoint(&promoted, &noted).await.unwrap();
     node.pause(None).await.unwrap();
     let late = LogIdentity("mysql:late".into());
-    assert_eq!(lease.note_logs(&own, &late).await.unwrap_err().code(), Code::LeaseLost);
+    assert_eq!(lease.note_logs(&named(&own, &late, &checkpoint)).await.unwrap_err().code(), Code::LeaseLost);
     assert_eq!(node.state(tables).await.unwrap().checkpoint, Some(noted));
+}
+
+#[tokio::test]
+async fn a_promotion_moves_every_place_that_is_kept() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let (node, tables) = (&bench.node, bench.tables());
+    let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("free") };
+    let token = lease.take_over("x").await.unwrap();
+    let mut session = node.open_session(Applier::Direction, token, tables).await.unwrap();
+    let at = |place: &str| -> Position { place.parse().unwrap() };
+    let record = |id: i64| Resolution {
+        id,
+        group: 1,
+        table: tables[0].id,
+        key: Key(vec![Value::Integer(id.into())]),
+        other_fence: Some(at("binlog.000001:9")),
+        own_fence: Some(Position::Lsn(99)),
+        own_row: None,
+        other_row: None,
+        verdict: None,
+        ancestor: None,
+        columns: None,
+        commit_time: 123,
+        rule: "equal".into(),
+    };
+    let entry = |id: i64, position| Stored {
+        id,
+        table: tables[0].id,
+        key: Key(vec![Value::Integer(9)]),
+        what: What::Own,
+        position,
+        transaction: None,
+        commit_time: 5,
+        refusal: None,
+        due_in: Duration::from_secs(60),
+    };
+    session.begin(Some(&tag(5, 6))).await.unwrap();
+    session.record(&[record(1), record(2)]).await.unwrap();
+    session.store(&[entry(3, Some(at("binlog.000001:8"))), entry(4, None)]).await.unwrap();
+    session.commit().await.unwrap();
+    node.skip(&Position::Lsn(1)).await.unwrap();
+
+    let checkpoint = node.state(tables).await.unwrap().checkpoint.unwrap();
+    let noted = NotedLogs {
+        arrangement: Some(Arrangement {
+            checkpoint: Checkpoint { position: at("bin.000007:50"), ..checkpoint.clone() },
+            since: vec![(tables[0].label.clone(), at("bin.000007:60"))],
+            aside: vec![("third".into(), at("bin.000007:51"))],
+        }),
+        own_fences: vec![(1, Position::Lsn(100))],
+        other_fences: vec![(2, at("bin.000007:70"))],
+        stored_before: Some(at("bin.000007:50")),
+        forget_skips: true,
+        ..named(&node.identity().await.unwrap(), &checkpoint.log, &checkpoint)
+    };
+    lease.note_logs(&noted).await.unwrap();
+    let state = node.state(tables).await.unwrap();
+    let first = Resolution { own_fence: Some(Position::Lsn(100)), ..record(1) };
+    assert_eq!(state.resolutions, [first, Resolution { other_fence: Some(at("bin.000007:70")), ..record(2) }]);
+    assert_eq!(state.checkpoint.unwrap().position, at("bin.000007:50"));
+    assert_eq!(state.since, [(tables[0].id, at("bin.000007:60"))]);
+    assert_eq!((state.aside, state.skips), (vec![("third".into(), at("bin.000007:51"))], vec![]));
+    let shown = node.quarantine(9).await.unwrap();
+    let places: Vec<_> = shown.iter().map(|entry| entry.position.clone()).collect();
+    assert_eq!(places, [Some("bin.000007:50".into()), None]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pontoon_core::{
     Code, LogIdentity, Position,
     node::{Applier, LeaseAttempt, Mark, Node},
+    state::NotedLogs,
 };
 use pontoon_postgres::PostgresNode;
 use pontoon_servers::Server;
@@ -47,12 +48,17 @@ async fn end(node: &PostgresNode) -> Position {
     end
 }
 
+/// Up to where a node's log is that of another one.
+async fn forked_from(node: &PostgresNode, log: &LogIdentity) -> Option<Position> {
+    node.carried_over(log, &[]).await.unwrap().map(|carried| carried.fork)
+}
+
 #[tokio::test]
 async fn a_promoted_server_tells_up_to_where_its_log_is_that_of_each_primary() {
     let mut bench = Bench::start(ITEMS, &["items"]).await;
     let first = bench.node.identity().await.unwrap();
     let later = LogIdentity(first.0.replace(":1", ":2").into());
-    assert_eq!(bench.node.forked_from(&later).await.unwrap(), None, "it was never promoted");
+    assert_eq!(forked_from(&bench.node, &later).await, None, "it was never promoted");
     let (mut server, node) = standby(&bench.server).await;
     assert_eq!(node.identity().await.unwrap_err().code(), Code::ServerBusy);
     bench.run("INSERT INTO items VALUES (1, 'there')").await;
@@ -65,7 +71,9 @@ async fn a_promoted_server_tells_up_to_where_its_log_is_that_of_each_primary() {
     server.restart().await.unwrap();
     promote(&server).await;
     let second = node.identity().await.unwrap();
-    let fork = node.forked_from(&first).await.unwrap().unwrap();
+    let carried = node.carried_over(&first, &[there.clone(), lost.clone()]).await.unwrap().unwrap();
+    let fork = carried.fork;
+    assert_eq!(carried.places, [Some(there.clone()), None]);
     assert!(fork.covers(&there) && !fork.covers(&lost), "{there} {fork} {lost}");
 
     // A promotion later each of the two was left at a place of its own.
@@ -75,13 +83,13 @@ async fn a_promoted_server_tells_up_to_where_its_log_is_that_of_each_primary() {
     let (last, third) = standby(&server).await;
     in_step(&server).await;
     promote(&last).await;
-    assert_eq!(third.forked_from(&first).await.unwrap(), Some(fork));
-    assert!(third.forked_from(&second).await.unwrap().unwrap().covers(&there));
+    assert_eq!(forked_from(&third, &first).await, Some(fork));
+    assert!(forked_from(&third, &second).await.unwrap().covers(&there));
     // What it does not go on from: itself, what comes later, and other servers.
-    assert_eq!(third.forked_from(&third.identity().await.unwrap()).await.unwrap(), None);
-    assert_eq!(node.forked_from(&third.identity().await.unwrap()).await.unwrap(), None);
+    assert_eq!(forked_from(&third, &third.identity().await.unwrap()).await, None);
+    assert_eq!(forked_from(&node, &third.identity().await.unwrap()).await, None);
     for log in ["postgres:1:1", "mysql:1", "postgres:1"] {
-        assert_eq!(third.forked_from(&LogIdentity(log.into())).await.unwrap(), None, "{log}");
+        assert_eq!(forked_from(&third, &LogIdentity(log.into())).await, None, "{log}");
     }
 }
 
@@ -100,7 +108,16 @@ async fn nothing_is_written_on_a_promoted_server_before_its_log_is_noted() {
 
     let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("free") };
     let token = lease.take_over("after the promotion").await.unwrap();
-    lease.note_logs(&node.identity().await.unwrap(), &other().log).await.unwrap();
+    let noted = NotedLogs {
+        own: node.identity().await.unwrap(),
+        other: other().log,
+        arrangement: None,
+        own_fences: Vec::new(),
+        other_fences: Vec::new(),
+        stored_before: None,
+        forget_skips: false,
+    };
+    lease.note_logs(&noted).await.unwrap();
     let mut session = node.open_session(Applier::Direction, token, bench.tables()).await.unwrap();
     session.begin(None).await.unwrap();
     session.rollback().await.unwrap();
