@@ -7,7 +7,7 @@
 use std::{path::Path, process::Stdio, time::Instant};
 
 use pontoon::{config::Config, mapping, nodes, side::Side};
-use pontoon_core::{LogEvent, Position, node::PassedOver};
+use pontoon_core::{Held, LogEvent, Position, node::PassedOver};
 use pontoon_servers::Kind;
 use tokio::process::Command;
 
@@ -99,7 +99,13 @@ pub(crate) async fn read_log(config: &Path) {
                 fragment.position
             }
             LogEvent::Progress(progress) => Some(progress.position),
-            LogEvent::Held(_) => None,
+            // A large transaction comes while it is being made.
+            LogEvent::Held(Held::Piece { changes, .. }) => {
+                rows += changes.len();
+                None
+            }
+            LogEvent::Held(Held::Decided { fragment, .. }) => fragment.position,
+            LogEvent::Held(Held::Undone { .. }) => None,
             LogEvent::Obstacle(obstacle) => panic!("{obstacle:?}"),
         };
         if reached.is_some_and(|reached| reached.covers(&end)) {
@@ -160,7 +166,9 @@ impl Peer {
                     "-f",
                     "/dev/null",
                 ]);
-                command.args(["-o", "proto_version=1", "-o", &format!("publication_names={SLOT}")]);
+                // As pontoon asks for it: else the server writes a large transaction to the disk before it sends it.
+                command.args(["-o", "proto_version=2", "-o", "streaming=on"]);
+                command.args(["-o", &format!("publication_names={SLOT}")]);
                 command
             }
             Peer::Binlog { program, file, offset } => {
