@@ -68,10 +68,10 @@ async fn of(plan: &Plan, kind: Kind, wanted: &[Workload]) -> Vec<Contest> {
 }
 
 /// Has this program read the log, in a process of its own.
-async fn read(bridge: &Bridge, nodes: [&Database; 2], rows: u64) -> Run {
+async fn read(bridge: &Bridge, both: [&Database; 2], rows: u64) -> Run {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("--read").arg(bridge.config()).stdout(Stdio::piped());
-    let (run, said) = bridge::measured(command, nodes, async || None).await;
+    command.arg("--read").arg(bridge.config()).envs(nodes::ENVIRONMENT).stdout(Stdio::piped());
+    let (run, said) = bridge::measured(command, both, async || None).await;
     let (seconds, read) = said.trim().split_once(' ').unwrap();
     // The mark is a row, too.
     assert_eq!(read.parse::<u64>().unwrap(), rows + 1, "the rows that were written");

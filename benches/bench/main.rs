@@ -72,6 +72,10 @@ impl Plan {
     }
 }
 
+/// As in the program: this one reads logs for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -127,24 +127,29 @@ impl Form {
     /// A server's value in this form. What has none becomes [`Value::Unmapped`], which the applier
     /// refuses by name: nothing is coerced on the way.
     pub fn convert(self, value: Value) -> Value {
-        if matches!(value, Value::Null | Value::Unchanged | Value::Unmapped(_)) || self.keeps(&value) {
+        if self.has(&value) {
             return value;
         }
         self.try_convert(&value).unwrap_or_else(|| Value::Unmapped(describe(&value).into()))
     }
 
-    /// Whether the value is in this form as it is, which most are: a text is not copied then.
-    fn keeps(self, value: &Value) -> bool {
-        matches!(
-            (self, value),
-            (Form::Boolean, Value::Boolean(_))
-                | (Form::Integer, Value::Integer(_))
-                | (Form::Text { padded: false }, Value::Text(_))
-                | (Form::Bytes, Value::Bytes(_))
-                | (Form::Date, Value::Date(_))
-                | (Form::Uuid, Value::Uuid(_))
-        ) || matches!((self, value), (Form::Decimal, Value::Decimal(text)) if decimal::is_canonical(text))
-            || matches!((self, value), (Form::Text { padded: true }, Value::Text(text)) if !text.ends_with(' '))
+    /// Whether the value is in this form as it is, or has none. Of a document and a floating point number that is not looked at.
+    pub fn has(self, value: &Value) -> bool {
+        match (self, value) {
+            (_, Value::Null | Value::Unchanged | Value::Unmapped(_))
+            | (Form::Boolean, Value::Boolean(_))
+            | (Form::Integer, Value::Integer(_))
+            | (Form::Text { padded: false }, Value::Text(_))
+            | (Form::Bytes, Value::Bytes(_))
+            | (Form::Date, Value::Date(_))
+            | (Form::Uuid, Value::Uuid(_)) => true,
+            (Form::Decimal, Value::Decimal(text)) => decimal::is_canonical(text),
+            (Form::Text { padded: true }, Value::Text(text)) => !text.ends_with(' '),
+            (Form::Time { precision }, Value::Time(t))
+            | (Form::DateTime { precision }, Value::DateTime(t))
+            | (Form::Instant { precision }, Value::Instant(t)) => cut(*t, precision) == *t,
+            _ => false,
+        }
     }
 
     fn try_convert(self, value: &Value) -> Option<Value> {

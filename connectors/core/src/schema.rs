@@ -393,13 +393,24 @@ impl MappedTable {
     }
 
     /// A row from values in the pair's order as the server gave them.
-    pub fn to_common(&self, values: impl IntoIterator<Item = Value>) -> Row {
-        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.common(value)).collect())
+    pub fn to_common(&self, values: Vec<Value>) -> Row {
+        self.row(values, MappedColumn::common)
     }
 
     /// The same of a row that is to be written to the other side.
-    pub fn to_cross(&self, values: impl IntoIterator<Item = Value>) -> Row {
-        Row(values.into_iter().zip(&self.columns).map(|(value, column)| column.crossing(value)).collect())
+    pub fn to_cross(&self, values: Vec<Value>) -> Row {
+        self.row(values, MappedColumn::crossing)
+    }
+
+    /// Most values are in their form as they are, and stay where they are.
+    fn row(&self, mut values: Vec<Value>, formed: fn(&MappedColumn, Value) -> Value) -> Row {
+        values.truncate(self.columns.len());
+        for (value, column) in values.iter_mut().zip(&self.columns) {
+            if column.leeway.is_some() || !column.form.has(value) {
+                *value = formed(column, std::mem::replace(value, Value::Null));
+            }
+        }
+        Row(values)
     }
 }
 

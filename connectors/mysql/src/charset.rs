@@ -16,6 +16,9 @@ use crate::connect::{Client, number, text};
 /// The collation of bytes.
 pub(crate) const BINARY: u32 = 63;
 
+/// Numbers of collations are below (`MY_ALL_CHARSETS_SIZE` of MariaDB's `include/m_ctype.h`; MySQL has half as many).
+const COLLATIONS_MAX: usize = 4096;
+
 /// How the bytes of a character set become text.
 #[derive(Debug, Clone)]
 enum Decoder {
@@ -36,8 +39,10 @@ enum Decoder {
 /// The decoders of a server's collations, by their number in the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Charsets {
-    /// The character set of each, and how it is decoded where that has been loaded.
-    by_collation: HashMap<u32, (Arc<str>, Option<Decoder>)>,
+    /// The character sets, and how each is decoded where that has been loaded.
+    sets: Vec<(Arc<str>, Option<Decoder>)>,
+    /// The place of each collation's set among them, by the collation's number: every text that is read is looked up here.
+    by_collation: Vec<Option<u16>>,
 }
 
 /// Whether text in this character set can be bridged.
@@ -84,21 +89,40 @@ impl Charsets {
                 decoders.insert(charset, decoder);
             }
         }
-        let decoded = |(id, charset): (u32, Arc<str>)| {
-            let decoder = decoders.get(&*charset).cloned();
-            (id, (charset, decoder))
-        };
-        Ok(Charsets { by_collation: collations.into_iter().map(decoded).collect() })
+        Ok(Charsets::of(collations, |charset| decoders.get(charset).cloned()))
+    }
+
+    fn of(collations: Vec<(u32, Arc<str>)>, decoder: impl Fn(&str) -> Option<Decoder>) -> Charsets {
+        let mut charsets = Charsets::default();
+        for (collation, charset) in collations {
+            let known = charsets.sets.iter().position(|(name, _)| *name == charset);
+            let place = known.unwrap_or_else(|| {
+                let decoder = decoder(&charset);
+                charsets.sets.push((charset, decoder));
+                charsets.sets.len() - 1
+            });
+            let number = collation as usize;
+            if number < COLLATIONS_MAX {
+                charsets.by_collation.resize(charsets.by_collation.len().max(number + 1), None);
+                charsets.by_collation[number] = u16::try_from(place).ok();
+            }
+        }
+        charsets
+    }
+
+    fn find(&self, collation: u32) -> Option<&(Arc<str>, Option<Decoder>)> {
+        let place = self.by_collation.get(collation as usize).copied().flatten()?;
+        self.sets.get(usize::from(place))
     }
 
     /// The character set of a collation.
     pub(crate) fn charset_of(&self, collation: u32) -> Option<&str> {
-        self.by_collation.get(&collation).map(|(name, _)| &**name)
+        self.find(collation).map(|(name, _)| &**name)
     }
 
     /// The text that the bytes stand for; `None` where they stand for none, or the set has no decoder.
     pub(crate) fn decode(&self, collation: u32, bytes: &[u8]) -> Option<SmolStr> {
-        let (_, decoder) = self.by_collation.get(&collation)?;
+        let (_, decoder) = self.find(collation)?;
         decoder.as_ref()?.decode(bytes)
     }
 }
@@ -166,10 +190,10 @@ pub(crate) fn sample() -> Charsets {
     for (byte, slot) in latin1.iter_mut().enumerate() {
         *slot = char::from_u32(byte as u32).filter(|_| byte != 0x81);
     }
-    let decoders = [(8, "latin1", Some(Decoder::Single(Arc::new(latin1))))].into_iter();
-    let all = [(45, "utf8mb4"), (46, "utf8mb4"), (35, "ucs2"), (60, "utf32"), (63, "binary")];
-    let decoders = decoders.chain(all.map(|(id, name)| (id, name, unicode(name))));
-    Charsets { by_collation: decoders.map(|(id, name, decoder)| (id, (name.into(), decoder))).collect() }
+    let latin1 = Decoder::Single(Arc::new(latin1));
+    let all = [(8, "latin1"), (45, "utf8mb4"), (46, "utf8mb4"), (35, "ucs2"), (60, "utf32"), (63, "binary")];
+    let all = all.map(|(id, name)| (id, name.into())).to_vec();
+    Charsets::of(all, |charset| if charset == "latin1" { Some(latin1.clone()) } else { unicode(charset) })
 }
 
 #[cfg(test)]

@@ -210,9 +210,9 @@ pub(crate) fn crossing(row: Vec<Field>, sql: &TableSql) -> Row {
     sql.table.to_cross(values(row, sql))
 }
 
-fn values(row: Vec<Field>, sql: &TableSql) -> impl Iterator<Item = Value> {
+fn values(row: Vec<Field>, sql: &TableSql) -> Vec<Value> {
     let kinds = sql.table.columns.iter().map(|column| &column.kind);
-    row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind))
+    row.into_iter().zip(kinds).map(|(field, kind)| decode::value(field, kind)).collect()
 }
 
 /// A null for a counter or a timestamp that takes none is not refused by the servers but replaced: by the next

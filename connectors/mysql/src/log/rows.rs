@@ -172,11 +172,9 @@ impl<'a> Rows<'a> {
             // An image of nothing would be read for ever.
             return Err(malformed("a row image holds no column"));
         }
-        let mut values = vec![Value::Unchanged; plan.kinds.len()];
+        let mut row = Row { values: Vec::with_capacity(plan.kinds.len()), columns: plan.kinds.len() };
         for &place in &plan.added {
-            if let Some(value) = values.get_mut(place) {
-                *value = Value::Null;
-            }
+            row.put(place, Value::Null);
         }
         let (mut index, mut document) = (0, 0);
         for (column, described) in map.columns.iter().enumerate() {
@@ -192,9 +190,9 @@ impl<'a> Rows<'a> {
             }
             let null = bit(nulls, index);
             index += 1;
-            let place = plan.places.get(column).copied().flatten().filter(|&place| place < values.len());
+            let place = plan.places.get(column).copied().flatten().filter(|&place| place < row.columns);
             match (place, part) {
-                (Some(place), _) if null => values[place] = Value::Null,
+                (Some(place), _) if null => row.put(place, Value::Null),
                 (None, _) if null => {}
                 (place, Some(Before { values: were, .. })) => {
                     let length = self.rest.little(4)? as usize;
@@ -203,24 +201,50 @@ impl<'a> Rows<'a> {
                         let Some(Value::Json(before)) = were.get(place) else {
                             return Err(malformed("a part of a document has no document before"));
                         };
-                        values[place] = Value::Json(json_diff::apply(before, operations)?.into());
+                        row.put(place, Value::Json(json_diff::apply(before, operations)?.into()));
                     }
                 }
                 (Some(place), None) => {
                     // Bytes of one type tell where they end, so what begins alike is the same value.
                     let same = was.filter(|was| self.rest.0.starts_with(was)).zip(before);
-                    values[place] = match same.and_then(|(was, before)| Some((was, before.values.get(place)?))) {
+                    let value = match same.and_then(|(was, before)| Some((was, before.values.get(place)?))) {
                         Some((was, value)) => {
                             self.rest.skip(was.len())?;
                             value.clone()
                         }
                         None => values::read(&mut self.rest, &described.column_type, &plan.kinds[place], charsets)?,
                     };
+                    row.put(place, value);
                 }
                 (None, None) => values::skip(&mut self.rest, &described.column_type)?,
             }
         }
-        Ok(values)
+        Ok(row.whole())
+    }
+}
+
+/// Values on their way into their places, which most are in the order of the log.
+struct Row {
+    values: Vec<Value>,
+    columns: usize,
+}
+
+impl Row {
+    /// Puts one into its place, of which there are as many as columns.
+    #[inline]
+    fn put(&mut self, place: usize, value: Value) {
+        if place == self.values.len() {
+            return self.values.push(value);
+        }
+        if place > self.values.len() {
+            self.values.resize(place + 1, Value::Unchanged);
+        }
+        self.values[place] = value;
+    }
+
+    fn whole(mut self) -> Vec<Value> {
+        self.values.resize(self.columns, Value::Unchanged);
+        self.values
     }
 }
 
