@@ -878,9 +878,8 @@ fn the_reference_pages_are_up_to_date() {
         ("errors.md", pontoon::cli::errors_reference()),
         ("metrics.md", pontoon::observe::Metrics::reference().unwrap()),
     ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
         if std::env::var_os("PONTOON_WRITE_DOCS").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &page).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();

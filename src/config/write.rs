@@ -49,7 +49,7 @@ impl Outline {
     pub fn text(&self) -> String {
         let mut text = format!(
             "# One file is one bridge between two databases. `pontoon check` says what is in the way; all keys with their\n\
-             # defaults are in docs/reference/configuration.md.\n\n\
+             # defaults are in docs/configuration.md.\n\n\
              bridge = {}   # the origin tag of what the bridge writes; never change it while it is in use\n",
             literal(&self.bridge)
         );

@@ -39,6 +39,7 @@ mod mended;
 mod names;
 mod new_keys;
 mod newer;
+mod operations;
 mod package;
 mod page;
 mod paused;

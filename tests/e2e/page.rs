@@ -491,10 +491,10 @@ async fn with_tls_where_others_reach_it(kinds: [Kind; 2]) {
     assert_eq!(bridge.stop().await, 0);
 }
 
-/// What is answered is what `docs/reference/status.schema.json` says, by the page and by the command, running, paused, in trouble or not at all.
+/// What is answered is what `docs/status.schema.json` says, by the page and by the command, running, paused, in trouble or not at all.
 async fn the_status_is_as_published(kinds: [Kind; 2]) {
     let mut shown = Shown::ready(kinds).await;
-    let schema: Json = serde_json::from_str(include_str!("../../docs/reference/status.schema.json")).unwrap();
+    let schema: Json = serde_json::from_str(include_str!("../../docs/status.schema.json")).unwrap();
     let holds = |document: &Json| assert_eq!(faults(&schema, document), Vec::<String>::new(), "{document:#}");
     holds(&shown.status().await);
     let bridge = shown.link.run();

@@ -433,7 +433,7 @@ mod tests {
             draft.statements,
             [
                 "CREATE DATABASE `s` CHARACTER SET utf8mb4",
-                "CREATE TABLE `s`.`t` (\n  `id` tinyint NOT NULL DEFAULT 7,\n  `note` varchar(40) COMMENT 'it\\'s',\n  \
+                "CREATE TABLE `s`.`t` (\n  `id` tinyint NOT NULL DEFAULT 7,\n  `note` varchar(40) COMMENT 'it''s',\n  \
                  `at` timestamp(3) NOT NULL,\n  PRIMARY KEY (`note`, `id`),\n  UNIQUE KEY (`note` DESC, `id`)\n) \
                  ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin",
             ]
@@ -485,7 +485,7 @@ mod tests {
         assert_eq!(of(Value::DateTime(1_500_000), datetime(0)).as_deref(), Some("'1970-01-01 00:00:01'"));
         assert_eq!(of(Value::DateTime(1_500_000), datetime(3)).as_deref(), Some("'1970-01-01 00:00:01.500'"));
         assert_eq!(of(Value::Time(1), Kind::Time { precision: 6, span: true }).as_deref(), Some("'00:00:00.000001'"));
-        assert_eq!(of(Value::Text("it's".into()), text(None).unwrap()).as_deref(), Some("('it\\'s')"));
+        assert_eq!(of(Value::Text("it's".into()), text(None).unwrap()).as_deref(), Some("('it''s')"));
         assert_eq!(of(Value::Instant(1), moment().unwrap()), None);
         assert_eq!(of(Value::Float64(f64::NAN), Kind::Float64 { special: true }), None);
     }

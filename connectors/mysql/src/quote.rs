@@ -60,9 +60,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_million_hostile_names_round_trip() {
+        for name in pontoon_corpus::hostile_names(1_000_000, 64) {
+            let text = format!("{}, rest", Ident(&name));
+            assert_eq!(unquote(&text), Some((name, ", rest")));
+        }
+    }
+
     proptest! {
         #[test]
-        fn hostile_names_round_trip(name in "[`'\"\\\\.;ä€-]{0,20}|.{0,20}", after in "[^`].{0,5}|") {
+        fn any_name_round_trips(name in ".{0,20}", after in "[^`].{0,5}|") {
             let text = format!("{}{after}", Ident(&name));
             prop_assert_eq!(unquote(&text), Some((name, after.as_str())));
         }

@@ -497,7 +497,7 @@ pub(crate) mod tests {
         assert_eq!(
             statements,
             [Expecting {
-                sql: "UPDATE (VALUES ROW(1,'a',NULL,'b\\'')) AS r(c0,c1,c2,c3) STRAIGHT_JOIN `sh.op`.`items` AS t \
+                sql: "UPDATE (VALUES ROW(1,'a',NULL,'b''')) AS r(c0,c1,c2,c3) STRAIGHT_JOIN `sh.op`.`items` AS t \
                       ON t.`i``d` = r.c0 AND t.`i``d` <=> r.c0 \
                       AND CAST(CONVERT(t.`name` USING utf8mb4) AS BINARY) <=> CAST(r.c1 AS BINARY) \
                       AND LEFT(CAST(t.`at` AS CHAR), 19) <=> LEFT(CAST(r.c2 AS CHAR), 19) \

@@ -190,7 +190,7 @@ mod tests {
             (Kind::Time { precision: 0, span: false }, "time"),
             (Kind::Instant { precision: 6, micros: (0, 1) }, "timestamp(6)"),
             (Kind::Uuid, "binary(16)"),
-            (Kind::Enum { labels: vec!["a'b".into(), "c".into()].into() }, "enum('a\\'b','c')"),
+            (Kind::Enum { labels: vec!["a'b".into(), "c".into()].into() }, "enum('a''b','c')"),
         ] {
             assert_eq!(native(&kind), expected);
         }

@@ -5,12 +5,15 @@
 //! is one that the engine can rely on ([`sound()`]). `fuzz/` has the targets run by libFuzzer, for as long as one likes;
 //! [`run`] goes through the same in a second or two with every test: each file of the corpus, and seeded mutations of it.
 //!
+//! Beside them are the names that both connectors' quoting is tried with ([`hostile_names`]).
+//!
 //! The logs are also what is read where the instructions that a row costs are counted ([`counted`]).
 //!
 //! The corpus lies in `fuzz/corpus/TARGET`. Its logs were written by real servers ([`write()`], asked for by
 //! `PONTOON_WRITE_CORPUS`); what else a decoder takes is cut out of these.
 
 mod mutate;
+mod names;
 mod sound;
 
 use std::{
@@ -19,6 +22,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use names::hostile_names;
 pub use sound::{kinds, sound, sound_row};
 
 /// Mutations that a target is tried with by the ordinary test, shared by the files of its corpus: of each some

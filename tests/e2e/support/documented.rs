@@ -141,7 +141,7 @@ impl Reader {
         self.link.nodes()[at].server.url(&self.users[at].0, "shop")
     }
 
-    fn configure(&self, text: &str) {
+    pub(crate) fn configure(&self, text: &str) {
         let mut nodes = 0..2;
         let line = |line: &str| match line.starts_with("url = ") {
             true => format!("url = \"{}\"\n", self.real_url(nodes.next().unwrap())),
@@ -186,7 +186,7 @@ impl Reader {
     }
 
     /// What a command says on standard output, and its exit code where that is not 0.
-    async fn says(&self, line: &str) -> String {
+    pub(crate) async fn says(&self, line: &str) -> String {
         if line.starts_with("pontoon init ") {
             std::fs::remove_file(self.link.config()).unwrap();
         }
@@ -203,7 +203,7 @@ impl Reader {
     }
 
     /// Starts a bridge, and waits until it has said the last line that is shown.
-    async fn starts(&mut self, line: &str, shown: &[String]) {
+    pub(crate) async fn starts(&mut self, line: &str, shown: &[String]) {
         let mut child = self.command(line).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let last = plain(shown.iter().rev().find(|line| *line != "...").unwrap());
@@ -228,7 +228,7 @@ impl Reader {
     }
 
     /// Has the bridge end that was started first.
-    async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         let mut child = self.running.pop_front().unwrap();
         let id = child.id().unwrap().to_string();
         assert!(Command::new("kill").arg(id).status().await.unwrap().success());

@@ -1,4 +1,4 @@
-//! A document held against a JSON schema: as much of the language as `docs/reference/status.schema.json` has, and what is not known here fails. Stricter than the
+//! A document held against a JSON schema: as much of the language as `docs/status.schema.json` has, and what is not known here fails. Stricter than the
 //! schema in one thing: what the document has and the schema does not describe is an error, for it is ours to describe.
 
 use serde_json::Value as Json;

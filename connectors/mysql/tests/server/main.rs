@@ -7,6 +7,7 @@ mod digest;
 mod forms;
 mod log;
 mod login;
+mod names;
 mod places;
 mod session;
 mod start;

@@ -10,6 +10,7 @@ mod fence;
 mod held;
 mod lease;
 mod login;
+mod names;
 mod obstacles;
 mod shapes;
 mod stream;
