@@ -79,6 +79,7 @@ impl Database {
             let entries = entries(place);
             let made_by = match place.gtid() {
                 Some(Gtid::Mysql { server: [server, ..], .. }) => usize::from(server),
+                _ if inner.relocates => return None,
                 _ => inner.ancestors.iter().position(|(ancestor, _)| ancestor == log)?,
             };
             let is_here = inner.ancestors.iter().skip(made_by).all(|(_, at)| entries <= *at);
