@@ -45,6 +45,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{
     Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result, TableId,
+    error::first_few,
     node::{CarriedOver, Lease, Node, Tables},
     state::{Arrangement, NodeState, NotedLogs},
 };
@@ -342,12 +343,7 @@ impl Check<'_> {
             let label = self.tables[self.side].get(record.table.index()).map_or("?", |table| &*table.label);
             format!("{label} key ({})", record.key)
         };
-        let named: Vec<String> = records.iter().take(NAMED_MAX).map(key).collect();
-        let more = match records.len().saturating_sub(NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!("{}{more} {}", named.join(", "), if records.len() == 1 { "is" } else { "are" })
+        format!("{} {}", first_few(records.iter().map(key), NAMED_MAX), if records.len() == 1 { "is" } else { "are" })
     }
 
     fn behind(&self, what: &str) -> Error {

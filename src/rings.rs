@@ -18,6 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::{
     Code, Error, LogIdentity, Result,
+    error::first_few,
     neighbours::{Carried, Feed, Neighbour, Surroundings},
     node::{Admin, Finding, SetupPlan, Severity},
 };
@@ -97,7 +98,7 @@ impl Ring<'_> {
                     let actual = format!(
                         "the bridge {:?} carries {} between the same two databases",
                         other.bridge,
-                        list(&shared)
+                        first_few(shared.iter(), NAMED_MAX)
                     );
                     findings.push(self.found("bridge-overlap", side, actual, TREE, take_out(&[&other.bridge])));
                 }
@@ -129,7 +130,7 @@ impl Ring<'_> {
                     let third = &one.joined.other;
                     let actual = format!(
                         "the bridges {first:?} and {second:?} carry {} to {} and {} by way of {third}",
-                        list(&shared),
+                        first_few(shared.iter(), NAMED_MAX),
                         self.names[Side::A],
                         self.names[Side::B]
                     );
@@ -203,14 +204,6 @@ fn other_end(bridge: &Neighbour) -> (&LogIdentity, &str) {
 fn take_out(bridges: &[&String]) -> String {
     let names = bridges.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" or ");
     format!("take the tables out of this configuration, or remove {names} with pontoon teardown")
-}
-
-fn list(tables: &[String]) -> String {
-    let named = tables.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
-    match tables.len().saturating_sub(NAMED_MAX) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
 }
 
 #[cfg(test)]

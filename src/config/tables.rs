@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pontoon_core::{Error, TableName};
+use pontoon_core::{Error, TableName, error::first_few};
 
 use super::{
     Accept, Columns, Config, Conflict, Direction, Side,
@@ -12,6 +12,9 @@ use crate::conflict::{
     policy::{ForeignKeyRule, UniqueRule},
     quarantine::OnError,
 };
+
+/// Tables that a note names, of those that one side alone has.
+const NAMED_MAX: usize = 5;
 
 /// A name with stars: literal pieces, between which any text may stand. One piece has no star.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,7 +328,7 @@ impl Config {
                         self.place_of(rule),
                         rule.written[0],
                         self.node(side).name,
-                        shortened(names)
+                        first_few(names.iter(), NAMED_MAX)
                     ));
                 }
                 if pairs.is_empty() && lonely.iter().all(Vec::is_empty) {
@@ -428,16 +431,6 @@ impl TableRule {
 
 fn problem(rule: &TableRule, message: String, hint: Option<String>) -> Problem {
     Problem { rank: Rank::Value, place: Some(rule.place), key: "tables.name".into(), message, hint }
-}
-
-/// The first few names and how many more there are.
-fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{shown} and {more} more"),
-        _ => shown,
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use crate::support::{
     Database, Link, LinkOptions,
     database::{Client, Rows, insert_numbered},
+    documented::fenced,
     eventually, first_pairing, workload,
 };
 
@@ -53,8 +54,7 @@ impl Steps {
         let text: &'static str = include_str!("../../docs/operations.md");
         let rest = text.split_once(&format!("### {section}\n")).unwrap().1;
         let section = rest.split("\n## ").next().unwrap().split("\n### ").next().unwrap();
-        let blocks = section.split("```").skip(1).step_by(2).map(|block| {
-            let (language, lines) = block.split_once('\n').unwrap();
+        let blocks = fenced(section).map(|(language, lines)| {
             let comment = if language == "sh" { " #" } else { " --" };
             let plain = |line: &str| line.split(comment).next().unwrap().trim().trim_end_matches(';').to_owned();
             (language, lines.lines().map(plain).collect())

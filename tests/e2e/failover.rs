@@ -207,7 +207,7 @@ async fn has_it_all(replica: &Database, source: &Database) {
 
 /// The source is lost, and its replica goes on in its place.
 async fn goes_on(link: &mut Link, replica: Database) {
-    let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+    let node = link.mysql_mut();
     node.server.kill().await.unwrap();
     replica.run("STOP REPLICA").await;
     replica.run("RESET REPLICA ALL").await;

@@ -7,7 +7,7 @@ use pontoon_servers::Kind;
 
 use crate::support::{
     Link, LinkOptions,
-    documented::{Reader, page},
+    documented::{Reader, fenced, page},
 };
 
 const CONFIGURATION: &str = r#"
@@ -32,10 +32,10 @@ struct Commands(VecDeque<Vec<String>>);
 
 impl Commands {
     fn of(page: &str) -> Commands {
-        let blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+        let blocks = fenced(page).filter(|(language, _)| *language == "sh");
         let plain = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
         let commands =
-            blocks.map(|block| block.lines().map(plain).filter(|line| line.starts_with("pontoon ")).collect());
+            blocks.map(|(_, lines)| lines.lines().map(plain).filter(|line| line.starts_with("pontoon ")).collect());
         Commands(commands.filter(|commands: &Vec<String>| !commands.is_empty()).collect())
     }
 

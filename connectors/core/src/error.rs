@@ -283,6 +283,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The first of many things, for a message, and how many more there are.
+pub fn first_few<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>, most: usize) -> String {
+    let more = things.len().saturating_sub(most);
+    let named: Vec<String> = things.take(most).map(|thing| thing.to_string()).collect();
+    match more {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -225,6 +225,21 @@ pub struct NotedLogs {
     pub forget_skips: bool,
 }
 
+impl NotedLogs {
+    /// The names of the logs, and nothing that is kept moves.
+    pub fn new(own: LogIdentity, other: LogIdentity) -> NotedLogs {
+        NotedLogs {
+            own,
+            other,
+            arrangement: None,
+            own_fences: Vec::new(),
+            other_fences: Vec::new(),
+            stored_before: None,
+            forget_skips: false,
+        }
+    }
+}
+
 /// Everything of one bridge that a node keeps, read at the start under the exclusive lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {

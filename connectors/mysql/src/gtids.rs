@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 
 use pontoon_core::{
     Beside, Code, Error, Gtid, LogIdentity, Position, Result,
+    error::first_few,
     neighbours::Joined,
     node::{CarriedOver, PassedOver, Tables},
     value::parse_uuid,
@@ -35,9 +36,6 @@ use crate::{
 
 /// Errant transactions that a message names.
 const NAMED_MAX: usize = 5;
-
-/// Events after which others may run.
-const EVENTS_BEFORE_YIELD: u32 = 1024;
 
 /// The event that tells what stands in the files before is one of the first.
 const HEAD_EVENTS: usize = 4;
@@ -67,7 +65,7 @@ pub(crate) async fn carried_over(
         return Err(files::lost(&text));
     };
     let end = files::log_end(&mut client).await?;
-    let mut search = Search { servers, wanted, checkpoint: Some(name), ..Search::default() };
+    let mut search = Search::new(servers, name, wanted);
     search.read(node, &first, &end).await?;
     search.ensure_nothing_is_errant(node.label())?;
     // Where all of them stand before the files that were read, so does what the two have in common.
@@ -89,74 +87,69 @@ pub(crate) async fn carried_over(
 /// the new one. There it would move a checkpoint that is older than it knows, past what is lost. Errors: connection lost, where it was promoted since.
 pub(crate) async fn is_noted(client: &mut Client, bridge: &str) -> Result<()> {
     let own = identity(client).await?;
-    let pair = client.scalar(state::pair(bridge)).await.map_err(state::not_set_up)?;
-    let noted = pair.and_then(|pair| Joined::from_text(&pair));
-    if noted.is_none_or(|noted| noted.log == own) {
+    if noted(client, bridge).await?.is_none_or(|noted| noted == own) {
         return Ok(());
     }
     let text = format!("another server answers than the one that the session began with: its log is {own}");
     Err(Error::new(Code::ConnectionLost, text))
 }
 
-/// By what the server and the one before it are known in names of transactions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Servers {
-    #[default]
-    None,
-    Mysql {
-        source: [u8; 16],
-        own: [u8; 16],
-    },
-    Mariadb {
-        source: u32,
-        own: u32,
-    },
+/// The log that is noted as the server's own.
+async fn noted(client: &mut Client, bridge: &str) -> Result<Option<LogIdentity>> {
+    let pair = client.scalar(state::pair(bridge)).await.map_err(state::not_set_up)?;
+    Ok(pair.and_then(|pair| Joined::from_text(&pair)).map(|joined| joined.log))
+}
+
+/// By what a server is known in the names of its transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Mysql([u8; 16]),
+    Mariadb(u32),
+}
+
+impl Maker {
+    fn of(name: &Gtid) -> Maker {
+        match name {
+            Gtid::Mysql { server, .. } => Maker::Mysql(*server),
+            Gtid::Mariadb { server, .. } => Maker::Mariadb(*server),
+        }
+    }
+}
+
+/// The server before the promotion, and this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Servers {
+    source: Maker,
+    own: Maker,
 }
 
 impl Servers {
     /// `None`: it is no replica of that one. `name` is one of the source's transactions.
     async fn of(client: &mut Client, bridge: &str, log: &LogIdentity, name: &Gtid) -> Result<Option<Servers>> {
         let own = identity(client).await?;
-        let pair = client.scalar(state::pair(bridge)).await.map_err(state::not_set_up)?;
-        let noted = pair.and_then(|pair| Joined::from_text(&pair)).map(|joined| joined.log);
         // Or that has been noted here, and not yet on the other node.
-        if !noted.is_some_and(|noted| noted == *log || noted == own) {
+        if !noted(client, bridge).await?.is_some_and(|noted| noted == *log || noted == own) {
             return Ok(None);
         }
-        let uuid = |log: &LogIdentity| log.0.strip_prefix("mysql:").and_then(parse_uuid);
-        Ok(match name {
-            Gtid::Mysql { .. } => uuid(log).zip(uuid(&own)).map(|(source, own)| Servers::Mysql { source, own }),
-            Gtid::Mariadb { server, .. } => {
+        let uuid = |log: &LogIdentity| log.0.strip_prefix("mysql:").and_then(parse_uuid).map(Maker::Mysql);
+        let (source, own) = match name {
+            Gtid::Mysql { .. } => (uuid(log), uuid(&own)),
+            Gtid::Mariadb { .. } => {
                 let rows = client.rows("SELECT @@server_id").await?;
-                let own: Option<u32> = rows.first().and_then(|row| number(row, 0));
-                own.filter(|own| own != server).map(|own| Servers::Mariadb { source: *server, own })
+                (Some(Maker::of(name)), rows.first().and_then(|row| number(row, 0)).map(Maker::Mariadb))
             }
-        })
-    }
-
-    fn is_of_source(&self, name: &Gtid) -> bool {
-        match (self, name) {
-            (Servers::Mysql { source, .. }, Gtid::Mysql { server, .. }) => source == server,
-            (Servers::Mariadb { source, .. }, Gtid::Mariadb { server, .. }) => source == server,
-            _ => false,
-        }
-    }
-
-    fn is_own(&self, name: &Gtid) -> bool {
-        match (self, name) {
-            (Servers::Mysql { own, .. }, Gtid::Mysql { server, .. }) => own == server,
-            (Servers::Mariadb { own, .. }, Gtid::Mariadb { server, .. }) => own == server,
-            _ => false,
-        }
+        };
+        let servers = source.zip(own).map(|(source, own)| Servers { source, own });
+        Ok(servers.filter(|servers| servers.source != servers.own))
     }
 }
 
 /// What is looked for in the log, and what was found.
-#[derive(Default)]
 struct Search {
     servers: Servers,
+    checkpoint: Gtid,
+    /// The checkpoint's, and all others.
     wanted: HashSet<Gtid>,
-    checkpoint: Option<Gtid>,
     /// The place behind each.
     found: HashMap<Gtid, Position>,
     /// The place behind the last of the source's.
@@ -166,15 +159,19 @@ struct Search {
 }
 
 impl Search {
+    fn new(servers: Servers, checkpoint: Gtid, wanted: HashSet<Gtid>) -> Search {
+        Search { servers, checkpoint, wanted, found: HashMap::new(), fork: None, errant: Vec::new() }
+    }
+
+    fn has_the_checkpoint(&self) -> bool {
+        self.found.contains_key(&self.checkpoint)
+    }
+
     /// Reads the log from a place to another.
     async fn read(&mut self, node: &MysqlNode, start: &Position, end: &Position) -> Result<()> {
         let mut reader = Reader::open(node, Role::Tail, Some(start), &Tables::from([]), &PassedOver::default()).await?;
-        let (mut events, mut last) = (0_u32, None);
+        let mut last = None;
         while !reader.position().covers(end) {
-            events += 1;
-            if events.is_multiple_of(EVENTS_BEFORE_YIELD) {
-                tokio::task::yield_now().await;
-            }
             reader.step(|_, _| Ok(())).await?;
             let here = reader.position();
             if here.gtid() != last {
@@ -188,34 +185,25 @@ impl Search {
     /// A transaction ends here.
     fn passed(&mut self, name: Option<Gtid>, here: Position) {
         let Some(name) = name else { return };
-        if self.servers.is_own(&name)
-            && self.fork.is_some()
-            && !self.checkpoint.is_some_and(|checkpoint| self.found.contains_key(&checkpoint))
-        {
+        if Maker::of(&name) == self.servers.own && self.fork.is_some() && !self.has_the_checkpoint() {
             self.errant.push(name);
         }
         if self.wanted.contains(&name) {
             self.found.insert(name, here.clone());
         }
-        if self.servers.is_of_source(&name) {
+        if Maker::of(&name) == self.servers.source {
             self.fork = Some(here);
         }
     }
 
     fn ensure_nothing_is_errant(&self, node: &str) -> Result<()> {
         // Where the checkpoint is lost it is not known which of them came after the promotion, and there is no going on.
-        let is_found = self.checkpoint.is_some_and(|checkpoint| self.found.contains_key(&checkpoint));
-        if self.errant.is_empty() || !is_found {
+        if self.errant.is_empty() || !self.has_the_checkpoint() {
             return Ok(());
         }
-        let named: Vec<String> = self.errant.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-        let more = match self.errant.len().saturating_sub(NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         let text = format!(
-            "{node}: the server was promoted, and was written to while it was a replica: {}{more}. Its source never had that, and the other side has not seen it",
-            named.join(", ")
+            "{node}: the server was promoted, and was written to while it was a replica: {}. Its source never had that, and the other side has not seen it",
+            first_few(self.errant.iter(), NAMED_MAX)
         );
         Err(Error::new(Code::LogBehind, text).hint(
             "compare the tables (`pontoon verify`) and make them equal, then `pontoon teardown` and `pontoon setup`; docs/operations.md, \
@@ -292,10 +280,9 @@ mod tests {
     /// What is found in a log of these transactions.
     fn found(checkpoint: &str, log: &[&str]) -> Search {
         let uuid = |text| parse_uuid(text).unwrap();
-        let servers = Servers::Mysql { source: uuid(SOURCE), own: uuid(OWN) };
+        let servers = Servers { source: Maker::Mysql(uuid(SOURCE)), own: Maker::Mysql(uuid(OWN)) };
         let checkpoint = gtid(checkpoint);
-        let mut search =
-            Search { servers, checkpoint: Some(checkpoint), wanted: [checkpoint].into(), ..Search::default() };
+        let mut search = Search::new(servers, checkpoint, [checkpoint].into());
         for (at, name) in log.iter().enumerate() {
             search.passed(Some(gtid(name)), format!("bin.000001:{at}").parse().unwrap());
         }

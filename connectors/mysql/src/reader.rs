@@ -77,6 +77,8 @@ pub(crate) enum Role {
 pub(crate) struct Reader {
     stream: Stream,
     assembler: Assembler,
+    /// Since others were let run.
+    events: u32,
     /// Looks ahead before the first event is read.
     ahead: Option<Box<Ahead>>,
     target: Target,
@@ -170,6 +172,7 @@ impl Reader {
         Ok(Reader {
             stream,
             assembler,
+            events: 0,
             ahead: None,
             target,
             shape,
@@ -231,8 +234,18 @@ impl Reader {
 
     /// Waits for an event, and passes over it after it has been seen.
     pub(crate) async fn step(&mut self, see: impl FnOnce(&Stream, &Message<'_>) -> Result<()>) -> Result<()> {
+        self.let_others_run().await;
         fill(&mut self.stream).await?;
         self.take(see)
+    }
+
+    /// Every so many events.
+    async fn let_others_run(&mut self) {
+        self.events += 1;
+        if self.events >= EVENTS_BEFORE_YIELD {
+            self.events = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes the event that has come.
@@ -278,12 +291,8 @@ impl LogReader for Reader {
             self.assembler.redefined(places);
             self.ahead = None;
         }
-        let mut events = 0_u32;
         loop {
-            events += 1;
-            if events.is_multiple_of(EVENTS_BEFORE_YIELD) {
-                tokio::task::yield_now().await;
-            }
+            self.let_others_run().await;
             if let Some(event) = self.assembler.take() {
                 return Ok(event);
             }

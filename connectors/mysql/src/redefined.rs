@@ -30,9 +30,6 @@ use crate::{
 /// No ALTER takes longer, so one that began before cannot be in the log behind a place.
 const LONGEST_SECONDS: i64 = 7 * 24 * 60 * 60;
 
-/// Events after which others may run.
-const EVENTS_BEFORE_YIELD: u32 = 1024;
-
 /// A place of the log: a file's number, and an offset in it.
 pub(crate) type Place = (u64, u64);
 
@@ -80,12 +77,7 @@ impl Ahead {
     /// Reads up to the end, or to what cannot be read: of each table that was redefined its place among all, and where the last statement stands that did it.
     /// What was read stays so when nobody waits for it any more.
     pub(crate) async fn read(&mut self) -> Result<Vec<(usize, Place)>> {
-        let mut events = 0_u32;
         while !self.reader.position().covers(&self.end) {
-            events += 1;
-            if events.is_multiple_of(EVENTS_BEFORE_YIELD) {
-                tokio::task::yield_now().await;
-            }
             let Position::Binlog { file, offset, .. } = self.reader.position() else { break };
             let tables = &mut self.tables;
             let seen = self.reader.step(|_, message| {

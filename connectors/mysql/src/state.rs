@@ -181,8 +181,8 @@ pub(crate) fn note_logs(bridge: &str, pair: &str, noted: &NotedLogs) -> Script {
     let mut script = Script::from(format!(
         "UPDATE `pontoon`.`control` SET value = {pair} WHERE bridge = {name} AND name = '{PAIR}'"
     ));
-    for statement in noted.arrangement.iter().flat_map(|arrangement| arranged(bridge, arrangement)) {
-        script.push(statement);
+    if let Some(arrangement) = &noted.arrangement {
+        script = script.followed_by(arranged(bridge, arrangement));
     }
     for (column, fences) in [("own_fence", &noted.own_fences), ("other_fence", &noted.other_fences)] {
         for (id, fence) in fences {
@@ -207,31 +207,26 @@ pub(crate) fn note_logs(bridge: &str, pair: &str, noted: &NotedLogs) -> Script {
 
 /// The statements that set tables aside or take them back, and end the transaction.
 pub(crate) fn arrange(bridge: &str, arrangement: &Arrangement) -> Script {
-    let mut script = Script::default();
-    for statement in arranged(bridge, arrangement) {
-        script.push(statement);
-    }
+    let mut script = arranged(bridge, arrangement);
     script.push("COMMIT");
     script
 }
 
-fn arranged(bridge: &str, arrangement: &Arrangement) -> Vec<String> {
+fn arranged(bridge: &str, arrangement: &Arrangement) -> Script {
     let Arrangement { checkpoint, since, aside } = arrangement;
     let name = encode::text(bridge);
-    let mut statements = vec![
-        set_checkpoint(bridge, checkpoint),
-        format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"),
-    ];
+    let mut script = Script::from(set_checkpoint(bridge, checkpoint));
+    script.push(format!("DELETE FROM `pontoon`.`control` WHERE bridge = {name} AND name LIKE '{ASIDE}%'"));
     let rows = since.iter().map(|row| (SINCE, row)).chain(aside.iter().map(|row| (ASIDE, row)));
-    statements.extend(rows.map(|(prefix, (label, position))| {
-        format!(
+    for (prefix, (label, position)) in rows {
+        script.push(format!(
             "INSERT INTO `pontoon`.`control` (bridge, name, value) VALUES ({name}, {}, {}) \
              ON DUPLICATE KEY UPDATE value = VALUES(value)",
             encode::text(&format!("{prefix}{label}")),
             encode::text(&position.durable())
-        )
-    }));
-    statements
+        ));
+    }
+    script
 }
 
 /// How far the copies to this node have come; those of tables that are no longer mapped are left out.

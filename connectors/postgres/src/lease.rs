@@ -150,10 +150,6 @@ impl Lease for PostgresLease {
     async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
         const WRITE: &str =
             "UPDATE pontoon.control SET value = $2, updated_at = now() WHERE bridge = $1 AND name = 'pair'";
-        const OWN: &str = "UPDATE pontoon.resolution AS kept SET own_fence = moved.fence
-            FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id";
-        const OTHER: &str = "UPDATE pontoon.resolution AS kept SET other_fence = moved.fence
-            FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id";
         const STORED: &str = "UPDATE pontoon.quarantine SET position = $2 WHERE bridge = $1 AND position IS NOT NULL";
         const FORGET: &str = "DELETE FROM pontoon.control WHERE bridge = $1 AND starts_with(name, 'skip:')";
         let bridge = &self.names.bridge;
@@ -165,10 +161,14 @@ impl Lease for PostgresLease {
         if let Some(arrangement) = &noted.arrangement {
             arranged(&transaction, bridge, arrangement).await?;
         }
-        for (sql, fences) in [(OWN, &noted.own_fences), (OTHER, &noted.other_fences)] {
+        for (column, fences) in [("own_fence", &noted.own_fences), ("other_fence", &noted.other_fences)] {
             let (ids, places): (Vec<i64>, Vec<String>) =
                 fences.iter().map(|(id, place)| (*id, place.durable())).unzip();
-            in_time(transaction.execute(sql, &[bridge, &ids, &places])).await?;
+            let sql = format!(
+                "UPDATE pontoon.resolution AS kept SET {column} = moved.fence
+                FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id"
+            );
+            in_time(transaction.execute(&sql, &[bridge, &ids, &places])).await?;
         }
         if let Some(place) = &noted.stored_before {
             in_time(transaction.execute(STORED, &[bridge, &place.to_string()])).await?;

@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
 };
 
-pub use names::hostile_names;
+pub use names::{every_column_is_written, hostile_names};
 pub use sound::{kinds, sound, sound_row};
 
 /// Mutations that a target is tried with by the ordinary test, shared by the files of its corpus: of each some

@@ -1,5 +1,9 @@
 //! Names by which an SQL text might be broken.
 
+use pontoon_core::{
+    Row, Value,
+    node::{Applied, Session, TableBatch, Tables, UpdateGroup},
+};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 /// What ends a quoted name or text, hides what follows, stands for a parameter, or looks like something else. Names of MySQL have no characters
@@ -33,6 +37,34 @@ pub fn hostile_names(count: u32, bytes: usize) -> impl Iterator<Item = String> {
         let after = pieces(bytes - number.len() - before.len());
         format!("{before}{number}{}", after.trim_end())
     })
+}
+
+/// A row of a table of numbers, with this key.
+fn row(columns: usize, key: i128, more: i128) -> Row {
+    let values = (1..columns as i128).map(|at| Value::Integer(at + more));
+    Row(std::iter::once(Value::Integer(key)).chain(values).collect())
+}
+
+/// Has a session add, change, remove and read rows of tables of numbers, each column by its name.
+///
+/// # Panics
+///
+/// Where it does not, or they are others then.
+pub async fn every_column_is_written(session: &mut dyn Session, tables: &Tables) {
+    for table in tables.iter() {
+        let row = |key, more| row(table.columns.len(), key, more);
+        let inserts = TableBatch { inserts: vec![row(1, 0), row(2, 0), row(3, 0)], ..TableBatch::default() };
+        assert_eq!(session.apply(table.id, &inserts).await, Ok(Applied::All), "{}", table.label);
+        let updates = UpdateGroup {
+            changed: (1..table.columns.len()).collect(),
+            rows: vec![(row(1, 0), row(1, 5)), (row(2, 0), row(2, 7))],
+            ..UpdateGroup::default()
+        };
+        let batch = TableBatch { updates: vec![updates], deletes: vec![row(3, 0)], ..TableBatch::default() };
+        assert_eq!(session.apply(table.id, &batch).await, Ok(Applied::All), "{}", table.label);
+        let keys = [row(1, 0), row(3, 0)].map(|row| table.key_of(&row));
+        assert_eq!(session.read(table.id, &keys).await, Ok(vec![Some(row(1, 5)), None]), "{}", table.label);
+    }
 }
 
 #[cfg(test)]

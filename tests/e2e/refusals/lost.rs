@@ -20,7 +20,7 @@ async fn anew(link: &Link) {
 
 /// The MySQL server is begun with a new name, with its own files or with these.
 async fn renamed(link: &mut Link, files: Option<&std::path::Path>) {
-    let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+    let node = link.mysql_mut();
     let data = node.server.data();
     node.server.stop().await.unwrap();
     if let Some(files) = files {
@@ -204,7 +204,7 @@ async fn other_logs(kinds: [Kind; 2]) {
         anew(&link).await;
 
         let kept = link.mysql().0.server.folder().join("kept");
-        let node = if link.a.is_postgres() { &mut link.b } else { &mut link.a };
+        let node = link.mysql_mut();
         node.server.stop().await.unwrap();
         copy(&node.server.data(), &kept);
         node.server.restart().await.unwrap();

@@ -26,15 +26,17 @@ enum Block {
 }
 
 fn blocks(document: &str) -> Vec<Block> {
-    let block = |text: &str| {
-        let (language, text) = text.split_once('\n')?;
-        match language {
-            "toml" => Some(Block::Configuration(text.to_owned())),
-            "console" => Some(Block::Session(steps(text))),
-            _ => None,
-        }
+    let block = |(language, text): (&str, &str)| match language {
+        "toml" => Some(Block::Configuration(text.to_owned())),
+        "console" => Some(Block::Session(steps(text))),
+        _ => None,
     };
-    document.split("```").skip(1).step_by(2).filter_map(block).collect()
+    fenced(document).filter_map(block).collect()
+}
+
+/// The fenced blocks of a document, each with its language.
+pub(crate) fn fenced(document: &str) -> impl Iterator<Item = (&str, &str)> {
+    document.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
 }
 
 fn steps(block: &str) -> Vec<Step> {

@@ -118,6 +118,11 @@ impl Link {
         if self.a.is_postgres() { (&self.b, "b") } else { (&self.a, "a") }
     }
 
+    /// The same, for its server to be handled.
+    pub(crate) fn mysql_mut(&mut self) -> &mut Database {
+        if self.a.is_postgres() { &mut self.b } else { &mut self.a }
+    }
+
     /// What `check` found, and its exit code.
     pub(crate) async fn check(&self) -> (i32, Vec<serde_json::Value>) {
         let ended = self.command(&["check", "--json"]).await;

@@ -310,9 +310,10 @@ fn mariadb_gtid(cursor: &mut Cursor<'_>, frame: Frame<'_>) -> Result<Begin, Malf
     const STANDALONE: u8 = 1;
     const PREPARED_XA: u8 = 64;
     let (sequence, domain, flags) = (cursor.little(8)?, cursor.little(4)? as u32, cursor.byte()?);
+    let gtid = Gtid::Mariadb { domain, server: frame.server, sequence };
     Ok(Begin {
-        name: format!("{domain}-{}-{sequence}", frame.server),
-        gtid: Some(Gtid::Mariadb { domain, server: frame.server, sequence }),
+        name: gtid.to_string(),
+        gtid: Some(gtid),
         commit_time: Some(i64::from(frame.seconds) * 1_000_000),
         standalone: flags & STANDALONE != 0,
         prepared: flags & PREPARED_XA != 0,

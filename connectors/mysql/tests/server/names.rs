@@ -1,12 +1,12 @@
 //! Columns with the names that break an SQL text best, whatever `sql_mode` says to those who do not pin it.
 
 use pontoon_core::{
-    Row, TableId, TableName, Tag,
-    node::{Applied, Applier, LeaseAttempt, Node, TableBatch, UpdateGroup},
+    TableName, Tag,
+    node::{Applier, LeaseAttempt, Node},
 };
 use pontoon_servers::Kind;
 
-use crate::support::{int, map, node, root, run, set_up, start};
+use crate::support::{map, node, root, run, set_up, start};
 
 const MODES: [&str; 4] = ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"];
 
@@ -24,10 +24,6 @@ async fn mariadb() {
 #[tokio::test]
 async fn mysql() {
     names_stay_what_they_are(Kind::Mysql).await;
-}
-
-fn row(id: usize, value: i128) -> Row {
-    Row(std::iter::once(int(id as i128)).chain((1..COLUMNS as i128).map(|at| int(at + value))).collect())
 }
 
 async fn names_stay_what_they_are(kind: Kind) {
@@ -60,19 +56,7 @@ async fn names_stay_what_they_are(kind: Kind) {
         let token = lease.take_over("names").await.unwrap();
         let mut session = node.open_session(Applier::Direction, token, &tables).await.unwrap();
         session.begin(Some(&Tag { position: None, commit_time: 1 })).await.unwrap();
-        for table in (0..TABLES as u32).map(TableId) {
-            let batch = |inserts: &[Row]| TableBatch { inserts: inserts.to_vec(), ..TableBatch::default() };
-            assert_eq!(session.apply(table, &batch(&[row(1, 0), row(2, 0), row(3, 0)])).await.unwrap(), Applied::All);
-            let updates = UpdateGroup {
-                changed: (1..COLUMNS).collect(),
-                rows: vec![(row(1, 0), row(1, 5)), (row(2, 0), row(2, 7))],
-                ..UpdateGroup::default()
-            };
-            let batch = TableBatch { updates: vec![updates], deletes: vec![row(3, 0)], ..TableBatch::default() };
-            assert_eq!(session.apply(table, &batch).await.unwrap(), Applied::All, "{mode}");
-            let keys = [row(1, 0), row(3, 0)].map(|row| tables[table.index()].key_of(&row));
-            assert_eq!(session.read(table, &keys).await.unwrap(), [Some(row(1, 5)), None]);
-        }
+        pontoon_corpus::every_column_is_written(&mut *session, &tables).await;
         session.commit().await.unwrap();
     }
     assert_eq!(hostile.next(), None);

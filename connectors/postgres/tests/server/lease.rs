@@ -73,15 +73,8 @@ async fn tables_are_set_aside_under_the_token() {
 /// That the logs have these names now; the checkpoint is of the other one's.
 fn named(own: &LogIdentity, other: &LogIdentity, checkpoint: &Checkpoint) -> NotedLogs {
     let checkpoint = Checkpoint { log: other.clone(), ..checkpoint.clone() };
-    NotedLogs {
-        own: own.clone(),
-        other: other.clone(),
-        arrangement: Some(Arrangement { checkpoint, since: Vec::new(), aside: Vec::new() }),
-        own_fences: Vec::new(),
-        other_fences: Vec::new(),
-        stored_before: None,
-        forget_skips: false,
-    }
+    let arrangement = Some(Arrangement { checkpoint, since: Vec::new(), aside: Vec::new() });
+    NotedLogs { arrangement, ..NotedLogs::new(own.clone(), other.clone()) }
 }
 
 #[tokio::test]

@@ -1,10 +1,5 @@
 //! Columns with the names that break an SQL text best, whatever `standard_conforming_strings` says to those who do not pin it.
 
-use pontoon_core::{
-    Row, TableId, Value,
-    node::{Applied, TableBatch, UpdateGroup},
-};
-
 use crate::support::{Bench, names, tag};
 
 /// Tables for each setting.
@@ -12,11 +7,6 @@ const TABLES: usize = 20;
 
 /// Columns of a table; in all there are ten thousand.
 const COLUMNS: usize = 250;
-
-fn row(id: usize, value: i128) -> Row {
-    let values = (1..COLUMNS as i128).map(|at| Value::Integer(at + value));
-    Row(std::iter::once(Value::Integer(id as i128)).chain(values).collect())
-}
 
 #[tokio::test]
 async fn names_stay_what_they_are() {
@@ -38,20 +28,7 @@ async fn names_stay_what_they_are() {
         assert_eq!(described.map(Iterator::collect::<Vec<_>>).collect::<Vec<_>>(), columns);
         let mut session = bench.session().await;
         session.begin(Some(&tag(5, 6))).await.unwrap();
-        for table in (0..TABLES as u32).map(TableId) {
-            let batch = |inserts: &[Row]| TableBatch { inserts: inserts.to_vec(), ..TableBatch::default() };
-            let inserted = session.apply(table, &batch(&[row(1, 0), row(2, 0), row(3, 0)])).await;
-            assert_eq!(inserted.unwrap(), Applied::All);
-            let updates = UpdateGroup {
-                changed: (1..COLUMNS).collect(),
-                rows: vec![(row(1, 0), row(1, 5)), (row(2, 0), row(2, 7))],
-                ..UpdateGroup::default()
-            };
-            let batch = TableBatch { updates: vec![updates], deletes: vec![row(3, 0)], ..TableBatch::default() };
-            assert_eq!(session.apply(table, &batch).await.unwrap(), Applied::All, "{mode}");
-            let keys = [row(1, 0), row(3, 0)].map(|row| bench.tables()[table.index()].key_of(&row));
-            assert_eq!(session.read(table, &keys).await.unwrap(), [Some(row(1, 5)), None]);
-        }
+        pontoon_corpus::every_column_is_written(&mut *session, bench.tables()).await;
         session.commit().await.unwrap();
     }
     assert_eq!(hostile.next(), None);

@@ -108,16 +108,7 @@ async fn nothing_is_written_on_a_promoted_server_before_its_log_is_noted() {
 
     let LeaseAttempt::Ours(mut lease) = node.try_lease().await.unwrap() else { panic!("free") };
     let token = lease.take_over("after the promotion").await.unwrap();
-    let noted = NotedLogs {
-        own: node.identity().await.unwrap(),
-        other: other().log,
-        arrangement: None,
-        own_fences: Vec::new(),
-        other_fences: Vec::new(),
-        stored_before: None,
-        forget_skips: false,
-    };
-    lease.note_logs(&noted).await.unwrap();
+    lease.note_logs(&NotedLogs::new(node.identity().await.unwrap(), other().log)).await.unwrap();
     let mut session = node.open_session(Applier::Direction, token, bench.tables()).await.unwrap();
     session.begin(None).await.unwrap();
     session.rollback().await.unwrap();
