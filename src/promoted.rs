@@ -44,7 +44,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pontoon_core::{
-    Checkpoint, Code, Error, LogIdentity, Position, Resolution, Result, TableId,
+    Checkpoint, Code, Error, Key, LogIdentity, Position, Result, TableId,
     error::first_few,
     node::{CarriedOver, Lease, Node, Tables},
     state::{Arrangement, NodeState, NotedLogs},
@@ -135,30 +135,36 @@ async fn promoted(node: &dyn Node, was: &LogIdentity, places: Vec<Position>) -> 
 /// The places of a side's log that either node keeps.
 fn places(states: &Pair<NodeState>, side: Side) -> Vec<Position> {
     let (own, keeper) = (&states[side], &states[side.other()]);
-    let own_fences = own.resolutions.iter().filter_map(|record| record.own_fence.clone());
-    let other_fences = keeper.resolutions.iter().filter_map(|record| record.other_fence.clone());
-    applied(keeper).cloned().chain(other_fences).chain(own_fences).collect()
+    let own_fences = own.resolutions.iter().map(|record| &record.own_fence);
+    let own_fences = own_fences.chain(own.unmapped.resolutions.iter().map(|record| &record.own_fence));
+    let other_fences = keeper.resolutions.iter().map(|record| &record.other_fence);
+    let other_fences = other_fences.chain(keeper.unmapped.resolutions.iter().map(|record| &record.other_fence));
+    applied(keeper).chain(other_fences.chain(own_fences).flatten()).cloned().collect()
 }
 
 /// Those up to which a node has applied the other's log.
 fn applied(keeper: &NodeState) -> impl Iterator<Item = &Position> {
     let checkpoint = keeper.checkpoint.iter().map(|checkpoint| &checkpoint.position);
     let since = keeper.since.iter().map(|(_, place)| place);
-    checkpoint.chain(since).chain(keeper.aside.iter().map(|(_, place)| place))
+    let by_label = keeper.unmapped.since.iter().chain(&keeper.aside).map(|(_, place)| place);
+    checkpoint.chain(since).chain(by_label)
 }
 
 /// Has the states speak of the new log.
 fn carry_over(promoted: &Promoted, side: Side, states: &mut Pair<NodeState>) {
     let own = &mut states[side];
-    own.resolutions.iter_mut().filter_map(|record| record.own_fence.as_mut()).for_each(|fence| promoted.carry(fence));
+    let own_fences = own.resolutions.iter_mut().map(|record| &mut record.own_fence);
+    let own_fences = own_fences.chain(own.unmapped.resolutions.iter_mut().map(|record| &mut record.own_fence));
+    own_fences.flatten().for_each(|fence| promoted.carry(fence));
     if promoted.relocates() {
         own.skips.clear();
     }
     let keeper = &mut states[side.other()];
-    let fences = keeper.resolutions.iter_mut().filter_map(|record| record.other_fence.as_mut());
+    let fences = keeper.resolutions.iter_mut().map(|record| &mut record.other_fence);
+    let fences = fences.chain(keeper.unmapped.resolutions.iter_mut().map(|record| &mut record.other_fence));
     let since = keeper.since.iter_mut().map(|(_, place)| place);
-    let places = fences.chain(since).chain(keeper.aside.iter_mut().map(|(_, place)| place));
-    places.for_each(|place| promoted.carry(place));
+    let by_label = keeper.unmapped.since.iter_mut().chain(&mut keeper.aside).map(|(_, place)| place);
+    fences.flatten().chain(since).chain(by_label).for_each(|place| promoted.carry(place));
     if let Some(checkpoint) = &mut keeper.checkpoint {
         promoted.carry(&mut checkpoint.position);
         checkpoint.log = promoted.is.clone();
@@ -201,12 +207,13 @@ fn noted(
     tables: &Tables,
 ) -> NotedLogs {
     let relocates = |side: Side| promoted[side].as_ref().is_some_and(Promoted::relocates);
-    let fences = |moved: bool, of: fn(&Resolution) -> &Option<Position>| {
-        let fences = state.resolutions.iter().filter(|_| moved);
-        fences.filter_map(|record| Some((record.id, of(record).clone()?))).collect()
+    let fences = |moved: bool, of: fn(&Record<'_>) -> Option<Position>| {
+        let fences = records(state).filter(|_| moved);
+        fences.filter_map(|record| Some((record.id, of(&record)?))).collect()
     };
     let label = |id: &TableId| tables.get(id.index()).map(|table| table.label.clone());
     let since = state.since.iter().filter_map(|(id, place)| Some((label(id)?, place.clone())));
+    let since = since.chain(state.unmapped.since.iter().cloned());
     let checkpoint = state.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone());
     let arrangement = state.checkpoint.clone().filter(|_| promoted[side.other()].is_some());
     NotedLogs {
@@ -217,8 +224,8 @@ fn noted(
             since: since.collect(),
             aside: state.aside.clone(),
         }),
-        own_fences: fences(relocates(side), |record| &record.own_fence),
-        other_fences: fences(relocates(side.other()), |record| &record.other_fence),
+        own_fences: fences(relocates(side), |record| record.own_fence.cloned()),
+        other_fences: fences(relocates(side.other()), |record| record.other_fence.cloned()),
         stored_before: checkpoint.filter(|_| relocates(side.other())),
         forget_skips: relocates(side),
     }
@@ -265,6 +272,40 @@ pub(crate) fn cannot_be_opened(error: Error, node: &str, promoted: Option<&Promo
     ))
 }
 
+/// A resolution in force.
+struct Record<'a> {
+    id: i64,
+    of: Of<'a>,
+    own_fence: Option<&'a Position>,
+    other_fence: Option<&'a Position>,
+}
+
+/// Which row it settled.
+#[derive(PartialEq)]
+enum Of<'a> {
+    Mapped(TableId, &'a Key),
+    /// Of a table that is set aside: its label, and the key as it is kept.
+    Unmapped(&'a str, &'a str),
+}
+
+/// Those of all tables, also of those that are set aside: it goes on from where it stands when a table is taken back.
+fn records(state: &NodeState) -> impl Iterator<Item = Record<'_>> {
+    let mapped = state.resolutions.iter().map(|record| Record {
+        id: record.id,
+        of: Of::Mapped(record.table, &record.key),
+        own_fence: record.own_fence.as_ref(),
+        other_fence: record.other_fence.as_ref(),
+    });
+    let is_set_up = |label: &str| state.tables.is_empty() || state.tables.iter().any(|(known, _)| **known == *label);
+    let unmapped = state.unmapped.resolutions.iter().filter(move |record| is_set_up(&record.label));
+    mapped.chain(unmapped.map(|record| Record {
+        id: record.id,
+        of: Of::Unmapped(&record.label, &record.key),
+        own_fence: record.own_fence.as_ref(),
+        other_fence: record.other_fence.as_ref(),
+    }))
+}
+
 /// Whether what one side has of the other's is there still.
 struct Check<'a> {
     names: Pair<&'a str>,
@@ -304,15 +345,15 @@ impl Check<'_> {
     }
 
     fn fences(&self) -> Result<()> {
-        let fence = |record: &&Resolution| record.other_fence.as_ref().is_some_and(|at| !self.promoted.has(at));
-        let lost: Vec<&Resolution> = self.keeper().resolutions.iter().filter(fence).collect();
-        let Some(at) = lost.first().and_then(|record| record.other_fence.as_ref()) else { return Ok(()) };
+        let is_lost = |record: &Record<'_>| record.other_fence.is_some_and(|at| !self.promoted.has(at));
+        let lost: Vec<_> = records(self.keeper()).filter(is_lost).collect();
+        let Some(at) = lost.first().and_then(|record| record.other_fence) else { return Ok(()) };
         Err(self.behind(&format!("{} settled there by what it held at {at}", self.named(&lost))))
     }
 
     fn records(&self) -> Result<()> {
         let (own, keeper) = (&self.states[self.side], self.keeper());
-        let lost: Vec<&Resolution> = keeper.resolutions.iter().filter(|record| record.id > own.last_record).collect();
+        let lost: Vec<_> = records(keeper).filter(|record| record.id > own.last_record).collect();
         let is_last_in_force = lost.iter().any(|record| record.id == keeper.last_record);
         if keeper.last_record <= own.last_record || self.side == Side::B && is_last_in_force {
             return Ok(());
@@ -325,12 +366,9 @@ impl Check<'_> {
     /// It is no rule that can be taken out: the simulation comes to it in no schedule, since A's standby would have to lag for longer than B waits after A.
     fn retired(&self) -> Result<()> {
         let (a, b) = (&self.states[Side::A], &self.states[Side::B]);
-        let is_it = |record: &Resolution, other: &Resolution| {
-            (other.table, &other.key) == (record.table, &record.key) && other.id >= record.id
-        };
-        let on_b = |record: &Resolution| b.resolutions.iter().any(|other| is_it(record, other));
-        let in_doubt = |record: &&Resolution| record.id <= b.last_record && !on_b(record);
-        let lost: Vec<&Resolution> = a.resolutions.iter().filter(in_doubt).collect();
+        let on_b = |record: &Record<'_>| records(b).any(|other| other.of == record.of && other.id >= record.id);
+        let in_doubt = |record: &Record<'_>| record.id <= b.last_record && !on_b(record);
+        let lost: Vec<_> = records(a).filter(in_doubt).collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -338,10 +376,13 @@ impl Check<'_> {
     }
 
     /// Records, by their keys.
-    fn named(&self, records: &[&Resolution]) -> String {
-        let key = |record: &&Resolution| {
-            let label = self.tables[self.side].get(record.table.index()).map_or("?", |table| &*table.label);
-            format!("{label} key ({})", record.key)
+    fn named(&self, records: &[Record<'_>]) -> String {
+        let key = |record: &Record<'_>| match record.of {
+            Of::Mapped(table, key) => {
+                let label = self.tables[self.side].get(table.index()).map_or("?", |table| &*table.label);
+                format!("{label} key ({key})")
+            }
+            Of::Unmapped(label, key) => format!("{label} key {key}"),
         };
         format!("{} {}", first_few(records.iter().map(key), NAMED_MAX), if records.len() == 1 { "is" } else { "are" })
     }
@@ -360,7 +401,7 @@ impl Check<'_> {
 mod tests {
     use super::*;
     use crate::rings::tests::tables;
-    use pontoon_core::{Key, TableId, Value};
+    use pontoon_core::{Resolution, TableId, Value, state::UnmappedResolution};
     use pontoon_memory::{Database, Dice, Faults, MemoryNode, database::Clock};
 
     /// Entries of the log when the standby was promoted.
@@ -445,6 +486,22 @@ mod tests {
         let mut a = state(4, "b", 3);
         a.resolutions = vec![record(3, 17, 6)];
         refused(Side::B, a, state(9, "a", 3), "t key (17) is settled there by what it held at #6");
+        let mut b = state(4, "a", 0);
+        b.unmapped.since = vec![("u".into(), Position::Index(9))];
+        refused(Side::A, state(9, "b", 0), b, "applied up to #9");
+        let mut a = state(4, "b", 3);
+        a.unmapped.resolutions = vec![unmapped(3, 6)];
+        refused(Side::B, a, state(9, "a", 3), "u key [18] is settled there by what it held at #6");
+    }
+
+    fn unmapped(id: i64, other_fence: u64) -> UnmappedResolution {
+        UnmappedResolution {
+            id,
+            label: "u".into(),
+            key: "[18]".into(),
+            other_fence: Some(Position::Index(other_fence)),
+            own_fence: Some(Position::Index(1)),
+        }
     }
 
     #[test]
@@ -471,6 +528,12 @@ mod tests {
         let mut b = state(5, "a", 3);
         b.resolutions = vec![record(2, 17, 5), record(3, 18, 5)];
         assert!(looked(Side::A, a, b).is_ok());
+        // Of a table that is set aside; where it is bridged no longer nothing is gone on with.
+        let mut a = state(9, "b", 3);
+        a.unmapped.resolutions = vec![unmapped(3, 5)];
+        refused(Side::A, a.clone(), state(5, "a", 3), "u key [18] is settled and done with there");
+        a.tables = vec![("t".into(), true)];
+        assert!(looked(Side::A, a, state(5, "a", 3)).is_ok());
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Queue {
         Queue {
             inner: Mutex::new(Inner {
                 blocks: VecDeque::new(),
-                named: VecDeque::new(),
+                named: start.gtid().is_some().then(|| start.clone()).into_iter().collect(),
                 next: 0,
                 released: 0,
                 hold: Hold::default(),

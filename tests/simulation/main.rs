@@ -305,6 +305,12 @@ const FAILED_ONCE: &[&str] = &[
     "pair moves deletes=false crashes=0.3 seed=200 refuses=true",
     // What B still had to cover after its checkpoint had gone back was taken out of force at once.
     "pair columns promotes=true seed=243",
+    // A session that began before a promotion settled a conflict on the new server, whose places it took for the old one's.
+    "pair aside deletes=false promotes=true seed=171",
+    // Up to where a table was applied that was set aside stayed a place of the log before the promotion.
+    "pair aside deletes=false promotes=true seed=242",
+    // The place that a session began with was no name for a place right behind it.
+    "pair added deletes=true crashes=0.1 promotes=true seed=1466",
 ];
 
 #[test]

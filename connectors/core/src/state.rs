@@ -240,6 +240,31 @@ impl NotedLogs {
     }
 }
 
+/// What a node keeps of tables that a session does not have, since they are set aside. Nothing is decided by it; its places move with all others where a
+/// server is promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unmapped {
+    /// [`NodeState::since`], by label.
+    pub since: Vec<(Arc<str>, Position)>,
+    /// The resolutions in force.
+    pub resolutions: Vec<UnmappedResolution>,
+}
+
+/// A [`Resolution`] whose rows cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmappedResolution {
+    /// As [`Resolution::id`].
+    pub id: i64,
+    /// The label of the pair of tables.
+    pub label: Arc<str>,
+    /// The row's key, as it is kept.
+    pub key: String,
+    /// As [`Resolution::own_fence`].
+    pub own_fence: Option<Position>,
+    /// As [`Resolution::other_fence`].
+    pub other_fence: Option<Position>,
+}
+
 /// Everything of one bridge that a node keeps, read at the start under the exclusive lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {
@@ -264,6 +289,8 @@ pub struct NodeState {
     pub since: Vec<(TableId, Position)>,
     /// Tables that are set aside, mapped or not: up to where the *other* node's log is applied of each on this node, while the rest went on.
     pub aside: Vec<(Arc<str>, Position)>,
+    /// What is kept of those that are not mapped.
+    pub unmapped: Unmapped,
     /// The names of the other bridges that are set up on this node and may read what this one writes.
     pub other_bridges: Vec<String>,
     /// How often [`Lease::raise_epoch`](crate::node::Lease::raise_epoch) has raised this node's epoch.

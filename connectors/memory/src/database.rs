@@ -57,6 +57,8 @@ pub struct Entry {
 /// What a bridge keeps in the database.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BridgeTables {
+    /// The log that is noted as the database's own; `None` before the first lease.
+    pub(crate) own_log: Option<LogIdentity>,
     pub(crate) checkpoint: Option<Checkpoint>,
     /// A transaction of the bridge has been committed.
     pub(crate) applied: bool,

@@ -52,6 +52,7 @@ impl Lease for MemoryLease {
     async fn take_over(&mut self, _holder: &str) -> Result<i64> {
         self.call().await?;
         let bridge = &self.bridge;
+        let identity = self.database.identity();
         let token = self
             .database
             .wait_for(|inner| {
@@ -59,6 +60,7 @@ impl Lease for MemoryLease {
                 if !tables.lease_shared.is_empty() {
                     return None;
                 }
+                tables.own_log.get_or_insert_with(|| identity.clone());
                 tables.token += 1;
                 Some(tables.token)
             })
@@ -103,6 +105,7 @@ impl Lease for MemoryLease {
     async fn note_logs(&mut self, noted: &NotedLogs) -> Result<()> {
         self.call().await?;
         self.write(|bridge| {
+            bridge.own_log = Some(noted.own.clone());
             if let Some(arrangement) = &noted.arrangement {
                 bridge.arrange(arrangement);
             }

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use pontoon_core::{
-    Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Result, TableId, TableName,
-    TableSchema,
+    Checkpoint, Code, CopyState, Error, Key, LogIdentity, MappedTable, Position, Resolution, Result, TableId,
+    TableName, TableSchema,
     node::{
         Applier, CarriedOver, LeaseAttempt, LogReader, LogStatus, Mark, Node, PassedOver, Peer, Scan, Session, Tables,
     },
     pressure::{Pressure, PressureLimits},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
-    state::{NodeState, Pause, Throttle},
+    state::{NodeState, Pause, Throttle, Unmapped, UnmappedResolution},
     verified::Verified,
 };
 use tokio::time::Instant;
@@ -81,14 +81,16 @@ impl Node for MemoryNode {
         let other_bridges = inner.bridges.keys().filter(|name| **name != self.bridge).cloned().collect();
         let tables = inner.bridge(&self.bridge);
         let is_mapped = |table: TableId| table.index() < mapped.len();
-        let in_force =
-            tables.resolutions.iter().filter(|(resolution, in_force)| *in_force && is_mapped(resolution.table));
+        let in_force = tables.resolutions.iter().filter(|(_, in_force)| *in_force).map(|(resolution, _)| resolution);
+        let (resolutions, of_others) = in_force.cloned().partition::<Vec<_>, _>(|record| is_mapped(record.table));
+        let since_of_others =
+            tables.since.iter().filter(|(label, _)| mapped.iter().all(|table| table.label != **label));
         let mut quarantine = quarantined(&tables.quarantine);
         quarantine.retain(|key| is_mapped(key.table));
         Ok(NodeState {
             checkpoint: tables.checkpoint.clone(),
             applied: tables.applied,
-            resolutions: in_force.map(|(resolution, _)| resolution.clone()).collect(),
+            resolutions,
             quarantine,
             highest_id: tables.highest_id(),
             last_record: tables.last_record(),
@@ -99,6 +101,10 @@ impl Node for MemoryNode {
                 .filter_map(|table| Some((table.id, tables.since.get(&table.label)?.clone())))
                 .collect(),
             aside: tables.aside.clone(),
+            unmapped: Unmapped {
+                since: since_of_others.map(|(label, place)| (label.clone(), place.clone())).collect(),
+                resolutions: of_others.into_iter().map(unmapped).collect(),
+            },
             other_bridges,
             epoch: tables.epoch,
             other_epoch: tables.other_epoch,
@@ -157,6 +163,14 @@ impl Node for MemoryNode {
 
     async fn open_session(&self, _applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
         self.database.dice.call().await?;
+        let own_log = self.database.inner().bridge(&self.bridge).own_log.clone();
+        // Before the server that was promoted is noted, its positions are not those that the bridge compares.
+        if own_log.is_some_and(|noted| noted != self.database.identity()) {
+            return Err(Error::new(
+                Code::ConnectionLost,
+                "another server answers than the one that the session began with",
+            ));
+        }
         Ok(Box::new(MemorySession::new(self.database.clone(), &self.bridge, token, tables.clone())))
     }
 
@@ -226,6 +240,11 @@ impl Node for MemoryNode {
         let clock = self.database.elapsed_micros();
         Ok(LogStatus { end, behind_bytes, retained_bytes: None, headroom_bytes: None, clock })
     }
+}
+
+/// A resolution of a table that is not mapped.
+fn unmapped(Resolution { id, table, key, own_fence, other_fence, .. }: Resolution) -> UnmappedResolution {
+    UnmappedResolution { id, label: format!("table {}", table.0).into(), key: format!("{key}"), own_fence, other_fence }
 }
 
 /// The keys of which there are entries.

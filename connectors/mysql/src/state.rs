@@ -9,7 +9,7 @@ use pontoon_core::{
     neighbours::Carried,
     node::{Applier, SetUp, Tables},
     record::{key_from_text, stored_row},
-    state::{Arrangement, NodeState, NotedLogs},
+    state::{Arrangement, NodeState, NotedLogs, UnmappedResolution},
 };
 
 use crate::{
@@ -104,7 +104,10 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
         state.checkpoint = Some(Checkpoint::later(position.parse()?, beside, LogIdentity(log.into())));
     }
     for row in &resolutions.rows {
-        state.resolutions.extend(resolution(row, &**tables)?);
+        match resolution(row, &**tables)? {
+            Some(resolution) => state.resolutions.push(resolution),
+            None => state.unmapped.resolutions.push(unmapped(row)?),
+        }
     }
     for row in &skips.rows {
         let name = text(row, 0).unwrap_or_default();
@@ -112,9 +115,10 @@ pub(crate) async fn load(client: &mut Client, bridge: &str, tables: &Tables) -> 
     }
     state.tables = set_up(&carried.rows);
     for row in &since.rows {
-        let label = label(row, SINCE);
-        if let Some(table) = tables.iter().find(|table| table.label == label) {
-            state.since.push((table.id, text(row, 1).unwrap_or_default().parse()?));
+        let (label, place) = (label(row, SINCE), text(row, 1).unwrap_or_default().parse()?);
+        match tables.iter().find(|table| table.label == label) {
+            Some(table) => state.since.push((table.id, place)),
+            None => state.unmapped.since.push((label, place)),
         }
     }
     for row in &aside.rows {
@@ -273,7 +277,22 @@ pub(crate) fn recorded(bridge: &str, id: i64) -> String {
     format!("{} AND id = {id}", resolutions_of(bridge))
 }
 
-/// A resolution; `None` for one of a table that is no longer mapped.
+/// A resolution of a table that is not mapped.
+fn unmapped(row: &[Field]) -> Result<UnmappedResolution> {
+    Ok(UnmappedResolution {
+        id: number(row, 0).unwrap_or_default(),
+        label: text(row, 2).unwrap_or_default().into(),
+        key: text(row, 3).unwrap_or_default(),
+        own_fence: fence(row, 4)?,
+        other_fence: fence(row, 5)?,
+    })
+}
+
+fn fence(row: &[Field], at: usize) -> Result<Option<Position>> {
+    text(row, at).map(|text| text.parse()).transpose()
+}
+
+/// A resolution; `None` for one of a table that is not mapped.
 pub(crate) fn resolution<'a>(
     row: &[Field],
     tables: impl IntoIterator<Item = &'a MappedTable>,
@@ -282,15 +301,14 @@ pub(crate) fn resolution<'a>(
     let Some(table) = tables.into_iter().find(|table| *table.label == *label) else { return Ok(None) };
     let id: i64 = number(row, 0).unwrap_or_default();
     let broken = || Error::new(Code::Protocol, format!("resolution {id} of {label} cannot be read back"));
-    let position = |at| text(row, at).map(|text| text.parse::<Position>()).transpose();
     let side = |at| stored_row(table, text(row, at).as_deref(), broken);
     Ok(Some(Resolution {
         id,
         group: number(row, 1).unwrap_or(id),
         table: table.id,
         key: text(row, 3).and_then(|json| key_from_text(table, &json)).ok_or_else(broken)?,
-        own_fence: position(4)?,
-        other_fence: position(5)?,
+        own_fence: fence(row, 4)?,
+        other_fence: fence(row, 5)?,
         own_row: side(6)?,
         other_row: side(7)?,
         verdict: side(8)?,

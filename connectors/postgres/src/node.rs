@@ -19,7 +19,7 @@ use pontoon_core::{
     quarantine::Asked,
     record::{key_from_text, stored_row},
     requests::Requests,
-    state::{NodeState, Pause, Throttle},
+    state::{NodeState, Pause, Throttle, Unmapped, UnmappedResolution},
     verified::Verified,
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -295,17 +295,20 @@ async fn node_state(client: &Client, names: &Names, tables: &Tables) -> Result<N
     tables::format_check(client).await?;
     let (epoch, other_epoch) = epochs(client, names).await?;
     let (checkpoint, applied) = checkpoint(client, names).await?;
+    let (resolutions, of_others) = resolutions(client, names, tables).await?;
+    let (since, since_of_others) = since(client, names, tables).await?;
     Ok(NodeState {
         checkpoint,
         applied,
-        resolutions: resolutions(client, names, tables).await?,
+        resolutions,
         quarantine: quarantine::keys(client, &names.bridge, tables).await?,
         highest_id: quarantine::highest_id(client, &names.bridge).await?,
         last_record: last_record(client, names).await?,
         skips: skips(client, names).await?,
         tables: carried(client, names).await?,
-        since: since(client, names, tables).await?,
+        since,
         aside: places(client, names, "aside:").await?,
+        unmapped: Unmapped { since: since_of_others, resolutions: of_others },
         other_bridges: other_bridges(client, names).await?,
         epoch,
         other_epoch,
@@ -336,7 +339,12 @@ const RESOLUTION: &str =
         commit_time, rule, ancestor, taken
     FROM pontoon.resolution WHERE bridge = $1";
 
-async fn resolutions(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<Resolution>> {
+/// Those in force: of mapped tables, and of others.
+async fn resolutions(
+    client: &Client,
+    names: &Names,
+    tables: &Tables,
+) -> Result<(Vec<Resolution>, Vec<UnmappedResolution>)> {
     let sql = format!("{RESOLUTION} AND in_force ORDER BY id");
     let rows = client.query(&sql, &[&names.bridge]).await.map_err(|error| error::of_statement(&error))?;
     read_resolutions(&rows, tables)
@@ -352,25 +360,29 @@ async fn last_record(client: &Client, names: &Names) -> Result<i64> {
 pub(crate) async fn recorded(client: &Client, names: &Names, tables: &Tables, id: i64) -> Result<Option<Resolution>> {
     let sql = format!("{RESOLUTION} AND id = $2");
     let rows = client.query(&sql, &[&names.bridge, &id]).await.map_err(|error| error::of_statement(&error))?;
-    Ok(read_resolutions(&rows, tables)?.pop())
+    Ok(read_resolutions(&rows, tables)?.0.pop())
 }
 
-fn read_resolutions(rows: &[Row], tables: &Tables) -> Result<Vec<Resolution>> {
-    let mut found = Vec::new();
+fn read_resolutions(rows: &[Row], tables: &Tables) -> Result<(Vec<Resolution>, Vec<UnmappedResolution>)> {
+    let (mut found, mut of_others) = (Vec::new(), Vec::new());
     for row in rows {
         let (id, label) = (get::<i64>(row, 0)?, text(row, 2)?);
-        let Some(table) = tables.iter().find(|table| *table.label == *label) else { continue };
+        let fence_at = |at| get::<Option<String>>(row, at)?.as_deref().map(position).transpose();
+        let (own_fence, other_fence) = (fence_at(4)?, fence_at(5)?);
+        let Some(table) = tables.iter().find(|table| *table.label == *label) else {
+            of_others.push(UnmappedResolution { id, label: label.into(), key: text(row, 3)?, own_fence, other_fence });
+            continue;
+        };
         let unreadable =
             || Error::new(Code::Internal, format!("pontoon.resolution: record {id} of {label} cannot be read"));
         let row_at = |at| stored_row(table, get::<Option<String>>(row, at)?.as_deref(), unreadable);
-        let fence_at = |at| get::<Option<String>>(row, at)?.as_deref().map(position).transpose();
         found.push(Resolution {
             id,
             group: get(row, 1)?,
             table: table.id,
             key: key_from_text(table, &text(row, 3)?).ok_or_else(unreadable)?,
-            own_fence: fence_at(4)?,
-            other_fence: fence_at(5)?,
+            own_fence,
+            other_fence,
             own_row: row_at(6)?,
             other_row: row_at(7)?,
             verdict: row_at(8)?,
@@ -380,7 +392,7 @@ fn read_resolutions(rows: &[Row], tables: &Tables) -> Result<Vec<Resolution>> {
             columns: get::<Option<String>>(row, 12)?.map(Into::into),
         });
     }
-    Ok(found)
+    Ok((found, of_others))
 }
 
 async fn skips(client: &Client, names: &Names) -> Result<Vec<Position>> {
@@ -398,11 +410,19 @@ pub(crate) async fn carried(client: &impl GenericClient, names: &Names) -> Resul
     rows.iter().map(|row| Ok((text(row, 0)?.into(), arrives(row)?))).collect()
 }
 
-async fn since(client: &Client, names: &Names, tables: &Tables) -> Result<Vec<(TableId, Position)>> {
-    let places = places(client, names, "since:").await?;
-    let of = |label: Arc<str>| tables.iter().find(|table| table.label == label).map(|table| table.id);
-    Ok(places.into_iter().filter_map(|(label, position)| Some((of(label)?, position))).collect())
+/// Of mapped tables, and of others.
+async fn since(client: &Client, names: &Names, tables: &Tables) -> Result<(Vec<Since>, Vec<(Arc<str>, Position)>)> {
+    let (mut since, mut of_others) = (Vec::new(), Vec::new());
+    for (label, place) in places(client, names, "since:").await? {
+        match tables.iter().find(|table| table.label == label) {
+            Some(table) => since.push((table.id, place)),
+            None => of_others.push((label, place)),
+        }
+    }
+    Ok((since, of_others))
 }
+
+type Since = (TableId, Position);
 
 /// Places in the other node's log, by table, of the rows of `control` that begin so.
 async fn places(client: &Client, names: &Names, prefix: &str) -> Result<Vec<(Arc<str>, Position)>> {

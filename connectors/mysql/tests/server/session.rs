@@ -378,6 +378,18 @@ async fn a_promotion_moves_every_place_that_is_kept(server: &Server) {
     assert_eq!(state.checkpoint.unwrap().position, Position::Lsn(50));
     assert_eq!(state.since, [(tables[0].id, Position::Lsn(60))]);
     assert_eq!((state.aside, state.skips), (vec![("third".into(), Position::Lsn(51))], vec![]));
+    // A session that has the table set aside is told of its places.
+    let unmapped = node.state(&Tables::default()).await.unwrap().unmapped;
+    assert_eq!(unmapped.since, [(tables[0].label.clone(), Position::Lsn(60))]);
+    let fences =
+        unmapped.resolutions.iter().map(|record| (record.id, record.own_fence.clone(), record.other_fence.clone()));
+    let other_fence = |id: i64| Some(Position::Lsn(id as u64));
+    assert_eq!(
+        fences.collect::<Vec<_>>(),
+        [(1, Some(at("bin.000007:99")), other_fence(1)), (2, Some(at("bin.000001:99")), other_fence(70))]
+    );
+    let of = unmapped.resolutions.first().map(|record| (&*record.label, &*record.key));
+    assert_eq!(of, Some((&*tables[0].label, r#"["a",1]"#)));
     let shown = node.quarantine(9).await.unwrap();
     let places: Vec<_> = shown.iter().map(|entry| entry.position.clone()).collect();
     assert_eq!(places, [Some(Position::Lsn(50).to_string()), None]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_core::{
     Checkpoint, Code, Key, LogIdentity, Position, Resolution, Row, Value,
-    node::{Admin, Applied, Applier, LeaseAttempt, Node, SetupPlan, TableBatch},
+    node::{Admin, Applied, Applier, LeaseAttempt, Node, SetupPlan, TableBatch, Tables},
     quarantine::{Stored, What},
     state::{Arrangement, NotedLogs},
 };
@@ -159,6 +159,17 @@ async fn a_promotion_moves_every_place_that_is_kept() {
     assert_eq!(state.checkpoint.unwrap().position, at("bin.000007:50"));
     assert_eq!(state.since, [(tables[0].id, at("bin.000007:60"))]);
     assert_eq!((state.aside, state.skips), (vec![("third".into(), at("bin.000007:51"))], vec![]));
+    // A session that has the table set aside is told of its places.
+    let unmapped = node.state(&Tables::default()).await.unwrap().unmapped;
+    assert_eq!(unmapped.since, [(tables[0].label.clone(), at("bin.000007:60"))]);
+    let fences =
+        unmapped.resolutions.iter().map(|record| (record.id, record.own_fence.clone(), record.other_fence.clone()));
+    assert_eq!(
+        fences.collect::<Vec<_>>(),
+        [(1, Some(Position::Lsn(100)), record(1).other_fence), (2, record(2).own_fence, Some(at("bin.000007:70")))]
+    );
+    let of = unmapped.resolutions.first().map(|record| (&*record.label, &*record.key));
+    assert_eq!(of, Some((&*tables[0].label, "[1]")));
     let shown = node.quarantine(9).await.unwrap();
     let places: Vec<_> = shown.iter().map(|entry| entry.position.clone()).collect();
     assert_eq!(places, [Some("bin.000007:50".into()), None]);
