@@ -96,13 +96,15 @@ pub(crate) fn quarantined(link: &Link) -> BTreeSet<Place> {
     entries.map(|entry| (entry.stored.table, entry.stored.key)).collect()
 }
 
-/// Those of which a person is to decide, and that differ.
+/// Those of which a person is to decide, and that differ, or of which one differs that is tied to them: they are decided
+/// together. A row that one side has moved and the other one has removed is gone from its key on both.
 fn held(link: &Link) -> BTreeSet<Place> {
     let different = different(link);
     let entries = Side::BOTH.into_iter().flat_map(|side| link.nodes[side].quarantine(&link.name));
     let held = entries
         .filter(|entry| entry.stored.refusal.as_ref().is_some_and(|refusal| refusal.code() == Code::ConflictHeld));
-    held.map(|entry| (entry.stored.table, entry.stored.key)).filter(|place| different.contains(place)).collect()
+    let differs = |place: &Place| tied(link, place).iter().any(|place| different.contains(place));
+    held.map(|entry| (entry.stored.table, entry.stored.key)).filter(differs).collect()
 }
 
 /// The keys of which the nodes of a bridge hold different rows, but for those that an operator left so.
