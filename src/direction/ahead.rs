@@ -1,16 +1,20 @@
-//! The next run of a backlog, gathered and planned while the server works on the one before it: what the bridge and what the
-//! server have to do for a row takes about as long, and need not be done one after the other.
+//! The next run of a backlog, gathered and planned while the server works on the one before it, and the next chunk of a large
+//! transaction: what the bridge and what the server have to do for a row takes about as long, and need not be done one after the other.
 //!
-//! Only where a run was as large as a run may be: at rest nothing is at hand that would not be more a moment later.
+//! A run only where the one before was as large as a run may be: at rest nothing is at hand that would not be more a moment later.
 //!
 //! Why the plan is the one that would be made in its turn: besides the log, which does not change, a plan depends on what is
 //! settled, on what is in quarantine, and on what the watchdog suspects. It is taken only if none of that has changed when its keys
-//! are in hand, from when on nobody else changes it for them (rule `Ahead`).
+//! are in hand, from when on nobody else changes it for them (rule `Ahead`). Of a chunk they are in hand all the while, and the attempt itself may
+//! put further keys into quarantine: then what follows is planned in its turn.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use pontoon_core::{Change, Error, Result};
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::JoinHandle,
+};
 
 use super::{
     gather::{self, Gathered, Piece, Run},
@@ -24,6 +28,18 @@ pub(super) struct Ahead {
     pub(super) run: Run,
     /// The keys of its changes.
     pub(super) keys: Arc<BTreeSet<Place>>,
+    pub(super) planned: Planned,
+}
+
+/// A chunk of a large run.
+pub(super) struct AheadChunk {
+    /// The number of the event behind it.
+    pub(super) next: u64,
+    pub(super) planned: Planned,
+}
+
+/// What a run or a chunk of one does.
+pub(super) struct Planned {
     pub(super) plan: Plan,
     /// Of each stage of the plan.
     pub(super) batches: Vec<Batches>,
@@ -46,7 +62,7 @@ impl Basis {
     }
 }
 
-impl Ahead {
+impl Planned {
     /// Whether the plan would be the same if it were made now.
     pub(super) fn is_current(&self, shared: &Shared) -> bool {
         !shared.rules.has(Rule::Ahead) || self.basis.quiet && self.basis == Basis::now(shared)
@@ -54,17 +70,32 @@ impl Ahead {
 }
 
 /// A plan that is under way beside the applier. It is given up with it.
-pub(super) struct UnderWay(JoinHandle<Result<Option<Ahead>>>);
+pub(super) struct UnderWay<T>(JoinHandle<Result<Option<T>>>);
 
-impl UnderWay {
+impl UnderWay<Ahead> {
     /// Begins with event number `at` of a direction.
-    pub(super) fn begin(shared: &Arc<Shared>, source: Side, at: u64) -> UnderWay {
+    pub(super) fn begin(shared: &Arc<Shared>, source: Side, at: u64) -> UnderWay<Ahead> {
         let shared = shared.clone();
-        UnderWay(tokio::spawn(async move { plan(&shared, source, at) }))
+        UnderWay(beside(move || plan(&shared, source, at)))
     }
+}
 
+impl UnderWay<AheadChunk> {
+    /// The chunk of a large run that begins with event number `at`.
+    pub(super) fn begin_chunk(shared: &Arc<Shared>, source: Side, run: &Run, at: u64) -> UnderWay<AheadChunk> {
+        let (shared, run) = (shared.clone(), run.clone());
+        UnderWay(beside(move || {
+            let basis = Basis::now(&shared);
+            let (pieces, next) = run.chunk(&shared.queues[source], at)?;
+            let planned = planned(&shared, source, &pieces, basis)?;
+            Ok(planned.map(|planned| AheadChunk { next, planned }))
+        }))
+    }
+}
+
+impl<T> UnderWay<T> {
     /// What came of it: `None` where it has to be made in its turn.
-    pub(super) async fn done(mut self) -> Result<Option<Ahead>> {
+    pub(super) async fn done(mut self) -> Result<Option<T>> {
         match (&mut self.0).await {
             Ok(planned) => planned,
             // It is made again in the applier's own task, where a fault is that of the direction.
@@ -73,7 +104,16 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+/// Works for some milliseconds on a thread where nobody waits for a server's answer: on one that does, the answer would lie there until the work is done.
+fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match Handle::current().runtime_flavor() {
+        // The simulation has one thread, and its time stands still for no other.
+        RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
+        _ => tokio::task::spawn_blocking(work),
+    }
+}
+
+impl<T> Drop for UnderWay<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -88,13 +128,18 @@ fn plan(shared: &Shared, source: Side, at: u64) -> Result<Option<Ahead>> {
     }
     let (pieces, _) = run.chunk(queue, at)?;
     let keys = keys_of(shared, source, &pieces)?;
+    let planned = planned(shared, source, &pieces, basis)?;
+    Ok(planned.map(|planned| Ahead { run, keys: Arc::new(keys), planned }))
+}
+
+fn planned(shared: &Shared, source: Side, pieces: &[Piece], basis: Basis) -> Result<Option<Planned>> {
     let mut hold = Unheld { shared, met: false };
-    let plan = shared.planner(source.other(), |planner| planner.plan(&pieces, &mut hold))?;
+    let plan = shared.planner(source.other(), |planner| planner.plan(pieces, &mut hold))?;
     if hold.met {
         return Ok(None);
     }
     let batches = plan.batches(&shared.policies);
-    Ok(Some(Ahead { run, keys: Arc::new(keys), plan, batches, basis }))
+    Ok(Some(Planned { plan, batches, basis }))
 }
 
 /// The keys that changes touch.
@@ -106,7 +151,7 @@ pub(super) fn keys_of(shared: &Shared, source: Side, pieces: &[Piece]) -> Result
     Ok(keys)
 }
 
-/// A run with changes that are stored is planned in its turn.
+/// What has changes that are stored is planned in its turn.
 struct Unheld<'a> {
     shared: &'a Shared,
     met: bool,

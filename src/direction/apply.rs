@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    ahead::{self, Ahead},
+    ahead::{self, Ahead, AheadChunk, Planned, UnderWay},
     beside::{Beside, Following},
     gather::{self, Gathered, Gathering, Piece, Run},
     plan::{self, Batches, Hold, Net, Place, Plan, Planner},
@@ -451,7 +451,8 @@ impl Direction {
             Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
         };
         let shared = self.shared.clone();
-        let mut ahead = ahead.filter(|ahead| ahead.is_current(&shared));
+        let mut planned = ahead.map(|ahead| ahead.planned).filter(|planned| planned.is_current(&shared));
+        let mut following: Option<UnderWay<AheadChunk>> = None;
         let mut holding = Holding::new(&shared, self.target());
         let mut stored = StoredHere::default();
         let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
@@ -461,10 +462,14 @@ impl Direction {
         self.follow(Applier::Direction);
         let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
-            let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
+            let (pieces, next, ahead) = self.chunk(run, at, following.take(), &holding).await?;
+            if run.is_large() && way == Way::Collapsed && next < run.events.1 {
+                following = Some(UnderWay::begin_chunk(&shared, self.source, run, next));
+            }
             let written = match way {
                 Way::Collapsed | Way::Vacated => {
-                    self.write_collapsed(&pieces, (way, ahead.take()), &mut holding).await?
+                    let planned = ahead.or(planned.take());
+                    self.write_collapsed(&pieces, (way, planned), &mut holding).await?
                 }
                 Way::OneByOne => self.write_one_by_one(&pieces, &mut holding).await?,
             };
@@ -500,6 +505,24 @@ impl Direction {
             self.session = None;
         }
         self.committed(run, holding, stored, took).await
+    }
+
+    /// What comes next of a run, from event number `at` on, and the number to go on from: its pieces, or what was planned of them ahead.
+    async fn chunk(
+        &mut self,
+        run: &Run,
+        at: u64,
+        ahead: Option<UnderWay<AheadChunk>>,
+        holding: &Holding<'_>,
+    ) -> Result<(Vec<Piece>, u64, Option<Planned>)> {
+        let ahead = match ahead {
+            Some(ahead) => ahead.done().await?,
+            None => None,
+        };
+        match ahead.filter(|ahead| ahead.planned.is_current(&self.shared) && !holding.has_new()) {
+            Some(AheadChunk { next, planned }) => Ok((Vec::new(), next, Some(planned))),
+            None => run.chunk(&self.shared.queues[self.source], at).map(|(pieces, next)| (pieces, next, None)),
+        }
     }
 
     /// What is known once a run is committed.
@@ -594,11 +617,11 @@ impl Direction {
     async fn write_collapsed(
         &mut self,
         pieces: &[Piece],
-        (way, ahead): (Way, Option<Ahead>),
+        (way, planned): (Way, Option<Planned>),
         holding: &mut Holding<'_>,
     ) -> Result<Written> {
-        let (mut plan, batches) = match ahead {
-            Some(Ahead { plan, batches, .. }) => (plan, batches),
+        let (mut plan, batches) = match planned {
+            Some(Planned { plan, batches, .. }) => (plan, batches),
             None => (self.planned(|planner| planner.plan(pieces, holding))?, Vec::new()),
         };
         holding.leaves_out(&plan);

@@ -42,7 +42,7 @@ const REST: (u32, u32) = (16, 4096);
 /// What follows the run in hand.
 pub(super) enum Following {
     /// It is being planned.
-    Planned(UnderWay),
+    Planned(UnderWay<Ahead>),
     /// And written.
     Written(Beside),
 }
@@ -60,7 +60,7 @@ struct Told {
     /// It has its keys in hand.
     in_hand: bool,
     /// The plan of what follows it.
-    after: Option<UnderWay>,
+    after: Option<UnderWay<Ahead>>,
 }
 
 /// What came of it.
@@ -102,7 +102,7 @@ impl Beside {
     fn begin(
         shared: &Arc<Shared>,
         source: Side,
-        planned: UnderWay,
+        planned: UnderWay<Ahead>,
         (applier, session): (Applier, Option<Box<dyn Session>>),
     ) -> Beside {
         let (tell, told) = oneshot::channel();
@@ -168,7 +168,7 @@ async fn try_write(
     };
     let Run { position, commit_time, .. } = &ahead.run;
     session.begin(Some(&Tag { position: Some(position.clone()), commit_time: *commit_time })).await?;
-    for (table, batch) in ahead.batches.iter().flat_map(|stage| &stage.tables) {
+    for (table, batch) in ahead.planned.batches.iter().flat_map(|stage| &stage.tables) {
         if session.apply(*table, batch).await? == Applied::Missed {
             return Ok(Applied::Missed);
         }
@@ -196,16 +196,16 @@ impl Ahead {
         }
         let in_hand = shared.registry.claim_beside(target, self.keys.clone())?;
         let is_whole = shared.resolutions.half_done(|place| self.keys.contains(place)).is_empty();
-        (is_whole && self.is_current(shared)).then_some(in_hand)
+        (is_whole && self.planned.is_current(shared)).then_some(in_hand)
     }
 
     /// Whether its statements are all that there is to do.
     fn is_plain(&self, shared: &Shared, target: Side) -> bool {
         let is_tied = |place: &(_, _)| shared.is_tied(target, place.0);
-        self.plan.misfit.is_none()
-            && self.plan.incomparable.is_empty()
-            && self.batches.iter().all(|stage| stage.unwritten.is_empty())
-            && !self.plan.stages.iter().flat_map(|stage| stage.keys()).any(is_tied)
+        self.planned.plan.misfit.is_none()
+            && self.planned.plan.incomparable.is_empty()
+            && self.planned.batches.iter().all(|stage| stage.unwritten.is_empty())
+            && !self.planned.plan.stages.iter().flat_map(|stage| stage.keys()).any(is_tied)
             && shared.quarantine.is_empty()
             && shared.underway.is_empty()
             && [Rule::Delete, Rule::Checkpoint].into_iter().all(|rule| shared.rules.has(rule))
@@ -286,8 +286,8 @@ impl Direction {
         self.keep(applier, session);
         self.last_rest = None;
         let mut holding = Holding::new(&shared, self.target());
-        holding.leaves_out(&ahead.plan);
-        holding.wrote(&ahead.plan);
+        holding.leaves_out(&ahead.planned.plan);
+        holding.wrote(&ahead.planned.plan);
         self.committed(run, holding, StoredHere::default(), took).await.map(Some)
     }
 

@@ -83,6 +83,11 @@ impl<'a> Holding<'a> {
         entries
     }
 
+    /// Whether this attempt puts keys into quarantine that are not there yet.
+    pub(super) fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// What a plan leaves out.
     pub(super) fn leaves_out(&mut self, plan: &Plan) {
         self.settled += plan.skipped;

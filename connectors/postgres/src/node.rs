@@ -4,7 +4,7 @@
 //! it is first needed and again after an error. Marks need a connection of their own: one with an origin
 //! set up would mark them as an echo, with a commit time that is not this server's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pontoon_core::{
@@ -22,7 +22,7 @@ use pontoon_core::{
     state::{NodeState, Pause, Throttle, Unmapped, UnmappedResolution},
     verified::Verified,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 use tokio_postgres::{Client, GenericClient, Row, types::PgLsn};
 
 use crate::{
@@ -82,18 +82,26 @@ impl PostgresNode {
         result.map_err(|error| error.at(&self.name))
     }
 
-    /// Runs `work` on the helper connection; opens it where it is not there, and closes it after an error.
+    /// Runs `work` on the helper connection; opens one where it is not there, was lost since or is in use, and closes it after an error. Nobody waits
+    /// for another's answer: one that a lock holds up would hold up all of them.
     pub(crate) async fn with_helper<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
-        let mut helper = self.helper.lock().await;
-        // Taken out, so that a call that is dropped half way leaves no connection with an answer due.
-        let link = match helper.take() {
-            Some(link) if !link.client.is_closed() => link,
-            _ => self.target.connect(&helper_role(&self.names)).await?,
+        let link = match self.kept() {
+            Some(link) => link,
+            None => self.target.connect(&helper_role(&self.names)).await?,
         };
         let late = |_| Error::new(Code::ConnectionLost, "the server does not answer");
         let outcome = timeout(HELPER_TIMEOUT, work(&link.client)).await.map_err(late)??;
-        *helper = Some(link);
+        *self.helper() = Some(link);
         Ok(outcome)
+    }
+
+    fn helper(&self) -> MutexGuard<'_, Option<Link>> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The helper connection, if it is there still. It is taken out, so that a call that is dropped half way leaves none with an answer due.
+    fn kept(&self) -> Option<Link> {
+        self.helper().take().filter(|link| !link.client.is_closed())
     }
 }
 

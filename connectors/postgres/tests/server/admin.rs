@@ -10,7 +10,7 @@ use pontoon_core::{
     state::NodeState,
 };
 
-use crate::support::{BRIDGE, Bench, connect, map, names, options, other, plan_of, server, tag};
+use crate::support::{BRIDGE, Bench, DATABASE, connect, map, names, options, other, plan_of, server, tag};
 
 const ITEMS: &str =
     "CREATE TABLE items (id int PRIMARY KEY, note text, doc json); ALTER TABLE items REPLICA IDENTITY FULL";
@@ -202,6 +202,28 @@ async fn setup_keeps_the_publication_in_step() {
     let mut reader = bench.reader().await;
     bench.run("INSERT INTO more VALUES (1)").await;
     assert_eq!(bench.fragments(&mut reader).await.len(), 1);
+}
+
+#[tokio::test]
+async fn looks_do_not_wait_for_each_other() {
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let other = connect(&bench.server, DATABASE).await;
+    other.batch_execute("BEGIN; LOCK TABLE pontoon.control").await.unwrap();
+    let held_up = bench.node.paused();
+    tokio::pin!(held_up);
+    let at_once = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while bench.sql.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bench.node.log_status(None).await.unwrap();
+    };
+    tokio::select! {
+        found = &mut held_up => panic!("{found:?}"),
+        () = at_once => {}
+    }
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(held_up.await.unwrap(), None);
 }
 
 #[tokio::test]
