@@ -159,8 +159,7 @@ impl Direction {
     /// Notes how far a copy has come, where no more rows follow that would bring it.
     pub(crate) async fn note_arrived(&mut self) -> Result<()> {
         let Some(then) = self.unnoted.take() else { return Ok(()) };
-        let session = self.session().await?;
-        session.begin(Some(&Tag::ALONE)).await?;
+        let session = self.begin(Some(&Tag::ALONE)).await?;
         session.note_copy(&then).await?;
         session.commit().await.map_err(settle::outcome_unknown)
     }
@@ -184,8 +183,7 @@ impl Direction {
         let passed = self.shared.passed[self.source].get();
         // When the rows were written nobody knows: longer ago than anything that is in a log.
         let tag = Tag { position: Some(passed.clone()), commit_time: 0 };
-        let session = self.session().await?;
-        session.begin(Some(&tag)).await?;
+        let session = self.begin(Some(&tag)).await?;
         if !rows.is_empty() {
             let written = match way {
                 Way::Shared => self.load_shared(chunk.table, rows).await?,
@@ -210,7 +208,7 @@ impl Direction {
         let in_order = way == Way::Shared && !self.shared.reads[target];
         let mut lane = self.lane.take();
         let then = if note { Some(chunk.then.clone()) } else { self.unnoted.clone() };
-        let session = self.session().await?;
+        let session = self.session()?;
         if let Some(then) = &then {
             session.note_copy(then).await?;
         }
@@ -236,7 +234,7 @@ impl Direction {
         let mut lane = Lane::begin(self.lane.take(), &self.shared, self.target()).await?;
         let rows: Vec<&Row> = rows.values().collect();
         let (ours, beside) = rows.split_at(rows.len() / 2);
-        let session = self.session().await?;
+        let session = self.session()?;
         let (ours, beside) = tokio::join!(session.load(table, ours), lane.session().load(table, beside));
         // Whatever became of it, it is rolled back or committed as the session is.
         self.lane = Some(lane);
@@ -272,7 +270,7 @@ impl Direction {
         if keys.is_empty() || !self.shared.reads[self.target()] {
             return Ok(Some(BTreeSet::new()));
         }
-        let fence = self.session().await?.fence().await?;
+        let fence = self.session()?.fence().await?;
         let Some(histories) = self.histories(self.target(), keys, &fence).await? else { return Ok(None) };
         let in_queue = histories.into_iter().filter(|(_, of)| !of.all.is_empty()).map(|(place, _)| place);
         // What is stored of a key is behind the checkpoint, and the source has not got it either.
@@ -314,8 +312,7 @@ impl Direction {
     async fn look_up(&mut self, rows: &mut Rows) -> Result<BTreeSet<Place>> {
         let Some((table, _)) = rows.keys().next().cloned() else { return Ok(BTreeSet::new()) };
         let keys: Vec<_> = rows.keys().map(|(_, key)| key.clone()).collect();
-        let session = self.session().await?;
-        session.begin(None).await?;
+        let session = self.begin(None).await?;
         let found = session.lock(table, &keys).await?;
         let (mut doubtful, mut equal) = (BTreeSet::new(), BTreeSet::new());
         for ((place, row), found) in rows.iter().zip(found) {
@@ -346,8 +343,7 @@ impl Direction {
         let mut open = vec![&fitting[..]];
         while let Some(part) = open.pop().filter(|part| !part.is_empty()) {
             let rows: Vec<Row> = part.iter().map(|(_, row)| (*row).clone()).collect();
-            let session = self.session().await?;
-            session.begin(Some(&Tag::ALONE)).await?;
+            let session = self.begin(Some(&Tag::ALONE)).await?;
             let inserted = session.apply(chunk.table, &TableBatch { inserts: rows, ..TableBatch::default() }).await;
             self.roll_back().await?;
             match (inserted, part) {

@@ -350,21 +350,30 @@ impl Direction {
     }
 
     async fn try_checkpoint(&mut self, position: &Position) -> Result<()> {
-        let session = self.session().await?;
-        session.begin(Some(&Tag { position: Some(position.clone()), commit_time: 0 })).await?;
+        let session = self.begin(Some(&Tag { position: Some(position.clone()), commit_time: 0 })).await?;
         session.commit().await.map_err(settle::outcome_unknown)
     }
 
-    pub(crate) async fn session(&mut self) -> Result<&mut Box<dyn Session>> {
-        if self.used.elapsed() > SESSION_IDLE_MAX {
-            self.session = None;
-        }
+    /// Begins a transaction. The session is a new one where the last was not used for long; within a transaction it stays the one that has begun
+    /// it, however long a statement takes: another one would know nothing of what is written.
+    pub(crate) async fn begin(&mut self, tag: Option<&Tag>) -> Result<&mut Box<dyn Session>> {
+        let kept = self.session.take().filter(|_| self.used.elapsed() <= SESSION_IDLE_MAX);
         self.used = Instant::now();
-        let session = match self.session.take() {
+        let session = match kept {
             Some(session) => session,
             None => self.shared.open_session(self.target(), Applier::Direction).await?,
         };
-        Ok(self.session.insert(session))
+        let session = self.session.insert(session);
+        session.begin(tag).await?;
+        Ok(session)
+    }
+
+    /// The session of the transaction that has begun.
+    pub(crate) fn session(&mut self) -> Result<&mut Box<dyn Session>> {
+        self.used = Instant::now();
+        self.session
+            .as_mut()
+            .ok_or_else(|| Error::new(Code::Internal, "a statement of the applier before its transaction"))
     }
 
     /// After any error the transaction is rolled back explicitly, and others get a chance.
@@ -456,9 +465,8 @@ impl Direction {
         let mut holding = Holding::new(&shared, self.target());
         let mut stored = StoredHere::default();
         let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
-        let session = self.session().await?;
         let began = Instant::now();
-        session.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
+        self.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
         self.follow(Applier::Direction);
         let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
@@ -498,7 +506,7 @@ impl Direction {
             }
         }
         let (write, committing) = (began.elapsed(), Instant::now());
-        let session = self.session().await?;
+        let session = self.session()?;
         session.commit().await.map_err(settle::outcome_unknown)?;
         let took = Took { write, commit: committing.elapsed(), ..Took::default() };
         if session.is_bloated() {
@@ -659,7 +667,7 @@ impl Direction {
                 return Ok(Applied::Missed);
             }
             for (table, batch) in &batches.tables {
-                if self.session().await?.apply(*table, batch).await? == Applied::Missed {
+                if self.session()?.apply(*table, batch).await? == Applied::Missed {
                     return Ok(Applied::Missed);
                 }
             }
@@ -681,7 +689,7 @@ impl Direction {
         let shared = self.shared.clone();
         for ((table, key), net) in stage.iter_mut().filter(|(_, net)| net.after.is_none()) {
             let policy = shared.policies.get(table.index());
-            let row = self.session().await?.lock(*table, std::slice::from_ref(key)).await?.pop().flatten();
+            let row = self.session()?.lock(*table, std::slice::from_ref(key)).await?.pop().flatten();
             for (at, _) in policy.into_iter().flat_map(Policy::additive) {
                 if let (Some(before), Some(row)) = (&mut net.before, &row) {
                     before.0[at] = row.0[at].clone();

@@ -98,12 +98,12 @@ impl Direction {
             self.refuse(piece, change, &plan, misfit.clone(), holding)?;
             return Ok(Written::All);
         }
-        self.session().await?.savepoint().await?;
+        self.session()?.savepoint().await?;
         match self.write(&plan, &[]).await {
             Ok(Applied::All) => self.written(&plan).await,
             Ok(Applied::Missed) => Ok(Written::Missed(places)),
             Err(error) if error.is_of_a_row() => {
-                self.session().await?.rollback_to_savepoint().await?;
+                self.session()?.rollback_to_savepoint().await?;
                 if self.is_decided(&error, change.table) {
                     let mut keys = places;
                     close_over(&mut keys, &plan.links);

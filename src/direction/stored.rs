@@ -145,7 +145,7 @@ impl Direction {
     pub(super) async fn store(&mut self, entries: Vec<Stored>, stored: &mut StoredHere) -> Result<()> {
         if self.shared.rules.has(Rule::Quarantine) {
             if !entries.is_empty() {
-                self.session().await?.store(&entries).await?;
+                self.session()?.store(&entries).await?;
             }
             stored.add(entries.into_iter().map(without_rows));
         } else {
@@ -156,8 +156,7 @@ impl Direction {
 
     /// What the rule `Quarantine` rules out.
     pub(super) async fn store_apart(&mut self, entries: &[Stored]) -> Result<()> {
-        let session = self.session().await?;
-        session.begin(Some(&Tag::ALONE)).await?;
+        let session = self.begin(Some(&Tag::ALONE)).await?;
         session.store(entries).await?;
         session.commit().await.map_err(settle::outcome_unknown)
     }

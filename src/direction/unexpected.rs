@@ -29,7 +29,7 @@ impl Direction {
     ) -> Result<Attempt> {
         let shared = self.shared.clone();
         let (mut found, mut links, mut met) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        self.session().await?.begin(None).await?;
+        self.begin(None).await?;
         let mut at = run.events.0;
         while found.len() < CONFLICTS_MAX {
             let (pieces, next) = run.chunk(&shared.queues[self.source], at)?;
@@ -58,7 +58,7 @@ impl Direction {
     /// The places whose row is not the expected one, looked at under their locks.
     pub(super) async fn differing(&mut self, expected: &[(&Place, &Net)]) -> Result<Vec<Place>> {
         let shared = self.shared.clone();
-        let session = self.session().await?;
+        let session = self.session()?;
         let mut differing = Vec::new();
         for same_table in expected.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
             let Some((first, _)) = same_table.first() else { continue };
@@ -80,7 +80,7 @@ impl Direction {
         }
         let written = plan.in_all();
         let written = written.iter().map(|(place, (before, after))| (*place, *before, *after));
-        let broken = looking.broken(self.session().await?.as_mut(), written).await?;
+        let broken = looking.broken(self.session()?.as_mut(), written).await?;
         if broken.is_empty() {
             return Ok(Written::All);
         }

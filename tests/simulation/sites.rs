@@ -42,7 +42,8 @@ fn every_call_fails_once(line: &str, needed: &[&str]) {
     let twice = std::env::var_os("PONTOON_SIM_TWICE").is_some();
     let (mut runs, mut pairs) = (0, 0);
     for (at, site) in sites.iter().enumerate() {
-        for &fault in Fault::of(site.method) {
+        let slow = (site.method == "apply").then_some(&Fault::Slow);
+        for &fault in Fault::of(site.method).iter().chain(slow) {
             let met = hold(&schedule, &[(at, fault)]);
             assert_eq!(met.get(at), Some(site), "{line}: the same seed gives the same schedule");
             runs += 1;

@@ -50,6 +50,8 @@ pub(crate) struct ApplySession {
     files: Files,
     /// The transaction is to begin with what comes first in it, and with this tag.
     told: Option<Option<Tag>>,
+    /// A transaction has begun on the server.
+    is_open: bool,
     is_bloated: bool,
 }
 
@@ -257,6 +259,7 @@ impl ApplySession {
             tables: Prepared::new(tables),
             files: Files::default(),
             told: None,
+            is_open: false,
             is_bloated: false,
         })
     }
@@ -273,9 +276,14 @@ impl ApplySession {
         )
     }
 
-    /// What the transaction begins with that is to begin, if one is.
-    fn opening(&mut self) -> Option<Opening> {
-        let tag = self.told.take()?;
+    /// What the transaction begins with that is to begin, if one is. Errors: internal, where none has begun: the server would commit each statement by
+    /// itself, and without a tag.
+    fn opening(&mut self) -> Result<Option<Opening>> {
+        let Some(tag) = self.told.take() else {
+            let outside = || Error::new(Code::Internal, "a statement without a transaction that it could be part of");
+            return if self.is_open { Ok(None) } else { Err(outside()) };
+        };
+        self.is_open = true;
         let mut script = Script::from(format!("SET SESSION wait_timeout = {TRANSACTION_SECONDS}"));
         script.push("START TRANSACTION");
         script.push(format!(
@@ -285,12 +293,12 @@ impl ApplySession {
         if let Some(tag) = &tag {
             script.push(self.tag_statement(tag));
         }
-        Some(Opening { script, bridge: self.bridge.clone(), token: self.token })
+        Ok(Some(Opening { script, bridge: self.bridge.clone(), token: self.token }))
     }
 
     /// Begins the transaction that is to begin, if one is.
     async fn started(&mut self) -> Result<()> {
-        match self.opening() {
+        match self.opening()? {
             Some(mut opening) => opening.send(&mut self.client).await,
             None => Ok(()),
         }
@@ -304,7 +312,7 @@ impl ApplySession {
         batch: &TableBatch,
         inserts: &[Row],
     ) -> Result<Result<Applied, mysql_async::Error>> {
-        let mut opening = if batch.is_empty() { None } else { self.opening() };
+        let mut opening = if batch.is_empty() { None } else { self.opening()? };
         let ApplySession { client, tables, is_bloated, .. } = self;
         let sql = tables.sql(table)?;
         let mut statements = sql.changes(batch).chain(sql.inserted(inserts)).peekable();
@@ -612,6 +620,7 @@ impl Session for ApplySession {
 
     async fn commit(&mut self) -> Result<()> {
         self.started().await?;
+        self.is_open = false;
         let mut script = Script::from(format!("SET SESSION wait_timeout = {IDLE_SECONDS}"));
         script.push("COMMIT");
         self.client.run(script).await?;
@@ -619,6 +628,7 @@ impl Session for ApplySession {
     }
 
     async fn rollback(&mut self) -> Result<()> {
+        self.is_open = false;
         if self.told.take().is_some() {
             return Ok(());
         }

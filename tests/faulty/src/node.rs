@@ -26,6 +26,9 @@ use crate::sites::{Due, Fault, Sites};
 /// wait for it.
 const LATER: Duration = Duration::from_secs(3);
 
+/// How long a slow call takes.
+const SLOW: Duration = Duration::from_secs(45);
+
 fn lost() -> Error {
     Error::new(Code::ConnectionLost, "the connection was cut at this call")
 }
@@ -47,7 +50,7 @@ impl Caller {
         match self.sites.call(&self.node, method) {
             None => Ok(None),
             Some(due) => match due.fault {
-                Fault::After => Ok(Some(due)),
+                Fault::After | Fault::Slow => Ok(Some(due)),
                 Fault::Contention => Err(contended()),
                 Fault::Before | Fault::Later => Err(lost()),
             },
@@ -77,12 +80,18 @@ impl<T: ?Sized> Connection<T> {
         Ok((self.inner.as_deref_mut().ok_or_else(lost)?, lose))
     }
 
-    fn after<A>(&mut self, answer: A, lose: Option<Due>) -> Result<A> {
-        if lose.is_none() {
-            return Ok(answer);
+    async fn after<A>(&mut self, answer: A, due: Option<Due>) -> Result<A> {
+        match due.map(|due| due.fault) {
+            None => Ok(answer),
+            Some(Fault::Slow) => {
+                tokio::time::sleep(SLOW).await;
+                Ok(answer)
+            }
+            Some(_) => {
+                self.inner = None;
+                Err(lost())
+            }
         }
-        self.inner = None;
-        Err(lost())
     }
 
     fn cut_by(&mut self, error: &Error) {
@@ -106,7 +115,7 @@ macro_rules! over {
     ($connection:expr, $method:literal, |$inner:ident| $call:expr) => {{
         let ($inner, lose) = $connection.before($method)?;
         let answer = $call.await?;
-        $connection.after(answer, lose)
+        $connection.after(answer, lose).await
     }};
 }
 
@@ -308,7 +317,7 @@ macro_rules! statement {
     ($faulty:expr, $method:literal, |$session:ident| $call:expr) => {{
         let ($session, lose) = $faulty.statement($method)?;
         let answer = $call.await?;
-        $faulty.session.after(answer, lose)
+        $faulty.session.after(answer, lose).await
     }};
 }
 
@@ -447,9 +456,9 @@ impl Session for FaultySession {
                 self.failed = true;
                 Err(contended())
             }
-            Some(Fault::After) | None => {
+            Some(Fault::After | Fault::Slow) | None => {
                 self.session.inner.as_mut().ok_or_else(lost)?.commit().await?;
-                self.session.after((), due)
+                self.session.after((), due).await
             }
         }
     }

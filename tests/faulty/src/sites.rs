@@ -20,6 +20,8 @@ pub enum Fault {
     After,
     /// The connection is lost, and it happens a while later: of commits.
     Later,
+    /// It does not: it only takes longer than a session may be idle, as on a server whose disk is full for a while. Only where time passes by itself.
+    Slow,
     /// Something cannot be had in time. The connection stays, and the transaction, if there is one, has to be rolled back.
     Contention,
 }

@@ -91,6 +91,20 @@ async fn apply(session: &mut Box<dyn Session>, batch: TableBatch) -> Result<Appl
     })
 }
 
+async fn read(session: &mut Box<dyn Session>, keys: &[Key]) -> Vec<Option<Row>> {
+    session.begin(None).await.unwrap();
+    let found = session.read(TableId(0), keys).await.unwrap();
+    session.rollback().await.unwrap();
+    found
+}
+
+async fn highest_id(session: &mut Box<dyn Session>) -> i64 {
+    session.begin(None).await.unwrap();
+    let highest = session.highest_id().await.unwrap();
+    session.rollback().await.unwrap();
+    highest
+}
+
 async fn writes_are_conditional(server: &Server) {
     let (node, tables) = table(server, "cond").await;
     let mut reader = set_up(&node, &tables).await;
@@ -107,6 +121,10 @@ async fn writes_are_conditional(server: &Server) {
         ..Default::default()
     };
     let (one, two) = (row("é", 1, "x", int(1)), row("B", 2, "y", Value::Null));
+    // The server would commit it by itself, and without a tag.
+    let outside = session.apply(TableId(0), &inserts(std::slice::from_ref(&one))).await.unwrap_err();
+    assert_eq!(outside.code(), Code::Internal, "{outside}");
+    assert_eq!(session.commit().await.unwrap_err().code(), Code::Internal);
     assert_eq!(apply(&mut session, inserts(&[one.clone(), two.clone()])).await, Ok(Applied::All));
     // A key that is there, by the key's own collation; zero stayed zero in a counter.
     assert_eq!(apply(&mut session, inserts(&[row("c", 3, "", Value::Null), one.clone()])).await, Ok(Applied::Missed));
@@ -124,8 +142,7 @@ async fn writes_are_conditional(server: &Server) {
     assert_eq!(apply(&mut session, update(&one, &changed)).await, Ok(Applied::All));
     assert_eq!(apply(&mut session, update(&one, &changed)).await, Ok(Applied::Missed));
     let keys = [Key(vec![text("B"), int(2)]), Key(vec![text("zz"), int(9)]), Key(vec![text("é"), int(1)])];
-    let found = session.read(TableId(0), &keys).await.unwrap();
-    assert_eq!(found, [Some(two.clone()), None, Some(changed.clone())]);
+    assert_eq!(read(&mut session, &keys).await, [Some(two.clone()), None, Some(changed.clone())]);
     // All in one batch, in their order.
     let batch = TableBatch {
         deletes: vec![two.clone()],
@@ -421,7 +438,7 @@ async fn state_is_kept_and_taken_down(server: &Server) {
     assert_eq!(node.skip(&Position::Lsn(1)).await.unwrap_err().code(), Code::Config);
     let (_lease, token) = lease(&node, "x").await;
     let mut session = node.open_session(Applier::Rendezvous, token, &tables).await.unwrap();
-    assert_eq!(session.highest_id().await.unwrap(), 0);
+    assert_eq!(highest_id(&mut session).await, 0);
     let key = row("ä'\\", 1, "", Value::Null);
     let resolution = |id| Resolution {
         id,
@@ -445,7 +462,7 @@ async fn state_is_kept_and_taken_down(server: &Server) {
         session.record(records).await.unwrap();
         session.commit().await.unwrap();
     }
-    assert_eq!(session.highest_id().await.unwrap(), 3);
+    assert_eq!(highest_id(&mut session).await, 3);
     let state = node.state(&tables).await.unwrap();
     assert_eq!(state.resolutions, [resolution(2), other]);
     assert_eq!(state.skips, [skip]);
@@ -573,7 +590,7 @@ async fn the_quarantine_reads_back(server: &Server) {
     assert_eq!(session.stored(TableId(0), &key, 0).await.unwrap(), stored);
     assert_eq!(session.highest_id().await.unwrap(), 6);
     session.commit().await.unwrap();
-    let there = session.read(TableId(0), &[Key(vec![text("a"), int(1)]), Key(vec![text("b"), int(1)])]).await.unwrap();
+    let there = read(&mut session, &[Key(vec![text("a"), int(1)]), Key(vec![text("b"), int(1)])]).await;
     assert_eq!(there, [Some(row("a", 1, "", int(7))), None]);
 
     let state = node.state(&tables).await.unwrap();

@@ -564,9 +564,9 @@ async fn every_column_can_be_set(session: &mut Box<dyn Session>, tables: &Tables
             ..Default::default()
         };
         assert_eq!(session.apply(TableId(1), &batch).await.unwrap(), Applied::All);
-        session.commit().await.unwrap();
         let keys: Vec<_> = to.iter().map(|row| tables[1].key_of(row)).collect();
         let found: Vec<Row> = session.read(TableId(1), &keys).await.unwrap().into_iter().flatten().collect();
+        session.commit().await.unwrap();
         same_rows(&found, to, tables);
     }
 }
