@@ -135,11 +135,9 @@ async fn promoted(node: &dyn Node, was: &LogIdentity, places: Vec<Position>) -> 
 /// The places of a side's log that either node keeps.
 fn places(states: &Pair<NodeState>, side: Side) -> Vec<Position> {
     let (own, keeper) = (&states[side], &states[side.other()]);
-    let own_fences = own.resolutions.iter().map(|record| &record.own_fence);
-    let own_fences = own_fences.chain(own.unmapped.resolutions.iter().map(|record| &record.own_fence));
-    let other_fences = keeper.resolutions.iter().map(|record| &record.other_fence);
-    let other_fences = other_fences.chain(keeper.unmapped.resolutions.iter().map(|record| &record.other_fence));
-    applied(keeper).chain(other_fences.chain(own_fences).flatten()).cloned().collect()
+    let own_fences = records(own).filter_map(|record| record.own_fence);
+    let other_fences = records(keeper).filter_map(|record| record.other_fence);
+    applied(keeper).chain(other_fences).chain(own_fences).cloned().collect()
 }
 
 /// Those up to which a node has applied the other's log.

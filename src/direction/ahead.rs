@@ -76,7 +76,7 @@ impl UnderWay<Ahead> {
     /// Begins with event number `at` of a direction.
     pub(super) fn begin(shared: &Arc<Shared>, source: Side, at: u64) -> UnderWay<Ahead> {
         let shared = shared.clone();
-        UnderWay(beside(move || plan(&shared, source, at)))
+        UnderWay(on_another_thread(move || plan(&shared, source, at)))
     }
 }
 
@@ -84,7 +84,7 @@ impl UnderWay<AheadChunk> {
     /// The chunk of a large run that begins with event number `at`.
     pub(super) fn begin_chunk(shared: &Arc<Shared>, source: Side, run: &Run, at: u64) -> UnderWay<AheadChunk> {
         let (shared, run) = (shared.clone(), run.clone());
-        UnderWay(beside(move || {
+        UnderWay(on_another_thread(move || {
             let basis = Basis::now(&shared);
             let (pieces, next) = run.chunk(&shared.queues[source], at)?;
             let planned = planned(&shared, source, &pieces, basis)?;
@@ -105,7 +105,7 @@ impl<T> UnderWay<T> {
 }
 
 /// Works for some milliseconds on a thread where nobody waits for a server's answer: on one that does, the answer would lie there until the work is done.
-fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Handle::current().runtime_flavor() {
         // The simulation has one thread, and its time stands still for no other.
         RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),

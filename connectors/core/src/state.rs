@@ -240,6 +240,12 @@ impl NotedLogs {
     }
 }
 
+/// The error of a session on a server whose log is not the one that is noted there. Connection lost: the next session looks at the server again.
+pub fn another_server(log: &LogIdentity) -> Error {
+    let text = format!("another server answers than the one that the session began with: its log is {log}");
+    Error::new(Code::ConnectionLost, text)
+}
+
 /// What a node keeps of tables that a session does not have, since they are set aside. Nothing is decided by it; its places move with all others where a
 /// server is promoted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

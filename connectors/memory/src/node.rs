@@ -12,7 +12,7 @@ use pontoon_core::{
     pressure::{Pressure, PressureLimits},
     quarantine::{Ask, Asked, QuarantinedKey, What},
     requests::Requests,
-    state::{NodeState, Pause, Throttle, Unmapped, UnmappedResolution},
+    state::{NodeState, Pause, Throttle, Unmapped, UnmappedResolution, another_server},
     verified::Verified,
 };
 use tokio::time::Instant;
@@ -163,13 +163,11 @@ impl Node for MemoryNode {
 
     async fn open_session(&self, _applier: Applier, token: i64, tables: &Tables) -> Result<Box<dyn Session>> {
         self.database.dice.call().await?;
-        let own_log = self.database.inner().bridge(&self.bridge).own_log.clone();
+        let noted = self.database.inner().bridge(&self.bridge).own_log.clone();
+        let own = self.database.identity();
         // Before the server that was promoted is noted, its positions are not those that the bridge compares.
-        if own_log.is_some_and(|noted| noted != self.database.identity()) {
-            return Err(Error::new(
-                Code::ConnectionLost,
-                "another server answers than the one that the session began with",
-            ));
+        if noted.is_some_and(|noted| noted != own) {
+            return Err(another_server(&own));
         }
         Ok(Box::new(MemorySession::new(self.database.clone(), &self.bridge, token, tables.clone())))
     }

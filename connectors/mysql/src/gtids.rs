@@ -22,6 +22,7 @@ use pontoon_core::{
     error::first_few,
     neighbours::Joined,
     node::{CarriedOver, PassedOver, Tables},
+    state::another_server,
     value::parse_uuid,
 };
 
@@ -90,8 +91,7 @@ pub(crate) async fn is_noted(client: &mut Client, bridge: &str) -> Result<()> {
     if noted(client, bridge).await?.is_none_or(|noted| noted == own) {
         return Ok(());
     }
-    let text = format!("another server answers than the one that the session began with: its log is {own}");
-    Err(Error::new(Code::ConnectionLost, text))
+    Err(another_server(&own))
 }
 
 /// The log that is noted as the server's own.

@@ -11,7 +11,7 @@
 //! is lost. So nothing is written on a server whose log is not the one that is noted there ([`Node::carried_over`](pontoon_core::node::Node::carried_over) and
 //! what follows from it note it, under a new token).
 
-use pontoon_core::{Code, Error, LogIdentity, Position, Result, neighbours::Joined};
+use pontoon_core::{Code, Error, LogIdentity, Position, Result, neighbours::Joined, state::another_server};
 use tokio_postgres::Client;
 
 use crate::{
@@ -58,8 +58,7 @@ pub(crate) async fn is_noted(client: &Client, names: &Names) -> Result<()> {
     if !noted.is_some_and(|noted| is_another_timeline(&own, &noted)) {
         return Ok(());
     }
-    let text = format!("another server answers than the one that the session began with: its log is {own}");
-    Err(Error::new(Code::ConnectionLost, text))
+    Err(another_server(&own))
 }
 
 /// Of the same server's.
