@@ -169,6 +169,14 @@ pub enum EngineEvent<'a> {
         /// How many.
         values: u64,
     },
+    /// A large transaction that was applied while it was read is decided, and what is left of it is applied now; or what was written of it is rolled back, since something
+    /// else came first or it is not to be applied.
+    Early {
+        /// The direction.
+        source: Side,
+        /// It goes on.
+        goes_on: bool,
+    },
     /// A transaction was rolled back since rows were not as it expects; what is to be settled is, and it is tried again.
     Missed {
         /// The direction.

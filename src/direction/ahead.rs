@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use pontoon_core::{Change, Error, Result};
+use pontoon_core::Result;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     task::JoinHandle,
@@ -18,8 +18,8 @@ use tokio::{
 
 use super::{
     gather::{self, Gathered, Piece, Run},
-    plan::{Batches, Hold, InLog, Net, Place, Plan},
-    stored,
+    plan::{Batches, Place, Plan},
+    stored::{self, Unheld},
 };
 use crate::{bridge::Shared, rules::Rule, side::Side};
 
@@ -105,7 +105,7 @@ impl<T> UnderWay<T> {
 }
 
 /// Works for some milliseconds on a thread where nobody waits for a server's answer: on one that does, the answer would lie there until the work is done.
-fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(super) fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Handle::current().runtime_flavor() {
         // The simulation has one thread, and its time stands still for no other.
         RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
@@ -133,9 +133,9 @@ fn plan(shared: &Shared, source: Side, at: u64) -> Result<Option<Ahead>> {
 }
 
 fn planned(shared: &Shared, source: Side, pieces: &[Piece], basis: Basis) -> Result<Option<Planned>> {
-    let mut hold = Unheld { shared, met: false };
+    let mut hold = Unheld::new(shared);
     let plan = shared.planner(source.other(), |planner| planner.plan(pieces, &mut hold))?;
-    if hold.met {
+    if hold.met() {
         return Ok(None);
     }
     let batches = plan.batches(&shared.policies);
@@ -149,21 +149,4 @@ pub(super) fn keys_of(shared: &Shared, source: Side, pieces: &[Piece]) -> Result
         keys.extend(stored::places_of(&shared.tables[source.other()], fragment)?);
     }
     Ok(keys)
-}
-
-/// What has changes that are stored is planned in its turn.
-struct Unheld<'a> {
-    shared: &'a Shared,
-    met: bool,
-}
-
-impl Hold for Unheld<'_> {
-    fn holds(&self, place: &Place) -> bool {
-        stored::is_held(self.shared, place)
-    }
-
-    fn store(&mut self, _: &Change, _: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
-        self.met = true;
-        Ok(())
-    }
 }

@@ -33,6 +33,7 @@ use tokio::{
 use super::{
     ahead::{self, Ahead, AheadChunk, Planned, UnderWay},
     beside::{Beside, Following},
+    early::Early,
     gather::{self, Gathered, Gathering, Piece, Run},
     plan::{self, Batches, Hold, Net, Place, Plan, Planner},
     stored::{Holding, StoredHere},
@@ -92,9 +93,15 @@ pub(super) enum Written {
 }
 
 /// What a run has in hand until its commit is known.
-struct Claimed {
+pub(super) struct Claimed {
     claim: Claim,
     _in_hand: InHand,
+}
+
+impl Claimed {
+    pub(super) fn new(claim: Claim, in_hand: InHand) -> Claimed {
+        Claimed { claim, _in_hand: in_hand }
+    }
 }
 
 pub(super) enum Attempt {
@@ -114,7 +121,7 @@ pub(crate) struct Direction {
     /// Chunks of a copy that have been read.
     chunks: mpsc::Receiver<Chunk>,
     /// The next of them, until the log is applied up to where it was read.
-    chunk: Option<Chunk>,
+    pub(super) chunk: Option<Chunk>,
     pub(super) session: Option<Box<dyn Session>>,
     pub(super) used: Instant,
     /// The other session, that of [`Applier::Beside`], while it has nothing to do, and when it was used last.
@@ -135,6 +142,9 @@ pub(crate) struct Direction {
     /// The run in hand where it was that, and whether it has its keys in hand; and its plan, where it is to be written yet.
     pub(super) beside: Option<(Beside, bool)>,
     pub(super) ahead: Option<Ahead>,
+    /// A large transaction that is written already as far as it was read; and the number of the last that was begun so.
+    pub(super) early: Option<Early>,
+    pub(super) tried_early: u64,
     /// How many runs are to be written by themselves; and how many were, the last time.
     pub(super) rest: u32,
     pub(super) last_rest: Option<u32>,
@@ -187,6 +197,8 @@ impl Direction {
             following: None,
             beside: None,
             ahead: None,
+            early: None,
+            tried_early: 0,
             rest: 0,
             last_rest: None,
         }
@@ -204,6 +216,7 @@ impl Direction {
         let mut stopping = shared.stopping.clone();
         let mut limit = shared.throttles[self.source].subscribe();
         let mut held = shared.held_back[self.source].subscribe();
+        let mut held_so_far = shared.queues[self.source].held_so_far();
         if shared.is_paused(self.target()) {
             stopping.wait_for(|stop| *stop).await;
         }
@@ -213,6 +226,7 @@ impl Direction {
             }
             read.see();
             limit.see();
+            held_so_far.see();
             let wait = self.heed(limit.get());
             let is_held = held.see();
             if wait.is_zero()
@@ -220,6 +234,7 @@ impl Direction {
                 && let Some(chunk) = self.due_chunk()
             {
                 let rows = chunk.rows();
+                self.give_up_early().await;
                 self.alone().await;
                 self.second = None;
                 self.arrive(chunk).await?;
@@ -234,6 +249,7 @@ impl Direction {
                     shared.gathering(self.source, self.throttle.rows_at_once()),
                 )?,
             };
+            self.keep_early(&gathered, wait.is_zero() && !is_held).await;
             match gathered {
                 Gathered::Run(run) if run.changes > 0 && is_held => {
                     self.hold_nothing_back();
@@ -263,6 +279,7 @@ impl Direction {
                 }
                 Gathered::Nothing => {
                     self.hold_nothing_back();
+                    self.apply_early().await?;
                     tokio::select! {
                         biased;
                         () = stopping.changed() => {}
@@ -271,6 +288,7 @@ impl Direction {
                         () = held.changed() => {}
                         () = sleep(wait), if !wait.is_zero() => {}
                         () = read.changed() => {}
+                        () = held_so_far.changed() => {}
                         chunk = self.chunks.recv(), if self.chunk.is_none() && !self.chunks.is_closed() => self.chunk = chunk,
                     }
                 }
@@ -288,6 +306,7 @@ impl Direction {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.give_up_early().await;
         self.alone().await;
         self.note_arrived().await?;
         let passed = self.shared.passed[self.source].get();
@@ -315,7 +334,9 @@ impl Direction {
         });
         let durable = self.shared.durable[self.source].get();
         let idle = run.position.bytes_since(&durable).is_none_or(|bytes| bytes >= IDLE_BYTES);
-        if run.position != durable && (run.barrier || idle) {
+        // It comes next, and moves the checkpoint.
+        let is_coming = self.early.is_some();
+        if run.position != durable && (run.barrier || idle) && !is_coming {
             self.checkpoint(&run.position).await?;
         }
         Ok(())
@@ -454,21 +475,28 @@ impl Direction {
         if let Some(committed) = self.in_turn(run).await? {
             return Ok(committed);
         }
-        let ahead = self.ahead.take().filter(|ahead| way == Way::Collapsed && ahead.run.events == run.events);
-        let claimed = match self.claim(run, ahead.as_ref()).await? {
-            Ok(claimed) => claimed,
-            Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
-        };
         let shared = self.shared.clone();
+        let mut holding = Holding::new(&shared, self.target());
+        let ahead = self.ahead.take().filter(|ahead| way == Way::Collapsed && ahead.run.events == run.events);
+        let early = self.early.take().map(|early| early.go_on(run, &mut holding, &shared, self.source));
+        let is_early = early.is_some();
+        let (claimed, mut at) = match early {
+            Some(early) => early,
+            None => match self.claim(run, ahead.as_ref()).await? {
+                Ok(claimed) => (claimed, run.events.0),
+                Err(half_done) => return Ok(Attempt::Conflicts(half_done)),
+            },
+        };
         let mut planned = ahead.map(|ahead| ahead.planned).filter(|planned| planned.is_current(&shared));
         let mut following: Option<UnderWay<AheadChunk>> = None;
-        let mut holding = Holding::new(&shared, self.target());
         let mut stored = StoredHere::default();
         let position = shared.rules.has(Rule::Checkpoint).then(|| run.position.clone());
+        let tag = Tag { position, commit_time: run.commit_time };
         let began = Instant::now();
-        self.begin(Some(&Tag { position, commit_time: run.commit_time })).await?;
+        if !is_early {
+            self.begin(Some(&tag)).await?;
+        }
         self.follow(Applier::Direction);
-        let mut at = run.events.0;
         while at < run.events.1 || !run.is_large() {
             let (pieces, next, ahead) = self.chunk(run, at, following.take(), &holding).await?;
             if run.is_large() && way == Way::Collapsed && next < run.events.1 {
@@ -507,6 +535,9 @@ impl Direction {
         }
         let (write, committing) = (began.elapsed(), Instant::now());
         let session = self.session()?;
+        if is_early {
+            session.tag(&tag).await?;
+        }
         session.commit().await.map_err(settle::outcome_unknown)?;
         let took = Took { write, commit: committing.elapsed(), ..Took::default() };
         if session.is_bloated() {
@@ -601,7 +632,7 @@ impl Direction {
             }
             Claim::Keys(keys)
         };
-        Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed { claim, _in_hand: in_hand }))
+        Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed::new(claim, in_hand)))
     }
 
     /// Takes keys in hand; or the keys among them that are half done, but for those in quarantine, which are only stored.

@@ -33,6 +33,8 @@ const BLOCKS_MIN: usize = 2;
 #[derive(Default)]
 pub(super) struct Hold {
     undecided: BTreeMap<Arc<str>, Undecided>,
+    /// The number of the last that began.
+    last: u64,
     /// Of pieces in memory.
     memory_bytes: usize,
 }
@@ -41,6 +43,8 @@ pub(super) struct Hold {
 /// several hundred for the same time.
 #[derive(Default)]
 struct Undecided {
+    /// Its own, from 1 on: names are used again.
+    number: u64,
     spilled: Vec<Spilled>,
     /// After those on disk.
     pieces: Vec<Arc<LogEvent>>,
@@ -75,6 +79,8 @@ pub(super) struct Decision {
 
 /// A transaction that commits.
 pub(super) struct Decided {
+    /// Its number here, if all that was held of it commits; else 0.
+    pub(super) number: u64,
     /// What is on disk, and comes first.
     pub(super) blocks: Vec<Block>,
     /// What follows, in memory: fragments.
@@ -86,7 +92,11 @@ impl Hold {
     pub(super) fn add(&mut self, piece: LogEvent, room: &mut Room) -> Result<()> {
         let LogEvent::Held(Held::Piece { id, part, changes }) = &piece else { return Ok(()) };
         let bytes = block::event_bytes(&piece);
-        let undecided = self.undecided.entry(id.clone()).or_default();
+        let last = &mut self.last;
+        let undecided = self.undecided.entry(id.clone()).or_insert_with(|| {
+            *last += 1;
+            Undecided { number: *last, ..Undecided::default() }
+        });
         undecided.parts.entry(*part).or_default().count(changes);
         undecided.pieces.push(Arc::new(piece));
         undecided.memory_bytes += bytes;
@@ -157,13 +167,50 @@ impl Hold {
     pub(super) fn decide(&mut self, id: &str, fragment: &Fragment, room: &mut Room) -> Decided {
         let undecided = self.undecided.remove(id).unwrap_or_default();
         self.take_from_memory(undecided.memory_bytes, room);
+        let number = if undecided.undone.is_empty() { undecided.number } else { 0 };
         let fragment = Fragment { first: false, position: None, ..fragment.clone() };
         let decision = Arc::new(Decision { fragment, undone: undecided.undone });
         let fragments = undecided.pieces.into_iter().filter(|piece| !undone(piece, &decision.undone));
         let fragments = fragments.map(|piece| decision.fragment(Arc::unwrap_or_clone(piece))).collect();
         let mut blocks: Vec<Block> = undecided.spilled.into_iter().map(|spilled| spilled.block).collect();
         blocks.iter_mut().for_each(|block| block.decide(&decision));
-        Decided { blocks, fragments }
+        Decided { number, blocks, fragments }
+    }
+
+    /// The largest of those that began after number `after`, if it has so many bytes and nothing of it was undone.
+    pub(super) fn largest(&self, bytes_min: u64, after: u64) -> Option<u64> {
+        let whole = self.undecided.values().filter(|undecided| undecided.number > after && undecided.undone.is_empty());
+        let largest = whole.map(|undecided| (undecided.bytes(), undecided.number)).max();
+        largest.filter(|(bytes, _)| *bytes >= bytes_min).map(|(_, number)| number)
+    }
+
+    /// The pieces of a transaction behind what was taken already, of so many bytes; none while less is at hand. `None`: it is not undecided any more,
+    /// or a part of it was undone.
+    pub(super) fn pieces(&self, number: u64, taken: Taken, bytes: u64) -> Result<Option<Vec<Arc<LogEvent>>>> {
+        let is_it = |undecided: &&Undecided| undecided.number == number && undecided.undone.is_empty();
+        let Some(undecided) = self.undecided.values().find(is_it) else { return Ok(None) };
+        let mut pieces = Vec::new();
+        if undecided.bytes() < taken.bytes + bytes {
+            return Ok(Some(pieces));
+        }
+        let (mut at, mut rest) = (0, bytes);
+        let mut take = |at: u64, events: &[Arc<LogEvent>]| {
+            for event in events.iter().skip(usize::try_from(taken.pieces.saturating_sub(at)).unwrap_or(usize::MAX)) {
+                if rest > 0 {
+                    rest = rest.saturating_sub(bytes_of(event));
+                    pieces.push(event.clone());
+                }
+            }
+            rest > 0
+        };
+        for Spilled { block, .. } in &undecided.spilled {
+            if at + block.count > taken.pieces && !take(at, &block.events()?) {
+                return Ok(Some(pieces));
+            }
+            at += block.count;
+        }
+        take(at, &undecided.pieces);
+        Ok(Some(pieces))
     }
 
     /// What an undecided transaction has done so far and not undone.
@@ -220,6 +267,36 @@ impl Tally {
     }
 }
 
+impl Undecided {
+    /// Of its changes.
+    fn bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.bytes).sum()
+    }
+}
+
+/// What was taken of the pieces of an undecided transaction.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// How many.
+    pub(super) pieces: u64,
+    /// Of their changes.
+    bytes: u64,
+}
+
+impl Taken {
+    pub(super) fn add(&mut self, piece: &LogEvent) {
+        self.pieces += 1;
+        self.bytes += bytes_of(piece);
+    }
+}
+
+fn bytes_of(piece: &LogEvent) -> u64 {
+    match piece {
+        LogEvent::Held(Held::Piece { changes, .. }) => changes.iter().map(|change| change.memory_bytes() as u64).sum(),
+        _ => 0,
+    }
+}
+
 fn part_of(piece: &LogEvent) -> Option<u32> {
     match piece {
         LogEvent::Held(Held::Piece { part, .. }) => Some(*part),
@@ -246,7 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::queue::{Limits, Queue},
+        super::queue::{Limits, Queue, Undecided},
         *,
     };
 
@@ -325,7 +402,64 @@ mod tests {
         ]
     }
 
+    fn changes_of(event: &LogEvent) -> &[Change] {
+        match event {
+            LogEvent::Held(Held::Piece { changes, .. }) => changes,
+            LogEvent::Fragment(fragment) => &fragment.changes,
+            _ => &[],
+        }
+    }
+
     proptest! {
+        /// Whatever comes between, is undone and is spilled: what was taken of a transaction before its decision is what it begins with, or it is gone.
+        #[test]
+        fn what_is_taken_early_is_what_it_begins_with(steps in proptest::collection::vec(step(), 0..120), memory in 0usize..9_000) {
+            let folder = tempfile::tempdir().unwrap();
+            let queue = Queue::new(Position::Index(0), small(memory), folder.path());
+            let (mut undone, mut number, mut last) = (BTreeSet::new(), 0, 0);
+            let mut early: Option<(u64, Taken, Vec<Change>)> = None;
+            for (step, position) in steps.into_iter().zip(1..) {
+                match step {
+                    Step::Piece(id, part, _) if undone.contains(&(id, part)) => {}
+                    Step::Piece(id, part, count) => {
+                        let changes = (0..count).map(|_| { number += 1; change(number) }).collect();
+                        queue.push(piece(&id.to_string(), part, changes)).unwrap();
+                    }
+                    Step::Undo(id, part) => {
+                        match part {
+                            Some(part) => { undone.insert((id, part)); }
+                            None => undone.retain(|(of, _)| *of != id),
+                        }
+                        queue.push(undo(&id.to_string(), part)).unwrap();
+                    }
+                    Step::Decide(id) => {
+                        undone.retain(|(of, _)| *of != id);
+                        queue.push(decide(&id.to_string(), position)).unwrap();
+                    }
+                    Step::Progress => {}
+                }
+                let begin = || queue.largest_undecided(1, last).map(|number| (number, Taken::default(), Vec::new()));
+                let Some((of, mut taken, mut changes)) = early.take().or_else(begin) else { continue };
+                last = of;
+                match queue.undecided(of, taken, 200).unwrap() {
+                    Undecided::Open(pieces) => {
+                        for piece in &pieces {
+                            taken.add(piece);
+                            changes.extend_from_slice(changes_of(piece));
+                        }
+                        early = Some((of, taken, changes));
+                    }
+                    Undecided::Decided(first) => {
+                        let pieces = usize::try_from(taken.pieces).unwrap();
+                        let events = queue.events(first + 1, usize::MAX).unwrap();
+                        let begins: Vec<Change> = events[..pieces].iter().flat_map(|event| changes_of(event)).cloned().collect();
+                        prop_assert_eq!(changes, begins);
+                    }
+                    Undecided::Gone => {}
+                }
+            }
+        }
+
         /// Whatever comes between, is undone and is spilled: a decided transaction has its changes in order.
         #[test]
         fn a_decision_brings_what_is_not_undone(steps in proptest::collection::vec(step(), 0..120), memory in 0usize..9_000) {

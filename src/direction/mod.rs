@@ -24,6 +24,7 @@ mod beside;
 mod block;
 #[cfg(test)]
 mod counted;
+mod early;
 pub(crate) mod gather;
 mod hold;
 pub(crate) mod look;

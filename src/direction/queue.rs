@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     block::{Block, Room, event_bytes},
-    hold::{self, Hold, Tally},
+    hold::{self, Hold, Taken, Tally},
 };
 use crate::level;
 
@@ -66,6 +66,8 @@ struct Inner {
     next: u64,
     released: u64,
     hold: Hold,
+    /// The transaction that was decided last, by its number in the hold, and its first event.
+    decided: (u64, u64),
     room: Room,
     /// The block that was last read back, since neighbours are asked for one after the other.
     recent: Option<(u64, Arc<Vec<Arc<LogEvent>>>)>,
@@ -76,7 +78,19 @@ pub struct Queue {
     inner: Mutex<Inner>,
     limits: Limits,
     read: level::Sender<ReadUpTo>,
+    /// How often something of an undecided transaction was read.
+    held: level::Sender<u64>,
     released: Notify,
+}
+
+/// What there is of a transaction that was undecided.
+pub(super) enum Undecided {
+    /// It still is: what follows, or nothing while that is less than was asked for.
+    Open(Vec<Arc<LogEvent>>),
+    /// It commits: the number of its first event.
+    Decided(u64),
+    /// All of it was rolled back, or a part; or others were decided since.
+    Gone,
 }
 
 impl Queue {
@@ -89,11 +103,13 @@ impl Queue {
                 next: 0,
                 released: 0,
                 hold: Hold::default(),
+                decided: (0, 0),
                 room: Room::new(limits, folder),
                 recent: None,
             }),
             limits,
             read: level::Sender::new(ReadUpTo { event: 0, position: start }),
+            held: level::Sender::new(0),
             released: Notify::new(),
         }
     }
@@ -105,7 +121,7 @@ impl Queue {
     /// Appends an event; the end of a transaction makes all of it visible. What is held of an undecided transaction
     /// is kept aside until its decision. Errors: spill failed.
     pub fn push(&self, event: LogEvent) -> Result<()> {
-        let mut position = None;
+        let (mut position, mut is_held) = (None, false);
         let next = {
             let mut inner = self.inner();
             match event {
@@ -113,7 +129,10 @@ impl Queue {
                     inner.decide(&id, &fragment)?;
                     position = fragment.position;
                 }
-                LogEvent::Held(held) => inner.hold(held)?,
+                LogEvent::Held(held) => {
+                    inner.hold(held)?;
+                    is_held = true;
+                }
                 event => {
                     match &event {
                         LogEvent::Fragment(fragment) => position.clone_from(&fragment.position),
@@ -136,7 +155,29 @@ impl Queue {
         if let Some(position) = position {
             self.read.set(ReadUpTo { event: next, position });
         }
+        if is_held {
+            self.held.modify(|count| *count += 1);
+        }
         Ok(())
+    }
+
+    /// Changes whenever something of an undecided transaction was read.
+    pub(super) fn held_so_far(&self) -> level::Receiver<u64> {
+        self.held.subscribe()
+    }
+
+    /// The number of the largest undecided transaction of those that began after number `after`, if it has so many bytes and nothing of it was undone.
+    pub(super) fn largest_undecided(&self, bytes_min: u64, after: u64) -> Option<u64> {
+        self.inner().hold.largest(bytes_min, after)
+    }
+
+    /// What follows of a transaction that was undecided, of so many bytes.
+    pub(super) fn undecided(&self, number: u64, taken: Taken, bytes: u64) -> Result<Undecided> {
+        let inner = self.inner();
+        match inner.decided {
+            (of, first) if of == number => Ok(Undecided::Decided(first)),
+            _ => Ok(inner.hold.pieces(number, taken, bytes)?.map_or(Undecided::Gone, Undecided::Open)),
+        }
     }
 
     /// A place that has been read, with the name of the last transaction before it that was of any concern, where that is known still.
@@ -292,6 +333,9 @@ impl Inner {
     /// Appends a transaction of which all is held, as if it had been read here.
     fn decide(&mut self, id: &str, fragment: &Fragment) -> Result<()> {
         let decided = self.hold.decide(id, fragment, &mut self.room);
+        if decided.number > 0 {
+            self.decided = (decided.number, self.next);
+        }
         let (first, last) = hold::ends(fragment);
         self.append(first)?;
         for mut block in decided.blocks {

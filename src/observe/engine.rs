@@ -71,6 +71,7 @@ impl Observer for Metrics {
             EngineEvent::Converted { source, fault, values } => {
                 ValuesConverted { source, reason: fault.into(), values }.emit(self);
             }
+            EngineEvent::Early { .. } => {}
             EngineEvent::Missed { source } => Missed { source }.emit(self),
             EngineEvent::Stored { source, changes } => {
                 RowsSkipped { source, reason: SkipReason::Quarantined, rows: changes }.emit(self);

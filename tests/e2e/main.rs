@@ -19,6 +19,7 @@ mod conflicts;
 mod copy;
 mod create;
 mod dry_run;
+mod early;
 mod failover;
 mod formats;
 mod full_disks;

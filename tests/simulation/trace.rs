@@ -28,6 +28,7 @@ pub(crate) struct Outcome {
     pub(crate) promotions: usize,
     /// Transactions that were lost by them.
     pub(crate) lost: usize,
+    pub(crate) early: (usize, usize),
     /// It ended since what was lost could not be gone without.
     pub(crate) refused: bool,
     pub(crate) trace: Vec<String>,
@@ -49,6 +50,8 @@ pub(crate) struct Totals {
     crashes: usize,
     interruptions: usize,
     pub(crate) held: Met,
+    /// Transactions that were applied while they were read, and those that were given up.
+    pub(crate) early: (usize, usize),
     pub(crate) quarantined: usize,
     pub(crate) suspected: usize,
     pub(crate) discarded: usize,
@@ -67,6 +70,8 @@ impl Totals {
         self.crashes += outcome.crashes;
         self.interruptions += outcome.interruptions;
         self.held = self.held + outcome.held;
+        self.early.0 += outcome.early.0;
+        self.early.1 += outcome.early.1;
         self.quarantined += outcome.quarantined;
         self.suspected += outcome.suspected;
         self.discarded += outcome.discarded;
@@ -80,10 +85,10 @@ impl Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { schedules, transactions, conflicts, crashes, interruptions, held, .. } = self;
-        let Totals { quarantined, suspected, discarded, keys_given, promotions, refused, went_on, .. } = self;
+        let Totals { quarantined, suspected, discarded, keys_given, promotions, refused, went_on, early, .. } = self;
         write!(
             f,
-            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {suspected} of them suspected, {discarded} discarded, {keys_given} given another key; {promotions} servers promoted: {refused} schedules refused, {went_on} went on though something was lost; before their decision: {held:?}"
+            "{schedules} schedules, {transactions} local transactions, {conflicts} conflicts settled, {crashes} processes killed, {interruptions} connections lost, {quarantined} rows refused, {suspected} of them suspected, {discarded} discarded, {keys_given} given another key; {promotions} servers promoted: {refused} schedules refused, {went_on} went on though something was lost; before their decision: {held:?}, applied by then, given up: {early:?}"
         )
     }
 }
@@ -109,6 +114,9 @@ pub(crate) struct Counts {
     pub(crate) lost: usize,
     /// Standbys that were not as far as their servers.
     pub(crate) lagged: usize,
+    /// Transactions that were applied while they were read, and those that were given up.
+    pub(crate) early: usize,
+    pub(crate) early_given_up: usize,
 }
 
 impl Trace {
@@ -157,6 +165,14 @@ impl Observer for Watcher {
             }
             EngineEvent::Copied { source, state, rows, .. } => format!("copied {source:?} {rows} rows: {state:?}"),
             EngineEvent::Promoted { source, is, fork, .. } => format!("goes on with {source:?} from {fork} as {is}"),
+            EngineEvent::Early { source, goes_on } => {
+                if *goes_on {
+                    counts.early += 1
+                } else {
+                    counts.early_given_up += 1
+                }
+                format!("{source:?} early: {}", if *goes_on { "goes on" } else { "given up" })
+            }
             EngineEvent::Active => "active".into(),
             EngineEvent::StandingBy { .. } => "standing by".into(),
             _ => return,

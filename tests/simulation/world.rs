@@ -89,6 +89,7 @@ pub(crate) fn run_with(schedule: &Schedule, sites: &Arc<Sites>) -> Result<Outcom
             keys_given: world.keys_given(),
             promotions: counts.promotions,
             lost: counts.lost,
+            early: (counts.early, counts.early_given_up),
             refused,
             trace: lines,
         }),
