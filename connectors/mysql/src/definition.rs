@@ -13,7 +13,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    catalog::{self, TABLES_PER_QUERY, among, table_name},
+    catalog::{self, among, portions, table_name},
     connect::{Client, Field, Flavour, number, text},
     decode,
 };
@@ -33,7 +33,7 @@ pub(crate) async fn load(client: &mut Client, names: &[TableName]) -> Result<Vec
     let places: HashMap<TableName, usize> =
         tables.iter().enumerate().filter_map(|(at, table)| Some((table.as_ref()?.schema.name.clone(), at))).collect();
     let found: Vec<TableName> = places.keys().cloned().collect();
-    for names in found.chunks(TABLES_PER_QUERY) {
+    for names in portions(&found) {
         for (query, add) in queries(client.server.flavour, names) {
             for row in client.rows(query).await? {
                 let place = table_name(&row).and_then(|name| places.get(&name));

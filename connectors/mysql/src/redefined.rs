@@ -10,13 +10,15 @@
 //! at once (`create_time` of `information_schema.tables`; tried on MariaDB 10.11 and MySQL 9.7). It is the moment when the statement began, which may
 //! be long before it is in the log. A statement that its session keeps out of the log (`sql_log_bin`) is not found.
 
+use std::collections::HashSet;
+
 use pontoon_core::{
     Beside, Position, Result, TableName,
     node::{PassedOver, Tables},
 };
 
 use crate::{
-    catalog::{self, TABLES_PER_QUERY},
+    catalog::{self, folded},
     connect::Purpose,
     files,
     log::{
@@ -52,19 +54,21 @@ impl Ahead {
         }
         let since = birth.map_or(0, |birth| i64::from(birth) - LONGEST_SECONDS);
         let mut lately = Vec::new();
-        for (chunk, tables) in tables.chunks(TABLES_PER_QUERY).enumerate() {
-            let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
+        let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
+        let mut numbered = names.iter().enumerate();
+        for names in catalog::portions(&names) {
             let rows = client
                 .rows(format!(
                     "SELECT table_schema, table_name FROM information_schema.tables \
                      WHERE {} AND coalesce(unix_timestamp(create_time) >= {since}, TRUE)",
-                    catalog::among("table_schema", "table_name", &names)
+                    catalog::among("table_schema", "table_name", names)
                 ))
                 .await?;
-            let found: Vec<TableName> = rows.iter().filter_map(|row| catalog::table_name(row)).collect();
-            let is_found = |name: &TableName| found.iter().any(|found| is_same(found, name));
-            let places = names.into_iter().enumerate().filter(|(_, name)| is_found(name));
-            lately.extend(places.map(|(at, name)| (chunk * TABLES_PER_QUERY + at, name, None)));
+            // In whatever case the server keeps names: one table too many is only looked for in vain.
+            let found: HashSet<TableName> =
+                rows.iter().filter_map(|row| catalog::table_name(row)).map(|name| folded(&name)).collect();
+            let places = numbered.by_ref().take(names.len()).filter(|(_, name)| found.contains(&folded(name)));
+            lately.extend(places.map(|(at, name)| (at, name.clone(), None)));
         }
         if lately.is_empty() {
             return Ok(None);
@@ -95,12 +99,6 @@ impl Ahead {
         }
         Ok(self.tables.iter().filter_map(|(index, _, place)| Some((*index, (*place)?))).collect())
     }
-}
-
-/// In whatever case the server keeps names: one table too many is only looked for in vain.
-fn is_same(a: &TableName, b: &TableName) -> bool {
-    let folded = |name: &TableName| (name.schema.as_deref().map(str::to_lowercase), name.name.to_lowercase());
-    folded(a) == folded(b)
 }
 
 fn look(tables: &mut [(usize, TableName, Option<Place>)], sql: &str, schema: &str, here: Place) {

@@ -20,7 +20,7 @@ use pontoon_core::{
 };
 
 use crate::{
-    catalog::{TABLES_PER_QUERY, among, table_name},
+    catalog::{among, portions, table_name},
     connect::{Client, number, text},
     quote::Table,
     row_list::{ROWS_MAX, RowList},
@@ -32,7 +32,7 @@ use crate::{
 pub(crate) async fn add(client: &mut Client, tables: &mut [Option<TableSchema>]) -> Result<()> {
     let names: Vec<TableName> = tables.iter().flatten().map(|table| table.name.clone()).collect();
     let mut ties: HashMap<TableName, Ties> = HashMap::new();
-    for names in names.chunks(TABLES_PER_QUERY) {
+    for names in portions(&names) {
         add_uniques(client, names, &mut ties).await?;
     }
     if !names.is_empty() {
