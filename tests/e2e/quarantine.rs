@@ -4,11 +4,14 @@
 use pontoon_servers::Kind;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, Link, LinkOptions, a_second_later, eventually, first_pairing};
+use crate::support::{
+    Database, Link, LinkOptions, a_second_later, database::insert_numbered, eventually, first_pairing,
+};
 
 first_pairing!(
     each_refusal_heals,
     both_sides_write_it,
+    moved_and_written_again,
     killed_in_between,
     discarded,
     a_refused_settlement,
@@ -407,6 +410,35 @@ async fn both_sides_write_it(kinds: [Kind; 2]) {
     assert_eq!(link.same(ALL).await.len(), 2);
     assert_eq!(ids(&link.b, "items").await, ["1", "5"]);
     assert!(get(port, "/metrics").await.contains("pontoon_quarantined{bridge=\"e2e\",source=\"a\",target=\"b\"} 0"));
+    assert_eq!(bridge.stop().await, 0);
+}
+
+/// Rows that a transaction writes between two changes of one, so that they are applied in different parts of it.
+const BETWEEN: u64 = 30_000;
+
+/// A large transaction gives a row that is in quarantine another key, and changes it there, many rows later.
+async fn moved_and_written_again(kinds: [Kind; 2]) {
+    let link = refusing(kinds, "").await;
+    let bridge = link.run();
+    bridge.works().await;
+    link.a.run("UPDATE items SET quantity = -4 WHERE id = 1").await;
+    link.settle().await;
+    let mut client = link.a.client().await;
+    client.run("BEGIN").await;
+    client.run("UPDATE items SET id = 5 WHERE id = 1").await;
+    let values = |n: &str| format!("100 + {n}, concat('row number ', {n}, ', which is as long as rows are'), 0");
+    client.run(&insert_numbered(kinds[0], "items", BETWEEN, values)).await;
+    client.run("UPDATE items SET name = 'again' WHERE id = 5").await;
+    client.run("COMMIT").await;
+    link.settle().await;
+    let keys: Vec<Json> = entries(&link).await.into_iter().map(|entry| entry["key"][0].clone()).collect();
+    assert_eq!(keys, [1, 1, 5, 5]);
+    assert_eq!(records(&link, "items").await, "");
+
+    link.a.run("UPDATE items SET quantity = 8 WHERE id = 5").await;
+    is_healed(&link).await;
+    link.settle().await;
+    assert_eq!(link.same(ALL).await.len() as u64, 2 + BETWEEN);
     assert_eq!(bridge.stop().await, 0);
 }
 
