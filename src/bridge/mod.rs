@@ -13,7 +13,7 @@ mod shared;
 pub(crate) mod states;
 
 pub use plan::{Plan, Until};
-pub(crate) use shared::{SESSION_IDLE_MAX, Shared};
+pub(crate) use shared::{Shared, is_at_hand};
 
 use std::{
     future::Future,

@@ -14,7 +14,7 @@ use pontoon_core::{
     state::{NodeState, Pause},
 };
 use rand::rngs::SmallRng;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Plan, random, states::checkpoint};
 use crate::{
@@ -39,7 +39,12 @@ use crate::{
 };
 
 /// A session that was idle this long is opened anew: the server, or what lies between, may have given it up.
-pub(crate) const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Whether a session that was used then may begin another transaction.
+pub(crate) fn is_at_hand(used: Instant) -> bool {
+    used.elapsed() <= SESSION_IDLE_MAX
+}
 
 /// What the tasks of one session share.
 pub(crate) struct Shared {

@@ -51,7 +51,7 @@ use super::{
     view::View,
 };
 use crate::{
-    bridge::{SESSION_IDLE_MAX, Shared},
+    bridge::{Shared, is_at_hand},
     direction::plan::Place,
     event::EngineEvent,
     rules::Rule,
@@ -341,7 +341,7 @@ impl Settler {
     }
 
     pub(super) async fn open(&mut self) -> Result<()> {
-        if self.used.elapsed() > SESSION_IDLE_MAX {
+        if !is_at_hand(self.used) {
             self.sessions = Pair::default();
         }
         for side in Side::BOTH {

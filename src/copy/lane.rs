@@ -15,7 +15,7 @@ use pontoon_core::{
 use tokio::time::Instant;
 
 use crate::{
-    bridge::{SESSION_IDLE_MAX, Shared},
+    bridge::{Shared, is_at_hand},
     side::Side,
 };
 
@@ -36,7 +36,7 @@ impl Lane {
 
     /// Begins a transaction, in a session that was used a moment ago or in a new one.
     pub(super) async fn begin(lane: Option<Lane>, shared: &Shared, target: Side) -> Result<Lane> {
-        let mut lane = match lane.filter(|lane| lane.used.elapsed() < SESSION_IDLE_MAX) {
+        let mut lane = match lane.filter(|lane| is_at_hand(lane.used)) {
             Some(lane) => lane,
             None => {
                 let session = shared.open_session(target, Applier::Beside).await?;

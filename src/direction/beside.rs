@@ -23,13 +23,14 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::{
     ahead::{Ahead, UnderWay},
-    apply::{Attempt, Direction},
+    apply::Direction,
+    attempt::Attempt,
     gather::Run,
     plan::{Batches, Plan},
     stored::{Holding, StoredHere},
 };
 use crate::{
-    bridge::{SESSION_IDLE_MAX, Shared},
+    bridge::{Shared, is_at_hand},
     conflict::{registry::InHand, settle},
     event::Took,
     rules::Rule,
@@ -338,10 +339,11 @@ impl Direction {
 
     /// A session of an applier that is not in use, if there is one.
     fn free(&mut self, applier: Applier) -> Option<Box<dyn Session>> {
-        if applier == Applier::Direction {
-            return self.session.take();
-        }
-        self.second.take().filter(|(_, used)| used.elapsed() < SESSION_IDLE_MAX).map(|(session, _)| session)
+        let kept = match applier {
+            Applier::Direction => self.session.take().map(|session| (session, self.used)),
+            _ => self.second.take(),
+        };
+        kept.filter(|(_, used)| is_at_hand(*used)).map(|(session, _)| session)
     }
 
     fn keep(&mut self, applier: Applier, session: Box<dyn Session>) {

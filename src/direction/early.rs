@@ -27,7 +27,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     ahead::on_another_thread,
-    apply::{Claimed, Direction},
+    apply::Direction,
+    attempt::Claimed,
     gather::{Gathered, Piece, Run},
     hold::Taken,
     plan::{Batches, Plan},

@@ -12,7 +12,10 @@
 //! | `plan` | changes to batches: collapse, skip, fit; pure |
 //! | `net` | what a run does to one key, and which rows it takes: additive columns; pure |
 //! | `ahead` | the next run of a backlog, planned while the server works on the one before |
+//! | `beside` | the next run of a backlog, written by a second session before its turn |
+//! | `early` | a large transaction, written before its commit is read |
 //! | `apply` | the task that applies runs, with tag and checkpoint in the same transaction |
+//! | `attempt` | one attempt at a run: one transaction on the target |
 //! | `throttle` | how fast, where an operator has set a limit; and not at all while something else holds back |
 //! | `unexpected` | the keys of a run that are not as it expects, and having them settled |
 //! | `one_by_one` | the changes of a refused transaction one by one, to find the one that is |
@@ -20,6 +23,7 @@
 
 mod ahead;
 pub(crate) mod apply;
+mod attempt;
 mod beside;
 mod block;
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::{collections::BTreeSet, time::Duration};
 use pontoon_core::{Change, Class, Error, Result, TableId, node::Applied};
 
 use super::{
-    apply::{Direction, Way, Written},
+    apply::Direction,
+    attempt::{Way, Written},
     gather::{Piece, Run},
     plan::{Hold, InLog, Place, Plan},
     stored::Holding,

@@ -6,7 +6,8 @@ use pontoon_core::Result;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    apply::{Attempt, Direction, Written},
+    apply::Direction,
+    attempt::{Attempt, Written},
     gather::Run,
     plan::{Net, Place, Plan},
     stored::Holding,
