@@ -164,9 +164,13 @@ impl Lease for PostgresLease {
         for (column, fences) in [("own_fence", &noted.own_fences), ("other_fence", &noted.other_fences)] {
             let (ids, places): (Vec<i64>, Vec<String>) =
                 fences.iter().map(|(id, place)| (*id, place.durable())).unzip();
+            // Each record is looked up by itself, as in `crate::record`.
             let sql = format!(
                 "UPDATE pontoon.resolution AS kept SET {column} = moved.fence
-                FROM unnest($2::bigint[], $3::text[]) AS moved (id, fence) WHERE bridge = $1 AND kept.id = moved.id"
+                FROM (SELECT old.ctid, new.fence FROM unnest($2::bigint[], $3::text[]) AS new (id, fence)
+                    CROSS JOIN LATERAL (SELECT ctid FROM pontoon.resolution WHERE bridge = $1 AND id = new.id OFFSET 0)
+                    AS old) AS moved
+                WHERE kept.ctid = moved.ctid"
             );
             in_time(transaction.execute(&sql, &[bridge, &ids, &places])).await?;
         }

@@ -1,6 +1,6 @@
 //! Set-up, teardown, and what check looks at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pontoon_core::{
     Checkpoint, Code, Key, Position, Resolution, Row, Value,
@@ -10,7 +10,7 @@ use pontoon_core::{
     state::NodeState,
 };
 
-use crate::support::{BRIDGE, Bench, DATABASE, connect, map, names, options, other, plan_of, server, tag};
+use crate::support::{BRIDGE, Bench, DATABASE, PATIENCE, connect, map, names, options, other, plan_of, server, tag};
 
 const ITEMS: &str =
     "CREATE TABLE items (id int PRIMARY KEY, note text, doc json); ALTER TABLE items REPLICA IDENTITY FULL";
@@ -279,6 +279,49 @@ async fn resolutions_are_kept_and_read_back() {
     assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions, []);
     let kept: i64 = bench.sql.query_one("SELECT count(*) FROM pontoon.resolution", &[]).await.unwrap().get(0);
     assert_eq!(kept, 3);
+}
+
+/// Thousands of conflicts at once: what is in force of other keys is not read for each of them.
+#[tokio::test]
+async fn of_records_those_of_the_same_keys_are_read() {
+    const COUNT: i64 = 2_000;
+    let bench = Bench::start(ITEMS, &["items"]).await;
+    let record = |id: i64| Resolution {
+        id,
+        group: id,
+        table: bench.tables()[0].id,
+        key: Key(vec![Value::Integer((1 + id % COUNT).into())]),
+        other_fence: None,
+        own_fence: Some(Position::Lsn(99)),
+        own_row: None,
+        other_row: None,
+        verdict: None,
+        ancestor: None,
+        columns: None,
+        commit_time: 123,
+        rule: "equal".into(),
+    };
+    let mut session = bench.session().await;
+    let records: Vec<Resolution> = (0..COUNT + 100).map(record).collect();
+    for records in records.chunks(500) {
+        session.begin(Some(&tag(5, 6))).await.unwrap();
+        session.record(records).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    let stats = "SELECT n_tup_ins, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'resolution'";
+    // A server process tells what it has read when it ends.
+    drop(session);
+    let began = Instant::now();
+    let fetched = loop {
+        let row = bench.sql.query_one(stats, &[]).await.unwrap();
+        if row.get::<_, i64>(0) == COUNT + 100 {
+            break row.get::<_, i64>(1);
+        }
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(fetched, 100);
+    assert_eq!(bench.node.state(bench.tables()).await.unwrap().resolutions.len() as i64, COUNT);
 }
 
 #[tokio::test]
