@@ -22,6 +22,8 @@ struct Inner {
     half_done: BTreeSet<Place>,
     /// Grows with each change of what is in force.
     version: u64,
+    /// The highest number of a record.
+    last: i64,
 }
 
 /// The table of resolutions of one bridge.
@@ -60,7 +62,9 @@ impl Resolutions {
             .collect();
         let since_on = |side: Side| states[side].since.iter().filter(|_| heeds_since).cloned().collect();
         let since = Pair::from_fn(since_on);
-        Resolutions { since, inner: Mutex::new(Inner { in_force, half_done, version: 0 }) }
+        let last =
+            Side::BOTH.into_iter().flat_map(|side| in_force[side].values()).map(|resolution| resolution.id).max();
+        Resolutions { since, inner: Mutex::new(Inner { in_force, half_done, version: 0, last: last.unwrap_or(0) }) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -78,6 +82,21 @@ impl Resolutions {
     /// What was asked of this is still so where the number is.
     pub(crate) fn version(&self) -> u64 {
         self.inner().version
+    }
+
+    /// The number of the last record: one that is made from now on has a higher one.
+    pub(crate) fn last(&self) -> i64 {
+        self.inner().last
+    }
+
+    /// Whether each of these keys was settled after the record of this number.
+    pub(crate) fn are_settled_since(&self, keys: &BTreeSet<Place>, last: i64) -> bool {
+        let inner = self.inner();
+        keys.iter().all(|place| {
+            Side::BOTH
+                .into_iter()
+                .all(|side| inner.in_force[side].get(place).is_some_and(|resolution| resolution.id > last))
+        })
     }
 
     /// Up to where a side's log is passed over for a table, whatever it holds of it.
@@ -136,6 +155,7 @@ impl Resolutions {
             for resolution in &records[side] {
                 let place = (resolution.table, resolution.key.clone());
                 inner.half_done.remove(&place);
+                inner.last = inner.last.max(resolution.id);
                 inner.in_force[side].insert(place, resolution.clone());
             }
         }
@@ -167,5 +187,51 @@ impl Resolutions {
         let mut inner = self.inner();
         inner.version += 1;
         inner.in_force[side].retain(|_, resolution| !ids.contains(&resolution.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_core::{Key, Value};
+
+    use super::*;
+
+    fn place(number: i128) -> Place {
+        (TableId(0), Key(vec![Value::Integer(number)]))
+    }
+
+    fn record(id: i64, key: i128) -> Resolution {
+        Resolution {
+            id,
+            group: id,
+            table: TableId(0),
+            key: place(key).1,
+            own_fence: None,
+            other_fence: None,
+            own_row: None,
+            other_row: None,
+            verdict: None,
+            ancestor: None,
+            columns: None,
+            commit_time: 0,
+            rule: "equal".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_settled_since_is_told_from_what_was_before() {
+        let states = Pair::from_fn(|_| NodeState { resolutions: vec![record(7, 1)], ..NodeState::default() });
+        let resolutions = Resolutions::new(&states, true);
+        let is_settled_since =
+            |keys: &[i128], last| resolutions.are_settled_since(&keys.iter().map(|key| place(*key)).collect(), last);
+        let last = resolutions.last();
+        assert_eq!(last, 7);
+        assert!(!is_settled_since(&[1], last), "by an earlier session");
+        resolutions.begin(&BTreeSet::from([place(1)]));
+        assert!(!is_settled_since(&[1], last), "half done");
+        resolutions.done(&Pair::from_fn(|_| vec![record(8, 1)]));
+        assert!(is_settled_since(&[1], last));
+        assert!(!is_settled_since(&[1, 2], last), "the other is not");
+        assert!(!is_settled_since(&[1], resolutions.last()), "met once more");
     }
 }

@@ -20,6 +20,10 @@
 //! already, what is stored of it is pending beside what the queues hold (`Stored`), and is removed in the two
 //! transactions (`Release`).
 //!
+//! Both directions meet a conflict at about the same time, and each asks for it to be settled. What was settled since the one that comes second
+//! began its attempt is not settled again: that attempt is made anew, as after a rendezvous, and what the record covers is left out of it. Should it
+//! meet the keys once more, it asks with the number of a later record.
+//!
 //! Every wait ends: locks by the servers' time-outs, the fence by [`FENCE_WAIT`]. Then all is rolled
 //! back and tried again after a random pause, since two bridges that share a node can wait for each
 //! other where no database sees it. A lost connection ends the whole bridge's session; it starts again
@@ -84,8 +88,8 @@ pub(crate) struct Request {
     pub(crate) keys: BTreeSet<Place>,
     /// Who saw the conflict: the direction from this side.
     pub(crate) source: Side,
-    /// The keys are those of rows that a copy brings from there.
-    pub(crate) arriving: bool,
+    /// The number of the last record before a run met them, as the head of the module says; `None`: they are those of rows that a copy brings from there.
+    pub(crate) met_after: Option<i64>,
     pub(crate) settled: oneshot::Sender<()>,
 }
 
@@ -184,8 +188,10 @@ impl Settler {
                 biased;
                 request = self.requests.recv() => match request {
                     Some(request) => {
-                        let cause = if request.arriving { Cause::Arrival } else { Cause::Conflict };
-                        self.settle(request.keys, cause(request.source)).await?;
+                        let cause = if request.met_after.is_some() { Cause::Conflict } else { Cause::Arrival };
+                        if !self.is_done(&request) {
+                            self.settle(request.keys, cause(request.source)).await?;
+                        }
                         // An applier that is gone no longer wants to know.
                         let _ = request.settled.send(());
                     }
@@ -197,6 +203,11 @@ impl Settler {
                 () = shared.quarantine.wait_for_due() => self.retry().await?,
             }
         }
+    }
+
+    /// Whether the keys of a run were settled since it met them.
+    fn is_done(&self, request: &Request) -> bool {
+        request.met_after.is_some_and(|last| self.shared.resolutions.are_settled_since(&request.keys, last))
     }
 
     async fn complete_all(&mut self) -> Result<()> {

@@ -77,7 +77,7 @@ impl Direction {
         rows.retain(|place, _| !doubtful.contains(place) && !self.shared.quarantine.holds(place));
         self.write_undoubted(&chunk, &mut rows, &mut doubtful).await?;
         if !doubtful.is_empty() {
-            self.settle(doubtful, true).await;
+            self.settle(doubtful, None).await;
             self.write_undoubted(&chunk, &mut Rows::new(), &mut BTreeSet::new()).await?;
         }
         self.shared.windows[self.source].close(&chunk.window);

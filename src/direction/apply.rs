@@ -359,11 +359,12 @@ impl Direction {
         let started = Instant::now();
         let mut fruitless = 0;
         let (held, took) = loop {
+            let last = self.shared.resolutions.last();
             match self.attempt(run, way).await {
                 Ok(Attempt::Committed(held, took)) => break (held, took),
                 Ok(Attempt::Conflicts(keys)) => {
                     self.alone().await;
-                    self.settle(keys, false).await;
+                    self.settle(keys, Some(last)).await;
                 }
                 Ok(Attempt::Fruitless(tried)) => {
                     self.alone().await;
@@ -373,7 +374,7 @@ impl Direction {
                     }
                     self.shared.pause(PAUSE_MAX).await;
                     if fruitless % SUSPECT_EVERY == 0 {
-                        self.settle(tried, false).await;
+                        self.settle(tried, Some(last)).await;
                     }
                 }
                 Err(error) if error.code() == Code::Contention => {

@@ -90,12 +90,12 @@ impl Direction {
         Ok(Written::Conflicts(keys))
     }
 
-    /// Has keys settled; `arriving`: as the rows of a copy.
-    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, arriving: bool) {
+    /// Has keys settled; they are those of rows that a copy brings, or of a run that met them after the record of this number.
+    pub(crate) async fn settle(&mut self, keys: BTreeSet<Place>, met_after: Option<i64>) {
         let keys: Vec<Place> = keys.into_iter().collect();
         for keys in keys.chunks(settle::KEYS_MAX) {
             let (settled, answer) = oneshot::channel();
-            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, arriving, settled };
+            let request = Request { keys: keys.iter().cloned().collect(), source: self.source, met_after, settled };
             or_never(self.settler.send(request).await).await;
             or_never(answer.await).await;
         }

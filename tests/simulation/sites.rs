@@ -72,19 +72,19 @@ macro_rules! every_call_fails_once {
 }
 
 every_call_fails_once! {
-    calls_fail_while_conflicts_are_settled: "pair register deletes=true seed=12" ["connect", "state", "try_lease",
+    calls_fail_while_conflicts_are_settled: "pair register deletes=true seed=11" ["connect", "state", "try_lease",
         "take_over", "renew", "raise_epoch", "note_other_epoch", "open_reader", "next", "open_session", "copies", "mark",
         "log_status", "begin", "tag", "lock", "read", "fence", "apply", "highest_id", "record", "commit", "rollback"];
-    calls_fail_in_a_chain: "chain register deletes=true seed=5" ["retire"];
+    calls_fail_in_a_chain: "chain register deletes=true seed=73" ["retire"];
     calls_fail_while_rows_move: "pair moves deletes=true seed=7" ["record"];
     calls_fail_while_a_table_is_loaded: "pair load seed=2" ["load", "note_copy"];
     calls_fail_while_rows_are_copied: "pair copy deletes=true seed=13" ["open_scan", "settled_chunk", "load", "note_copy"];
-    calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=65" ["asked", "is_as_mapped", "savepoint",
+    calls_fail_while_rows_are_refused: "pair register deletes=true refuses=true seed=26" ["asked", "is_as_mapped", "savepoint",
         "rollback_to_savepoint", "store", "stored", "tried", "release", "retire"];
     calls_fail_while_rows_that_lost_are_given_a_key: "pair newkeys seed=1" ["requests", "recorded", "answer_new_key"];
     calls_fail_while_both_rows_of_a_key_are_kept: "pair newkeys seed=2" ["requests", "answer_new_key", "release"];
     calls_fail_while_rows_are_made_equal: "pair repaired deletes=true seed=3" ["requests", "repaired", "record", "commit"];
-    calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=22" ["load", "tried"];
+    calls_fail_while_rows_of_a_copy_are_refused: "pair copy deletes=true refuses=true seed=28" ["load", "tried"];
     calls_fail_while_a_person_is_to_decide: "pair held deletes=true seed=4" ["asked", "store", "stored", "tried", "release"];
     calls_fail_while_rows_that_move_are_refused: "pair moves deletes=true refuses=true seed=11" ["tried", "release"];
     calls_fail_while_servers_are_promoted: "pair register deletes=true promotes=true seed=96" ["identity", "carried_over", "note_logs"];
