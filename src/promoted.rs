@@ -398,8 +398,8 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rings::tests::tables;
-    use pontoon_core::{Resolution, TableId, Value, state::UnmappedResolution};
+    use crate::{conflict::resolutions, rings::tests::tables};
+    use pontoon_core::{Resolution, TableId, state::UnmappedResolution};
     use pontoon_memory::{Database, Dice, Faults, MemoryNode, database::Clock};
 
     /// Entries of the log when the standby was promoted.
@@ -412,21 +412,8 @@ mod tests {
     }
 
     fn record(id: i64, key: i128, other_fence: u64) -> Resolution {
-        Resolution {
-            id,
-            group: id,
-            table: TableId(0),
-            key: Key(vec![Value::Integer(key)]),
-            other_fence: Some(Position::Index(other_fence)),
-            own_fence: Some(Position::Index(1)),
-            own_row: None,
-            other_row: None,
-            verdict: None,
-            ancestor: None,
-            columns: None,
-            commit_time: 0,
-            rule: "equal".into(),
-        }
+        let (own_fence, other_fence) = (Some(Position::Index(1)), Some(Position::Index(other_fence)));
+        Resolution { own_fence, other_fence, ..resolutions::tests::record(id, key) }
     }
 
     /// What is said where the server of a side was promoted; the states afterwards.

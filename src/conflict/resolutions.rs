@@ -191,7 +191,7 @@ impl Resolutions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pontoon_core::{Key, Value};
 
     use super::*;
@@ -200,7 +200,8 @@ mod tests {
         (TableId(0), Key(vec![Value::Integer(number)]))
     }
 
-    fn record(id: i64, key: i128) -> Resolution {
+    /// A record without fences.
+    pub(crate) fn record(id: i64, key: i128) -> Resolution {
         Resolution {
             id,
             group: id,

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use pontoon_core::Result;
+use pontoon_core::{Change, Error, Result};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     task::JoinHandle,
@@ -18,8 +18,8 @@ use tokio::{
 
 use super::{
     gather::{self, Gathered, Piece, Run},
-    plan::{Batches, Place, Plan},
-    stored::{self, Unheld},
+    plan::{Batches, Hold, InLog, Net, Place, Plan},
+    stored,
 };
 use crate::{bridge::Shared, rules::Rule, side::Side};
 
@@ -67,6 +67,18 @@ impl Planned {
     pub(super) fn is_current(&self, shared: &Shared) -> bool {
         !shared.rules.has(Rule::Ahead) || self.basis.quiet && self.basis == Basis::now(shared)
     }
+
+    /// Whether its statements are all that there is to do.
+    pub(super) fn is_plain(&self, shared: &Shared, target: Side) -> bool {
+        let is_tied = |place: &(_, _)| shared.is_tied(target, place.0);
+        self.plan.misfit.is_none()
+            && self.plan.incomparable.is_empty()
+            && self.batches.iter().all(|stage| stage.unwritten.is_empty())
+            && !self.plan.stages.iter().flat_map(|stage| stage.keys()).any(is_tied)
+            && shared.quarantine.is_empty()
+            && shared.underway.is_empty()
+            && [Rule::Delete, Rule::Checkpoint].into_iter().all(|rule| shared.rules.has(rule))
+    }
 }
 
 /// A plan that is under way beside the applier. It is given up with it.
@@ -93,6 +105,21 @@ impl UnderWay<AheadChunk> {
     }
 }
 
+impl UnderWay<Planned> {
+    /// These pieces.
+    pub(super) fn begin_pieces(
+        shared: &Arc<Shared>,
+        source: Side,
+        pieces: impl Iterator<Item = Piece> + Send + 'static,
+    ) -> UnderWay<Planned> {
+        let shared = shared.clone();
+        UnderWay(on_another_thread(move || {
+            let pieces: Vec<Piece> = pieces.collect();
+            planned(&shared, source, &pieces, Basis::now(&shared))
+        }))
+    }
+}
+
 impl<T> UnderWay<T> {
     /// What came of it: `None` where it has to be made in its turn.
     pub(super) async fn done(mut self) -> Result<Option<T>> {
@@ -105,7 +132,7 @@ impl<T> UnderWay<T> {
 }
 
 /// Works for some milliseconds on a thread where nobody waits for a server's answer: on one that does, the answer would lie there until the work is done.
-pub(super) fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Handle::current().runtime_flavor() {
         // The simulation has one thread, and its time stands still for no other.
         RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
@@ -133,9 +160,9 @@ fn plan(shared: &Shared, source: Side, at: u64) -> Result<Option<Ahead>> {
 }
 
 fn planned(shared: &Shared, source: Side, pieces: &[Piece], basis: Basis) -> Result<Option<Planned>> {
-    let mut hold = Unheld::new(shared);
+    let mut hold = Unheld { shared, met: false };
     let plan = shared.planner(source.other(), |planner| planner.plan(pieces, &mut hold))?;
-    if hold.met() {
+    if hold.met {
         return Ok(None);
     }
     let batches = plan.batches(&shared.policies);
@@ -149,4 +176,21 @@ pub(super) fn keys_of(shared: &Shared, source: Side, pieces: &[Piece]) -> Result
         keys.extend(stored::places_of(&shared.tables[source.other()], fragment)?);
     }
     Ok(keys)
+}
+
+/// What has changes that are stored is planned in its turn.
+struct Unheld<'a> {
+    shared: &'a Shared,
+    met: bool,
+}
+
+impl Hold for Unheld<'_> {
+    fn holds(&self, place: &Place) -> bool {
+        stored::is_held(self.shared, place)
+    }
+
+    fn store(&mut self, _: &Change, _: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
+        self.met = true;
+        Ok(())
+    }
 }

@@ -67,12 +67,6 @@ pub(super) struct Claimed {
     _in_hand: InHand,
 }
 
-impl Claimed {
-    pub(super) fn new(claim: Claim, in_hand: InHand) -> Claimed {
-        Claimed { claim, _in_hand: in_hand }
-    }
-}
-
 pub(super) enum Attempt {
     /// Done, but for these changes, which are stored; and what it took, but for the total.
     Committed(Rows, Took),
@@ -230,7 +224,7 @@ impl Direction {
     async fn claim(&mut self, run: &Run, ahead: Option<&Ahead>) -> Result<Result<Claimed, BTreeSet<Place>>> {
         let shared = self.shared.clone();
         let claim = if run.is_large() {
-            Claim::Tables(shared.tables[self.target()].iter().map(|table| table.id).collect())
+            self.all_keys()
         } else {
             let mut keys = match ahead {
                 Some(ahead) => ahead.keys.clone(),
@@ -245,7 +239,17 @@ impl Direction {
             }
             Claim::Keys(keys)
         };
-        Ok(self.claim_keys(claim.clone()).await.map(|in_hand| Claimed::new(claim, in_hand)))
+        Ok(self.claimed(claim).await)
+    }
+
+    /// What a transaction claims that is too large to list its keys.
+    pub(super) fn all_keys(&self) -> Claim {
+        Claim::Tables(self.shared.tables[self.target()].iter().map(|table| table.id).collect())
+    }
+
+    /// Takes what a run needs in hand, as [`Direction::claim_keys`] does.
+    pub(super) async fn claimed(&mut self, claim: Claim) -> Result<Claimed, BTreeSet<Place>> {
+        self.claim_keys(claim.clone()).await.map(|in_hand| Claimed { claim, _in_hand: in_hand })
     }
 
     /// Takes keys in hand; or the keys among them that are half done, but for those in quarantine, which are only stored.

@@ -26,7 +26,6 @@ use super::{
     apply::Direction,
     attempt::Attempt,
     gather::Run,
-    plan::{Batches, Plan},
     stored::{Holding, StoredHere},
 };
 use crate::{
@@ -193,26 +192,12 @@ async fn roll_back(session: &mut Option<Box<dyn Session>>) {
 impl Ahead {
     /// Takes its keys in hand, if it can be written beside another run.
     fn in_hand(&self, shared: &Shared, target: Side) -> Option<InHand> {
-        if !shared.is_plain(target, &self.planned.plan, &self.planned.batches) {
+        if !self.planned.is_plain(shared, target) {
             return None;
         }
         let in_hand = shared.registry.claim_beside(target, self.keys.clone())?;
         let is_whole = shared.resolutions.half_done(|place| self.keys.contains(place)).is_empty();
         (is_whole && self.planned.is_current(shared)).then_some(in_hand)
-    }
-}
-
-impl Shared {
-    /// Whether the statements of a plan are all that there is to do.
-    pub(super) fn is_plain(&self, target: Side, plan: &Plan, batches: &[Batches]) -> bool {
-        let is_tied = |place: &(_, _)| self.is_tied(target, place.0);
-        plan.misfit.is_none()
-            && plan.incomparable.is_empty()
-            && batches.iter().all(|stage| stage.unwritten.is_empty())
-            && !plan.stages.iter().flat_map(|stage| stage.keys()).any(is_tied)
-            && self.quarantine.is_empty()
-            && self.underway.is_empty()
-            && [Rule::Delete, Rule::Checkpoint].into_iter().all(|rule| self.rules.has(rule))
     }
 }
 

@@ -26,16 +26,15 @@ use pontoon_core::{Fragment, Held, LogEvent, Origin, Position, Result, Tag, node
 use tokio::time::{Instant, sleep};
 
 use super::{
-    ahead::on_another_thread,
+    ahead::{Planned, UnderWay},
     apply::Direction,
     attempt::Claimed,
     gather::{Gathered, Piece, Run},
     hold::Taken,
-    plan::{Batches, Plan},
     queue::{ReadUpTo, Undecided},
-    stored::{self, Holding},
+    stored::Holding,
 };
-use crate::{bridge::Shared, conflict::registry::Claim, event::EngineEvent, level::Receiver, rules::Rules, side::Side};
+use crate::{bridge::Shared, event::EngineEvent, level::Receiver, rules::Rules, side::Side};
 
 /// How long the source may pause within a transaction. It sends what it has without one.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -100,9 +99,7 @@ impl Direction {
     async fn write_while_read(&mut self, number: u64) -> Result<Option<Early>> {
         let shared = self.shared.clone();
         let queue = &shared.queues[self.source];
-        let claim = Claim::Tables(shared.tables[self.target()].iter().map(|table| table.id).collect());
-        let Ok(in_hand) = self.claim_keys(claim.clone()).await else { return Ok(None) };
-        let claimed = Claimed::new(claim, in_hand);
+        let Ok(claimed) = self.claimed(self.all_keys()).await else { return Ok(None) };
         let mut early = Early { taken: Taken::default(), first: 0, claimed, unchanged: 0, crossing: Vec::new() };
         self.begin(Some(&Tag::ALONE)).await?;
         let mut waited = Duration::ZERO;
@@ -165,14 +162,12 @@ impl Direction {
         early: &mut Early,
     ) -> Result<bool> {
         pieces.iter().for_each(|piece| early.taken.add(piece));
-        let (shared, source) = (self.shared.clone(), self.source);
-        let planned = on_another_thread(move || plan(&shared, source, pieces, &position)).await;
-        let Ok(planned) = planned else { return Ok(false) };
-        let Some((plan, batches)) = planned? else { return Ok(false) };
-        for (table, batch) in batches.iter().flat_map(|stage| &stage.tables) {
-            if self.session()?.apply(*table, batch).await? == Applied::Missed {
-                return Ok(false);
-            }
+        let fragments = pieces.into_iter().map(move |piece| Piece::new(Arc::new(fragment(piece)), position.clone()));
+        let planned = UnderWay::begin_pieces(&self.shared, self.source, fragments).done().await?;
+        let is_plain = |planned: &Planned| planned.plan.skipped == 0 && planned.is_plain(&self.shared, self.target());
+        let Some(Planned { plan, batches, .. }) = planned.filter(is_plain) else { return Ok(false) };
+        if self.write(&plan, &batches).await? == Applied::Missed {
+            return Ok(false);
         }
         early.unchanged += plan.unchanged;
         self.shared.watchdog.note(&mut early.crossing, plan.stages.iter().flat_map(|stage| stage.keys()));
@@ -223,23 +218,6 @@ impl Early {
         // The first has no changes.
         (self.claimed, run.events.0 + 1 + self.taken.pieces)
     }
-}
-
-/// `None` where there is more to do than to write rows.
-fn plan(
-    shared: &Shared,
-    source: Side,
-    pieces: Vec<Arc<LogEvent>>,
-    position: &Position,
-) -> Result<Option<(Plan, Vec<Batches>)>> {
-    let target = source.other();
-    let pieces: Vec<Piece> =
-        pieces.into_iter().map(|piece| Piece::new(Arc::new(fragment(piece)), position.clone())).collect();
-    let mut hold = stored::Unheld::new(shared);
-    let plan = shared.planner(target, |planner| planner.plan(&pieces, &mut hold))?;
-    let batches = plan.batches(&shared.policies);
-    let is_plain = !hold.met() && plan.skipped == 0 && shared.is_plain(target, &plan, &batches);
-    Ok(is_plain.then_some((plan, batches)))
 }
 
 /// A piece as a fragment of a transaction of which no more is known.

@@ -139,34 +139,6 @@ impl Hold for Holding<'_> {
     }
 }
 
-/// What has changes that are stored is planned in its turn.
-pub(super) struct Unheld<'a> {
-    shared: &'a Shared,
-    met: bool,
-}
-
-impl<'a> Unheld<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        Unheld { shared, met: false }
-    }
-
-    /// Whether there were such.
-    pub(super) fn met(&self) -> bool {
-        self.met
-    }
-}
-
-impl Hold for Unheld<'_> {
-    fn holds(&self, place: &Place) -> bool {
-        is_held(self.shared, place)
-    }
-
-    fn store(&mut self, _: &Change, _: Vec<(Place, Net)>, _: InLog<'_>, _: Option<&Error>) -> Result<()> {
-        self.met = true;
-        Ok(())
-    }
-}
-
 impl Direction {
     /// Stores entries on the target, and adds to `stored` what is to be known of them here. Errors: as those of the rows;
     /// an entry that the target cannot store stops the bridge.

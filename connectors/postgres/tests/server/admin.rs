@@ -10,7 +10,9 @@ use pontoon_core::{
     state::NodeState,
 };
 
-use crate::support::{BRIDGE, Bench, DATABASE, PATIENCE, connect, map, names, options, other, plan_of, server, tag};
+use crate::support::{
+    BRIDGE, Bench, DATABASE, PATIENCE, connect, map, names, options, other, plan_of, record_of, server, tag,
+};
 
 const ITEMS: &str =
     "CREATE TABLE items (id int PRIMARY KEY, note text, doc json); ALTER TABLE items REPLICA IDENTITY FULL";
@@ -286,23 +288,9 @@ async fn resolutions_are_kept_and_read_back() {
 async fn of_records_those_of_the_same_keys_are_read() {
     const COUNT: i64 = 2_000;
     let bench = Bench::start(ITEMS, &["items"]).await;
-    let record = |id: i64| Resolution {
-        id,
-        group: id,
-        table: bench.tables()[0].id,
-        key: Key(vec![Value::Integer((1 + id % COUNT).into())]),
-        other_fence: None,
-        own_fence: Some(Position::Lsn(99)),
-        own_row: None,
-        other_row: None,
-        verdict: None,
-        ancestor: None,
-        columns: None,
-        commit_time: 123,
-        rule: "equal".into(),
-    };
     let mut session = bench.session().await;
-    let records: Vec<Resolution> = (0..COUNT + 100).map(record).collect();
+    let table = bench.tables()[0].id;
+    let records: Vec<Resolution> = (0..COUNT + 100).map(|id| record_of(table, id, 1 + id % COUNT)).collect();
     for records in records.chunks(500) {
         session.begin(Some(&tag(5, 6))).await.unwrap();
         session.record(records).await.unwrap();

@@ -9,7 +9,7 @@ use pontoon_core::{
     state::{Arrangement, NotedLogs},
 };
 
-use crate::support::{Bench, plan_of, tag};
+use crate::support::{Bench, plan_of, record_of, tag};
 
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, note text); ALTER TABLE items REPLICA IDENTITY FULL";
 
@@ -108,19 +108,10 @@ async fn a_promotion_moves_every_place_that_is_kept() {
     let mut session = node.open_session(Applier::Direction, token, tables).await.unwrap();
     let at = |place: &str| -> Position { place.parse().unwrap() };
     let record = |id: i64| Resolution {
-        id,
         group: 1,
-        table: tables[0].id,
-        key: Key(vec![Value::Integer(id.into())]),
         other_fence: Some(at("binlog.000001:9")),
         own_fence: Some(Position::Lsn(99)),
-        own_row: None,
-        other_row: None,
-        verdict: None,
-        ancestor: None,
-        columns: None,
-        commit_time: 123,
-        rule: "equal".into(),
+        ..record_of(tables[0].id, id, id)
     };
     let entry = |id: i64, position| Stored {
         id,

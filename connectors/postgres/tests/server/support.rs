@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pontoon_core::{
-    Change, Checkpoint, Form, Fragment, Held, LogEvent, LogIdentity, MappedColumn, MappedTable, Position, TableId,
-    TableName, Tag,
+    Change, Checkpoint, Form, Fragment, Held, Key, LogEvent, LogIdentity, MappedColumn, MappedTable, Position,
+    Resolution, TableId, TableName, Tag, Value,
     node::{
         Admin, Applier, LeaseAttempt, LogReader, Mark, Node, NodeOptions, PassedOver, Secret, Session, SetupPlan,
         Tables,
@@ -263,4 +263,23 @@ pub(crate) fn position_of(event: &LogEvent) -> Option<Position> {
 
 pub(crate) fn tag(offset: u64, commit_time: i64) -> Tag {
     Tag { position: Some(format!("binlog.000001:{offset}").parse().unwrap()), commit_time }
+}
+
+/// The record of a key whose rows were found equal, without fences.
+pub(crate) fn record_of(table: TableId, id: i64, key: i64) -> Resolution {
+    Resolution {
+        id,
+        group: id,
+        table,
+        key: Key(vec![Value::Integer(key.into())]),
+        other_fence: None,
+        own_fence: None,
+        own_row: None,
+        other_row: None,
+        verdict: None,
+        ancestor: None,
+        columns: None,
+        commit_time: 123,
+        rule: "equal".into(),
+    }
 }
